@@ -1,0 +1,10 @@
+//! Generates the inventory client from `proto/`, with a protobuf compiler written in Rust, so that no `protoc` is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=../proto");
+    let descriptors = protox::compile(["reservation/v1/inventory.proto"], ["../proto"])?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! How long a message waits in its queue before it is delivered again.
+//!
+//! The wait is a message's visibility, never a sleep: a sleeping invocation is paid for and blocks its environment.
+
+use std::time::Duration;
+
+/// No message waits longer: SQS refuses a visibility that ends more than 12 hours after the first receive.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(11 * 60 * 60);
+
+/// Exponential back-off with jitter, by receive count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+}
+
+/// A back-off that would never wait, or whose cap is below its base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the back-off's base must be at least 1 ms and at most its cap")]
+pub struct InvalidBackoff;
+
+impl Backoff {
+    /// From one second to a quarter of an hour.
+    pub const DEFAULT: Self = Self {
+        base: Duration::from_secs(1),
+        cap: Duration::from_secs(900),
+    };
+
+    /// A back-off from `base` (the first wait) to `cap` (no wait is longer).
+    ///
+    /// # Errors
+    /// When `base` is zero or longer than `cap`.
+    pub fn try_new(base: Duration, cap: Duration) -> Result<Self, InvalidBackoff> {
+        if base.is_zero() || base > cap {
+            Err(InvalidBackoff)
+        } else {
+            Ok(Self { base, cap })
+        }
+    }
+
+    /// The wait before the next delivery: `min(cap, base * 2^(receive_count - 1))` times a random factor between 0.5
+    /// and 1, or `at_least` when that is longer; rounded up to a second, because SQS counts in seconds.
+    pub fn wait(&self, receive_count: u32, at_least: Option<Duration>) -> Duration {
+        self.wait_with_jitter(receive_count, at_least, 0.5 + fastrand::f64() / 2.0)
+    }
+
+    fn wait_with_jitter(&self, receive_count: u32, at_least: Option<Duration>, jitter: f64) -> Duration {
+        let doublings = receive_count.saturating_sub(1).min(31);
+        let full = self.base.saturating_mul(1 << doublings).min(self.cap);
+        let wait = full.mul_f64(jitter).max(at_least.unwrap_or_default()).min(LONGEST_WAIT);
+        let partial_second = u64::from(wait.subsec_nanos() > 0);
+        Duration::from_secs(wait.as_secs() + partial_second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[track_caller]
+    fn check(receive_count: u32, jitter: f64, seconds: u64) {
+        assert_eq!(
+            Backoff::DEFAULT.wait_with_jitter(receive_count, None, jitter),
+            Duration::from_secs(seconds),
+            "receive {receive_count} with jitter {jitter}"
+        );
+    }
+
+    #[test]
+    fn the_wait_doubles_with_each_receive_up_to_the_cap() {
+        check(1, 1.0, 1);
+        check(2, 1.0, 2);
+        check(3, 1.0, 4);
+        check(5, 1.0, 16);
+        check(10, 1.0, 512);
+        check(11, 1.0, 900);
+        check(u32::MAX, 1.0, 900);
+    }
+
+    #[test]
+    fn the_jitter_takes_off_at_most_half_and_the_rest_is_rounded_up() {
+        check(1, 0.5, 1);
+        check(3, 0.5, 2);
+        check(3, 0.6, 3);
+    }
+
+    #[test]
+    fn a_receive_count_of_zero_waits_as_the_first_one() {
+        check(0, 1.0, 1);
+    }
+
+    #[test]
+    fn a_longer_hint_takes_the_place_of_the_back_off_and_a_shorter_one_does_not() {
+        let wait = |hint| Backoff::DEFAULT.wait_with_jitter(3, Some(Duration::from_millis(hint)), 1.0);
+        assert_eq!(wait(30_500), Duration::from_secs(31));
+        assert_eq!(wait(100), Duration::from_secs(4));
+    }
+
+    #[test]
+    fn nothing_waits_longer_than_eleven_hours() {
+        assert_eq!(
+            Backoff::DEFAULT.wait(1, Some(Duration::from_secs(u64::MAX))),
+            LONGEST_WAIT
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert_eq!(Backoff::try_new(Duration::ZERO, SECOND), Err(InvalidBackoff));
+        assert_eq!(Backoff::try_new(SECOND * 2, SECOND), Err(InvalidBackoff));
+    }
+}

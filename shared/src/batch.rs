@@ -1,0 +1,439 @@
+//! One SQS batch: every record gets exactly one outcome, and SQS hears exactly which ones failed.
+//!
+//! What `Ok` and `Err` mean to the queue is written at [`Worker::process`].
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use futures_util::{FutureExt, StreamExt, stream};
+use tracing::{Instrument, Span, error, info, info_span, warn};
+
+pub use crate::queue::{MissingMessageId, Record};
+use crate::{
+    backoff::Backoff,
+    failure::Failure,
+    queue::{DeathNote, Queues, joined},
+    telemetry::{
+        metrics::Measurements,
+        trace::{RecordTrace, TraceContext, Tracing},
+    },
+};
+
+/// `error_code` of a message that ran out of receives.
+const RETRIES_EXHAUSTED: &str = "retries_exhausted";
+
+/// What the reservations layer, or any other, does with one record.
+pub trait Processor: Sync {
+    /// A decoded record.
+    type Item: Send;
+
+    /// Reads a record. It does not wait for anything, and a panic in it fails this record alone.
+    ///
+    /// # Errors
+    /// What the queue has to do with a record that can't be read.
+    fn decode(&self, record: &Record) -> Result<Decoded<Self::Item>, Failure>;
+
+    /// Does the work. `Ok` acknowledges the message.
+    ///
+    /// # Errors
+    /// What the queue has to do with the record.
+    fn process(
+        &self,
+        item: Self::Item,
+        trace: &TraceContext,
+        deadline: Deadline,
+    ) -> impl Future<Output = Result<Done, Failure>> + Send;
+}
+
+/// A record that could be read.
+#[derive(Debug)]
+pub struct Decoded<T> {
+    /// What the processor works on.
+    pub item: T,
+    /// Records of one batch with equal keys run one after the other.
+    pub key: String,
+    /// The log fields of this record, as a span.
+    pub span: Span,
+    /// The producer's trace context.
+    pub producer: TraceContext,
+}
+
+/// A record that ended well, under the outcome that its metric and its log line carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The outcome's name.
+    pub outcome: &'static str,
+    /// What a person wants to know of it beyond its name.
+    pub note: Option<String>,
+}
+
+/// The end of an invocation, on the clock of the world (which leases are compared on) and on our own.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    instant: Instant,
+    epoch_ms: u64,
+}
+
+impl Deadline {
+    /// The deadline that Lambda states.
+    pub fn at(time: SystemTime) -> Self {
+        let remaining = time.duration_since(SystemTime::now()).unwrap_or_default();
+        Self {
+            instant: Instant::now() + remaining,
+            epoch_ms: epoch_ms(time),
+        }
+    }
+
+    /// The time left.
+    pub fn remaining(&self) -> Duration {
+        self.instant.saturating_duration_since(Instant::now())
+    }
+
+    /// The deadline in milliseconds since the epoch.
+    pub fn epoch_ms(&self) -> u64 {
+        self.epoch_ms
+    }
+}
+
+/// Milliseconds since the epoch.
+pub fn epoch_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The limits that a batch is worked under.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Records at a time.
+    pub concurrency: usize,
+    /// A record that fails on this receive, or a later one, goes to the dead-letter queue.
+    pub max_receives: u32,
+    /// The longest that one record may take; none starts when less time is left.
+    pub budget: Duration,
+    /// The wait between two deliveries.
+    pub backoff: Backoff,
+}
+
+/// Works batches of one event type.
+#[derive(Debug)]
+pub struct Worker<P> {
+    /// The function's own event type: the name in logs and metrics.
+    pub event_type: &'static str,
+    /// What is done with a record.
+    pub processor: P,
+    /// Where records go that did not end well.
+    pub queues: Queues,
+    /// Limits.
+    pub limits: Limits,
+    /// Where spans go.
+    pub tracing: Tracing,
+}
+
+/// How a record ended, as its log line and the batch response say it.
+struct Ending {
+    outcome: &'static str,
+    /// Whether the message must stay in its queue.
+    report: bool,
+}
+
+/// A record that was looked at, with the span that its log lines are written in.
+struct Prepared<T> {
+    record: Record,
+    span: Span,
+    work: Result<(T, TraceContext), Failure>,
+}
+
+/// Records of one key, in the order of the batch.
+type Group<T> = Vec<Prepared<T>>;
+
+impl<P: Processor> Worker<P> {
+    /// Works every record of a batch.
+    ///
+    /// `Ok` names the records that must stay in the queue; SQS deletes all others. Whatever one record does, a panic
+    /// included, the others go on.
+    ///
+    /// # Errors
+    /// When a record has no id. Lambda then leaves the whole batch in the queue: an empty identifier in the answer
+    /// would mean the same, only silently.
+    pub async fn process(&self, event: SqsEvent, deadline: Deadline) -> Result<SqsBatchResponse, MissingMessageId> {
+        let records = event
+            .records
+            .into_iter()
+            .map(Record::try_from)
+            .collect::<Result<Vec<_>, _>>()?;
+        let order: Vec<String> = records.iter().map(|record| record.message_id.clone()).collect();
+
+        let groups = self.group(records);
+        let worked = stream::iter(groups)
+            .map(|group| self.work_group(group, deadline))
+            .buffer_unordered(self.limits.concurrency)
+            .collect::<Vec<_>>()
+            .await;
+
+        let mut measurements = Measurements::default();
+        let mut reported: HashMap<String, bool> = HashMap::with_capacity(order.len());
+        let mut unstarted = Vec::new();
+        for (ended, left) in worked {
+            for (message_id, ending, latency) in ended {
+                measurements.record(ending.outcome, latency);
+                // One message twice in one batch must be deleted only if both copies may be.
+                *reported.entry(message_id).or_default() |= ending.report;
+            }
+            unstarted.extend(left);
+        }
+        for (message_id, ending) in self.give_back(unstarted).await {
+            measurements.record(ending.outcome, Duration::ZERO);
+            *reported.entry(message_id).or_default() |= ending.report;
+        }
+        measurements.write(self.event_type);
+        if let Err(error) = self.tracing.flush().await {
+            warn!(error, "the spans of this invocation could not be exported");
+        }
+
+        let mut response = SqsBatchResponse::default();
+        for message_id in order {
+            if reported.remove(&message_id) == Some(true) {
+                response.add_failure(message_id);
+            }
+        }
+        Ok(response)
+    }
+
+    /// Decodes every record and puts those of one key together.
+    fn group(&self, records: Vec<Record>) -> Vec<Group<P::Item>> {
+        let mut groups: Vec<Group<P::Item>> = Vec::with_capacity(records.len());
+        let mut by_key: HashMap<String, usize> = HashMap::new();
+        for record in records {
+            let span = self.span(&record);
+            let decoded = span
+                .in_scope(|| catch_unwind(AssertUnwindSafe(|| self.processor.decode(&record))))
+                .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            let index = match &decoded {
+                Ok(decoded) => *by_key.entry(decoded.key.clone()).or_insert(groups.len()),
+                Err(_) => groups.len(),
+            };
+            if index == groups.len() {
+                groups.push(Vec::new());
+            }
+            let (span, work) = match decoded {
+                Ok(Decoded {
+                    item, span, producer, ..
+                }) => (span, Ok((item, producer))),
+                Err(failure) => (span, Err(failure)),
+            };
+            groups[index].push(Prepared { record, span, work });
+        }
+        groups
+    }
+
+    /// Works the records of one key in turn. What is not started before the deadline is handed back.
+    async fn work_group(
+        &self,
+        group: Group<P::Item>,
+        deadline: Deadline,
+    ) -> (Vec<(String, Ending, Duration)>, Vec<Prepared<P::Item>>) {
+        let mut ended = Vec::with_capacity(group.len());
+        let mut unstarted = Vec::new();
+        for prepared in group {
+            if deadline.remaining() < self.limits.budget {
+                unstarted.push(prepared);
+                continue;
+            }
+            let started = Instant::now();
+            let span = prepared.span.clone();
+            let (message_id, ending) = self.work_record(prepared, deadline, started).instrument(span).await;
+            ended.push((message_id, ending, started.elapsed()));
+        }
+        (ended, unstarted)
+    }
+
+    async fn work_record(&self, prepared: Prepared<P::Item>, deadline: Deadline, started: Instant) -> (String, Ending) {
+        let Prepared { record, work, .. } = prepared;
+        let (item, producer) = match work {
+            Ok((item, producer)) => (Ok(item), producer),
+            Err(failure) => (Err(failure), TraceContext::default()),
+        };
+        let trace = self.tracing.start(self.event_type, &record.message_id, producer);
+        let result = match item {
+            Ok(item) => {
+                let work = self.processor.process(item, &trace.outgoing, deadline);
+                AssertUnwindSafe(work)
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+            }
+            Err(failure) => Err(failure),
+        };
+        let ending = self.end(&record, result, trace, started).await;
+        (record.message_id, ending)
+    }
+
+    /// Does with the message what its result asks for, and writes the record's line.
+    async fn end(
+        &self,
+        record: &Record,
+        result: Result<Done, Failure>,
+        trace: RecordTrace,
+        started: Instant,
+    ) -> Ending {
+        let (ending, error) = match result {
+            Ok(done) => {
+                let latency_ms = millis(started);
+                info!(
+                    outcome = done.outcome,
+                    latency_ms,
+                    note = done.note,
+                    "record ended: {}",
+                    done.outcome
+                );
+                trace.finish(done.outcome, None);
+                return Ending {
+                    outcome: done.outcome,
+                    report: false,
+                };
+            }
+            Err(failure) => (self.dispose(record, &failure).await, failure),
+        };
+        let (outcome, latency_ms, text) = (ending.outcome, millis(started), error.message());
+        let error_code = match &error {
+            Failure::Permanent { code, .. } => Some(*code),
+            Failure::Transient { .. } => (outcome == "exhausted").then_some(RETRIES_EXHAUSTED),
+        };
+        if ending.report {
+            warn!(outcome, latency_ms, error = text, error_code, "record ended: {outcome}");
+        } else {
+            error!(
+                outcome,
+                latency_ms,
+                error = text,
+                error_code,
+                "record ended: {outcome}, sent to the dead-letter queue"
+            );
+        }
+        trace.finish(outcome, Some(text));
+        ending
+    }
+
+    /// Postpones or buries a message that did not end well.
+    async fn dispose(&self, record: &Record, failure: &Failure) -> Ending {
+        let (code, outcome, at_least) = match failure {
+            Failure::Permanent { code, .. } => (*code, "rejected", None),
+            Failure::Transient { at_least, .. } if record.receive_count < self.limits.max_receives => {
+                return self.postpone(record, *at_least).await;
+            }
+            Failure::Transient { at_least, .. } => (RETRIES_EXHAUSTED, "exhausted", *at_least),
+        };
+        let note = DeathNote {
+            code,
+            message: failure.message(),
+            event_type: self.event_type,
+        };
+        match self.queues.bury(record, &note).await {
+            Ok(()) => Ending { outcome, report: false },
+            Err(error) => {
+                warn!(error = %error, error_code = code, "the message could not be sent to the dead-letter queue");
+                self.postpone(record, at_least).await
+            }
+        }
+    }
+
+    async fn postpone(&self, record: &Record, at_least: Option<Duration>) -> Ending {
+        let wait = self.limits.backoff.wait(record.receive_count, at_least);
+        if let Err(error) = self.queues.postpone(record, wait).await {
+            warn!(error = %error, "the message's back-off could not be set, so it comes back when its visibility ends");
+        }
+        Ending {
+            outcome: "retried",
+            report: true,
+        }
+    }
+
+    /// Ends the records that were not started: most are made visible again, all in one call; those on their last
+    /// receive are buried, because SQS would otherwise move them without a reason.
+    async fn give_back(&self, unstarted: Vec<Prepared<P::Item>>) -> Vec<(String, Ending)> {
+        let late = Failure::transient("not started: too little time was left before the invocation's deadline");
+        let (last, returning): (Vec<_>, Vec<_>) = unstarted
+            .into_iter()
+            .partition(|prepared| prepared.record.receive_count >= self.limits.max_receives);
+        let mut ended = Vec::with_capacity(last.len() + returning.len());
+
+        let (spans, records): (Vec<_>, Vec<_>) = returning
+            .into_iter()
+            .map(|prepared| (prepared.span, prepared.record))
+            .unzip();
+        let errors = self.queues.give_back(&records).await;
+        if !errors.is_empty() {
+            warn!(
+                error = joined(&errors),
+                "messages could not be made visible; they come back when their visibility ends"
+            );
+        }
+        for (span, record) in spans.into_iter().zip(records) {
+            let _inside = span.entered();
+            warn!(
+                outcome = "retried",
+                latency_ms = 0,
+                error = late.message(),
+                "record ended: retried"
+            );
+            ended.push((
+                record.message_id,
+                Ending {
+                    outcome: "retried",
+                    report: true,
+                },
+            ));
+        }
+
+        let buried = stream::iter(last).map(|Prepared { record, span, .. }| {
+            let late = late.clone();
+            async move {
+                let trace = self
+                    .tracing
+                    .start(self.event_type, &record.message_id, TraceContext::default());
+                let ending = self
+                    .end(&record, Err(late), trace, Instant::now())
+                    .instrument(span)
+                    .await;
+                (record.message_id, ending)
+            }
+        });
+        ended.extend(
+            buried
+                .buffer_unordered(self.limits.concurrency)
+                .collect::<Vec<_>>()
+                .await,
+        );
+        ended
+    }
+
+    fn span(&self, record: &Record) -> Span {
+        info_span!(
+            "record",
+            event_type = self.event_type,
+            message_id = record.message_id,
+            attempt = record.receive_count
+        )
+    }
+}
+
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A panic is a fault of this code, not of the event: it is retried, and ends in the dead-letter queue if it persists.
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::transient(format!(
+        "the code panicked on this record: {}",
+        text.unwrap_or("without a message")
+    ))
+}

@@ -1,0 +1,114 @@
+//! Why a record could not be finished, and what its queue has to do about it.
+//!
+//! Every error of this crate that can end a record turns into a [`Failure`] by an exhaustive match. What nobody
+//! classified is transient: a needless retry costs a call, a needless rejection costs a customer.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+/// A record's failure, with what the queue has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The same delivery may succeed later: the message goes back to its queue.
+    Transient {
+        /// What happened, for people.
+        message: String,
+        /// Wait at least this long: a server's Retry-After, another worker's lease, the time until an event is due.
+        at_least: Option<Duration>,
+    },
+    /// No repeat can succeed: the message goes to the dead-letter queue.
+    Permanent {
+        /// A stable name, the `error_code` of the dead-lettered message.
+        code: &'static str,
+        /// What happened and what to do, for people.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// A transient failure that waits no longer than the queue's own back-off.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::Transient {
+            message: message.into(),
+            at_least: None,
+        }
+    }
+
+    /// A transient failure that is pointless to repeat before `wait` has passed.
+    pub fn transient_for(wait: Duration, message: impl Into<String>) -> Self {
+        Self::Transient {
+            message: message.into(),
+            at_least: Some(wait),
+        }
+    }
+
+    /// A failure that no repeat can mend.
+    pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
+        Self::Permanent {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// What happened, for people.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Transient { message, .. } | Self::Permanent { message, .. } => message,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+/// The first 200 characters of a downstream's text, on one line: enough to recognise it, too little to flood a log.
+pub fn quoted(text: &str) -> Cow<'_, str> {
+    const LIMIT: usize = 200;
+    if text.len() <= LIMIT && !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut short: String = text
+        .chars()
+        .take(LIMIT)
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect();
+    if text.chars().nth(LIMIT).is_some() {
+        short.push('…');
+    }
+    Cow::Owned(short)
+}
+
+/// An error and its causes, joined by colons: one line tells the whole chain.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some crates repeat their source in their own text.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_text_is_one_line_of_at_most_200_characters() {
+        assert_eq!(quoted("short"), "short");
+        assert_eq!(quoted("two\nlines"), "two\u{fffd}lines");
+        assert_eq!(
+            quoted(&"é".repeat(201)).chars().count(),
+            201,
+            "200 characters and an ellipsis"
+        );
+        assert_eq!(quoted(&"é".repeat(200)).chars().count(), 200);
+    }
+}

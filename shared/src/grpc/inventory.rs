@@ -1,0 +1,277 @@
+//! The inventory service: the seats and the quantity stock of events.
+
+mod answer;
+
+use std::time::Duration;
+
+use tonic::{
+    Request, Response, Status as GrpcStatus,
+    metadata::MetadataValue,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri},
+};
+
+pub use self::answer::{Error, INVENTORY_CONFLICT};
+use self::{
+    answer::{committed, released, unreachable},
+    proto::reservation::v1::{
+        CommitReservationRequest, ReleaseHoldRequest, inventory_service_client::InventoryServiceClient,
+    },
+};
+use crate::{config::Secret, failure::chain, telemetry::trace::TraceContext};
+
+/// Generated from `proto/`. The nesting is that of the protobuf packages, because generated code refers to its siblings
+/// by it.
+mod proto {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+
+    pub(super) mod common {
+        pub(crate) mod v1 {
+            tonic::include_proto!("common.v1");
+        }
+    }
+    pub(super) mod reservation {
+        pub(crate) mod v1 {
+            tonic::include_proto!("reservation.v1");
+        }
+    }
+}
+
+/// What a reservation holds: seats of an event, or a number of places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allotment {
+    /// What the tickets are for.
+    pub event_id: String,
+    /// The seats, when they are numbered.
+    pub seat_ids: Vec<String>,
+    /// The number of tickets; beside seats, their number.
+    pub quantity: u32,
+    /// The customer, when somebody said.
+    pub user_id: Option<String>,
+}
+
+/// Why a hold is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReleaseReason {
+    /// The hold ran out.
+    Expired,
+    /// The payment did not go through.
+    FailedPayment,
+}
+
+impl ReleaseReason {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "EXPIRED",
+            Self::FailedPayment => "FAILED_PAYMENT",
+        }
+    }
+}
+
+/// What a call is about, beyond what it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The reservation whose hold it is.
+    pub reservation_id: &'a str,
+    /// What it holds.
+    pub allotment: &'a Allotment,
+    /// The same for every repeat of the call.
+    pub idempotency_key: &'a str,
+    /// The trace that the call belongs to.
+    pub trace: &'a TraceContext,
+}
+
+/// Certificates beyond those of the system; each is PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsMaterial {
+    /// Trusted in addition to the system's authorities.
+    pub authority: Option<String>,
+    /// Our own certificate and its key, where the service asks for them.
+    pub identity: Option<(String, Secret)>,
+}
+
+/// An address or TLS material that no channel can be made with. The text fits after the variable's name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// The address is not usable.
+    #[error("must be host:port, or an http or https URL without a path")]
+    Address,
+    /// TLS material without TLS would be an unencrypted connection that looks encrypted.
+    #[error("must be an https URL, because TLS material is configured")]
+    NotEncrypted,
+    /// The TLS material is not usable.
+    #[error("can't be reached with the TLS material given: {0}")]
+    Tls(String),
+}
+
+/// A client of the inventory service.
+#[derive(Debug, Clone)]
+pub struct InventoryClient {
+    client: InventoryServiceClient<Channel>,
+    timeout: Duration,
+}
+
+impl InventoryClient {
+    /// A client whose calls take `timeout` at most, connecting included. It connects on the first call, so it must be
+    /// made inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// When no channel can be made of `address` and `tls`.
+    pub fn new(address: &str, tls: &TlsMaterial, timeout: Duration) -> Result<Self, SetupError> {
+        let url = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("http://{address}")
+        };
+        let uri: Uri = url.parse().map_err(|_| SetupError::Address)?;
+        let host = uri.host().is_some_and(|host| !host.is_empty());
+        let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        // Without a scheme, only host:port says that a port was meant at all.
+        let port = address.contains("://") || uri.port_u16().is_some();
+        let credentials = uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'));
+        if !host || !bare || !port || credentials || !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(SetupError::Address);
+        }
+        let encrypted = uri.scheme_str() == Some("https");
+        let mut endpoint = Endpoint::from(uri).connect_timeout(timeout);
+        if encrypted {
+            endpoint = endpoint
+                .tls_config(tls_config(tls))
+                .map_err(|error| SetupError::Tls(chain(&error)))?;
+        } else if *tls != TlsMaterial::default() {
+            return Err(SetupError::NotEncrypted);
+        }
+        Ok(Self {
+            client: InventoryServiceClient::new(endpoint.connect_lazy()),
+            timeout,
+        })
+    }
+
+    /// Turns the hold into a sale. `Ok`: the seats are the customer's, by this call or an earlier one.
+    ///
+    /// # Errors
+    /// See [`Error`] for which of them a repeat can mend.
+    pub async fn commit(&self, call: Call<'_>, payment_intent_id: &str) -> Result<(), Error> {
+        let Allotment {
+            event_id,
+            seat_ids,
+            quantity,
+            user_id,
+        } = call.allotment.clone();
+        let message = CommitReservationRequest {
+            reservation_id: call.reservation_id.to_owned(),
+            event_id,
+            seat_ids,
+            quantity: quantity.try_into().unwrap_or(i32::MAX),
+            payment_intent_id: payment_intent_id.to_owned(),
+            user_id: user_id.unwrap_or_default(),
+            idempotency_key: call.idempotency_key.to_owned(),
+        };
+        let request = self.request(message, call.trace);
+        committed(self.in_time(self.client.clone().commit_reservation(request)).await?)
+    }
+
+    /// Gives the hold back. `Ok`: the reservation holds nothing any more, by this call or an earlier one.
+    ///
+    /// # Errors
+    /// See [`Error`] for which of them a repeat can mend.
+    pub async fn release(&self, call: Call<'_>, reason: ReleaseReason) -> Result<(), Error> {
+        let Allotment {
+            event_id,
+            seat_ids,
+            quantity,
+            ..
+        } = call.allotment.clone();
+        let message = ReleaseHoldRequest {
+            reservation_id: call.reservation_id.to_owned(),
+            event_id,
+            seat_ids,
+            quantity: quantity.try_into().unwrap_or(i32::MAX),
+            reason: reason.name().to_owned(),
+            idempotency_key: call.idempotency_key.to_owned(),
+        };
+        let request = self.request(message, call.trace);
+        released(self.in_time(self.client.clone().release_hold(request)).await?)
+    }
+
+    fn request<T>(&self, message: T, trace: &TraceContext) -> Request<T> {
+        let mut request = Request::new(message);
+        // The server is told the deadline too, so that it stops working for nobody.
+        request.set_timeout(self.timeout);
+        for (name, value) in [("traceparent", &trace.traceparent), ("baggage", &trace.baggage)] {
+            if let Some(value) = value.as_ref().and_then(|value| MetadataValue::try_from(value).ok()) {
+                request.metadata_mut().insert(name, value);
+            }
+        }
+        request
+    }
+
+    /// tonic counts its own timeout from the moment a connection stands; ours includes connecting.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<Response<T>, GrpcStatus>>) -> Result<T, Error> {
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(unreachable(&status)),
+            Err(_elapsed) => Err(Error::TimedOut(self.timeout)),
+        }
+    }
+}
+
+fn tls_config(tls: &TlsMaterial) -> ClientTlsConfig {
+    let mut config = ClientTlsConfig::new().with_native_roots();
+    if let Some(authority) = &tls.authority {
+        config = config.ca_certificate(Certificate::from_pem(authority));
+    }
+    if let Some((certificate, key)) = &tls.identity {
+        config = config.identity(Identity::from_pem(certificate, key.expose()));
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(address: &str, tls: &TlsMaterial) -> Option<SetupError> {
+        InventoryClient::new(address, tls, Duration::from_secs(1)).err()
+    }
+
+    #[tokio::test]
+    async fn an_address_is_host_and_port_or_a_url() {
+        for address in [
+            "inventory:8021",
+            "127.0.0.1:8021",
+            "http://inventory:8021",
+            "https://inventory",
+            "http://h/",
+        ] {
+            assert_eq!(refusal(address, &TlsMaterial::default()), None, "{address}");
+        }
+        for address in [
+            "",
+            "inventory",
+            ":8021",
+            "ftp://inventory:1",
+            "http://h/path",
+            "http://h?x=1",
+            "u:p@h:1",
+            "a b:1",
+        ] {
+            assert_eq!(
+                refusal(address, &TlsMaterial::default()),
+                Some(SetupError::Address),
+                "{address}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_material_is_never_left_unused() {
+        let tls = TlsMaterial {
+            authority: Some("pem".into()),
+            identity: None,
+        };
+        assert_eq!(refusal("inventory:8021", &tls), Some(SetupError::NotEncrypted));
+    }
+}

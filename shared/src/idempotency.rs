@@ -1,0 +1,271 @@
+//! One business event has its effect once, however often and wherever it is delivered.
+//!
+//! ```text
+//! worker A  claim ----- work ----- complete            the record says COMPLETED: every later delivery is a duplicate
+//! worker B          claim: in progress                 comes back when A's lease is over
+//!
+//! worker A  claim ----- work --x (frozen, killed)
+//! worker B                        claim (lease over) ----- work ----- complete
+//! worker A                                    complete: refused, the owner is B now
+//! ```
+//!
+//! A claim is one conditional write that returns the old item when it fails, so a first delivery costs two requests
+//! (claim, complete) and a duplicate one. `complete` and `release` are conditional on the claim's own random token: a
+//! worker that lost its lease cannot touch its successor's claim.
+
+pub mod key;
+mod record;
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::SdkError,
+    operation::update_item::UpdateItemError,
+    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+};
+use uuid::Uuid;
+
+pub use self::key::Key;
+use self::record::{Stored, StoredStatus, attribute};
+use crate::failure::{Failure, chain};
+
+/// The answer to a claim.
+#[derive(Debug)]
+pub enum Claim {
+    /// The caller alone may now work on the event, until its lease ends.
+    Acquired(Lease),
+    /// The event was completed before; nothing is to be done.
+    Completed {
+        /// What the completion stored.
+        data: String,
+    },
+    /// Another worker is at it; its lease has this much left.
+    InProgress {
+        /// Until the lease of the other worker ends.
+        remaining: Duration,
+    },
+    /// The key is known with another value of what must not change under one key.
+    PayloadChanged,
+}
+
+/// The right to finish one event. It is given up by [`Store::complete`] or [`Store::release`], or runs out.
+#[derive(Debug)]
+pub struct Lease {
+    key: Key,
+    owner: String,
+}
+
+/// Why the store did not do what was asked. All of it is transient: nothing was decided about the event.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The claim has passed to another worker.
+    #[error("the claim on {key} was lost to another worker, because its lease was over")]
+    Lost {
+        /// The claim's key.
+        key: Key,
+    },
+    /// DynamoDB refused or could not be reached.
+    #[error("{action} the idempotency record {key}: {cause}")]
+    Unavailable {
+        /// What was attempted.
+        action: &'static str,
+        /// The record's key.
+        key: Key,
+        /// The chain of causes.
+        cause: String,
+    },
+    /// The record holds what no version of this code wrote.
+    #[error("the idempotency record {key} is unreadable: {fault}; repair or delete it")]
+    Unreadable {
+        /// The record's key.
+        key: Key,
+        /// The attribute at fault.
+        fault: &'static str,
+    },
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Lost { .. } | StoreError::Unavailable { .. } | StoreError::Unreadable { .. } => {
+                Failure::transient(error.to_string())
+            }
+        }
+    }
+}
+
+/// The idempotency table. Its partition key is `id` (S), its TTL attribute `expiration`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    client: Client,
+    table: String,
+    time_to_live: Duration,
+}
+
+impl Store {
+    /// Records live for `time_to_live`, which must be longer than the queue and its dead-letter queue keep a message.
+    pub fn new(client: Client, table: impl Into<String>, time_to_live: Duration) -> Self {
+        Self {
+            client,
+            table: table.into(),
+            time_to_live,
+        }
+    }
+
+    /// Claims `key` until `lease_end`, both in milliseconds since the epoch as `now` is. `unchanging` is a digest of what
+    /// must be the same in every event under this key.
+    ///
+    /// The write succeeds when the record
+    /// - is absent, or
+    /// - has outlived its `expiration` (DynamoDB's TTL deletes late, so time is compared here), or
+    /// - is in progress under a lease that is over, and belongs to the same payload.
+    ///
+    /// # Errors
+    /// When DynamoDB gave no answer: nothing is known about the claim, and the record must come back.
+    pub async fn claim(&self, key: Key, unchanging: &str, now: u64, lease_end: u64) -> Result<Claim, StoreError> {
+        const FREE: &str = "attribute_not_exists(#id) OR #expiration < :now_s \
+            OR (#status = :in_progress AND #lease < :now_ms AND #validation = :validation)";
+        const TAKE: &str = "SET #status = :in_progress, #lease = :lease_end, #expiration = :expiration, \
+            #validation = :validation, #owner = :owner, #attempt = if_not_exists(#attempt, :zero) + :one REMOVE #data";
+
+        let owner = Uuid::new_v4().to_string();
+        let expiration = now / 1000 + self.time_to_live.as_secs();
+        let call = self
+            .update(&key)
+            .condition_expression(FREE)
+            .update_expression(TAKE)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_expression_attribute_names(Some(attribute::names(&[
+                attribute::ID,
+                attribute::EXPIRATION,
+                attribute::STATUS,
+                attribute::LEASE,
+                attribute::VALIDATION,
+                attribute::OWNER,
+                attribute::ATTEMPT,
+                attribute::DATA,
+            ])))
+            .expression_attribute_values(":in_progress", text(StoredStatus::InProgress.as_str()))
+            .expression_attribute_values(":now_s", number(now / 1000))
+            .expression_attribute_values(":now_ms", number(now))
+            .expression_attribute_values(":lease_end", number(lease_end))
+            .expression_attribute_values(":expiration", number(expiration))
+            .expression_attribute_values(":validation", text(unchanging))
+            .expression_attribute_values(":owner", text(&owner))
+            .expression_attribute_values(":zero", number(0))
+            .expression_attribute_values(":one", number(1));
+        let error = match call.send().await {
+            Ok(_) => return Ok(Claim::Acquired(Lease { key, owner })),
+            Err(error) => error,
+        };
+        let Some(old) = refused(&error) else {
+            return Err(StoreError::Unavailable {
+                action: "claim",
+                key,
+                cause: chain(&error),
+            });
+        };
+        let old = match Stored::read(old) {
+            Ok(old) => old,
+            Err(fault) => return Err(StoreError::Unreadable { key, fault }),
+        };
+        Ok(old.answer(Lease { key, owner }, unchanging, now))
+    }
+
+    /// Records that the event is finished and what came of it.
+    ///
+    /// # Errors
+    /// The completion is not stored, so the record must be delivered again.
+    pub async fn complete(&self, lease: &Lease, data: &str) -> Result<(), StoreError> {
+        let call = self
+            .update(&lease.key)
+            .update_expression("SET #status = :completed, #data = :data")
+            .set_expression_attribute_names(Some(attribute::names(&[
+                attribute::OWNER,
+                attribute::STATUS,
+                attribute::DATA,
+            ])))
+            .expression_attribute_values(":completed", text(StoredStatus::Completed.as_str()))
+            .expression_attribute_values(":data", text(data));
+        self.as_owner(call, lease, "complete").await
+    }
+
+    /// Ends the lease without a result, so that the next delivery may claim at once. The record stays, for its `attempt`.
+    ///
+    /// # Errors
+    /// The lease then ends by itself, with the invocation.
+    pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
+        let call = self
+            .update(&lease.key)
+            .update_expression("SET #lease = :over")
+            .set_expression_attribute_names(Some(attribute::names(&[attribute::OWNER, attribute::LEASE])))
+            .expression_attribute_values(":over", number(0));
+        self.as_owner(call, lease, "release").await
+    }
+
+    fn update(&self, key: &Key) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .key(attribute::ID, text(key.as_str()))
+    }
+
+    /// The fence: every write after the claim is conditional on the claim's own token.
+    async fn as_owner(
+        &self,
+        call: aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder,
+        lease: &Lease,
+        action: &'static str,
+    ) -> Result<(), StoreError> {
+        let call = call
+            .condition_expression("#owner = :me")
+            .expression_attribute_values(":me", text(&lease.owner));
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if refused(&error).is_some() => Err(StoreError::Lost { key: lease.key.clone() }),
+            Err(error) => Err(StoreError::Unavailable {
+                action,
+                key: lease.key.clone(),
+                cause: chain(&error),
+            }),
+        }
+    }
+}
+
+impl Stored {
+    /// What an existing record means for a claim that was refused because of it.
+    fn answer(self, lease: Lease, unchanging: &str, now: u64) -> Claim {
+        // The first try of this very claim got through and only its answer was lost.
+        if self.status == StoredStatus::InProgress && self.owner == lease.owner {
+            return Claim::Acquired(lease);
+        }
+        if self.validation != unchanging {
+            return Claim::PayloadChanged;
+        }
+        match self.status {
+            StoredStatus::Completed => Claim::Completed { data: self.data },
+            StoredStatus::InProgress => Claim::InProgress {
+                remaining: Duration::from_millis(self.lease_end.saturating_sub(now)),
+            },
+        }
+    }
+}
+
+/// The old item, when the condition did not hold; nothing when the call failed for another reason.
+fn refused(error: &SdkError<UpdateItemError>) -> Option<HashMap<String, AttributeValue>> {
+    match error.as_service_error() {
+        Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
+            Some(refused.item.clone().unwrap_or_default())
+        }
+        Some(_) | None => None,
+    }
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn number(value: u64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}

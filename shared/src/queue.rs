@@ -1,0 +1,361 @@
+//! What a worker tells SQS about one message beyond the batch response: when to deliver it again, and that it is dead.
+
+use std::{collections::HashMap, time::Duration};
+
+use aws_lambda_events::sqs::{SqsMessage, SqsMessageAttribute};
+use aws_sdk_sqs::{
+    Client,
+    error::BuildError,
+    primitives::Blob,
+    types::{ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue},
+};
+
+use crate::failure::{chain, quoted};
+
+/// SQS takes ten attributes on a message, and ten entries in a batch call.
+const SQS_LIMIT: usize = 10;
+
+/// One message of a batch: an [`SqsMessage`] that is known to have an id.
+#[derive(Debug)]
+pub struct Record {
+    /// The id that the batch response reports.
+    pub message_id: String,
+    /// The body, still undecoded; empty when the event had none.
+    pub body: String,
+    /// How often SQS has handed the message out, this time included.
+    pub receive_count: u32,
+    /// System attributes such as `AWSTraceHeader`.
+    pub system_attributes: HashMap<String, String>,
+    /// The producer's own attributes.
+    pub attributes: HashMap<String, SqsMessageAttribute>,
+    receipt_handle: Option<String>,
+    source_arn: Option<String>,
+}
+
+/// A record without a message id: nothing about it can be reported, so the whole invocation has to fail.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of the batch has no messageId, so nothing can be reported about it")]
+pub struct MissingMessageId;
+
+impl TryFrom<SqsMessage> for Record {
+    type Error = MissingMessageId;
+
+    fn try_from(message: SqsMessage) -> Result<Self, MissingMessageId> {
+        let message_id = message
+            .message_id
+            .filter(|id| !id.trim().is_empty())
+            .ok_or(MissingMessageId)?;
+        // An unknown count is read as a first receive: the record then gets every retry, and SQS still counts itself.
+        let receive_count = message
+            .attributes
+            .get("ApproximateReceiveCount")
+            .and_then(|count| count.parse().ok());
+        Ok(Self {
+            message_id,
+            body: message.body.unwrap_or_default(),
+            receive_count: receive_count.unwrap_or(1),
+            system_attributes: message.attributes,
+            attributes: message.message_attributes,
+            receipt_handle: message.receipt_handle,
+            source_arn: message.event_source_arn,
+        })
+    }
+}
+
+impl Record {
+    /// The string value of one of the producer's attributes.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name)?.string_value.as_deref()
+    }
+}
+
+/// Why a message lies in a dead-letter queue; it travels there as message attributes.
+#[derive(Debug)]
+pub struct DeathNote<'a> {
+    /// `error_code`: a stable name.
+    pub code: &'a str,
+    /// `error_message`: what happened, for people.
+    pub message: &'a str,
+    /// `event_type`: the function that gave up.
+    pub event_type: &'a str,
+}
+
+/// Why SQS could not be told. The record is then reported failed: it stays in its queue and nothing is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// No dead-letter queue is configured.
+    #[error("DLQ_URL is not set, so the message reaches its dead-letter queue by its receive count")]
+    NoDeadLetterQueue,
+    /// SQS does not take a message without a body.
+    #[error(
+        "the body is empty, which SQS does not take, so the message reaches its dead-letter queue by its receive count"
+    )]
+    EmptyBody,
+    /// The record does not say which queue it came from, or under which receipt.
+    #[error("the record names no usable {0}, so its visibility stays as it is")]
+    Unaddressed(&'static str),
+    /// A request could not be built from what the record holds.
+    #[error("build the request to SQS: {0}")]
+    Build(#[from] BuildError),
+    /// SQS refused, or could not be reached.
+    #[error("{0}")]
+    Sqs(String),
+}
+
+/// The queues around a worker: the one that a record came from, and the one for the dead.
+#[derive(Debug, Clone)]
+pub struct Queues {
+    client: Client,
+    dead_letter_url: Option<String>,
+}
+
+impl Queues {
+    /// `dead_letter_url` is where [`Queues::bury`] sends to; without it every burial is refused.
+    pub fn new(client: Client, dead_letter_url: Option<String>) -> Self {
+        Self {
+            client,
+            dead_letter_url,
+        }
+    }
+
+    /// Hides the message for `wait`, which starts now. The record must still be reported failed.
+    ///
+    /// # Errors
+    /// The message then comes back when the queue's own visibility ends.
+    pub async fn postpone(&self, record: &Record, wait: Duration) -> Result<(), QueueError> {
+        let call = self
+            .client
+            .change_message_visibility()
+            .queue_url(record.queue_url()?)
+            .receipt_handle(record.receipt_handle()?)
+            .visibility_timeout(seconds(wait));
+        call.send()
+            .await
+            .map(drop)
+            .map_err(|error| QueueError::Sqs(chain(&error)))
+    }
+
+    /// Makes messages visible again at once, in as few calls as SQS allows. They must still be reported failed.
+    ///
+    /// # Errors
+    /// Each names one call that failed; its messages come back when the queue's own visibility ends.
+    pub async fn give_back(&self, records: &[Record]) -> Vec<QueueError> {
+        let mut errors = Vec::new();
+        for group in records.chunks(SQS_LIMIT) {
+            if let Err(error) = self.give_back_group(group).await {
+                errors.push(error);
+            }
+        }
+        errors
+    }
+
+    /// Sends the message, byte for byte, to the dead-letter queue with the reason. The record may then be acknowledged.
+    ///
+    /// # Errors
+    /// The record must then be reported failed, so that it reaches the dead-letter queue by its receive count.
+    pub async fn bury(&self, record: &Record, note: &DeathNote<'_>) -> Result<(), QueueError> {
+        let url = self.dead_letter_url.as_deref().ok_or(QueueError::NoDeadLetterQueue)?;
+        if record.body.is_empty() {
+            return Err(QueueError::EmptyBody);
+        }
+        let attributes = burial_attributes(record, note)?;
+        let call = self.client.send_message().queue_url(url).message_body(&record.body);
+        let sent = call.set_message_attributes(Some(attributes)).send().await;
+        sent.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
+    }
+
+    async fn give_back_group(&self, group: &[Record]) -> Result<(), QueueError> {
+        let Some(first) = group.first() else { return Ok(()) };
+        let mut call = self
+            .client
+            .change_message_visibility_batch()
+            .queue_url(first.queue_url()?);
+        for (index, record) in group.iter().enumerate() {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(record.receipt_handle()?)
+                .visibility_timeout(0);
+            call = call.entries(entry.build()?);
+        }
+        let answer = call.send().await.map_err(|error| QueueError::Sqs(chain(&error)))?;
+        match answer.failed() {
+            [] => Ok(()),
+            [first, ..] => Err(QueueError::Sqs(format!(
+                "{} of {}: {}",
+                answer.failed().len(),
+                group.len(),
+                first.code()
+            ))),
+        }
+    }
+}
+
+impl Record {
+    fn receipt_handle(&self) -> Result<&str, QueueError> {
+        self.receipt_handle
+            .as_deref()
+            .ok_or(QueueError::Unaddressed("receiptHandle"))
+    }
+
+    fn queue_url(&self) -> Result<String, QueueError> {
+        let arn = self.source_arn.as_deref().unwrap_or_default();
+        queue_url(arn).ok_or(QueueError::Unaddressed("eventSourceARN"))
+    }
+}
+
+/// The URL of the queue with this ARN, `arn:{partition}:sqs:{region}:{account}:{name}`.
+fn queue_url(arn: &str) -> Option<String> {
+    let parts: Vec<&str> = arn.split(':').collect();
+    let ["arn", partition, "sqs", region, account, name] = parts.as_slice() else {
+        return None;
+    };
+    let suffix = if *partition == "aws-cn" {
+        "amazonaws.com.cn"
+    } else {
+        "amazonaws.com"
+    };
+    let complete = ![region, account, name].iter().any(|part| part.is_empty());
+    complete.then(|| format!("https://sqs.{region}.{suffix}/{account}/{name}"))
+}
+
+/// Ours first, then as many of the message's own as fit.
+fn burial_attributes(
+    record: &Record,
+    note: &DeathNote<'_>,
+) -> Result<HashMap<String, MessageAttributeValue>, QueueError> {
+    let ours = [
+        ("error_code", note.code),
+        ("error_message", note.message),
+        ("event_type", note.event_type),
+        ("source_message_id", &record.message_id),
+    ];
+    let mut attributes = HashMap::with_capacity(SQS_LIMIT);
+    for (name, value) in ours {
+        let value = MessageAttributeValue::builder()
+            .data_type("String")
+            .string_value(attribute_text(value));
+        attributes.insert(name.to_owned(), value.build()?);
+    }
+    // A message that was redriven carries our names from its last burial: those are replaced, not kept. The order is
+    // fixed, so that the same attributes are kept each time.
+    let mut own: Vec<_> = record
+        .attributes
+        .iter()
+        .filter(|(name, _)| !attributes.contains_key(*name))
+        .collect();
+    own.sort_by_key(|(name, _)| *name);
+    own.truncate(SQS_LIMIT - attributes.len());
+    for (name, value) in own {
+        let data_type = value.data_type.as_deref().unwrap_or("String");
+        let copy = MessageAttributeValue::builder()
+            .data_type(data_type)
+            .set_string_value(value.string_value.clone())
+            .set_binary_value(value.binary_value.as_ref().map(|binary| Blob::new(binary.0.clone())));
+        attributes.insert(name.clone(), copy.build()?);
+    }
+    Ok(attributes)
+}
+
+/// SQS refuses an empty attribute and one with control characters, and counts it towards the size of the message.
+fn attribute_text(value: &str) -> String {
+    const LONGEST: usize = 1_000;
+    if value.is_empty() {
+        return "-".to_owned();
+    }
+    let clean = |c: char| {
+        if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    value.chars().take(LONGEST).map(clean).collect()
+}
+
+fn seconds(wait: Duration) -> i32 {
+    i32::try_from(wait.as_secs()).unwrap_or(i32::MAX)
+}
+
+/// The text of a list of errors, for one log line.
+pub fn joined(errors: &[QueueError]) -> String {
+    quoted(&errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(attributes: &[(&str, &str)]) -> Record {
+        let mut message = SqsMessage::default();
+        message.message_id = Some("m-1".into());
+        message.body = Some("{}".into());
+        for (name, value) in attributes {
+            let mut attribute = SqsMessageAttribute::default();
+            attribute.string_value = Some((*value).into());
+            attribute.data_type = Some("String".into());
+            message.message_attributes.insert((*name).into(), attribute);
+        }
+        Record::try_from(message).unwrap()
+    }
+
+    const NOTE: DeathNote<'static> = DeathNote {
+        code: "malformed_body",
+        message: "why",
+        event_type: "t",
+    };
+
+    #[test]
+    fn the_queue_url_follows_from_the_source_arn() {
+        let url = |arn| queue_url(arn);
+        assert_eq!(
+            url("arn:aws:sqs:eu-west-1:123456789012:payment-failed").as_deref(),
+            Some("https://sqs.eu-west-1.amazonaws.com/123456789012/payment-failed")
+        );
+        assert_eq!(
+            url("arn:aws-cn:sqs:cn-north-1:123456789012:q").as_deref(),
+            Some("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/q")
+        );
+        assert_eq!(url("arn:aws:sns:eu-west-1:123456789012:topic"), None);
+        assert_eq!(url("arn:aws:sqs:eu-west-1::q"), None);
+        assert_eq!(url(""), None);
+    }
+
+    #[test]
+    fn a_message_without_an_id_is_no_record() {
+        assert_eq!(Record::try_from(SqsMessage::default()).unwrap_err(), MissingMessageId);
+        let mut blank = SqsMessage::default();
+        blank.message_id = Some(" ".into());
+        assert_eq!(Record::try_from(blank).unwrap_err(), MissingMessageId);
+    }
+
+    #[test]
+    fn the_reason_comes_first_and_own_attributes_fill_up_to_ten() {
+        let own: Vec<(String, String)> = (0..12).map(|n| (format!("own-{n:02}"), "v".to_owned())).collect();
+        let own: Vec<(&str, &str)> = own.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let attributes = burial_attributes(&record(&own), &NOTE).unwrap();
+        assert_eq!(attributes.len(), SQS_LIMIT);
+        for name in [
+            "error_code",
+            "error_message",
+            "event_type",
+            "source_message_id",
+            "own-00",
+            "own-05",
+        ] {
+            assert!(attributes.contains_key(name), "{name} is missing");
+        }
+    }
+
+    #[test]
+    fn a_redriven_message_gets_its_new_reason_in_place_of_the_old_one() {
+        let attributes = burial_attributes(&record(&[("error_code", "old")]), &NOTE).unwrap();
+        assert_eq!(attributes["error_code"].string_value(), Some("malformed_body"));
+    }
+
+    #[test]
+    fn an_attribute_is_never_empty_and_never_holds_what_sqs_refuses() {
+        assert_eq!(attribute_text(""), "-");
+        assert_eq!(attribute_text("a\u{0}b"), "a\u{fffd}b");
+        assert_eq!(attribute_text(&"x".repeat(2_000)).len(), 1_000);
+    }
+}

@@ -1,0 +1,3 @@
+//! Services that are called over REST.
+
+pub mod reservation;

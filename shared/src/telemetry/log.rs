@@ -1,0 +1,102 @@
+//! Log lines as JSON: `ts`, `level`, `msg`, then the fields of the event and of every span around it.
+
+use serde_json::{Map, Value};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+};
+use tracing_subscriber::{
+    layer::{Context, Layer},
+    registry::LookupSpan,
+};
+
+use super::write_line;
+
+/// Writes each event as one line.
+pub(super) struct JsonLines;
+
+/// The fields of one span, kept for the events inside it.
+struct SpanFields(Map<String, Value>);
+
+impl<S> Layer<S> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Map::new();
+        attributes.record(&mut Collect(&mut fields));
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(SpanFields(fields));
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(SpanFields(fields)) = span.extensions_mut().get_mut()
+        {
+            values.record(&mut Collect(fields));
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Map::new();
+        fields.insert("ts".into(), now().into());
+        fields.insert("level".into(), event.metadata().level().as_str().to_lowercase().into());
+        for span in context
+            .event_scope(event)
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
+            if let Some(SpanFields(inherited)) = span.extensions().get() {
+                fields.extend(inherited.clone());
+            }
+        }
+        event.record(&mut Collect(&mut fields));
+        write_line(&Value::Object(fields));
+    }
+}
+
+/// Now, as a log says it: RFC 3339 in UTC, to the millisecond.
+fn now() -> String {
+    let now = OffsetDateTime::now_utc();
+    let millis = now.replace_millisecond(now.millisecond()).unwrap_or(now);
+    millis.format(&Rfc3339).unwrap_or_default()
+}
+
+/// Turns fields into JSON values; an absent `Option` leaves no field.
+struct Collect<'a>(&'a mut Map<String, Value>);
+
+impl Collect<'_> {
+    fn put(&mut self, field: &Field, value: Value) {
+        let name = if field.name() == "message" { "msg" } else { field.name() };
+        self.0.insert(name.to_owned(), value);
+    }
+}
+
+impl Visit for Collect<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+}

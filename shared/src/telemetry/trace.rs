@@ -1,0 +1,367 @@
+//! Trace context in and out, and one span per record.
+//!
+//! The context of the producer goes on to the downstreams whether spans are exported or not. Spans are kept in memory
+//! and sent by [`Tracing::flush`] at the end of an invocation: a batch processor's own thread would be frozen with the
+//! environment, and blocking on it would stop the one thread that the export itself needs.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{
+        Link, Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
+        Tracer, TracerProvider,
+    },
+};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor},
+};
+
+use crate::failure::chain;
+
+/// The longest `baggage` that is passed on, in bytes; the W3C asks for no more.
+const LONGEST_BAGGAGE: usize = 8 * 1024;
+
+/// The W3C trace context of a producer, or of our own span, as headers carry it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TraceContext {
+    /// `traceparent`: version, trace id, parent span id, flags.
+    pub traceparent: Option<String>,
+    /// `baggage`: what the producer wants every service to know.
+    pub baggage: Option<String>,
+}
+
+impl TraceContext {
+    /// The first valid of `traceparents`, else the one that `x_ray` (SQS's `AWSTraceHeader`) says in its own form; and
+    /// the first baggage that a header can carry.
+    pub fn first_of<'a>(
+        traceparents: impl IntoIterator<Item = Option<&'a str>>,
+        x_ray: Option<&str>,
+        baggages: impl IntoIterator<Item = Option<&'a str>>,
+    ) -> Self {
+        let w3c = traceparents
+            .into_iter()
+            .flatten()
+            .find(|text| parse_traceparent(text).is_some())
+            .map(str::to_owned);
+        let baggage = baggages
+            .into_iter()
+            .flatten()
+            .find(|text| is_header_text(text))
+            .map(str::to_owned);
+        Self {
+            traceparent: w3c.or_else(|| x_ray.and_then(traceparent_of_x_ray)),
+            baggage,
+        }
+    }
+
+    /// The trace id, when there is a context.
+    pub fn trace_id(&self) -> Option<&str> {
+        self.traceparent.as_deref()?.get(3..35)
+    }
+}
+
+/// Where spans go; without an exporter, nowhere.
+#[derive(Debug, Default)]
+pub struct Tracing(Option<Exporting>);
+
+#[derive(Debug)]
+struct Exporting {
+    tracer: SdkTracer,
+    finished: Finished,
+    exporter: SpanExporter,
+    // The provider ends its spans' export when it is dropped.
+    _provider: SdkTracerProvider,
+}
+
+/// The wire protocol of OTLP, by the names that `OTEL_EXPORTER_OTLP_PROTOCOL` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// `grpc`
+    Grpc,
+    /// `http/protobuf`
+    Http,
+}
+
+impl Tracing {
+    /// Exports to `endpoint` under the service name `service`. Nothing connects before the first flush, but a gRPC
+    /// channel needs to be made inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// When `endpoint` is no URL that the protocol can use; the text says why.
+    pub fn to(
+        endpoint: &str,
+        protocol: OtlpProtocol,
+        timeout: Duration,
+        service: &'static str,
+    ) -> Result<Self, String> {
+        let built = match protocol {
+            OtlpProtocol::Grpc => SpanExporter::builder()
+                .with_tonic()
+                .with_endpoint(endpoint)
+                .with_timeout(timeout)
+                .build(),
+            OtlpProtocol::Http => SpanExporter::builder()
+                .with_http()
+                .with_protocol(Protocol::HttpBinary)
+                .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+                .with_timeout(timeout)
+                .build(),
+        };
+        let mut exporter = built.map_err(|error| chain(&error))?;
+        let resource = Resource::builder().with_service_name(service).build();
+        exporter.set_resource(&resource);
+        let finished = Finished::default();
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource)
+            .with_span_processor(finished.clone())
+            .build();
+        Ok(Self(Some(Exporting {
+            tracer: provider.tracer("holdfast"),
+            finished,
+            exporter,
+            _provider: provider,
+        })))
+    }
+
+    /// Starts the span of one record, in the trace of its producer and linked to it.
+    pub fn start(&self, name: &'static str, message_id: &str, producer: TraceContext) -> RecordTrace {
+        let Some(exporting) = &self.0 else {
+            return RecordTrace {
+                span: None,
+                outgoing: producer,
+            };
+        };
+        let parent = producer.traceparent.as_deref().and_then(parse_traceparent);
+        let mut builder = exporting
+            .tracer
+            .span_builder(name)
+            .with_kind(SpanKind::Consumer)
+            .with_attributes([
+                KeyValue::new("messaging.system", "aws_sqs"),
+                KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.message.id", message_id.to_owned()),
+                KeyValue::new("faas.trigger", "pubsub"),
+            ]);
+        let mut context = Context::new();
+        if let Some(parent) = parent {
+            builder = builder.with_links(vec![Link::with_context(parent.clone())]);
+            context = context.with_remote_span_context(parent);
+        }
+        let span = builder.start_with_context(&exporting.tracer, &context);
+        let traceparent = Some(format_traceparent(span.span_context()));
+        RecordTrace {
+            span: Some(span),
+            outgoing: TraceContext {
+                traceparent,
+                baggage: producer.baggage,
+            },
+        }
+    }
+
+    /// Sends the finished spans. It takes as long as the exporter's timeout at most.
+    ///
+    /// # Errors
+    /// The spans are then lost, as nothing but telemetry may be; the text says why.
+    pub async fn flush(&self) -> Result<(), String> {
+        let Some(exporting) = &self.0 else { return Ok(()) };
+        let spans = exporting.finished.take();
+        if spans.is_empty() {
+            return Ok(());
+        }
+        exporting.exporter.export(spans).await.map_err(|error| chain(&error))
+    }
+}
+
+/// The span of one record, and the context that its remote calls carry.
+#[derive(Debug)]
+pub struct RecordTrace {
+    span: Option<Span>,
+    /// What goes on to the downstreams.
+    pub outgoing: TraceContext,
+}
+
+impl RecordTrace {
+    /// Ends the span.
+    pub fn finish(mut self, outcome: &'static str, error: Option<&str>) {
+        if let Some(span) = &mut self.span {
+            span.set_attribute(KeyValue::new("holdfast.outcome", outcome));
+            if let Some(error) = error {
+                span.set_status(Status::error(error.to_owned()));
+            }
+            span.end();
+        }
+    }
+}
+
+/// Spans that wait for the flush.
+#[derive(Debug, Clone, Default)]
+struct Finished(Arc<Mutex<Vec<SpanData>>>);
+
+impl Finished {
+    fn take(&self) -> Vec<SpanData> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl SpanProcessor for Finished {
+    fn on_start(&self, _span: &mut Span, _context: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// Reads `00-{trace id}-{span id}-{flags}`; a later version may append more parts.
+/// <https://www.w3.org/TR/trace-context/#traceparent-header>
+fn parse_traceparent(text: &str) -> Option<SpanContext> {
+    let mut parts = text.split('-');
+    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let lower_hex = |part: &str, length| {
+        part.len() == length
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let well_formed = lower_hex(version, 2) && lower_hex(trace, 32) && lower_hex(span, 16) && lower_hex(flags, 2);
+    let known_length = if version == "00" {
+        parts.next().is_none()
+    } else {
+        version != "ff" && is_header_text(text)
+    };
+    if !well_formed || !known_length {
+        return None;
+    }
+    let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?);
+    let context = SpanContext::new(
+        TraceId::from_hex(trace).ok()?,
+        SpanId::from_hex(span).ok()?,
+        flags,
+        true,
+        TraceState::default(),
+    );
+    context.is_valid().then_some(context)
+}
+
+fn format_traceparent(context: &SpanContext) -> String {
+    format!(
+        "00-{}-{}-{:02x}",
+        context.trace_id(),
+        context.span_id(),
+        context.trace_flags().to_u8()
+    )
+}
+
+/// Turns `Root=1-{8 hex}-{24 hex};Parent={16 hex};Sampled={0|1}` into a `traceparent`.
+fn traceparent_of_x_ray(header: &str) -> Option<String> {
+    let field = |name: &str| {
+        header
+            .split(';')
+            .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
+    };
+    let mut root = field("Root")?.split('-');
+    let (version, time, random) = (root.next()?, root.next()?, root.next()?);
+    let flags = if field("Sampled") == Some("1") { "01" } else { "00" };
+    let traceparent = format!("00-{time}{random}-{}-{flags}", field("Parent")?);
+    (version == "1" && parse_traceparent(&traceparent).is_some()).then_some(traceparent)
+}
+
+/// Whether a header can carry it: visible ASCII and blanks, and not too long.
+fn is_header_text(text: &str) -> bool {
+    !text.is_empty() && text.len() <= LONGEST_BAGGAGE && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const X_RAY: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";
+
+    #[test]
+    fn the_first_valid_traceparent_wins_and_x_ray_comes_last() {
+        let found = TraceContext::first_of([Some("junk"), None, Some(PARENT)], Some(X_RAY), []);
+        assert_eq!(found.traceparent.as_deref(), Some(PARENT));
+        assert_eq!(found.trace_id(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        let found = TraceContext::first_of([None], Some(X_RAY), []);
+        assert_eq!(
+            found.traceparent.as_deref(),
+            Some("00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01")
+        );
+    }
+
+    #[test]
+    fn a_broken_context_is_no_context() {
+        for broken in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00-4bf92f3577b34da6a3ce929d0e0e473é-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(
+                TraceContext::first_of([Some(broken)], Some(broken), []),
+                TraceContext::default(),
+                "{broken}"
+            );
+        }
+    }
+
+    #[test]
+    fn baggage_is_passed_on_only_as_far_as_a_header_carries_it() {
+        let baggage = |text: &str| TraceContext::first_of([], None, [Some(text)]).baggage;
+        assert_eq!(baggage("tenant=acme").as_deref(), Some("tenant=acme"));
+        assert_eq!(baggage("a=b\r\nHost: evil"), None);
+        assert_eq!(baggage(&"x".repeat(LONGEST_BAGGAGE + 1)), None);
+    }
+
+    #[test]
+    fn without_an_exporter_the_producers_context_goes_on_as_it_came() {
+        let producer = TraceContext {
+            traceparent: Some(PARENT.into()),
+            baggage: Some("a=b".into()),
+        };
+        let trace = Tracing::default().start("process", "m-1", producer.clone());
+        assert_eq!(trace.outgoing, producer);
+    }
+
+    #[tokio::test]
+    async fn with_an_exporter_the_outgoing_context_is_a_child_of_the_producers() {
+        let tracing = Tracing::to(
+            "http://127.0.0.1:9",
+            OtlpProtocol::Grpc,
+            Duration::from_millis(50),
+            "payment-failed",
+        )
+        .unwrap();
+        let producer = TraceContext {
+            traceparent: Some(PARENT.into()),
+            baggage: None,
+        };
+        let trace = tracing.start("process", "m-1", producer.clone());
+        assert_eq!(trace.outgoing.trace_id(), producer.trace_id());
+        assert_ne!(trace.outgoing.traceparent, producer.traceparent);
+        trace.finish("success", None);
+        assert!(
+            tracing.flush().await.is_err(),
+            "nothing listens there, and that must end in an error, not a hang"
+        );
+        assert!(tracing.flush().await.is_ok(), "a lost span is not sent again");
+    }
+}

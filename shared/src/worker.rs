@@ -1,0 +1,99 @@
+//! The composition root: configuration, clients and the Lambda runtime, put together once per environment.
+
+pub mod settings;
+
+use std::process::ExitCode;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde_json::value::RawValue;
+use tracing::{error, info};
+
+use self::settings::Settings;
+use crate::{
+    batch::{Deadline, Processor, Worker},
+    config::{ConfigError, ProcessEnvironment},
+    failure::chain,
+    idempotency::Store,
+    queue::Queues,
+    refund::RefundDesk,
+    telemetry::{self, metrics},
+    workflow::{Services, Settler, Workflow},
+};
+
+/// Runs a function until Lambda ends its environment. A start that fails is one log line and an exit status: Lambda
+/// leaves the messages in their queue.
+pub async fn run(workflow: Workflow) -> ExitCode {
+    match start(workflow).await {
+        Ok(worker) => serve(&worker).await,
+        Err(error) => {
+            // The configured level may be what is wrong.
+            telemetry::init(tracing::Level::INFO);
+            error!(error = %error, "the function can't start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Hands every invocation to `worker`. What a record does is the processor's; this only knows batches.
+pub async fn serve<P: Processor>(worker: &Worker<P>) -> ExitCode {
+    metrics::cold_start(worker.event_type);
+    info!(event_type = worker.event_type, "the function is ready");
+    let handler = service_fn(async |event: LambdaEvent<Box<RawValue>>| invoke(worker, event).await);
+    match lambda_runtime::run(handler).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(error = %error, "the Lambda runtime ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the configuration and builds every client. Nothing connects yet.
+///
+/// # Errors
+/// Every fault of the configuration, in one.
+pub async fn start(workflow: Workflow) -> Result<Worker<Settler>, ConfigError> {
+    let environment = ProcessEnvironment;
+    let aws = crate::aws::sdk_config().await;
+    let secret = settings::secret(&environment, &aws).await;
+    let event_type = workflow.event_type.name();
+    let settings = Settings::read(&environment, secret, event_type)?;
+    telemetry::init(settings.log_level);
+
+    let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
+    let services = Services {
+        idempotency: Store::new(dynamodb, settings.idempotency_table, settings.idempotency_ttl),
+        reservations: settings.reservations,
+        inventory: settings.inventory,
+        refunds: RefundDesk::new(aws_sdk_eventbridge::Client::new(&aws), settings.event_bus),
+    };
+    Ok(Worker {
+        event_type,
+        processor: Settler { workflow, services },
+        queues: Queues::new(aws_sdk_sqs::Client::new(&aws), settings.dead_letter_url),
+        limits: settings.limits,
+        tracing: settings.tracing,
+    })
+}
+
+async fn invoke<P: Processor>(
+    worker: &Worker<P>,
+    event: LambdaEvent<Box<RawValue>>,
+) -> Result<SqsBatchResponse, lambda_runtime::Error> {
+    let deadline = Deadline::at(event.context.deadline());
+    let result = match serde_json::from_str::<SqsEvent>(event.payload.get()) {
+        Ok(batch) => worker.process(batch, deadline).await.map_err(|error| chain(&error)),
+        Err(error) => Err(format!(
+            "the payload is no SQS event, so nothing in it can be acknowledged: {error}"
+        )),
+    };
+    result.map_err(|text| {
+        error!(
+            event_type = worker.event_type,
+            error = text,
+            "the invocation failed; the whole batch stays in the queue"
+        );
+        text.into()
+    })
+}

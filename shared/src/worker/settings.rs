@@ -1,0 +1,386 @@
+//! The configuration of a function: every variable, its default, and what it must look like.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use aws_config::SdkConfig;
+use reqwest::Url;
+use tracing::Level;
+
+use crate::{
+    aws::CALL_TIMEOUT,
+    backoff::Backoff,
+    batch::Limits,
+    config::{ConfigError, Reader, Secret, Source},
+    failure::chain,
+    grpc::inventory::{self, InventoryClient, TlsMaterial},
+    rest::reservation::{self, ReservationClient},
+    telemetry::trace::{OtlpProtocol, Tracing},
+};
+
+/// What is kept free of a record's time, for the answer to Lambda and for a clock that is a little off.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// How long the spans of one invocation may take to send.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The names of the secret's JSON fields, beside the variables that they stand in for.
+const SECRET_FIELDS: [(&str, &str); 3] = [
+    ("INVENTORY_GRPC_ADDR", "inventory_grpc_addr"),
+    ("RESERVATION_API_BASE", "reservation_api_base"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel_endpoint"),
+];
+
+/// A configuration without faults, and the clients that it was proved with.
+#[derive(Debug)]
+pub struct Settings {
+    /// `IDEMPOTENCY_TABLE`
+    pub idempotency_table: String,
+    /// `IDEMPOTENCY_TTL_DAYS`
+    pub idempotency_ttl: Duration,
+    /// `EVENT_BUS_NAME`
+    pub event_bus: Option<String>,
+    /// `DLQ_URL`
+    pub dead_letter_url: Option<String>,
+    /// `LOG_LEVEL`
+    pub log_level: Level,
+    /// `MAX_RETRIES`, `BACKOFF_BASE_MS`, `BACKOFF_CAP_MS`, `WORKER_CONCURRENCY`, and the budget that the timeouts add up to.
+    pub limits: Limits,
+    /// `INVENTORY_GRPC_ADDR`, `INVENTORY_TIMEOUT_MS`
+    pub inventory: InventoryClient,
+    /// `RESERVATION_API_BASE`, `RESERVATION_TIMEOUT_MS`
+    pub reservations: ReservationClient,
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_PROTOCOL`
+    pub tracing: Tracing,
+}
+
+/// The secret's fields, or why they could not be read. Without `USE_SECRET_MANAGER` there are none.
+pub type SecretFields = Result<BTreeMap<String, String>, String>;
+
+/// Reads the one secret, when the environment asks for it.
+pub async fn secret(environment: &dyn Source, aws: &SdkConfig) -> SecretFields {
+    let (true, Some(name)) = (
+        environment.get("USE_SECRET_MANAGER").as_deref() == Some("true"),
+        environment.get("SECRET_NAME"),
+    ) else {
+        return Ok(BTreeMap::new());
+    };
+    let client = aws_sdk_secretsmanager::Client::new(aws);
+    let answer = client.get_secret_value().secret_id(name).send().await;
+    let answer = answer.map_err(|error| format!("could not be read: {}", chain(&error)))?;
+    // The error of a parser may quote what it read, so it is not shown.
+    serde_json::from_str(answer.secret_string().unwrap_or_default())
+        .map_err(|_| "must hold a JSON object whose values are strings".to_owned())
+}
+
+/// The environment first, then the secret.
+struct Layered<'a> {
+    environment: &'a dyn Source,
+    secret: BTreeMap<String, String>,
+}
+
+impl Source for Layered<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        let field = SECRET_FIELDS
+            .iter()
+            .find(|(variable, _)| *variable == name)
+            .map(|(_, field)| *field);
+        self.environment.get(name).or_else(|| Source::get(&self.secret, field?))
+    }
+}
+
+impl Settings {
+    /// Reads every variable. It must be called inside a Tokio runtime, because the clients are made here.
+    ///
+    /// # Errors
+    /// Every fault, by variable, in one error.
+    pub fn read(environment: &dyn Source, secret: SecretFields, service: &'static str) -> Result<Self, ConfigError> {
+        let (secret, secret_fault) = match secret {
+            Ok(secret) => (secret, None),
+            Err(fault) => (BTreeMap::new(), Some(fault)),
+        };
+        let source = Layered { environment, secret };
+        let mut reader = Reader::new(&source);
+        if reader.switch("USE_SECRET_MANAGER") {
+            reader.required("SECRET_NAME");
+        }
+        if let Some(fault) = &secret_fault {
+            reader.fault("SECRET_NAME", fault);
+        }
+
+        let inventory_timeout = Duration::from_millis(reader.count("INVENTORY_TIMEOUT_MS", 1_000));
+        let reservation_timeout = Duration::from_millis(reader.count("RESERVATION_TIMEOUT_MS", 2_000));
+        let limits = limits(&mut reader, inventory_timeout, reservation_timeout);
+        let idempotency_table = reader.required("IDEMPOTENCY_TABLE");
+        let days: u32 = reader.count("IDEMPOTENCY_TTL_DAYS", 30);
+        let dead_letter_url = reader.optional("DLQ_URL");
+        if dead_letter_url.as_ref().is_some_and(|url| !is_http_url(url)) {
+            reader.fault("DLQ_URL", "must be the queue's URL");
+        }
+        let event_bus = reader.optional("EVENT_BUS_NAME");
+        let log_level = log_level(&mut reader);
+        let inventory = inventory(&mut reader, &source, inventory_timeout, secret_fault.is_some());
+        let reservations = reservations(&mut reader, &source, reservation_timeout, secret_fault.is_some());
+        let tracing = tracing(&mut reader, service);
+
+        let built = inventory.zip(reservations).zip(tracing);
+        match (reader.finish(()), built) {
+            (Ok(()), Some(((inventory, reservations), tracing))) => Ok(Self {
+                idempotency_table,
+                idempotency_ttl: DAY.saturating_mul(days),
+                event_bus,
+                dead_letter_url,
+                log_level,
+                limits,
+                inventory,
+                reservations,
+                tracing,
+            }),
+            (Err(error), _) => Err(error),
+            // Whatever could not be built was noted as a fault, so this is never reached; it must still not start.
+            (Ok(()), None) => Err(ConfigError(vec!["a client could not be built".to_owned()])),
+        }
+    }
+}
+
+/// No record starts with less time left than its calls may take in all: claim, status change, reading the reservation,
+/// the longer of inventory call and refund request, completion, release, and what is told to the queue.
+fn limits(reader: &mut Reader<'_>, inventory_timeout: Duration, reservation_timeout: Duration) -> Limits {
+    let aws_calls = CALL_TIMEOUT * 4;
+    let settle_or_refund = inventory_timeout.max(CALL_TIMEOUT);
+    let budget = aws_calls + reservation_timeout * 2 + settle_or_refund + MARGIN;
+
+    let base = Duration::from_millis(reader.count("BACKOFF_BASE_MS", 1_000));
+    let cap = Duration::from_millis(reader.count("BACKOFF_CAP_MS", 900_000));
+    let backoff = Backoff::try_new(base, cap).unwrap_or_else(|error| {
+        reader.fault("BACKOFF_CAP_MS", format!("is below BACKOFF_BASE_MS: {error}"));
+        Backoff::DEFAULT
+    });
+    let max_receives = reader.count("MAX_RETRIES", 5);
+    // More records than a batch can hold would be a typing error that only costs memory.
+    let concurrency: u16 = reader.count("WORKER_CONCURRENCY", 20);
+    Limits {
+        concurrency: concurrency.into(),
+        max_receives,
+        budget,
+        backoff,
+    }
+}
+
+fn inventory(
+    reader: &mut Reader<'_>,
+    source: &Layered<'_>,
+    timeout: Duration,
+    secret_missing: bool,
+) -> Option<InventoryClient> {
+    const NAME: &str = "INVENTORY_GRPC_ADDR";
+    let address = address(reader, NAME, secret_missing)?;
+    let field = |name: &str| Source::get(&source.secret, name);
+    let identity = match (field("inventory_tls_cert"), field("inventory_tls_key")) {
+        (Some(certificate), Some(key)) => Some((certificate, Secret::new(key))),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            reader.fault(
+                "SECRET_NAME",
+                "must hold both of inventory_tls_cert and inventory_tls_key, or neither",
+            );
+            None
+        }
+    };
+    let tls = TlsMaterial {
+        authority: field("inventory_tls_ca"),
+        identity,
+    };
+    let client: Result<_, inventory::SetupError> = InventoryClient::new(&address, &tls, timeout);
+    client.map_err(|error| reader.fault(NAME, error)).ok()
+}
+
+fn reservations(
+    reader: &mut Reader<'_>,
+    source: &Layered<'_>,
+    timeout: Duration,
+    secret_missing: bool,
+) -> Option<ReservationClient> {
+    const NAME: &str = "RESERVATION_API_BASE";
+    let base = address(reader, NAME, secret_missing)?;
+    let token = Source::get(&source.secret, "reservation_api_token").map(Secret::new);
+    match ReservationClient::new(&base, token.as_ref(), timeout) {
+        Ok(client) => Some(client),
+        Err(error @ reservation::SetupError::Token) => {
+            reader.fault("SECRET_NAME", format!("holds a reservation_api_token that {error}"));
+            None
+        }
+        Err(error @ (reservation::SetupError::Base | reservation::SetupError::Client(_))) => {
+            reader.fault(NAME, error);
+            None
+        }
+    }
+}
+
+/// An address that the environment or the secret must have. Whether an unreadable secret has it nobody knows, and its
+/// own fault is enough.
+fn address(reader: &mut Reader<'_>, name: &str, secret_missing: bool) -> Option<String> {
+    let address = reader.optional(name);
+    if address.is_none() && !secret_missing {
+        reader.required(name);
+    }
+    address
+}
+
+fn tracing(reader: &mut Reader<'_>, service: &'static str) -> Option<Tracing> {
+    const NAME: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+    let protocol = match reader.optional(NAME).as_deref() {
+        None | Some("grpc") => OtlpProtocol::Grpc,
+        Some("http/protobuf") => OtlpProtocol::Http,
+        Some(other) => {
+            reader.fault(NAME, format!("must be grpc or http/protobuf, not {other:?}"));
+            return None;
+        }
+    };
+    let Some(endpoint) = reader.optional("OTEL_EXPORTER_OTLP_ENDPOINT") else {
+        return Some(Tracing::default());
+    };
+    let built = if is_http_url(&endpoint) {
+        Tracing::to(&endpoint, protocol, EXPORT_TIMEOUT, service)
+    } else {
+        Err("it is no http or https URL".to_owned())
+    };
+    built
+        .map_err(|error| reader.fault("OTEL_EXPORTER_OTLP_ENDPOINT", format!("can't be used: {error}")))
+        .ok()
+}
+
+fn log_level(reader: &mut Reader<'_>) -> Level {
+    match reader.optional("LOG_LEVEL").as_deref() {
+        Some("debug") => Level::DEBUG,
+        None | Some("info") => Level::INFO,
+        Some("warn") => Level::WARN,
+        Some("error") => Level::ERROR,
+        Some(other) => {
+            reader.fault(
+                "LOG_LEVEL",
+                format!("must be debug, info, warn or error, not {other:?}"),
+            );
+            Level::INFO
+        }
+    }
+}
+
+fn is_http_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(changes: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let required = [
+            ("IDEMPOTENCY_TABLE", "idempotency"),
+            ("INVENTORY_GRPC_ADDR", "inventory:8021"),
+            ("RESERVATION_API_BASE", "http://reservation-api:8010"),
+        ];
+        required
+            .iter()
+            .chain(changes)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn read(changes: &[(&str, &str)], secret: SecretFields) -> Result<Settings, ConfigError> {
+        Settings::read(&environment(changes), secret, "payment.failed")
+    }
+
+    fn secret_of(fields: &[(&str, &str)]) -> SecretFields {
+        Ok(fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect())
+    }
+
+    #[tokio::test]
+    async fn the_defaults_are_those_of_the_design() {
+        let settings = read(&[], Ok(BTreeMap::new())).unwrap();
+        assert_eq!(settings.limits.max_receives, 5);
+        assert_eq!(settings.limits.concurrency, 20);
+        assert_eq!(settings.limits.backoff, Backoff::DEFAULT);
+        assert_eq!(
+            settings.limits.budget,
+            Duration::from_millis(14_500),
+            "4 x 2 s + 2 x 2 s + 2 s + 0.5 s"
+        );
+        assert_eq!(settings.idempotency_ttl, DAY * 30);
+        assert_eq!(settings.log_level, Level::INFO);
+    }
+
+    #[tokio::test]
+    async fn one_error_names_every_bad_variable() {
+        let bad = [
+            ("IDEMPOTENCY_TABLE", ""),
+            ("INVENTORY_GRPC_ADDR", "inventory"),
+            ("RESERVATION_API_BASE", "reservation-api"),
+            ("DLQ_URL", "my-dlq"),
+            ("MAX_RETRIES", "0"),
+            ("BACKOFF_BASE_MS", "many"),
+            ("BACKOFF_CAP_MS", "10"),
+            ("INVENTORY_TIMEOUT_MS", "-1"),
+            ("RESERVATION_TIMEOUT_MS", "1.5"),
+            ("WORKER_CONCURRENCY", "0"),
+            ("IDEMPOTENCY_TTL_DAYS", "0"),
+            ("USE_SECRET_MANAGER", "yes"),
+            ("LOG_LEVEL", "loud"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector"),
+        ];
+        let error = read(&bad, Ok(BTreeMap::new())).unwrap_err();
+        for (name, _) in bad {
+            assert!(
+                error.0.iter().any(|fault| fault.starts_with(name)),
+                "{name} is missing in: {error}"
+            );
+        }
+        let protocol = read(
+            &[("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")],
+            Ok(BTreeMap::new()),
+        )
+        .unwrap_err();
+        assert!(protocol.to_string().contains("OTEL_EXPORTER_OTLP_PROTOCOL"));
+    }
+
+    #[tokio::test]
+    async fn the_secret_stands_in_for_what_the_environment_leaves_out() {
+        let secret = secret_of(&[
+            ("inventory_grpc_addr", "from-secret:1"),
+            ("reservation_api_token", "t0ken"),
+        ]);
+        let settings = read(
+            &[
+                ("INVENTORY_GRPC_ADDR", ""),
+                ("USE_SECRET_MANAGER", "true"),
+                ("SECRET_NAME", "s"),
+            ],
+            secret,
+        );
+        assert!(settings.is_ok(), "{settings:?}");
+        assert!(!format!("{settings:?}").contains("t0ken"), "the token shows");
+        let error = read(&[], secret_of(&[("inventory_tls_cert", "pem")])).unwrap_err();
+        assert!(error.to_string().contains("inventory_tls_key"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_secret_is_one_fault_and_not_three() {
+        let changes = [
+            ("INVENTORY_GRPC_ADDR", ""),
+            ("RESERVATION_API_BASE", ""),
+            ("SECRET_NAME", "s"),
+        ];
+        let error = read(&changes, Err("could not be read: no access".to_owned())).unwrap_err();
+        assert_eq!(error.0, ["SECRET_NAME could not be read: no access"]);
+    }
+
+    #[tokio::test]
+    async fn a_secret_manager_without_a_name_is_a_fault() {
+        let error = read(&[("USE_SECRET_MANAGER", "true")], Ok(BTreeMap::new())).unwrap_err();
+        assert_eq!(error.0, ["SECRET_NAME is required and not set"]);
+    }
+}
