@@ -1,0 +1,10 @@
+//! reservation.expired -> the reservation becomes EXPIRED, its seats are free again.
+
+use std::process::ExitCode;
+
+use reservation_expired::WORKFLOW;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    shared::worker::run(WORKFLOW).await
+}
