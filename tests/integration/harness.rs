@@ -1,0 +1,315 @@
+//! One function on a stack of its own, and the short words that tests are written in.
+
+use std::{
+    collections::BTreeMap,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use local_stack::{
+    build::{self, Binaries},
+    inventory::Standing,
+    lambda::{Function, Invocation},
+    mapping::Verdict,
+    queue::{Message, MessageAttribute, Queue, Snapshot},
+    reservations::Status,
+    scenario::Given,
+    stack::Stack,
+};
+use serde_json::{Value, json};
+
+/// The reservation that most tests are about.
+pub(crate) const RESERVATION: &str = "rsv_8f3k2m9q1x";
+/// The payment that most tests are about.
+pub(crate) const PAYMENT: &str = "pi_3Qk8x2LkdIwHu7ix";
+/// What its tickets are for.
+pub(crate) const EVENT: &str = "evt_2026_1001";
+
+/// A function, its queue, and everything that it talks to.
+pub(crate) struct World {
+    pub(crate) stack: Stack,
+    pub(crate) function: Function,
+    pub(crate) queue: Queue,
+    pub(crate) dead_letters: Queue,
+}
+
+/// How one record ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    pub(crate) outcome: String,
+    /// Whether the message stayed in its queue.
+    pub(crate) kept: bool,
+    /// The record's log line.
+    pub(crate) line: Value,
+}
+
+/// A message in a test.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sent {
+    pub(crate) body: String,
+    pub(crate) receive_count: u32,
+    pub(crate) attributes: BTreeMap<String, MessageAttribute>,
+    pub(crate) trace_header: Option<String>,
+}
+
+impl From<Value> for Sent {
+    fn from(body: Value) -> Self {
+        body.to_string().into()
+    }
+}
+
+impl From<String> for Sent {
+    fn from(body: String) -> Self {
+        Self {
+            body,
+            receive_count: 1,
+            ..Self::default()
+        }
+    }
+}
+
+impl Sent {
+    /// The same message on its `receive_count`th receive.
+    pub(crate) fn received(self, receive_count: u32) -> Self {
+        Self { receive_count, ..self }
+    }
+}
+
+/// The function binaries, built once for all tests.
+pub(crate) fn binaries() -> &'static Binaries {
+    static BINARIES: OnceLock<Binaries> = OnceLock::new();
+    BINARIES.get_or_init(|| build::functions().expect("the functions build"))
+}
+
+impl World {
+    /// A function with the default configuration.
+    pub(crate) async fn of(function: &str) -> Self {
+        Self::with(function, &[]).await
+    }
+
+    /// A function with some variables changed; an empty value unsets one.
+    pub(crate) async fn with(function: &str, changes: &[(&str, &str)]) -> Self {
+        let stack = Stack::start().await.expect("the stack starts");
+        Self::on(stack, function, changes)
+    }
+
+    /// Another function, or another deployment of the same, on a stack that is there.
+    pub(crate) fn on(stack: Stack, function: &str, changes: &[(&str, &str)]) -> Self {
+        let mut environment = stack.environment(function);
+        for (name, value) in changes {
+            environment.insert((*name).to_owned(), (*value).to_owned());
+        }
+        let binary = binaries()[function].clone();
+        let function = stack
+            .deploy_with(function, binary, 4, environment)
+            .expect("the binary is there");
+        let queue = stack.queue(function.name());
+        let dead_letters = stack.dead_letters(function.name());
+        Self {
+            stack,
+            function,
+            queue,
+            dead_letters,
+        }
+    }
+
+    /// Puts [`RESERVATION`] in place, with two seats.
+    pub(crate) fn given(&self, status: Status, seats: Standing) {
+        self.given_with(status, seats, None);
+    }
+
+    /// As [`World::given`], confirmed by a payment.
+    pub(crate) fn given_with(&self, status: Status, seats: Standing, payment: Option<&str>) {
+        self.seed(RESERVATION, &["A-12", "A-13"], status, seats, payment);
+    }
+
+    /// Puts a reservation of some seats in place.
+    pub(crate) fn seed(&self, id: &str, seats: &[&str], status: Status, standing: Standing, payment: Option<&str>) {
+        self.stack.seed(&[Given {
+            reservation_id: id.to_owned(),
+            event_id: EVENT.to_owned(),
+            user_id: "usr_1".to_owned(),
+            status,
+            seat_ids: seats.iter().map(|seat| (*seat).to_owned()).collect(),
+            quantity: u32::try_from(seats.len()).unwrap(),
+            payment_intent_id: payment.map(str::to_owned),
+            seats: standing,
+        }]);
+    }
+
+    /// Sends the messages, delivers them in one batch, and tells how each ended.
+    pub(crate) async fn deliver(&self, messages: impl IntoIterator<Item = impl Into<Sent>>) -> Vec<Ended> {
+        let ids: Vec<String> = messages.into_iter().map(|message| self.send(message)).collect();
+        let delivery = self
+            .stack
+            .map(self.queue.clone(), self.function.clone())
+            .deliver_once()
+            .await
+            .expect("a message is visible");
+        assert_eq!(delivery.batch, ids, "one delivery takes all messages of a test");
+        self.ended(&delivery.invocation, &delivery.verdict, &ids)
+    }
+
+    /// Delivers one message.
+    pub(crate) async fn deliver_one(&self, message: impl Into<Sent>) -> Ended {
+        self.deliver([message.into()]).await.remove(0)
+    }
+
+    /// Delivers what waits in the queue, however long it would have to wait.
+    pub(crate) async fn redeliver(&self) -> Vec<Ended> {
+        assert!(self.queue.skip_wait(), "a message waits");
+        let mapping = self.stack.map(self.queue.clone(), self.function.clone());
+        let delivery = mapping.deliver_once().await.expect("a message is visible");
+        self.ended(&delivery.invocation, &delivery.verdict, &delivery.batch)
+    }
+
+    /// Puts a message in the queue and answers with its id.
+    pub(crate) fn send(&self, message: impl Into<Sent>) -> String {
+        let Sent {
+            body,
+            receive_count,
+            attributes,
+            trace_header,
+        } = message.into();
+        let received_before = receive_count.saturating_sub(1);
+        let message = Message {
+            body,
+            attributes,
+            trace_header,
+            received_before,
+            ..Message::default()
+        };
+        self.queue.send(message).expect("SQS takes the message")
+    }
+
+    fn ended(&self, invocation: &Invocation, verdict: &Verdict, ids: &[String]) -> Vec<Ended> {
+        let lines = log_lines(&invocation.logs);
+        let ended = |id: &String| {
+            let mut of_record = lines
+                .iter()
+                .filter(|line| line["message_id"] == **id && line["outcome"].is_string());
+            let line = of_record
+                .next()
+                .unwrap_or_else(|| panic!("{id} has no outcome in {lines:#?}"))
+                .clone();
+            assert!(of_record.next().is_none(), "{id} has more than one outcome");
+            let outcome = line["outcome"].as_str().unwrap_or_default().to_owned();
+            Ended {
+                outcome,
+                kept: verdict.keeps(id),
+                line,
+            }
+        };
+        ids.iter().map(ended).collect()
+    }
+
+    /// The reservation's status and its seats, as text.
+    pub(crate) fn state(&self) -> String {
+        self.state_of(RESERVATION)
+    }
+
+    /// The status and the seats of any reservation, as text.
+    pub(crate) fn state_of(&self, id: &str) -> String {
+        let status = self
+            .stack
+            .reservations
+            .get(id)
+            .map_or("unknown".to_owned(), |found| found.status.to_string());
+        format!("{status}, {}", self.stack.inventory.standing(id))
+    }
+
+    /// How many calls the reservation API and the inventory got.
+    pub(crate) fn downstream_calls(&self) -> (usize, usize) {
+        (
+            self.stack.reservations.calls().len(),
+            self.stack.inventory.calls().len(),
+        )
+    }
+
+    /// The reason of the only message in the dead-letter queue.
+    #[track_caller]
+    pub(crate) fn only_dead_letter(&self) -> Snapshot {
+        let mut messages = self.dead_letters.messages();
+        assert_eq!(messages.len(), 1, "one message in the dead-letter queue: {messages:#?}");
+        messages.remove(0)
+    }
+
+    /// The wait that the function set last.
+    pub(crate) fn last_wait(&self) -> Duration {
+        self.queue.visibility_changes().last().expect("a visibility was set").1
+    }
+}
+
+impl Ended {
+    /// Asserts the outcome and what it means for the queue.
+    #[track_caller]
+    pub(crate) fn is(&self, outcome: &str) -> &Self {
+        assert_eq!(self.outcome, outcome, "{:#}", self.line);
+        assert_eq!(
+            self.kept,
+            outcome == "retried",
+            "only what is retried stays in the queue: {:#}",
+            self.line
+        );
+        self
+    }
+
+    /// Asserts the reason.
+    #[track_caller]
+    pub(crate) fn because(&self, code: &str) -> &Self {
+        assert_eq!(self.line["error_code"], code, "{:#}", self.line);
+        self
+    }
+
+    /// Asserts a part of the error's text.
+    #[track_caller]
+    pub(crate) fn says(&self, part: &str) -> &Self {
+        let error = self.line["error"].as_str().unwrap_or_default();
+        assert!(error.contains(part), "{part:?} is missing in {error:?}");
+        self
+    }
+}
+
+/// The JSON lines of a log.
+pub(crate) fn log_lines(logs: &[String]) -> Vec<Value> {
+    logs.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The attribute of a buried message.
+pub(crate) fn attribute<'a>(message: &'a Snapshot, name: &str) -> &'a str {
+    local_stack::replay::attribute(message, name).unwrap_or_default()
+}
+
+/// A canonical event of the given type.
+pub(crate) fn event(detail_type: &str) -> Value {
+    event_with(detail_type, json!({}))
+}
+
+/// A canonical event with some fields of its detail changed; a null takes one away.
+pub(crate) fn event_with(detail_type: &str, changes: Value) -> Value {
+    let mut detail = json!({
+        "reservation_id": RESERVATION, "event_id": EVENT, "seat_ids": ["A-12", "A-13"], "qty": 2, "user_id": "usr_1",
+    });
+    if detail_type.starts_with("payment") {
+        detail["payment_intent_id"] = json!(PAYMENT);
+        detail["amount"] = json!(12_500);
+        detail["currency"] = json!("EUR");
+    }
+    for (name, value) in changes.as_object().expect("changes are an object") {
+        detail[name] = value.clone();
+    }
+    json!({
+        "version": "0", "id": "5b3f4a52-2f0e-4a51-9a53-0a4a3c6f2d11", "detail-type": detail_type, "source": "test",
+        "account": "000000000000", "time": "2026-11-20T10:00:00Z", "region": "us-east-1", "resources": [],
+        "detail": detail,
+    })
+}
+
+/// Waits until something holds; a test fails when it does not within ten seconds.
+pub(crate) async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(10), "{what} never came true");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,406 @@
+//! One loopback endpoint for every AWS service that the functions call, reached by `AWS_ENDPOINT_URL` and routed by
+//! `X-Amz-Target`: SQS, EventBridge, Secrets Manager, and DynamoDB, which is handed on to an embedded emulator. It records
+//! every request, so that a test can count them, and fails or delays them on demand. Signatures are not checked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::pending,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use dynoxide::Database;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::queue::Queue;
+
+pub use self::events::BusEntry;
+
+mod events;
+mod sqs;
+
+const JSON: &str = "application/x-amz-json-1.0";
+
+/// DynamoDB's limit for a batch, the largest request of all.
+const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// The running endpoint; clones share it, and the last one to go ends it.
+#[derive(Clone, Debug)]
+pub struct AwsEndpoint {
+    url: String,
+    shared: Arc<Shared>,
+    _servers: Arc<Servers>,
+}
+
+/// A request as it arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Service and operation, such as `DynamoDB_20120810.PutItem`.
+    pub target: String,
+    /// The body; null if it was not JSON.
+    pub body: Value,
+}
+
+impl Request {
+    /// The operation without its service.
+    pub fn operation(&self) -> &str {
+        self.target.rsplit('.').next().unwrap_or_default()
+    }
+}
+
+/// How a request fails on demand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An error answer; the request is not carried out.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// The error's type, such as `ThrottlingException`.
+        kind: String,
+        /// What it says.
+        message: String,
+    },
+    /// The request is not carried out and no answer comes.
+    Silence,
+    /// The request is carried out, but no answer comes: the case that only idempotency survives.
+    LostAnswer,
+}
+
+/// Why the endpoint or a call to its emulator failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AwsError {
+    /// No loopback listener.
+    #[error("listen on loopback")]
+    Listen(#[from] io::Error),
+    /// The emulator did not start.
+    #[error("open the DynamoDB emulator: {0}")]
+    Database(String),
+    /// The emulator could not be reached.
+    #[error("call the DynamoDB emulator")]
+    Call(#[from] reqwest::Error),
+    /// The emulator refused.
+    #[error("{operation} answered {status}: {body}")]
+    Refused {
+        /// The operation.
+        operation: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        body: String,
+    },
+}
+
+#[derive(Debug)]
+struct Shared {
+    http: reqwest::Client,
+    dynamodb: String,
+    state: Mutex<Settings>,
+}
+
+#[derive(Debug, Default)]
+struct Settings {
+    queues: BTreeMap<String, Queue>,
+    buses: BTreeSet<String>,
+    entries: Vec<BusEntry>,
+    entries_to_fail: usize,
+    secrets: BTreeMap<String, String>,
+    requests: Vec<Request>,
+    latency: Duration,
+    failures: Vec<(String, Failure)>,
+}
+
+#[derive(Debug)]
+struct Servers([JoinHandle<()>; 2]);
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl AwsEndpoint {
+    /// Starts the endpoint with an empty in-memory database and the default bus.
+    pub async fn start() -> Result<Self, AwsError> {
+        let database = Database::memory().map_err(|error| AwsError::Database(error.to_string()))?;
+        let (emulator, dynamodb) = listen().await?;
+        let (listener, url) = listen().await?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let buses = BTreeSet::from(["default".to_owned()]);
+        let shared = Arc::new(Shared {
+            http,
+            dynamodb,
+            state: Mutex::new(Settings {
+                buses,
+                ..Settings::default()
+            }),
+        });
+        let routes = Router::new()
+            .fallback(serve)
+            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+            .with_state(shared.clone());
+        let servers = Servers([
+            tokio::spawn(dynoxide::server::serve_on(emulator, database)),
+            tokio::spawn(async move { drop(axum::serve(listener, routes).await) }),
+        ]);
+        Ok(Self {
+            url,
+            shared,
+            _servers: Arc::new(servers),
+        })
+    }
+
+    /// The value for `AWS_ENDPOINT_URL`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Makes the queue known by its name.
+    pub fn add_queue(&self, queue: Queue) {
+        self.shared.lock().queues.insert(queue.name().to_owned(), queue);
+    }
+
+    /// A queue by its name.
+    pub fn queue(&self, name: &str) -> Option<Queue> {
+        self.shared.lock().queues.get(name).cloned()
+    }
+
+    /// Creates an event bus.
+    pub fn add_bus(&self, name: &str) {
+        self.shared.lock().buses.insert(name.to_owned());
+    }
+
+    /// Every entry that a bus accepted.
+    pub fn bus_entries(&self) -> Vec<BusEntry> {
+        self.shared.lock().entries.clone()
+    }
+
+    /// Stores a secret, in place of an older one.
+    pub fn put_secret(&self, name: &str, value: &str) {
+        self.shared.lock().secrets.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Every request so far, failed ones too, in the order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.lock().requests.clone()
+    }
+
+    /// Forgets the requests so far.
+    pub fn clear_requests(&self) {
+        self.shared.lock().requests.clear();
+    }
+
+    /// Delays every answer from now on.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.lock().latency = latency;
+    }
+
+    /// Fails the next request whose target starts with `target`; each call adds one failure.
+    pub fn fail_next(&self, target: &str, failure: Failure) {
+        self.shared.lock().failures.push((target.to_owned(), failure));
+    }
+
+    /// Fails the next `count` entries put on a bus, inside answers that are 200 as a whole.
+    pub fn fail_entries_next(&self, count: usize) {
+        self.shared.lock().entries_to_fail += count;
+    }
+
+    /// Creates the table of the idempotency records, as the template does.
+    pub async fn create_idempotency_table(&self, name: &str) -> Result<(), AwsError> {
+        let table = json!({
+            "TableName": name,
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "BillingMode": "PAY_PER_REQUEST",
+        });
+        self.dynamodb("CreateTable", &table).await.map(drop)
+    }
+
+    /// Calls the database directly, past records, latency and failures: for what a test prepares and looks up.
+    pub async fn dynamodb(&self, operation: &str, input: &Value) -> Result<Value, AwsError> {
+        let credential = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request";
+        let request = self
+            .shared
+            .http
+            .post(&self.shared.dynamodb)
+            .header(header::CONTENT_TYPE, JSON)
+            .header(
+                header::AUTHORIZATION,
+                format!("{credential}, SignedHeaders=host, Signature=0"),
+            )
+            .header("x-amz-date", "20260101T000000Z")
+            .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
+            .body(input.to_string());
+        let response = request.send().await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response.json().await?);
+        }
+        let (operation, status) = (operation.to_owned(), status.as_u16());
+        Err(AwsError::Refused {
+            operation,
+            status,
+            body: response.text().await?,
+        })
+    }
+}
+
+async fn listen() -> io::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
+}
+
+async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let target = headers
+        .get("x-amz-target")
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
+    let input: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let (latency, failure) = shared.note(&target, &input);
+    tokio::time::sleep(latency).await;
+    match failure {
+        None => shared.dispatch(&target, headers, body, &input).await,
+        Some(Failure::Answer { status, kind, message }) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            Fault {
+                status,
+                code: kind.clone(),
+                query_code: kind,
+                message,
+            }
+            .into_response()
+        }
+        Some(Failure::Silence) => pending().await, // Ends when the caller hangs up.
+        Some(Failure::LostAnswer) => {
+            shared.dispatch(&target, headers, body, &input).await;
+            pending().await
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, target: &str, input: &Value) -> (Duration, Option<Failure>) {
+        let mut settings = self.lock();
+        settings.requests.push(Request {
+            target: target.to_owned(),
+            body: input.clone(),
+        });
+        let next = settings
+            .failures
+            .iter()
+            .position(|(prefix, _)| target.starts_with(prefix));
+        (settings.latency, next.map(|index| settings.failures.remove(index).1))
+    }
+
+    async fn dispatch(&self, target: &str, headers: HeaderMap, body: Bytes, input: &Value) -> Response {
+        let answer = match target.split_once('.') {
+            Some(("DynamoDB_20120810", _)) => return self.forward(headers, body).await,
+            Some(("AmazonSQS", operation)) => sqs::call(self, operation, input).await,
+            Some(("AWSEvents", "PutEvents")) => events::put(&mut self.lock(), input),
+            Some(("secretsmanager", "GetSecretValue")) => self.secret(input),
+            _ => Err(Fault::client(
+                "UnknownOperationException",
+                format!("no such operation here: {target:?}"),
+            )),
+        };
+        answer.map_or_else(Fault::into_response, |value| {
+            ([(header::CONTENT_TYPE, JSON)], value.to_string()).into_response()
+        })
+    }
+
+    /// Hands a request on byte for byte; only what belongs to the connection stays behind.
+    async fn forward(&self, mut headers: HeaderMap, body: Bytes) -> Response {
+        headers.remove(header::HOST);
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::TRANSFER_ENCODING);
+        let sent = self.http.post(&self.dynamodb).headers(headers).body(body).send().await;
+        let answer = match sent {
+            Ok(response) => {
+                let (status, mut headers) = (response.status(), response.headers().clone());
+                headers.remove(header::CONTENT_LENGTH);
+                headers.remove(header::TRANSFER_ENCODING);
+                headers.remove(header::CONNECTION);
+                response.bytes().await.map(|body| (status, headers, body))
+            }
+            Err(error) => Err(error),
+        };
+        answer.map_or_else(
+            |error| (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+            IntoResponse::into_response,
+        )
+    }
+
+    fn secret(&self, input: &Value) -> Result<Value, Fault> {
+        let id = input["SecretId"].as_str().unwrap_or_default();
+        let name = id.rsplit(":secret:").next().unwrap_or(id);
+        let Some(value) = self.lock().secrets.get(name).cloned() else {
+            let message = "Secrets Manager can't find the specified secret.";
+            return Err(Fault::client("ResourceNotFoundException", message.to_owned()));
+        };
+        Ok(json!({
+            "ARN": format!("arn:aws:secretsmanager:us-east-1:000000000000:secret:{name}"),
+            "Name": name,
+            "SecretString": value,
+            "VersionId": "00000000-0000-0000-0000-000000000001",
+            "VersionStages": ["AWSCURRENT"],
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Settings> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error answer of the AWS JSON protocol.
+#[derive(Debug)]
+struct Fault {
+    status: StatusCode,
+    code: String,
+    /// What clients of SQS's older protocol know the error by; the SDK for Rust decides by it when it is there.
+    query_code: String,
+    message: String,
+}
+
+impl Fault {
+    fn client(code: &str, message: String) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: code.to_owned(),
+            query_code: code.to_owned(),
+            message,
+        }
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let side = if self.status.is_server_error() {
+            "Receiver"
+        } else {
+            "Sender"
+        };
+        let headers = [
+            ("content-type", JSON.to_owned()),
+            ("x-amzn-query-error", format!("{};{side}", self.query_code)),
+        ];
+        (
+            self.status,
+            headers,
+            json!({"__type": self.code, "message": self.message}).to_string(),
+        )
+            .into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests;

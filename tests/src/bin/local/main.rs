@@ -1,0 +1,81 @@
+//! `cargo local`: the functions, unchanged, against everything they talk to, on this machine.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that people read")]
+
+mod report;
+mod up;
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use clap::{Parser, Subcommand};
+use local_stack::{
+    build,
+    replay::Replay,
+    scenario::{self, EventFile},
+    stack::Stack,
+};
+
+/// Runs the function binaries against an in-process stack: Lambda Runtime API, SQS, EventBridge, DynamoDB, the inventory
+/// service and the reservation API, all on loopback. Nothing needs to be installed and nothing leaves this machine.
+///
+/// Without a command it replays the files of events/ (or those named) and prints what became of every record. The exit
+/// status is 1 when an outcome is not the one that the event's file promises, and 2 when nothing could be run.
+#[derive(Parser)]
+#[command(
+    name = "cargo local",
+    version,
+    verbatim_doc_comment,
+    args_conflicts_with_subcommands = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Event files to replay, such as events/payment-approved/single.json; all of events/ when none is named.
+    files: Vec<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Keeps the stack running for `cargo lambda watch`, with every reservation of events/ in place. Prints the
+    /// environment, writes it to target/local.env, and then prints what changes until it is stopped with Ctrl-C.
+    Up,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Some(Command::Up) => up::run().await,
+        None => replay(&arguments.files).await,
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// True when every file kept its promise.
+async fn replay(files: &[PathBuf]) -> Result<bool, Box<dyn std::error::Error>> {
+    let files: Vec<EventFile> = if files.is_empty() {
+        scenario::load_all(scenario::events_folder())?
+    } else {
+        files.iter().map(scenario::load).collect::<Result<_, _>>()?
+    };
+    eprintln!("Building the functions ...");
+    let binaries = build::functions()?;
+    let stack = Stack::start().await?;
+    let replay = Replay::new(stack.clone(), &binaries)?;
+
+    let started = Instant::now();
+    let mut reports = Vec::with_capacity(files.len());
+    for file in &files {
+        reports.push((file, replay.file(file).await));
+    }
+    report::print(&reports, &stack, started.elapsed());
+    let kept = reports.iter().all(|(_, report)| report.is_as_promised());
+    Ok(kept && stack.inventory.oversold().is_empty())
+}

@@ -1,0 +1,126 @@
+//! `cargo local up`: the stack without the functions, for `cargo lambda watch` and `cargo lambda invoke`.
+
+use std::{collections::BTreeMap, error::Error, fs, time::Duration};
+
+use local_stack::{
+    build::workspace,
+    inventory::Standing,
+    replay::attribute,
+    reservations::Status,
+    scenario::{self, EventFile, FUNCTIONS},
+    stack::Stack,
+};
+
+/// How often the stack is looked at for changes.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// `cargo lambda watch` gives one environment to all functions, so they share one dead-letter queue here.
+const SHARED_DEAD_LETTERS: &str = FUNCTIONS[0];
+
+/// Runs until Ctrl-C.
+pub(crate) async fn run() -> Result<bool, Box<dyn Error>> {
+    let files = scenario::load_all(scenario::events_folder())?;
+    let stack = Stack::start().await?;
+    for file in &files {
+        stack.seed(&file.scenario.given);
+    }
+    for function in FUNCTIONS {
+        stack.queue(function);
+    }
+    let variables = variables(&stack);
+    let env_file = workspace().join("target").join("local.env");
+    if let Some(folder) = env_file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let lines: Vec<String> = variables
+        .iter()
+        .map(|(name, value)| format!("{name}={value}\n"))
+        .collect();
+    fs::write(&env_file, lines.concat())?;
+
+    println!(
+        "The stack is up, with the reservations of {} event files. The functions' environment:\n",
+        files.len()
+    );
+    for (name, value) in &variables {
+        println!("  export {name}={value}");
+    }
+    println!("\nIn a second terminal:  cargo lambda watch --env-file target/local.env");
+    println!(
+        "In a third:            cargo lambda invoke payment-approved --data-file events/payment-approved/single.json"
+    );
+    println!(
+        "To look at the seats:  grpcurl -plaintext {} list",
+        stack.inventory_address
+    );
+    println!("\nWhat changes is printed here. Ctrl-C ends it.\n");
+
+    tokio::select! {
+        () = watch(&stack, &files) => {}
+        stopped = tokio::signal::ctrl_c() => stopped?,
+    }
+    println!("\nThe stack is down; nothing of it is kept.");
+    Ok(true)
+}
+
+fn variables(stack: &Stack) -> BTreeMap<String, String> {
+    let mut variables = stack.environment(SHARED_DEAD_LETTERS);
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_REGION", "us-east-1"),
+    ] {
+        variables.insert(name.to_owned(), value.to_owned());
+    }
+    variables
+}
+
+/// Prints each change of a reservation, its seats, the dead-letter queue and the bus.
+async fn watch(stack: &Stack, files: &[EventFile]) {
+    let ids: Vec<&str> = files
+        .iter()
+        .flat_map(|file| &file.scenario.given)
+        .map(|given| given.reservation_id.as_str())
+        .collect();
+    let look = |id: &str| {
+        (
+            stack.reservations.get(id).map(|found| found.status),
+            stack.inventory.standing(id),
+        )
+    };
+    let mut seen: BTreeMap<&str, (Option<Status>, Standing)> = ids.iter().map(|id| (*id, look(id))).collect();
+    let (mut dead, mut published) = (0, 0);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        for (id, before) in &mut seen {
+            let now = look(id);
+            if now != *before {
+                let status = |status: Option<Status>| status.map(|status| status.to_string()).unwrap_or_default();
+                println!(
+                    "{id}: {} -> {}, seats {} -> {}",
+                    status(before.0),
+                    status(now.0),
+                    before.1,
+                    now.1
+                );
+                *before = now;
+            }
+        }
+        let messages = stack.dead_letters(SHARED_DEAD_LETTERS).messages();
+        for message in messages.iter().skip(dead) {
+            let text = |name| attribute(message, name).unwrap_or("-");
+            println!(
+                "dead letter {}: {}: {}",
+                text("source_message_id"),
+                text("error_code"),
+                text("error_message")
+            );
+        }
+        dead = messages.len();
+        let entries = stack.aws.bus_entries();
+        for entry in entries.iter().skip(published) {
+            println!("on the bus: {} {}", entry.detail_type, entry.detail);
+        }
+        published = entries.len();
+    }
+}

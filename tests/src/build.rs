@@ -1,0 +1,75 @@
+//! The function binaries, built for this machine by the cargo that runs us.
+
+use std::{
+    collections::BTreeMap,
+    env, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde::Deserialize;
+
+use crate::scenario::FUNCTIONS;
+
+/// Where each function's binary lies, by function.
+pub type Binaries = BTreeMap<String, PathBuf>;
+
+/// Why there are no binaries.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// cargo could not be run.
+    #[error("run cargo to build the functions: {0}")]
+    Cargo(#[from] io::Error),
+    /// cargo found a fault and has printed it.
+    #[error("the functions do not build: see cargo's messages above")]
+    Failed,
+    /// cargo was content and did not say where a binary is.
+    #[error("cargo built no binary for {0}")]
+    Missing(String),
+}
+
+/// Builds the functions, or finds them built. cargo shows its progress on standard error.
+pub fn functions() -> Result<Binaries, BuildError> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--message-format=json-render-diagnostics"])
+        .current_dir(workspace());
+    // This package takes part in the selection, so that cargo resolves the features that it was built with, and does
+    // not compile the dependencies a second time.
+    command.args(["--package", env!("CARGO_PKG_NAME")]);
+    for function in FUNCTIONS {
+        command.args(["--package", function, "--bin", function]);
+    }
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        return Err(BuildError::Failed);
+    }
+    let messages = output.stdout.split(|byte| *byte == b'\n');
+    let built: Binaries = messages
+        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+        .filter_map(|message| Some((message.target?.name, message.executable?)))
+        .collect();
+    match FUNCTIONS.iter().find(|function| !built.contains_key(**function)) {
+        Some(missing) => Err(BuildError::Missing((*missing).to_owned())),
+        None => Ok(built),
+    }
+}
+
+/// The root of the repository.
+pub fn workspace() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
+
+/// The part of cargo's messages that says where a binary is.
+#[derive(Deserialize)]
+struct Message {
+    target: Option<Target>,
+    executable: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}

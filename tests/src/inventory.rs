@@ -1,0 +1,917 @@
+//! An inventory over gRPC that lives in memory and holds its callers to the rules.
+//!
+//! It never sells a seat twice, never frees what is sold and never gives stock back twice; a worker that asks for such a
+//! thing is refused, so that its fault shows. What it did is kept in a ledger, which [`Inventory::oversold`] checks apart
+//! from the rules. Holds do not end by themselves: that is the worker's task, and the tests must see when it fails.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt, future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::MetadataMap,
+    transport::{Server, server::TcpIncoming},
+};
+
+use proto::{
+    common::v1::{Error, ErrorCode, Event, Seat, SeatStatus},
+    reservation::v1::{
+        CheckAvailabilityRequest, CheckAvailabilityResponse, CommitReservationRequest, CommitReservationResponse,
+        GetInventoryStatusRequest, GetInventoryStatusResponse, HoldStatus, InventoryStats, ReleaseHoldRequest,
+        ReleaseHoldResponse, ReserveSeatRequest, ReserveSeatResponse,
+        inventory_service_server::{InventoryService, InventoryServiceServer},
+    },
+};
+
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "generated"
+)]
+mod proto {
+    pub mod common {
+        pub mod v1 {
+            tonic::include_proto!("common.v1");
+        }
+    }
+    pub mod reservation {
+        pub mod v1 {
+            tonic::include_proto!("reservation.v1");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
+
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Quantity stock that a new event has beyond what is seeded, so that a hold by hand finds some.
+const SPARE_QUANTITY: i64 = 10;
+
+/// The server and its books; clones share them, so that a test keeps one while another serves.
+#[derive(Clone, Default)]
+pub struct Inventory {
+    books: Arc<Mutex<Books>>,
+}
+
+/// Where the seats or the quantity of a reservation stand.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Nothing was ever held for it.
+    Unknown,
+    /// Taken out of the stock, but not paid.
+    Held,
+    /// Taken for good.
+    Sold,
+    /// Was held, and was given back.
+    Free,
+}
+
+/// The remote procedures, as the log of calls names them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// Asks what is free; changes nothing.
+    CheckAvailability,
+    /// Places a hold.
+    ReserveSeat,
+    /// Sells what is held.
+    CommitReservation,
+    /// Gives a hold back.
+    ReleaseHold,
+    /// Counts an event's stock; changes nothing.
+    GetInventoryStatus,
+}
+
+/// One request as it arrived. Fields that its method does not have are empty.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Call {
+    /// The procedure that was called.
+    pub method: Method,
+    /// The reservation it was about.
+    pub reservation_id: String,
+    /// The event whose stock it named.
+    pub event_id: String,
+    /// The seats it named, in its order.
+    pub seat_ids: Vec<String>,
+    /// As on the wire, where nothing keeps it from being negative.
+    pub quantity: i32,
+    /// Why a hold was to be given back.
+    pub reason: String,
+    /// The payment that a sale was for.
+    pub payment_intent_id: String,
+    /// What tells a repeat from a new request.
+    pub idempotency_key: String,
+    /// The trace that the caller continued.
+    pub traceparent: Option<String>,
+    /// The context that came with the trace.
+    pub baggage: Option<String>,
+    /// Whether the books changed, so that a test can count effects rather than calls.
+    pub had_effect: bool,
+}
+
+/// A commit's own status; the numbers are those of the contract.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(i32)]
+pub enum CommitStatus {
+    /// What a server that leaves the field out sends.
+    Unspecified = 0,
+    /// Sold, now or before.
+    Success = 1,
+    /// The payment does not stand.
+    FailedPayment = 2,
+    /// The hold had been given back.
+    FailedExpired = 3,
+    /// Another reservation has the seats, or the hold is for something else.
+    FailedConflict = 4,
+}
+
+/// A release's own status; the numbers are those of the contract.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(i32)]
+pub enum ReleaseStatus {
+    /// What a server that leaves the field out sends.
+    Unspecified = 0,
+    /// Given back by this call.
+    Success = 1,
+    /// Given back by an earlier one.
+    AlreadyReleased = 2,
+    /// There never was a hold.
+    NotFound = 3,
+    /// Not given back.
+    Failed = 4,
+}
+
+/// A prepared answer to one call, in place of what the rules say. Only [`Answer::HangAfterEffect`] touches the books.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A gRPC status.
+    Status(Code, String),
+    /// An error inside a response that is otherwise empty. The code is a number, so that unknown ones can be sent.
+    Error {
+        /// Number of the error code.
+        code: i32,
+        /// Text for people.
+        message: String,
+    },
+    /// A response with this status and nothing else.
+    Commit(CommitStatus),
+    /// A response with this status and nothing else.
+    Release(ReleaseStatus),
+    /// An error beside a status, which contradict each other if the test likes.
+    Both {
+        /// Number of the error code.
+        code: i32,
+        /// Text for people.
+        message: String,
+        /// Number of a [`CommitStatus`] or a [`ReleaseStatus`].
+        status: i32,
+    },
+    /// No answer ever, and no effect.
+    Hang,
+    /// The effect that the rules say, and then no answer: what a time-out hides from the caller.
+    HangAfterEffect,
+}
+
+/// Why the server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The descriptors that the build wrote are not usable.
+    #[error("describe the inventory service")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The listener or the protocol failed.
+    #[error("serve the inventory")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+impl Inventory {
+    /// Serves until the task is dropped. Reflection comes in both versions, because tools still ask for the older one.
+    pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
+        let reflection =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+        Server::builder()
+            .add_service(InventoryServiceServer::new(self))
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+            .await?;
+        Ok(())
+    }
+
+    /// Lets a hold be there, with the stock that it needs; `quantity` counts only without seats. A known reservation
+    /// stays as it is. Seats that another has are taken over, which [`Self::oversold`] then tells.
+    pub fn hold(&self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: u32) {
+        self.lock().seed(event_id, reservation_id, seat_ids, quantity);
+    }
+
+    /// Lets a sale be there, as [`Self::hold`] does a hold. What is held already becomes sold.
+    pub fn sell(&self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: u32) {
+        let mut books = self.lock();
+        books.seed(event_id, reservation_id, seat_ids, quantity);
+        if books.standing(reservation_id) == Standing::Held {
+            books.apply(reservation_id, Act::Sell);
+        }
+    }
+
+    /// Lets a hold be there that was given back. What is sold stays sold.
+    pub fn release(&self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: u32) {
+        let mut books = self.lock();
+        books.seed(event_id, reservation_id, seat_ids, quantity);
+        if books.standing(reservation_id) == Standing::Held {
+            books.apply(reservation_id, Act::Free);
+        }
+    }
+
+    /// Tells where a reservation ended.
+    pub fn standing(&self, reservation_id: &str) -> Standing {
+        self.lock().standing(reservation_id)
+    }
+
+    /// Every call so far, in the order in which the books saw them.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    /// Delays every answer, not its effect: a caller that gives up waiting has changed the books all the same.
+    pub fn set_latency(&self, latency: Duration) {
+        self.lock().latency = latency;
+    }
+
+    /// Prepares the answer to the reservation's next call; several are used up in order, one a call.
+    pub fn answer_next(&self, reservation_id: &str, answer: Answer) {
+        self.lock()
+            .scripts
+            .entry(reservation_id.to_owned())
+            .or_default()
+            .push_back(answer);
+    }
+
+    /// Replays the ledger and describes each breach of what must always hold; empty when all is well.
+    pub fn oversold(&self) -> Vec<String> {
+        audit(&self.lock().ledger)
+    }
+
+    /// A panic elsewhere leaves the books readable: a test then reports its own failure rather than a poisoned lock.
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn carry_out(&self, call: Call) -> Result<Reply, Status> {
+        let (latency, answer) = {
+            let mut books = self.lock();
+            (books.latency, books.receive(call))
+        };
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        match answer {
+            Some(answer) => answer,
+            None => future::pending().await,
+        }
+    }
+
+    /// The view of one event, taken in the same step that logs the question.
+    async fn look_up<T>(&self, call: Call, view: impl FnOnce(&Stock) -> T) -> Result<T, Error> {
+        let (latency, seen) = {
+            let mut books = self.lock();
+            let seen = books.events.get(&call.event_id).map(view);
+            books.calls.push(call);
+            (books.latency, seen)
+        };
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        seen.ok_or_else(|| in_band(ErrorCode::NotFound, "no such event"))
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Held => "held",
+            Self::Sold => "sold",
+            Self::Free => "free",
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl InventoryService for Inventory {
+    async fn check_availability(
+        &self,
+        request: Request<CheckAvailabilityRequest>,
+    ) -> Result<Response<CheckAvailabilityResponse>, Status> {
+        let (metadata, _, asked) = request.into_parts();
+        let mut call = Call::new(Method::CheckAvailability, &metadata);
+        (call.event_id, call.seat_ids, call.quantity) = (asked.event_id, asked.seat_ids.clone(), asked.quantity);
+        let view = |stock: &Stock| {
+            let (free, taken): (Vec<_>, Vec<_>) = asked.seat_ids.into_iter().partition(|seat| stock.is_free(seat));
+            let enough = !free.is_empty() || stock.remaining >= i64::from(asked.quantity);
+            CheckAvailabilityResponse {
+                available: taken.is_empty() && enough,
+                available_seats: seats(free, SeatStatus::Available),
+                unavailable_seat_ids: taken,
+                remaining_in_section: count(stock.remaining),
+                error: None,
+            }
+        };
+        let answer = self.look_up(call, view).await;
+        Ok(Response::new(answer.unwrap_or_else(|error| {
+            CheckAvailabilityResponse {
+                error: Some(error),
+                ..Default::default()
+            }
+        })))
+    }
+
+    async fn reserve_seat(
+        &self,
+        request: Request<ReserveSeatRequest>,
+    ) -> Result<Response<ReserveSeatResponse>, Status> {
+        let (metadata, _, asked) = request.into_parts();
+        let mut call = Call::new(Method::ReserveSeat, &metadata);
+        (call.reservation_id, call.event_id) = (asked.reservation_id, asked.event_id);
+        (call.seat_ids, call.quantity) = (asked.seat_ids, asked.quantity);
+        call.idempotency_key = asked.idempotency_key;
+        let reply = self.carry_out(call).await?;
+        Ok(Response::new(ReserveSeatResponse {
+            hold_id: reply.document,
+            reserved_seats: seats(reply.seat_ids, SeatStatus::Reserved),
+            hold_expires_at: asked.hold_expires_at,
+            status: reply.status,
+            error: reply.error,
+        }))
+    }
+
+    async fn commit_reservation(
+        &self,
+        request: Request<CommitReservationRequest>,
+    ) -> Result<Response<CommitReservationResponse>, Status> {
+        let (metadata, _, asked) = request.into_parts();
+        let mut call = Call::new(Method::CommitReservation, &metadata);
+        (call.reservation_id, call.event_id) = (asked.reservation_id, asked.event_id);
+        (call.seat_ids, call.quantity) = (asked.seat_ids, asked.quantity);
+        (call.payment_intent_id, call.idempotency_key) = (asked.payment_intent_id, asked.idempotency_key);
+        let reply = self.carry_out(call).await?;
+        Ok(Response::new(CommitReservationResponse {
+            order_id: reply.document,
+            sold_seats: seats(reply.seat_ids, SeatStatus::Sold),
+            status: reply.status,
+            committed_at: reply.at.map(Into::into),
+            error: reply.error,
+        }))
+    }
+
+    async fn release_hold(
+        &self,
+        request: Request<ReleaseHoldRequest>,
+    ) -> Result<Response<ReleaseHoldResponse>, Status> {
+        let (metadata, _, asked) = request.into_parts();
+        let mut call = Call::new(Method::ReleaseHold, &metadata);
+        (call.reservation_id, call.event_id) = (asked.reservation_id, asked.event_id);
+        (call.seat_ids, call.quantity) = (asked.seat_ids, asked.quantity);
+        (call.reason, call.idempotency_key) = (asked.reason, asked.idempotency_key);
+        let reply = self.carry_out(call).await?;
+        Ok(Response::new(ReleaseHoldResponse {
+            released_seats: seats(reply.seat_ids, SeatStatus::Available),
+            status: reply.status,
+            released_at: reply.at.map(Into::into),
+            error: reply.error,
+        }))
+    }
+
+    async fn get_inventory_status(
+        &self,
+        request: Request<GetInventoryStatusRequest>,
+    ) -> Result<Response<GetInventoryStatusResponse>, Status> {
+        let (metadata, _, asked) = request.into_parts();
+        let mut call = Call::new(Method::GetInventoryStatus, &metadata);
+        call.event_id.clone_from(&asked.event_id);
+        let answer = self.look_up(call, |stock| stock.report(&asked.event_id)).await;
+        Ok(Response::new(answer.unwrap_or_else(|error| {
+            GetInventoryStatusResponse {
+                error: Some(error),
+                ..Default::default()
+            }
+        })))
+    }
+}
+
+impl Call {
+    fn new(method: Method, metadata: &MetadataMap) -> Self {
+        let header = |name: &str| {
+            metadata
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        Self {
+            method,
+            reservation_id: String::new(),
+            event_id: String::new(),
+            seat_ids: Vec::new(),
+            quantity: 0,
+            reason: String::new(),
+            payment_intent_id: String::new(),
+            idempotency_key: String::new(),
+            traceparent: header("traceparent"),
+            baggage: header("baggage"),
+            had_effect: false,
+        }
+    }
+
+    /// What makes the request senseless whatever the books say.
+    fn fault(&self) -> Option<&'static str> {
+        let sale = self.method == Method::CommitReservation;
+        let release = self.method == Method::ReleaseHold;
+        if self.reservation_id.is_empty() {
+            Some("reservation_id is missing")
+        } else if self.event_id.is_empty() {
+            Some("event_id is missing")
+        } else if sale && self.payment_intent_id.is_empty() {
+            Some("payment_intent_id is missing")
+        } else if release && !["EXPIRED", "CANCELLED", "FAILED_PAYMENT"].contains(&self.reason.as_str()) {
+            Some("reason is not known")
+        } else if self.quantity < 0 || (self.quantity == 0 && self.seat_ids.is_empty()) {
+            Some("neither seats nor a quantity")
+        } else {
+            None
+        }
+    }
+}
+
+/// What the three changing procedures answer, before each puts it in its own message.
+#[derive(Clone, Default)]
+struct Reply {
+    status: i32,
+    /// The order of a sale, the hold of a reserve.
+    document: String,
+    seat_ids: Vec<String>,
+    at: Option<SystemTime>,
+    error: Option<Error>,
+}
+
+impl Reply {
+    fn of(status: i32) -> Self {
+        Self {
+            status,
+            at: Some(SystemTime::now()),
+            ..Self::default()
+        }
+    }
+
+    fn fault(code: ErrorCode, message: &str) -> Self {
+        Self {
+            error: Some(in_band(code, message)),
+            ..Self::default()
+        }
+    }
+}
+
+/// The first use of an idempotency key.
+struct Use {
+    method: Method,
+    reservation_id: String,
+    /// Absent while the call was only ever refused. A refusal is judged anew, because a redrive after a repair comes
+    /// with the same key.
+    settled: Option<Reply>,
+}
+
+#[derive(Default)]
+struct Books {
+    events: BTreeMap<String, Stock>,
+    reservations: HashMap<String, Allocation>,
+    keys: HashMap<String, Use>,
+    ledger: Vec<Entry>,
+    calls: Vec<Call>,
+    scripts: HashMap<String, VecDeque<Answer>>,
+    latency: Duration,
+}
+
+#[derive(Default)]
+struct Stock {
+    /// Each seat with the reservation that has it.
+    seats: BTreeMap<String, Option<String>>,
+    total: i64,
+    remaining: i64,
+    sold: i64,
+}
+
+#[derive(Clone, Debug)]
+struct Allocation {
+    event_id: String,
+    seat_ids: Vec<String>,
+    /// Zero beside seats: those are counted by themselves.
+    quantity: i64,
+    standing: Standing,
+}
+
+/// One change of the books; what it is about comes along, so that the audit needs nothing but the ledger.
+#[derive(Clone, Debug)]
+enum Entry {
+    Stocked {
+        event_id: String,
+        quantity: i64,
+    },
+    Acted {
+        act: Act,
+        reservation_id: String,
+        event_id: String,
+        seat_ids: Vec<String>,
+        quantity: i64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Act {
+    Hold,
+    Sell,
+    Free,
+}
+
+impl Books {
+    fn standing(&self, reservation_id: &str) -> Standing {
+        self.reservations
+            .get(reservation_id)
+            .map_or(Standing::Unknown, |found| found.standing)
+    }
+
+    fn receive(&mut self, mut call: Call) -> Option<Result<Reply, Status>> {
+        let before = self.ledger.len();
+        let script = self.scripts.get_mut(&call.reservation_id).and_then(VecDeque::pop_front);
+        let answer = match script {
+            None => Some(self.decide(&call)),
+            Some(Answer::Status(code, message)) => Some(Err(Status::new(code, message))),
+            Some(Answer::Error { code, message }) => Some(Ok(scripted(0, Some((code, message))))),
+            Some(Answer::Commit(status)) => Some(Ok(scripted(status as i32, None))),
+            Some(Answer::Release(status)) => Some(Ok(scripted(status as i32, None))),
+            Some(Answer::Both { code, message, status }) => Some(Ok(scripted(status, Some((code, message))))),
+            Some(Answer::Hang) => None,
+            Some(Answer::HangAfterEffect) => self.decide(&call).ok().and(None),
+        };
+        call.had_effect = self.ledger.len() > before;
+        self.calls.push(call);
+        answer
+    }
+
+    fn decide(&mut self, call: &Call) -> Result<Reply, Status> {
+        if call.idempotency_key.is_empty() {
+            return Ok(Reply::fault(
+                ErrorCode::IdempotencyRequired,
+                "idempotency_key is missing",
+            ));
+        }
+        if let Some(fault) = call.fault() {
+            return Err(Status::invalid_argument(fault));
+        }
+        if let Some(first) = self.keys.get(&call.idempotency_key) {
+            if first.method != call.method || first.reservation_id != call.reservation_id {
+                return Ok(Reply::fault(
+                    ErrorCode::IdempotencyConflict,
+                    "the key belongs to another request",
+                ));
+            }
+            if let Some(reply) = &first.settled {
+                return Ok(reply.clone());
+            }
+        }
+        let (settled, answer) = match call.method {
+            Method::ReserveSeat => self.reserve(call),
+            Method::CommitReservation => self.commit(call),
+            Method::ReleaseHold => self.give_back(call),
+            Method::CheckAvailability | Method::GetInventoryStatus => {
+                (false, Err(Status::internal("a question is not a change")))
+            }
+        };
+        let settled = answer.as_ref().ok().filter(|_| settled).cloned();
+        let first = Use {
+            method: call.method,
+            reservation_id: call.reservation_id.clone(),
+            settled,
+        };
+        self.keys.insert(call.idempotency_key.clone(), first);
+        answer
+    }
+
+    /// Like the two below, answers first whether the matter is settled, so that a repeat gets the same answer.
+    fn reserve(&mut self, call: &Call) -> (bool, Result<Reply, Status>) {
+        let refused = |code, message| (false, Ok(Reply::fault(code, message)));
+        let status = match self.standing(&call.reservation_id) {
+            Standing::Sold => HoldStatus::Committed,
+            Standing::Free => HoldStatus::Released,
+            Standing::Held if !self.is_for(call) => {
+                return refused(ErrorCode::InventoryConflict, "the reservation holds something else");
+            }
+            Standing::Held => HoldStatus::Active,
+            Standing::Unknown => {
+                let quantity = i64::from(call.quantity);
+                let Some(stock) = self.events.get(&call.event_id) else {
+                    return refused(ErrorCode::NotFound, "no such event");
+                };
+                if call.seat_ids.iter().any(|seat| !stock.seats.contains_key(seat)) {
+                    return refused(ErrorCode::NotFound, "no such seat");
+                }
+                if call.seat_ids.iter().any(|seat| !stock.is_free(seat)) {
+                    return refused(ErrorCode::InventoryConflict, "a seat is taken");
+                }
+                if call.seat_ids.is_empty() && stock.remaining < quantity {
+                    return refused(ErrorCode::InsufficientInventory, "not enough left");
+                }
+                self.place(&call.event_id, &call.reservation_id, &call.seat_ids, quantity);
+                HoldStatus::Active
+            }
+        };
+        let document = format!("hold_{}_{}", call.event_id, call.reservation_id);
+        (
+            true,
+            Ok(Reply {
+                document,
+                seat_ids: call.seat_ids.clone(),
+                ..Reply::of(status as i32)
+            }),
+        )
+    }
+
+    fn commit(&mut self, call: &Call) -> (bool, Result<Reply, Status>) {
+        let failed = |status: CommitStatus| (false, Ok(Reply::of(status as i32)));
+        if self.another_has(call) {
+            return failed(CommitStatus::FailedConflict);
+        }
+        match self.standing(&call.reservation_id) {
+            Standing::Unknown => return (false, Ok(Reply::fault(ErrorCode::NotFound, "nothing is held for it"))),
+            Standing::Free => return failed(CommitStatus::FailedExpired),
+            Standing::Held | Standing::Sold if !self.is_for(call) => return failed(CommitStatus::FailedConflict),
+            Standing::Held => self.apply(&call.reservation_id, Act::Sell),
+            Standing::Sold => {}
+        }
+        let document = format!("ord_{}_{}", call.event_id, call.reservation_id);
+        let reply = Reply::of(CommitStatus::Success as i32);
+        (
+            true,
+            Ok(Reply {
+                document,
+                seat_ids: call.seat_ids.clone(),
+                ..reply
+            }),
+        )
+    }
+
+    fn give_back(&mut self, call: &Call) -> (bool, Result<Reply, Status>) {
+        let refused = |message| (false, Err(Status::failed_precondition(message)));
+        let status = match self.standing(&call.reservation_id) {
+            Standing::Sold => return refused("what is sold is not given back"),
+            Standing::Unknown if self.another_has(call) => return refused("another reservation has the seats"),
+            Standing::Unknown => ReleaseStatus::NotFound,
+            // Others may have the seats by now, which a late repeat has no part in.
+            Standing::Free => ReleaseStatus::AlreadyReleased,
+            Standing::Held if !self.is_for(call) => return refused("the reservation holds something else"),
+            Standing::Held => {
+                self.apply(&call.reservation_id, Act::Free);
+                let reply = Reply::of(ReleaseStatus::Success as i32);
+                return (
+                    true,
+                    Ok(Reply {
+                        seat_ids: call.seat_ids.clone(),
+                        ..reply
+                    }),
+                );
+            }
+        };
+        (true, Ok(Reply::of(status as i32)))
+    }
+
+    /// Whether one of the named seats is held by or sold to another reservation.
+    fn another_has(&self, call: &Call) -> bool {
+        let Some(stock) = self.events.get(&call.event_id) else {
+            return false;
+        };
+        let mut owners = call.seat_ids.iter().filter_map(|seat| stock.seats.get(seat)?.as_ref());
+        owners.any(|owner| *owner != call.reservation_id)
+    }
+
+    /// Whether the call names exactly what the reservation has. A quantity beside seats may only count them.
+    fn is_for(&self, call: &Call) -> bool {
+        let Some(has) = self.reservations.get(&call.reservation_id) else {
+            return false;
+        };
+        let (mut named, mut own) = (call.seat_ids.clone(), has.seat_ids.clone());
+        named.sort();
+        own.sort();
+        let counted = if own.is_empty() {
+            i64::from(call.quantity) == has.quantity
+        } else {
+            call.quantity == 0 || usize::try_from(call.quantity) == Ok(own.len())
+        };
+        has.event_id == call.event_id && named == own && counted
+    }
+
+    fn seed(&mut self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: u32) {
+        if self.reservations.contains_key(reservation_id) {
+            return;
+        }
+        let needed = if seat_ids.is_empty() { i64::from(quantity) } else { 0 };
+        let spare = if self.events.contains_key(event_id) {
+            0
+        } else {
+            SPARE_QUANTITY
+        };
+        let stock = self.events.entry(event_id.to_owned()).or_default();
+        for seat in seat_ids {
+            stock.seats.entry(seat.clone()).or_default();
+        }
+        stock.total += needed + spare;
+        stock.remaining += needed + spare;
+        self.ledger.push(Entry::Stocked {
+            event_id: event_id.to_owned(),
+            quantity: needed + spare,
+        });
+        self.place(event_id, reservation_id, seat_ids, needed);
+    }
+
+    fn place(&mut self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: i64) {
+        let allocation = Allocation {
+            event_id: event_id.to_owned(),
+            seat_ids: seat_ids.to_vec(),
+            quantity: if seat_ids.is_empty() { quantity } else { 0 },
+            standing: Standing::Held,
+        };
+        self.reservations.insert(reservation_id.to_owned(), allocation);
+        self.apply(reservation_id, Act::Hold);
+    }
+
+    /// The only place that changes stock, so that the ledger misses nothing.
+    fn apply(&mut self, reservation_id: &str, act: Act) {
+        let Some(has) = self.reservations.get_mut(reservation_id) else {
+            return;
+        };
+        let stock = self.events.entry(has.event_id.clone()).or_default();
+        let owner = match act {
+            Act::Hold | Act::Sell => Some(reservation_id.to_owned()),
+            Act::Free => None,
+        };
+        for seat in &has.seat_ids {
+            stock.seats.insert(seat.clone(), owner.clone());
+        }
+        let count = i64::try_from(has.seat_ids.len()).unwrap_or(i64::MAX);
+        has.standing = match act {
+            Act::Hold => {
+                stock.remaining -= has.quantity;
+                Standing::Held
+            }
+            Act::Sell => {
+                stock.sold += has.quantity.saturating_add(count);
+                Standing::Sold
+            }
+            Act::Free => {
+                stock.remaining += has.quantity;
+                Standing::Free
+            }
+        };
+        self.ledger.push(Entry::Acted {
+            act,
+            reservation_id: reservation_id.to_owned(),
+            event_id: has.event_id.clone(),
+            seat_ids: has.seat_ids.clone(),
+            quantity: has.quantity,
+        });
+    }
+}
+
+impl Stock {
+    fn is_free(&self, seat: &str) -> bool {
+        self.seats.get(seat).is_some_and(Option::is_none)
+    }
+
+    fn report(&self, event_id: &str) -> GetInventoryStatusResponse {
+        let total = count(self.total).saturating_add(count(self.seats.len()));
+        let free_seats = self.seats.values().filter(|owner| owner.is_none()).count();
+        let available = count(self.remaining).saturating_add(count(free_seats));
+        let sold = count(self.sold);
+        let event = Event {
+            id: event_id.to_owned(),
+            total_seats: total,
+            remaining_seats: available,
+            ..Default::default()
+        };
+        let stats = InventoryStats {
+            total_seats: total,
+            available_seats: available,
+            reserved_seats: total - available - sold,
+            sold_seats: sold,
+            blocked_seats: 0,
+            availability_percentage: if total == 0 {
+                0.0
+            } else {
+                100.0 * available as f32 / total as f32
+            },
+            last_updated: Some(SystemTime::now().into()),
+        };
+        GetInventoryStatusResponse {
+            event: Some(event),
+            stats: Some(stats),
+            ..Default::default()
+        }
+    }
+}
+
+/// Follows the ledger with books of its own and none of the server's rules, so that it finds what those let through.
+fn audit(ledger: &[Entry]) -> Vec<String> {
+    let mut breaches = Vec::new();
+    let mut owners: HashMap<(&str, &str), &str> = HashMap::new();
+    let mut stocks: HashMap<&str, (i64, i64)> = HashMap::new();
+    let mut acts: HashMap<&str, Act> = HashMap::new();
+    for entry in ledger {
+        let (act, reservation, event, seat_ids, quantity) = match entry {
+            Entry::Stocked { event_id, quantity } => {
+                let (total, remaining) = stocks.entry(event_id).or_default();
+                (*total, *remaining) = (*total + quantity, *remaining + quantity);
+                continue;
+            }
+            Entry::Acted {
+                act,
+                reservation_id,
+                event_id,
+                seat_ids,
+                quantity,
+            } => (*act, reservation_id.as_str(), event_id.as_str(), seat_ids, *quantity),
+        };
+        let last = acts.insert(reservation, act);
+        match (last, act) {
+            (None, Act::Hold) | (Some(Act::Hold), Act::Sell | Act::Free) => {}
+            (Some(Act::Sell), Act::Free) => breaches.push(format!("{reservation}: freed after it was sold")),
+            (None | Some(_), _) => breaches.push(format!("{reservation}: {act:?} after {last:?}")),
+        }
+        for seat in seat_ids {
+            let owner = match act {
+                Act::Hold | Act::Sell => owners.insert((event, seat), reservation),
+                Act::Free => owners.remove(&(event, seat.as_str())),
+            };
+            if let Some(owner) = owner.filter(|owner| *owner != reservation) {
+                breaches.push(format!(
+                    "{event} seat {seat}: {act:?} by {reservation}, but {owner} has it"
+                ));
+            }
+        }
+        let (total, remaining) = stocks.entry(event).or_default();
+        match act {
+            Act::Hold => *remaining -= quantity,
+            Act::Sell => {}
+            Act::Free => *remaining += quantity,
+        }
+        if *remaining < 0 || remaining > total {
+            breaches.push(format!(
+                "{event}: {remaining} left of {total} after {act:?} by {reservation}"
+            ));
+        }
+    }
+    breaches
+}
+
+fn scripted(status: i32, error: Option<(i32, String)>) -> Reply {
+    let error = error.map(|(code, message)| Error {
+        code,
+        message,
+        ..Default::default()
+    });
+    Reply {
+        status,
+        error,
+        ..Reply::default()
+    }
+}
+
+fn in_band(code: ErrorCode, message: &str) -> Error {
+    Error {
+        code: code as i32,
+        message: message.to_owned(),
+        ..Default::default()
+    }
+}
+
+fn seats(ids: Vec<String>, status: SeatStatus) -> Vec<Seat> {
+    ids.into_iter()
+        .map(|id| Seat {
+            id,
+            status: status as i32,
+            ..Default::default()
+        })
+        .collect()
+}
+
+/// The wire counts in 32 bits; more than that is as good as all.
+fn count<T: TryInto<i32>>(number: T) -> i32 {
+    number.try_into().unwrap_or(i32::MAX)
+}

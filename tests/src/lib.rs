@@ -1,0 +1,27 @@
+//! Everything that the functions talk to, in one process on loopback: for `cargo local`, and for the tests.
+//!
+//! | module | stands for | enforces |
+//! | --- | --- | --- |
+//! | [`stack`] | an account with everything deployed | |
+//! | [`lambda`] | the Lambda Runtime API and execution environments | one invocation at a time, timeouts, init failures |
+//! | [`mapping`] | SQS event source mappings | what counts as success and as failure |
+//! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |
+//! | [`aws`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, conditions |
+//! | [`inventory`] | the inventory service, over gRPC | no release of sold seats, no sale of another's seats |
+//! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
+//! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
+//! | [`build`] | the function binaries, built by cargo | |
+
+pub mod stack;
+
+pub mod aws;
+pub mod lambda;
+pub mod mapping;
+pub mod queue;
+
+pub mod inventory;
+pub mod reservations;
+
+pub mod build;
+pub mod replay;
+pub mod scenario;

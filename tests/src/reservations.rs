@@ -1,0 +1,677 @@
+//! The reservation API over REST, as the workers call it, in memory.
+//!
+//! A change of status is decided in one step under one lock, so that of two workers that race for a reservation exactly
+//! one wins, as the real service's conditional write would have it. What a test wants to see is kept: each call with its
+//! raw target, and the terminal statuses that a reservation went through.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt, future, io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::Response,
+};
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::net::TcpListener;
+
+const PATH: &str = "/internal/reservations/";
+
+/// More than any body of this API; a larger one is a fault of the caller.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// The server and its reservations; clones share them, so that a test keeps one while another serves.
+#[derive(Clone, Default)]
+pub struct Reservations {
+    store: Arc<Mutex<Store>>,
+}
+
+/// A reservation as the API shows it, apart from its times.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Reservation {
+    /// An opaque name, which may hold any character.
+    pub reservation_id: String,
+    /// The event whose seats it is for.
+    pub event_id: String,
+    /// Its customer.
+    #[serde(default)]
+    pub user_id: String,
+    /// Where it is on its way.
+    pub status: Status,
+    /// The seats by name; empty where only a number was booked.
+    #[serde(default)]
+    pub seat_ids: Vec<String>,
+    /// The number of places.
+    #[serde(default)]
+    pub quantity: u32,
+    /// The payment that confirmed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_intent_id: Option<String>,
+}
+
+/// A reservation's status. All but `HOLD` and `PENDING` are terminal.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    /// Not yet held.
+    Pending,
+    /// Held for a short time; the only status that a worker can move it from.
+    Hold,
+    /// Paid in time.
+    Confirmed,
+    /// Given up, or its payment failed.
+    Cancelled,
+    /// Its time ran out.
+    Expired,
+    /// Went wrong at its creation.
+    Failed,
+    /// Paid, and paid back.
+    Refunded,
+}
+
+/// One request as it arrived.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Call {
+    /// The HTTP method.
+    pub method: Method,
+    /// Path and query before any decoding, so that a test sees how an id was encoded.
+    pub target: String,
+    /// The id after one decoding; absent where the target is none of this API's.
+    pub reservation_id: Option<String>,
+    /// The header by which the caller proved who it is.
+    pub authorization: Option<String>,
+    /// What tells a repeat from a new request.
+    pub idempotency_key: Option<String>,
+    /// The trace that the caller continued.
+    pub traceparent: Option<String>,
+    /// The context that came with the trace.
+    pub baggage: Option<String>,
+    /// The body as text.
+    pub body: String,
+    /// The status of the answer; absent where none was given.
+    pub answered: Option<u16>,
+}
+
+/// A prepared answer to one call, in place of what the rules say.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// This response, and no effect.
+    Respond {
+        /// The status code.
+        status: u16,
+        /// Headers beside the ones that HTTP needs.
+        headers: Vec<(String, String)>,
+        /// The body, sent as it is.
+        body: String,
+    },
+    /// No answer ever, and no effect.
+    Hang,
+    /// The effect that the rules say, and then no answer: what a time-out hides from the caller.
+    HangAfterEffect,
+    /// The connection is closed before an answer, and there is no effect.
+    CloseConnection,
+}
+
+impl Reservations {
+    /// Serves until the task is dropped.
+    pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
+        axum::serve(listener, Router::new().fallback(handle).with_state(self)).await
+    }
+
+    /// Lets a reservation be there. One of the same id begins anew: its history and its remembered answers are gone.
+    pub fn put(&self, reservation: Reservation) {
+        let mut store = self.lock();
+        store
+            .remembered
+            .retain(|_, first| first.reservation_id != reservation.reservation_id);
+        let now = now();
+        let entry = Entry {
+            transitions: Some(reservation.status)
+                .filter(|status| status.is_terminal())
+                .into_iter()
+                .collect(),
+            created_at: now.clone(),
+            updated_at: now,
+            reservation,
+        };
+        store.entries.insert(entry.reservation.reservation_id.clone(), entry);
+    }
+
+    /// The reservation as it is now.
+    pub fn get(&self, reservation_id: &str) -> Option<Reservation> {
+        self.lock()
+            .entries
+            .get(reservation_id)
+            .map(|entry| entry.reservation.clone())
+    }
+
+    /// Every call so far, in the order in which they were decided.
+    pub fn calls(&self) -> Vec<Call> {
+        self.lock().calls.clone()
+    }
+
+    /// Delays every answer, not its effect: a caller that gives up waiting has moved the reservation all the same.
+    pub fn set_latency(&self, latency: Duration) {
+        self.lock().latency = latency;
+    }
+
+    /// From now on, a call without this bearer token is turned away.
+    pub fn require_token(&self, token: &str) {
+        self.lock().token = Some(token.to_owned());
+    }
+
+    /// Prepares the answer to the next call of this method for the reservation; several are used up in order.
+    pub fn answer_next(&self, reservation_id: &str, method: Method, answer: Answer) {
+        self.lock()
+            .scripts
+            .entry((reservation_id.to_owned(), method))
+            .or_default()
+            .push_back(answer);
+    }
+
+    /// The terminal statuses that the reservation went through; more than one is a fault of whoever moved it.
+    pub fn transitions(&self, reservation_id: &str) -> Vec<Status> {
+        self.lock()
+            .entries
+            .get(reservation_id)
+            .map(|entry| entry.transitions.clone())
+            .unwrap_or_default()
+    }
+
+    /// A panic elsewhere leaves the store readable: a test then reports its own failure rather than a poisoned lock.
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Status {
+    /// Whether nothing can come after it here.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Pending | Self::Hold => false,
+            Self::Confirmed | Self::Cancelled | Self::Expired | Self::Failed | Self::Refunded => true,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "PENDING",
+            Self::Hold => "HOLD",
+            Self::Confirmed => "CONFIRMED",
+            Self::Cancelled => "CANCELLED",
+            Self::Expired => "EXPIRED",
+            Self::Failed => "FAILED",
+            Self::Refunded => "REFUNDED",
+        })
+    }
+}
+
+#[derive(Default)]
+struct Store {
+    entries: HashMap<String, Entry>,
+    remembered: HashMap<String, First>,
+    calls: Vec<Call>,
+    scripts: HashMap<(String, Method), VecDeque<Answer>>,
+    latency: Duration,
+    token: Option<String>,
+}
+
+struct Entry {
+    reservation: Reservation,
+    transitions: Vec<Status>,
+    created_at: String,
+    updated_at: String,
+}
+
+/// The request that an idempotency key was first granted to, with its answer. A refusal is not remembered: it may be
+/// different once the reservation is visible or repaired, and the caller asks again under the same key.
+struct First {
+    reservation_id: String,
+    body: String,
+    reply: Reply,
+}
+
+#[derive(Clone)]
+struct Reply {
+    status: StatusCode,
+    body: Value,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    status: String,
+    payment_intent_id: Option<String>,
+}
+
+/// What happens on the connection.
+enum Action {
+    Send(Response),
+    Silence,
+    Close,
+}
+
+async fn handle(State(reservations): State<Reservations>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, BODY_LIMIT).await else {
+        return refusal(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_REQUEST", "body is too large").into_response();
+    };
+    let call = Call {
+        reservation_id: parts.uri.path().strip_prefix(PATH).and_then(decode),
+        target: parts.uri.to_string(),
+        authorization: header_of(&parts.headers, "authorization"),
+        idempotency_key: header_of(&parts.headers, "idempotency-key"),
+        traceparent: header_of(&parts.headers, "traceparent"),
+        baggage: header_of(&parts.headers, "baggage"),
+        method: parts.method,
+        body: String::from_utf8_lossy(&body).into_owned(),
+        answered: None,
+    };
+    let (latency, action) = {
+        let mut store = reservations.lock();
+        (store.latency, store.receive(call))
+    };
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    match action {
+        Action::Send(response) => response,
+        Action::Silence => future::pending().await,
+        // Unwinding ends the connection's task, and this way no panic message goes to the terminal.
+        Action::Close => std::panic::resume_unwind(Box::new("the connection is closed on demand")),
+    }
+}
+
+impl Store {
+    fn receive(&mut self, mut call: Call) -> Action {
+        let named = call.reservation_id.clone().map(|id| (id, call.method.clone()));
+        let script = named
+            .and_then(|named| self.scripts.get_mut(&named))
+            .and_then(VecDeque::pop_front);
+        let action = match script {
+            None => Action::Send(self.decide(&call).into_response()),
+            Some(Answer::Respond { status, headers, body }) => Action::Send(prepared(status, &headers, body)),
+            Some(Answer::Hang) => Action::Silence,
+            Some(Answer::HangAfterEffect) => {
+                self.decide(&call);
+                Action::Silence
+            }
+            Some(Answer::CloseConnection) => Action::Close,
+        };
+        call.answered = match &action {
+            Action::Send(response) => Some(response.status().as_u16()),
+            Action::Silence | Action::Close => None,
+        };
+        self.calls.push(call);
+        action
+    }
+
+    fn decide(&mut self, call: &Call) -> Reply {
+        let reply = self.answer(call);
+        reply.with_trace(call.traceparent.as_deref())
+    }
+
+    fn answer(&mut self, call: &Call) -> Reply {
+        let wanted = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        if wanted.is_some() && wanted != call.authorization {
+            return refusal(
+                StatusCode::UNAUTHORIZED,
+                "AUTHENTICATION_FAILED",
+                "the token is missing or wrong",
+            );
+        }
+        let Some(id) = &call.reservation_id else {
+            return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "no such resource");
+        };
+        match call.method {
+            Method::GET => self.entries.get(id).map_or_else(not_found, Entry::show),
+            Method::PATCH => self.change(id, call),
+            _ => refusal(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "METHOD_NOT_ALLOWED",
+                "only GET and PATCH are here",
+            ),
+        }
+    }
+
+    fn change(&mut self, id: &str, call: &Call) -> Reply {
+        let bad = |message| refusal(StatusCode::BAD_REQUEST, "INVALID_REQUEST", message);
+        let Some(key) = call.idempotency_key.clone().filter(|key| !key.is_empty()) else {
+            return refusal(
+                StatusCode::BAD_REQUEST,
+                "MISSING_IDEMPOTENCY_KEY",
+                "Idempotency-Key is missing",
+            );
+        };
+        let Ok(change) = serde_json::from_str::<Change>(&call.body) else {
+            return bad("the body is not a change of status");
+        };
+        let Ok(target) = serde_json::from_value::<Status>(Value::String(change.status)) else {
+            return bad("the status is not known");
+        };
+        let payment = match target {
+            Status::Cancelled | Status::Expired => None,
+            Status::Confirmed => match change.payment_intent_id.filter(|payment| !payment.is_empty()) {
+                Some(payment) => Some(payment),
+                None => return bad("payment_intent_id is missing"),
+            },
+            Status::Pending | Status::Hold | Status::Failed | Status::Refunded => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                return refusal(status, "INVALID_STATUS", "no reservation is moved to that status");
+            }
+        };
+        if let Some(first) = self.remembered.get(&key) {
+            if first.reservation_id == id && first.body == call.body {
+                return first.reply.clone();
+            }
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            return refusal(status, "IDEMPOTENCY_CONFLICT", "the key belongs to another request");
+        }
+        let Some(entry) = self.entries.get_mut(id) else {
+            return not_found();
+        };
+        let reply = entry.change(target, payment);
+        if reply.status == StatusCode::OK {
+            let first = First {
+                reservation_id: id.to_owned(),
+                body: call.body.clone(),
+                reply: reply.clone(),
+            };
+            self.remembered.insert(key, first);
+        }
+        reply
+    }
+}
+
+impl Entry {
+    fn change(&mut self, target: Status, payment: Option<String>) -> Reply {
+        let current = self.reservation.status;
+        if current == Status::Hold {
+            self.reservation.status = target;
+            self.reservation.payment_intent_id = payment;
+            self.updated_at = now();
+            self.transitions.push(target);
+        } else if current != target {
+            let message = format!("the reservation is {current}");
+            let mut reply = refusal(StatusCode::CONFLICT, "RESERVATION_STATE_CONFLICT", &message);
+            reply.body["status"] = json!(current);
+            return reply;
+        }
+        self.show()
+    }
+
+    fn show(&self) -> Reply {
+        let mut body = json!(self.reservation);
+        body["created_at"] = json!(self.created_at);
+        body["updated_at"] = json!(self.updated_at);
+        Reply {
+            status: StatusCode::OK,
+            body,
+        }
+    }
+}
+
+impl Reply {
+    /// An error names the trace that it belongs to, where the caller sent one.
+    fn with_trace(mut self, traceparent: Option<&str>) -> Self {
+        if let Some(error) = self.body.get_mut("error") {
+            error["trace_id"] = json!(
+                traceparent
+                    .and_then(|parent| parent.split('-').nth(1))
+                    .unwrap_or_default()
+            );
+        }
+        self
+    }
+
+    fn into_response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE.to_string(), "application/json".to_owned())];
+        prepared(self.status.as_u16(), &headers, self.body.to_string())
+    }
+}
+
+fn refusal(status: StatusCode, code: &str, message: &str) -> Reply {
+    Reply {
+        status,
+        body: json!({"error": {"code": code, "message": message, "trace_id": ""}}),
+    }
+}
+
+fn not_found() -> Reply {
+    refusal(StatusCode::NOT_FOUND, "RESERVATION_NOT_FOUND", "no such reservation")
+}
+
+/// A response that cannot be put together is a fault of the test, and the text of the 500 says which.
+fn prepared(status: u16, headers: &[(String, String)], body: String) -> Response {
+    let builder = Response::builder().status(status);
+    let builder = headers
+        .iter()
+        .fold(builder, |builder, (name, value)| builder.header(name, value));
+    builder.body(Body::from(body)).unwrap_or_else(|error| {
+        let mut response = Response::new(Body::from(format!("prepared answer: {error}")));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    })
+}
+
+/// One non-empty segment, decoded once: what was encoded twice stays encoded once.
+fn decode(segment: &str) -> Option<String> {
+    if segment.is_empty() || segment.contains('/') {
+        return None;
+    }
+    percent_decode_str(segment).decode_utf8().ok().map(Into::into)
+}
+
+fn header_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers
+        .get(name)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+fn now() -> String {
+    OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPIRE: &str = r#"{"status":"EXPIRED"}"#;
+    const CANCEL: &str = r#"{"status":"CANCELLED"}"#;
+    const CONFIRM: &str = r#"{"status":"CONFIRMED","payment_intent_id":"pi-1"}"#;
+    const CONFIRM_OTHER: &str = r#"{"status":"CONFIRMED","payment_intent_id":"pi-2"}"#;
+
+    fn with(id: &str, status: Status) -> Reservations {
+        let reservations = Reservations::default();
+        reservations.put(Reservation {
+            reservation_id: id.into(),
+            event_id: "e".into(),
+            user_id: "u".into(),
+            status,
+            seat_ids: vec!["A1".into()],
+            quantity: 1,
+            payment_intent_id: None,
+        });
+        reservations
+    }
+
+    fn call(method: Method, id: &str, key: Option<&str>, body: &str) -> Call {
+        Call {
+            method,
+            target: format!("{PATH}{id}"),
+            reservation_id: Some(id.into()),
+            authorization: None,
+            idempotency_key: key.map(str::to_owned),
+            traceparent: Some("00-0af7-b7ad-01".into()),
+            baggage: None,
+            body: body.into(),
+            answered: None,
+        }
+    }
+
+    fn patch(reservations: &Reservations, key: &str, body: &str) -> (u16, Value) {
+        let reply = reservations.lock().decide(&call(Method::PATCH, "r", Some(key), body));
+        (reply.status.as_u16(), reply.body)
+    }
+
+    async fn start(reservations: &Reservations) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(reservations.clone().serve(listener));
+        base
+    }
+
+    #[test]
+    fn a_hold_moves_to_each_terminal_status_and_stays_there() {
+        for (body, status) in [(EXPIRE, "EXPIRED"), (CANCEL, "CANCELLED"), (CONFIRM, "CONFIRMED")] {
+            let reservations = with("r", Status::Hold);
+            for key in ["k1", "k2"] {
+                let (code, answer) = patch(&reservations, key, body);
+                assert_eq!((code, answer["status"].as_str()), (200, Some(status)));
+            }
+            assert_eq!(reservations.transitions("r").len(), 1);
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_rivals_wins_and_the_other_learns_the_status() {
+        let reservations = with("r", Status::Hold);
+        patch(&reservations, "k1", CONFIRM);
+        let (code, answer) = patch(&reservations, "k2", EXPIRE);
+        assert_eq!((code, &answer["status"]), (409, &json!("CONFIRMED")));
+        assert_eq!(answer["error"]["trace_id"], "0af7");
+        assert_eq!(reservations.transitions("r"), [Status::Confirmed]);
+    }
+
+    #[test]
+    fn a_second_payment_is_answered_with_the_first_one() {
+        let reservations = with("r", Status::Hold);
+        patch(&reservations, "k1", CONFIRM);
+        let (code, answer) = patch(&reservations, "k2", CONFIRM_OTHER);
+        assert_eq!((code, &answer["payment_intent_id"]), (200, &json!("pi-1")));
+    }
+
+    #[test]
+    fn a_status_outside_the_workers_reach_is_a_conflict() {
+        let reservations = with("r", Status::Pending);
+        let (code, answer) = patch(&reservations, "k", EXPIRE);
+        assert_eq!((code, &answer["status"]), (409, &json!("PENDING")));
+        assert_eq!(reservations.transitions("r"), []);
+    }
+
+    #[test]
+    fn a_senseless_request_is_refused_by_what_is_wrong_with_it() {
+        let reservations = with("r", Status::Hold);
+        let cases = [
+            ("not json", 400),
+            ("{}", 400),
+            (r#"{"status":"LOST"}"#, 400),
+            (r#"{"status":"CONFIRMED"}"#, 400),
+            (r#"{"status":"REFUNDED"}"#, 422),
+            (r#"{"status":"HOLD"}"#, 422),
+        ];
+        for (body, code) in cases {
+            assert_eq!(patch(&reservations, "k", body).0, code, "{body}");
+        }
+        let keyless = reservations.lock().decide(&call(Method::PATCH, "r", None, EXPIRE));
+        assert_eq!(keyless.status, 400);
+        assert_eq!(reservations.get("r").unwrap().status, Status::Hold);
+    }
+
+    #[test]
+    fn a_key_repeats_its_answer_and_serves_no_other_request() {
+        let reservations = with("r", Status::Hold);
+        let first = patch(&reservations, "k", CONFIRM);
+        assert_eq!(patch(&reservations, "k", CONFIRM), first);
+        assert_eq!(patch(&reservations, "k", EXPIRE).0, 422);
+    }
+
+    #[test]
+    fn a_refusal_is_judged_anew_under_the_same_key() {
+        let reservations = Reservations::default();
+        assert_eq!(patch(&reservations, "k", EXPIRE).0, 404);
+        reservations.put(with("r", Status::Hold).get("r").unwrap());
+        assert_eq!(patch(&reservations, "k", EXPIRE).0, 200);
+    }
+
+    #[test]
+    fn a_reservation_put_again_begins_anew() {
+        let reservations = with("r", Status::Hold);
+        let fresh = reservations.get("r").unwrap();
+        patch(&reservations, "k", EXPIRE);
+        reservations.put(fresh);
+        assert_eq!(patch(&reservations, "k", EXPIRE).0, 200);
+        assert_eq!(reservations.transitions("r"), [Status::Expired]);
+    }
+
+    #[test]
+    fn a_configured_token_is_demanded() {
+        let reservations = with("r", Status::Hold);
+        reservations.require_token("secret");
+        for (authorization, code) in [(None, 401), (Some("Bearer wrong"), 401), (Some("Bearer secret"), 200)] {
+            let call = Call {
+                authorization: authorization.map(str::to_owned),
+                ..call(Method::GET, "r", None, "")
+            };
+            assert_eq!(reservations.lock().decide(&call).status, code);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_id_is_decoded_once_and_its_raw_target_kept() {
+        let reservations = with("a/b%20c", Status::Hold);
+        let base = start(&reservations).await;
+        let client = reqwest::Client::new();
+        let answer = client.get(format!("{base}{PATH}a%2Fb%2520c")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let answer: Value = answer.json().await.unwrap();
+        assert_eq!(answer["reservation_id"], "a/b%20c");
+        assert!(answer.get("payment_intent_id").is_none() && answer["created_at"].is_string());
+        assert_eq!(reservations.calls()[0].target, "/internal/reservations/a%2Fb%2520c");
+        assert_eq!(
+            client.get(format!("{base}{PATH}a/b")).send().await.unwrap().status(),
+            404
+        );
+    }
+
+    #[tokio::test]
+    async fn prepared_answers_come_first_and_in_order() {
+        let reservations = with("r", Status::Hold);
+        let headers = vec![("retry-after".to_owned(), "7".to_owned())];
+        let busy = Answer::Respond {
+            status: 503,
+            headers,
+            body: "busy".into(),
+        };
+        for answer in [busy, Answer::CloseConnection, Answer::HangAfterEffect] {
+            reservations.answer_next("r", Method::PATCH, answer);
+        }
+        let target = format!("{}{PATH}r", start(&reservations).await);
+        let client = reqwest::Client::new();
+        let send = || client.patch(&target).header("idempotency-key", "k").body(EXPIRE).send();
+        let busy = send().await.unwrap();
+        assert_eq!(
+            (busy.status().as_u16(), busy.headers()["retry-after"].to_str().unwrap()),
+            (503, "7")
+        );
+        assert!(send().await.is_err());
+        assert_eq!(reservations.get("r").unwrap().status, Status::Hold);
+        tokio::time::timeout(Duration::from_millis(50), send())
+            .await
+            .unwrap_err();
+        assert_eq!(reservations.get("r").unwrap().status, Status::Expired);
+        assert_eq!(send().await.unwrap().status(), 200);
+        let answered: Vec<_> = reservations.calls().iter().map(|call| call.answered).collect();
+        assert_eq!(answered, [Some(503), None, None, Some(200)]);
+    }
+}

@@ -1,0 +1,208 @@
+//! One account with everything that the functions need, empty, on loopback ports of its own.
+
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+
+use crate::{
+    aws::{AwsEndpoint, AwsError},
+    inventory::{Inventory, Standing},
+    lambda::{Function, FunctionOptions},
+    mapping::{Mapping, MappingOptions},
+    queue::{Queue, QueueOptions, Redrive},
+    reservations::{Reservation, Reservations},
+    scenario::{FUNCTIONS, Given},
+};
+
+/// The idempotency table's name.
+pub const TABLE: &str = "holdfast-idempotency";
+/// The event bus's name.
+pub const BUS: &str = "holdfast";
+/// The receives after which SQS moves a message by itself.
+pub const MAX_RECEIVES: u32 = 5;
+/// A function's timeout.
+pub const FUNCTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running stack; it ends when the last clone is dropped.
+#[derive(Clone)]
+pub struct Stack {
+    /// SQS, EventBridge, Secrets Manager and DynamoDB.
+    pub aws: AwsEndpoint,
+    /// The inventory service.
+    pub inventory: Inventory,
+    /// Where the inventory service listens.
+    pub inventory_address: SocketAddr,
+    /// The reservation API.
+    pub reservations: Reservations,
+    /// Where the reservation API listens.
+    pub reservation_address: SocketAddr,
+    dead_letters: BTreeMap<String, Queue>,
+    _servers: Arc<Servers>,
+}
+
+/// Why the stack could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StackError {
+    /// No loopback port could be had.
+    #[error("listen on a loopback port: {0}")]
+    Listen(#[from] io::Error),
+    /// The AWS endpoint, or DynamoDB behind it, could not start.
+    #[error("start the AWS endpoint: {0}")]
+    Aws(#[from] AwsError),
+}
+
+struct Servers(Vec<JoinHandle<()>>);
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Stack {
+    /// Starts everything but the functions.
+    ///
+    /// # Errors
+    /// When a part could not start.
+    pub async fn start() -> Result<Self, StackError> {
+        let aws = AwsEndpoint::start().await?;
+        aws.create_idempotency_table(TABLE).await?;
+        aws.add_bus(BUS);
+        let dead_letters: BTreeMap<_, _> = FUNCTIONS
+            .iter()
+            .map(|function| {
+                let retention_only = QueueOptions::default();
+                let queue = Queue::new(format!("{function}-dlq"), retention_only);
+                aws.add_queue(queue.clone());
+                ((*function).to_owned(), queue)
+            })
+            .collect();
+
+        let (inventory, reservations) = (Inventory::default(), Reservations::default());
+        let (inventory_listener, inventory_address) = listen().await?;
+        let (reservation_listener, reservation_address) = listen().await?;
+        let servers = Servers(vec![
+            tokio::spawn({
+                let inventory = inventory.clone();
+                async move { drop(inventory.serve(inventory_listener).await) }
+            }),
+            tokio::spawn({
+                let reservations = reservations.clone();
+                async move { drop(reservations.serve(reservation_listener).await) }
+            }),
+        ]);
+        let servers = Arc::new(servers);
+        Ok(Self {
+            aws,
+            inventory,
+            inventory_address,
+            reservations,
+            reservation_address,
+            dead_letters,
+            _servers: servers,
+        })
+    }
+
+    /// The dead-letter queue of a function. An unknown function has an empty one of its own.
+    pub fn dead_letters(&self, function: &str) -> Queue {
+        let unknown = || Queue::new(format!("{function}-dlq"), QueueOptions::default());
+        self.dead_letters.get(function).cloned().unwrap_or_else(unknown)
+    }
+
+    /// A new, empty queue of a function. It takes the place of an earlier one under the same name, whose waiting messages
+    /// are gone with it.
+    pub fn queue(&self, function: &str) -> Queue {
+        let redrive = Redrive {
+            queue: self.dead_letters(function),
+            max_receive_count: MAX_RECEIVES,
+        };
+        let options = QueueOptions {
+            visibility: FUNCTION_TIMEOUT * 6,
+            redrive: Some(redrive),
+        };
+        let queue = Queue::new(function, options);
+        self.aws.add_queue(queue.clone());
+        queue
+    }
+
+    /// The variables that a function is configured with, as the template will set them.
+    pub fn environment(&self, function: &str) -> BTreeMap<String, String> {
+        let variables = [
+            ("AWS_ENDPOINT_URL", self.aws.url().to_owned()),
+            ("IDEMPOTENCY_TABLE", TABLE.to_owned()),
+            ("INVENTORY_GRPC_ADDR", self.inventory_address.to_string()),
+            ("RESERVATION_API_BASE", format!("http://{}", self.reservation_address)),
+            ("EVENT_BUS_NAME", BUS.to_owned()),
+            ("DLQ_URL", self.dead_letters(function).url()),
+        ];
+        variables
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+
+    /// Deploys a function; its processes start when they are needed, `environments` of them at most.
+    ///
+    /// # Errors
+    /// When the binary is not there.
+    pub fn deploy(&self, name: &str, binary: PathBuf, environments: usize) -> io::Result<Function> {
+        self.deploy_with(name, binary, environments, self.environment(name))
+    }
+
+    /// As [`Stack::deploy`], with variables of the caller's choice.
+    ///
+    /// # Errors
+    /// When the binary is not there.
+    pub fn deploy_with(
+        &self,
+        name: &str,
+        binary: PathBuf,
+        environments: usize,
+        environment: BTreeMap<String, String>,
+    ) -> io::Result<Function> {
+        let name = name.to_owned();
+        Function::start(FunctionOptions {
+            name,
+            binary,
+            environment,
+            timeout: FUNCTION_TIMEOUT,
+            environments,
+            memory_mb: 256,
+        })
+    }
+
+    /// Maps a queue to a function as the template will.
+    pub fn map(&self, queue: Queue, function: Function) -> Mapping {
+        Mapping::new(queue, function, MappingOptions::default())
+    }
+
+    /// Puts reservations and their seats in place.
+    pub fn seed(&self, given: &[Given]) {
+        for given in given {
+            self.reservations.put(Reservation {
+                reservation_id: given.reservation_id.clone(),
+                event_id: given.event_id.clone(),
+                user_id: given.user_id.clone(),
+                status: given.status,
+                seat_ids: given.seat_ids.clone(),
+                quantity: given.quantity,
+                payment_intent_id: given.payment_intent_id.clone(),
+            });
+            let (event, reservation) = (&given.event_id, &given.reservation_id);
+            match given.seats {
+                Standing::Held => self.inventory.hold(event, reservation, &given.seat_ids, given.quantity),
+                Standing::Sold => self.inventory.sell(event, reservation, &given.seat_ids, given.quantity),
+                Standing::Free => self
+                    .inventory
+                    .release(event, reservation, &given.seat_ids, given.quantity),
+                Standing::Unknown => {}
+            }
+        }
+    }
+}
+
+async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
