@@ -9,8 +9,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["reservation/v1/inventory.proto"], ["../proto"])?;
     let file = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(file, descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
-        .build_client(false)
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_client(false).compile_fds(descriptors)?;
     Ok(())
 }

@@ -18,17 +18,11 @@ pub const CALL_TIMEOUT: Duration = TRY_TIMEOUT.saturating_mul(TRIES);
 /// Region, credentials and endpoint from the environment, with the timeouts above. `AWS_ENDPOINT_URL` points it at a
 /// local stack.
 pub async fn sdk_config() -> SdkConfig {
-    let retries = RetryConfig::standard()
-        .with_max_attempts(TRIES)
-        .with_initial_backoff(Duration::from_millis(50));
+    let retries = RetryConfig::standard().with_max_attempts(TRIES).with_initial_backoff(Duration::from_millis(50));
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(TRY_TIMEOUT)
         .operation_attempt_timeout(TRY_TIMEOUT)
         .operation_timeout(CALL_TIMEOUT)
         .build();
-    aws_config::defaults(BehaviorVersion::latest())
-        .retry_config(retries)
-        .timeout_config(timeouts)
-        .load()
-        .await
+    aws_config::defaults(BehaviorVersion::latest()).retry_config(retries).timeout_config(timeouts).load().await
 }

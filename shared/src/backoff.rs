@@ -21,21 +21,14 @@ pub struct InvalidBackoff;
 
 impl Backoff {
     /// From one second to a quarter of an hour.
-    pub const DEFAULT: Self = Self {
-        base: Duration::from_secs(1),
-        cap: Duration::from_secs(900),
-    };
+    pub const DEFAULT: Self = Self { base: Duration::from_secs(1), cap: Duration::from_secs(900) };
 
     /// A back-off from `base` (the first wait) to `cap` (no wait is longer).
     ///
     /// # Errors
     /// When `base` is zero or longer than `cap`.
     pub fn try_new(base: Duration, cap: Duration) -> Result<Self, InvalidBackoff> {
-        if base.is_zero() || base > cap {
-            Err(InvalidBackoff)
-        } else {
-            Ok(Self { base, cap })
-        }
+        if base.is_zero() || base > cap { Err(InvalidBackoff) } else { Ok(Self { base, cap }) }
     }
 
     /// The wait before the next delivery: `min(cap, base * 2^(receive_count - 1))` times a random factor between 0.5
@@ -100,10 +93,7 @@ mod tests {
 
     #[test]
     fn nothing_waits_longer_than_eleven_hours() {
-        assert_eq!(
-            Backoff::DEFAULT.wait(1, Some(Duration::from_secs(u64::MAX))),
-            LONGEST_WAIT
-        );
+        assert_eq!(Backoff::DEFAULT.wait(1, Some(Duration::from_secs(u64::MAX))), LONGEST_WAIT);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures_util::{FutureExt, StreamExt, stream};
+use tokio::time::timeout;
 use tracing::{Instrument, Span, error, info, info_span, warn};
 
 pub use crate::queue::{MissingMessageId, Record};
@@ -80,18 +81,31 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// The deadline that Lambda states.
+    /// The deadline that the Runtime API states, in milliseconds since the epoch.
+    ///
+    /// `cargo lambda watch` states the time left instead of a moment, 600,000 for ten minutes. No clock of today is that
+    /// near to the epoch, so such a value is read as what it means.
+    pub fn stated(milliseconds: u64) -> Self {
+        const YEAR_2001: u64 = 1_000_000_000_000;
+        let start = if milliseconds < YEAR_2001 { SystemTime::now() } else { UNIX_EPOCH };
+        Self::at(start + Duration::from_millis(milliseconds))
+    }
+
+    /// The deadline at a moment.
     pub fn at(time: SystemTime) -> Self {
         let remaining = time.duration_since(SystemTime::now()).unwrap_or_default();
-        Self {
-            instant: Instant::now() + remaining,
-            epoch_ms: epoch_ms(time),
-        }
+        Self { instant: Instant::now() + remaining, epoch_ms: epoch_ms(time) }
     }
 
     /// The time left.
     pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())
+    }
+
+    /// The time left for what comes after the records, so that the answer still gets to Lambda.
+    fn spare(&self) -> Duration {
+        const ANSWER: Duration = Duration::from_millis(200);
+        self.remaining().saturating_sub(ANSWER)
     }
 
     /// The deadline in milliseconds since the epoch.
@@ -145,7 +159,8 @@ struct Ending {
 struct Prepared<T> {
     record: Record,
     span: Span,
-    work: Result<(T, TraceContext), Failure>,
+    producer: TraceContext,
+    item: Result<T, Failure>,
 }
 
 /// Records of one key, in the order of the batch.
@@ -161,12 +176,13 @@ impl<P: Processor> Worker<P> {
     /// When a record has no id. Lambda then leaves the whole batch in the queue: an empty identifier in the answer
     /// would mean the same, only silently.
     pub async fn process(&self, event: SqsEvent, deadline: Deadline) -> Result<SqsBatchResponse, MissingMessageId> {
-        let records = event
-            .records
-            .into_iter()
-            .map(Record::try_from)
-            .collect::<Result<Vec<_>, _>>()?;
+        let records = event.records.into_iter().map(Record::try_from).collect::<Result<Vec<_>, _>>()?;
         let order: Vec<String> = records.iter().map(|record| record.message_id.clone()).collect();
+
+        if deadline.remaining() < self.limits.budget {
+            let budget_ms = self.limits.budget.as_millis();
+            error!(%budget_ms, "no record can start: the function's timeout must exceed the time of one record's calls");
+        }
 
         let groups = self.group(records);
         let worked = stream::iter(groups)
@@ -186,13 +202,15 @@ impl<P: Processor> Worker<P> {
             }
             unstarted.extend(left);
         }
-        for (message_id, ending) in self.give_back(unstarted).await {
+        for (message_id, ending) in self.give_back(unstarted, deadline).await {
             measurements.record(ending.outcome, Duration::ZERO);
             *reported.entry(message_id).or_default() |= ending.report;
         }
         measurements.write(self.event_type);
-        if let Err(error) = self.tracing.flush().await {
-            warn!(error, "the spans of this invocation could not be exported");
+        match timeout(deadline.spare(), self.tracing.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error, "the spans of this invocation could not be exported"),
+            Err(_elapsed) => warn!("the spans of this invocation could not be exported before its deadline"),
         }
 
         let mut response = SqsBatchResponse::default();
@@ -220,13 +238,13 @@ impl<P: Processor> Worker<P> {
             if index == groups.len() {
                 groups.push(Vec::new());
             }
-            let (span, work) = match decoded {
-                Ok(Decoded {
-                    item, span, producer, ..
-                }) => (span, Ok((item, producer))),
-                Err(failure) => (span, Err(failure)),
-            };
-            groups[index].push(Prepared { record, span, work });
+            groups[index].push(match decoded {
+                Ok(Decoded { item, span, producer, .. }) => Prepared { record, span, producer, item: Ok(item) },
+                Err(failure) => {
+                    let producer = record.producer(&[], &[]);
+                    Prepared { record, span, producer, item: Err(failure) }
+                }
+            });
         }
         groups
     }
@@ -253,20 +271,10 @@ impl<P: Processor> Worker<P> {
     }
 
     async fn work_record(&self, prepared: Prepared<P::Item>, deadline: Deadline, started: Instant) -> (String, Ending) {
-        let Prepared { record, work, .. } = prepared;
-        let (item, producer) = match work {
-            Ok((item, producer)) => (Ok(item), producer),
-            Err(failure) => (Err(failure), TraceContext::default()),
-        };
+        let Prepared { record, producer, item, .. } = prepared;
         let trace = self.tracing.start(self.event_type, &record.message_id, producer);
         let result = match item {
-            Ok(item) => {
-                let work = self.processor.process(item, &trace.outgoing, deadline);
-                AssertUnwindSafe(work)
-                    .catch_unwind()
-                    .await
-                    .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-            }
+            Ok(item) => isolated(self.processor.process(item, &trace.outgoing, deadline)).await,
             Err(failure) => Err(failure),
         };
         let ending = self.end(&record, result, trace, started).await;
@@ -284,18 +292,9 @@ impl<P: Processor> Worker<P> {
         let (ending, error) = match result {
             Ok(done) => {
                 let latency_ms = millis(started);
-                info!(
-                    outcome = done.outcome,
-                    latency_ms,
-                    note = done.note,
-                    "record ended: {}",
-                    done.outcome
-                );
+                info!(outcome = done.outcome, latency_ms, note = done.note, "record ended: {}", done.outcome);
                 trace.finish(done.outcome, None);
-                return Ending {
-                    outcome: done.outcome,
-                    report: false,
-                };
+                return Ending { outcome: done.outcome, report: false };
             }
             Err(failure) => (self.dispose(record, &failure).await, failure),
         };
@@ -328,11 +327,7 @@ impl<P: Processor> Worker<P> {
             }
             Failure::Transient { at_least, .. } => (RETRIES_EXHAUSTED, "exhausted", *at_least),
         };
-        let note = DeathNote {
-            code,
-            message: failure.message(),
-            event_type: self.event_type,
-        };
+        let note = DeathNote { code, message: failure.message(), event_type: self.event_type };
         match self.queues.bury(record, &note).await {
             Ok(()) => Ending { outcome, report: false },
             Err(error) => {
@@ -347,68 +342,44 @@ impl<P: Processor> Worker<P> {
         if let Err(error) = self.queues.postpone(record, wait).await {
             warn!(error = %error, "the message's back-off could not be set, so it comes back when its visibility ends");
         }
-        Ending {
-            outcome: "retried",
-            report: true,
-        }
+        Ending { outcome: "retried", report: true }
     }
 
     /// Ends the records that were not started: most are made visible again, all in one call; those on their last
-    /// receive are buried, because SQS would otherwise move them without a reason.
-    async fn give_back(&self, unstarted: Vec<Prepared<P::Item>>) -> Vec<(String, Ending)> {
+    /// receive are buried, because SQS would otherwise move them without a reason. What the time does not allow is left
+    /// to the queue's visibility: an answer that comes too late would put the whole batch back.
+    async fn give_back(&self, unstarted: Vec<Prepared<P::Item>>, deadline: Deadline) -> Vec<(String, Ending)> {
         let late = Failure::transient("not started: too little time was left before the invocation's deadline");
-        let (last, returning): (Vec<_>, Vec<_>) = unstarted
-            .into_iter()
-            .partition(|prepared| prepared.record.receive_count >= self.limits.max_receives);
+        let (last, returning): (Vec<_>, Vec<_>) =
+            unstarted.into_iter().partition(|prepared| prepared.record.receive_count >= self.limits.max_receives);
         let mut ended = Vec::with_capacity(last.len() + returning.len());
 
-        let (spans, records): (Vec<_>, Vec<_>) = returning
-            .into_iter()
-            .map(|prepared| (prepared.span, prepared.record))
-            .unzip();
-        let errors = self.queues.give_back(&records).await;
-        if !errors.is_empty() {
-            warn!(
-                error = joined(&errors),
-                "messages could not be made visible; they come back when their visibility ends"
-            );
+        let (spans, records): (Vec<_>, Vec<_>) =
+            returning.into_iter().map(|prepared| (prepared.span, prepared.record)).unzip();
+        match timeout(deadline.spare(), self.queues.give_back(&records)).await {
+            Ok(errors) if errors.is_empty() => {}
+            Ok(errors) => warn!(error = joined(&errors), "messages could not be made visible; they come back later"),
+            Err(_elapsed) => warn!("no time was left to make messages visible; they come back later"),
         }
         for (span, record) in spans.into_iter().zip(records) {
             let _inside = span.entered();
-            warn!(
-                outcome = "retried",
-                latency_ms = 0,
-                error = late.message(),
-                "record ended: retried"
-            );
-            ended.push((
-                record.message_id,
-                Ending {
-                    outcome: "retried",
-                    report: true,
-                },
-            ));
+            warn!(outcome = "retried", latency_ms = 0, error = late.message(), "record ended: retried");
+            ended.push((record.message_id, Ending { outcome: "retried", report: true }));
         }
 
-        let buried = stream::iter(last).map(|Prepared { record, span, .. }| {
+        let buried = stream::iter(last).map(|Prepared { record, span, producer, .. }| {
             let late = late.clone();
             async move {
-                let trace = self
-                    .tracing
-                    .start(self.event_type, &record.message_id, TraceContext::default());
-                let ending = self
-                    .end(&record, Err(late), trace, Instant::now())
-                    .instrument(span)
-                    .await;
+                let trace = self.tracing.start(self.event_type, &record.message_id, producer);
+                let end = self.end(&record, Err(late), trace, Instant::now()).instrument(span.clone());
+                let ending = timeout(deadline.spare(), end).await.unwrap_or_else(|_elapsed| {
+                    span.in_scope(|| warn!(outcome = "retried", latency_ms = 0, "record ended: retried"));
+                    Ending { outcome: "retried", report: true }
+                });
                 (record.message_id, ending)
             }
         });
-        ended.extend(
-            buried
-                .buffer_unordered(self.limits.concurrency)
-                .collect::<Vec<_>>()
-                .await,
-        );
+        ended.extend(buried.buffer_unordered(self.limits.concurrency).collect::<Vec<_>>().await);
         ended
     }
 
@@ -417,7 +388,9 @@ impl<P: Processor> Worker<P> {
             "record",
             event_type = self.event_type,
             message_id = record.message_id,
-            attempt = record.receive_count
+            attempt = record.receive_count,
+            // What the body says of the trace comes with the decoded record's own fields.
+            trace_id = record.producer(&[], &[]).trace_id(),
         )
     }
 }
@@ -426,14 +399,31 @@ fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Turns a panic of `work` into a failure of its record.
+///
+/// # Errors
+/// The failure of `work` itself, or its panic.
+pub async fn isolated<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+}
+
 /// A panic is a fault of this code, not of the event: it is retried, and ends in the dead-letter queue if it persists.
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Failure::transient(format!(
-        "the code panicked on this record: {}",
-        text.unwrap_or("without a message")
-    ))
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::transient(format!("the code panicked on this record: {}", text.unwrap_or("without a message")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_is_no_moment_of_today_is_the_time_left() {
+        let in_a_minute = epoch_ms(SystemTime::now() + Duration::from_secs(60));
+        for (stated, seconds) in [(in_a_minute, 60), (600_000, 600)] {
+            let remaining = Deadline::stated(stated).remaining().as_secs();
+            assert!((seconds - 2..=seconds).contains(&remaining), "{stated}: {remaining} s");
+        }
+        assert_eq!(Deadline::at(SystemTime::now() - Duration::from_secs(1)).remaining(), Duration::ZERO);
+    }
 }

@@ -60,10 +60,7 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader without faults yet.
     pub fn new(source: &'a dyn Source) -> Self {
-        Self {
-            source,
-            faults: Vec::new(),
-        }
+        Self { source, faults: Vec::new() }
     }
 
     /// A variable that may be unset.
@@ -90,10 +87,7 @@ impl<'a> Reader<'a> {
         match text.parse() {
             Ok(value) if value >= T::from(1) => value,
             Ok(_) | Err(_) => {
-                self.fault(
-                    name,
-                    format!("must be a whole number of at least 1 and in range, not {text:?}"),
-                );
+                self.fault(name, format!("must be a whole number of at least 1 and in range, not {text:?}"));
                 default
             }
         }
@@ -122,11 +116,7 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// Every fault that was noted.
     pub fn finish<T>(self, value: T) -> Result<T, ConfigError> {
-        if self.faults.is_empty() {
-            Ok(value)
-        } else {
-            Err(ConfigError(self.faults))
-        }
+        if self.faults.is_empty() { Ok(value) } else { Err(ConfigError(self.faults)) }
     }
 }
 
@@ -136,22 +126,13 @@ mod tests {
 
     #[test]
     fn every_fault_is_named_in_one_error() {
-        let source = BTreeMap::from([
-            ("COUNT".to_owned(), "0".to_owned()),
-            ("SWITCH".to_owned(), "yes".to_owned()),
-        ]);
+        let source = BTreeMap::from([("COUNT".to_owned(), "0".to_owned()), ("SWITCH".to_owned(), "yes".to_owned())]);
         let mut reader = Reader::new(&source);
         reader.required("TABLE");
         reader.count("COUNT", 5_u32);
         reader.switch("SWITCH");
         let text = reader.finish(()).unwrap_err().to_string();
-        for part in [
-            "TABLE is required",
-            "COUNT must be",
-            "\"0\"",
-            "SWITCH must be true or false",
-            "\"yes\"",
-        ] {
+        for part in ["TABLE is required", "COUNT must be", "\"0\"", "SWITCH must be true or false", "\"yes\""] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
     }

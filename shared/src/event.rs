@@ -93,42 +93,31 @@ impl Event {
     pub fn parse(own: EventType, body: &str) -> Result<Self, Failure> {
         let envelope = object(body)?;
         let Some(event_type) = event_type(&envelope) else {
-            return Err(Failure::permanent(
-                UNKNOWN_TYPE,
-                unknown_type(own, type_name(&envelope)),
-            ));
+            return Err(Failure::permanent(UNKNOWN_TYPE, unknown_type(own, type_name(&envelope))));
         };
         if event_type != own {
-            return Err(Failure::permanent(
-                UNKNOWN_TYPE,
-                unknown_type(own, Some(event_type.name())),
-            ));
+            return Err(Failure::permanent(UNKNOWN_TYPE, unknown_type(own, Some(event_type.name()))));
         }
         let fields = Fields::of(&envelope)?;
         let payment = match own {
             EventType::ReservationExpired => None,
-            EventType::PaymentApproved => Some(Payment {
-                amount: Some(fields.amount()?.required("amount")?),
-                ..payment(&fields)?
-            }),
+            EventType::PaymentApproved => {
+                Some(Payment { amount: Some(fields.amount()?.required("amount")?), ..payment(&fields)? })
+            }
             EventType::PaymentFailed => Some(payment(&fields)?),
         };
         let seat_ids = fields.seats()?;
         let quantity = fields.quantity(seat_ids.len())?;
         Ok(Self {
             event_type,
-            reservation_id: fields
-                .id(&["reservation_id", "reservationId"])?
-                .required("reservation_id")?,
+            reservation_id: fields.id(&["reservation_id", "reservationId"])?.required("reservation_id")?,
             payment,
             event_id: fields.id(&["event_id", "eventId"])?,
             seat_ids,
             quantity,
             user_id: fields.text(&["user_id", "userId"]),
             expires_at: fields.time(&["expires_at", "expiresAt"])?,
-            trace_id: fields
-                .text(&["trace_id", "traceId"])
-                .or_else(|| text_of(&envelope, "trace_id")),
+            trace_id: fields.text(&["trace_id", "traceId"]).or_else(|| text_of(&envelope, "trace_id")),
             traceparents: [text_of(&envelope, "traceparent"), fields.text(&["traceparent"])],
             baggages: [text_of(&envelope, "baggage"), fields.text(&["baggage"])],
         })
@@ -147,12 +136,7 @@ impl Event {
     /// some producers leave out is not part of it.
     pub fn unchanging(&self) -> String {
         match (self.event_type, &self.payment) {
-            (
-                EventType::PaymentApproved,
-                Some(Payment {
-                    amount: Some(amount), ..
-                }),
-            ) => format!("amount={amount}"),
+            (EventType::PaymentApproved, Some(Payment { amount: Some(amount), .. })) => format!("amount={amount}"),
             (EventType::PaymentApproved | EventType::PaymentFailed | EventType::ReservationExpired, _) => String::new(),
         }
     }
@@ -179,11 +163,7 @@ impl<T> Required<T> for Option<T> {
 fn payment(fields: &Fields<'_>) -> Result<Payment, Failure> {
     let names = ["payment_intent_id", "paymentIntentId", "payment_id", "paymentId"];
     let intent_id = fields.id(&names)?.required("payment_intent_id")?;
-    Ok(Payment {
-        intent_id,
-        amount: fields.amount()?,
-        currency: fields.text(&["currency"]),
-    })
+    Ok(Payment { intent_id, amount: fields.amount()?, currency: fields.text(&["currency"]) })
 }
 
 fn object(body: &str) -> Result<Map<String, Value>, Failure> {
@@ -192,14 +172,8 @@ fn object(body: &str) -> Result<Map<String, Value>, Failure> {
     }
     match serde_json::from_str(body) {
         Ok(Value::Object(envelope)) => Ok(envelope),
-        Ok(_) => Err(Failure::permanent(
-            MALFORMED_BODY,
-            "the body is JSON, but not an object",
-        )),
-        Err(error) => Err(Failure::permanent(
-            MALFORMED_BODY,
-            format!("the body is not JSON: {error}"),
-        )),
+        Ok(_) => Err(Failure::permanent(MALFORMED_BODY, "the body is JSON, but not an object")),
+        Err(error) => Err(Failure::permanent(MALFORMED_BODY, format!("the body is not JSON: {error}"))),
     }
 }
 
@@ -240,11 +214,7 @@ fn unknown_type(own: EventType, found: Option<&str>) -> String {
 }
 
 fn text_of(envelope: &Map<String, Value>, name: &str) -> Option<String> {
-    envelope
-        .get(name)?
-        .as_str()
-        .filter(|text| !text.trim().is_empty())
-        .map(str::to_owned)
+    envelope.get(name)?.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
 }
 
 #[cfg(test)]

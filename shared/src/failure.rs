@@ -5,6 +5,9 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+/// The code of a request that a downstream will never accept, whichever downstream it is.
+pub const DOWNSTREAM_REJECTED: &str = "downstream_rejected";
+
 /// A record's failure, with what the queue has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -27,26 +30,17 @@ pub enum Failure {
 impl Failure {
     /// A transient failure that waits no longer than the queue's own back-off.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self::Transient {
-            message: message.into(),
-            at_least: None,
-        }
+        Self::Transient { message: message.into(), at_least: None }
     }
 
     /// A transient failure that is pointless to repeat before `wait` has passed.
     pub fn transient_for(wait: Duration, message: impl Into<String>) -> Self {
-        Self::Transient {
-            message: message.into(),
-            at_least: Some(wait),
-        }
+        Self::Transient { message: message.into(), at_least: Some(wait) }
     }
 
     /// A failure that no repeat can mend.
     pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
-        Self::Permanent {
-            code,
-            message: message.into(),
-        }
+        Self::Permanent { code, message: message.into() }
     }
 
     /// What happened, for people.
@@ -69,11 +63,8 @@ pub fn quoted(text: &str) -> Cow<'_, str> {
     if text.len() <= LIMIT && !text.contains(char::is_control) {
         return Cow::Borrowed(text);
     }
-    let mut short: String = text
-        .chars()
-        .take(LIMIT)
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect();
+    let mut short: String =
+        text.chars().take(LIMIT).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
     if text.chars().nth(LIMIT).is_some() {
         short.push('…');
     }
@@ -104,11 +95,7 @@ mod tests {
     fn a_quoted_text_is_one_line_of_at_most_200_characters() {
         assert_eq!(quoted("short"), "short");
         assert_eq!(quoted("two\nlines"), "two\u{fffd}lines");
-        assert_eq!(
-            quoted(&"é".repeat(201)).chars().count(),
-            201,
-            "200 characters and an ellipsis"
-        );
+        assert_eq!(quoted(&"é".repeat(201)).chars().count(), 201, "200 characters and an ellipsis");
         assert_eq!(quoted(&"é".repeat(200)).chars().count(), 200);
     }
 }

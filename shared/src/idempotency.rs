@@ -106,11 +106,7 @@ pub struct Store {
 impl Store {
     /// Records live for `time_to_live`, which must be longer than the queue and its dead-letter queue keep a message.
     pub fn new(client: Client, table: impl Into<String>, time_to_live: Duration) -> Self {
-        Self {
-            client,
-            table: table.into(),
-            time_to_live,
-        }
+        Self { client, table: table.into(), time_to_live }
     }
 
     /// Claims `key` until `lease_end`, both in milliseconds since the epoch as `now` is. `unchanging` is a digest of what
@@ -160,11 +156,7 @@ impl Store {
             Err(error) => error,
         };
         let Some(old) = refused(&error) else {
-            return Err(StoreError::Unavailable {
-                action: "claim",
-                key,
-                cause: chain(&error),
-            });
+            return Err(StoreError::Unavailable { action: "claim", key, cause: chain(&error) });
         };
         let old = match Stored::read(old) {
             Ok(old) => old,
@@ -205,10 +197,7 @@ impl Store {
     }
 
     fn update(&self, key: &Key) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
-        self.client
-            .update_item()
-            .table_name(&self.table)
-            .key(attribute::ID, text(key.as_str()))
+        self.client.update_item().table_name(&self.table).key(attribute::ID, text(key.as_str()))
     }
 
     /// The fence: every write after the claim is conditional on the claim's own token.
@@ -218,17 +207,11 @@ impl Store {
         lease: &Lease,
         action: &'static str,
     ) -> Result<(), StoreError> {
-        let call = call
-            .condition_expression("#owner = :me")
-            .expression_attribute_values(":me", text(&lease.owner));
+        let call = call.condition_expression("#owner = :me").expression_attribute_values(":me", text(&lease.owner));
         match call.send().await {
             Ok(_) => Ok(()),
             Err(error) if refused(&error).is_some() => Err(StoreError::Lost { key: lease.key.clone() }),
-            Err(error) => Err(StoreError::Unavailable {
-                action,
-                key: lease.key.clone(),
-                cause: chain(&error),
-            }),
+            Err(error) => Err(StoreError::Unavailable { action, key: lease.key.clone(), cause: chain(&error) }),
         }
     }
 }
@@ -245,9 +228,9 @@ impl Stored {
         }
         match self.status {
             StoredStatus::Completed => Claim::Completed { data: self.data },
-            StoredStatus::InProgress => Claim::InProgress {
-                remaining: Duration::from_millis(self.lease_end.saturating_sub(now)),
-            },
+            StoredStatus::InProgress => {
+                Claim::InProgress { remaining: Duration::from_millis(self.lease_end.saturating_sub(now)) }
+            }
         }
     }
 }

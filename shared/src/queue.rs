@@ -10,7 +10,10 @@ use aws_sdk_sqs::{
     types::{ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue},
 };
 
-use crate::failure::{chain, quoted};
+use crate::{
+    failure::{chain, quoted},
+    telemetry::trace::TraceContext,
+};
 
 /// SQS takes ten attributes on a message, and ten entries in a batch call.
 const SQS_LIMIT: usize = 10;
@@ -41,15 +44,9 @@ impl TryFrom<SqsMessage> for Record {
     type Error = MissingMessageId;
 
     fn try_from(message: SqsMessage) -> Result<Self, MissingMessageId> {
-        let message_id = message
-            .message_id
-            .filter(|id| !id.trim().is_empty())
-            .ok_or(MissingMessageId)?;
+        let message_id = message.message_id.filter(|id| !id.trim().is_empty()).ok_or(MissingMessageId)?;
         // An unknown count is read as a first receive: the record then gets every retry, and SQS still counts itself.
-        let receive_count = message
-            .attributes
-            .get("ApproximateReceiveCount")
-            .and_then(|count| count.parse().ok());
+        let receive_count = message.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok());
         Ok(Self {
             message_id,
             body: message.body.unwrap_or_default(),
@@ -63,6 +60,21 @@ impl TryFrom<SqsMessage> for Record {
 }
 
 impl Record {
+    /// The producer's trace context: of a message attribute first, then as the body says it (outermost first), and for the
+    /// trace alone as SQS's own `AWSTraceHeader` says it.
+    pub fn producer(&self, traceparents: &[Option<String>], baggages: &[Option<String>]) -> TraceContext {
+        let first = |name, in_body: &[Option<String>]| {
+            let attribute = self.attribute(name).map(str::to_owned);
+            std::iter::once(attribute).chain(in_body.iter().cloned()).collect::<Vec<_>>()
+        };
+        let (traceparents, baggages) = (first("traceparent", traceparents), first("baggage", baggages));
+        TraceContext::first_of(
+            traceparents.iter().map(Option::as_deref),
+            self.system_attributes.get("AWSTraceHeader").map(String::as_str),
+            baggages.iter().map(Option::as_deref),
+        )
+    }
+
     /// The string value of one of the producer's attributes.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.get(name)?.string_value.as_deref()
@@ -112,10 +124,7 @@ pub struct Queues {
 impl Queues {
     /// `dead_letter_url` is where [`Queues::bury`] sends to; without it every burial is refused.
     pub fn new(client: Client, dead_letter_url: Option<String>) -> Self {
-        Self {
-            client,
-            dead_letter_url,
-        }
+        Self { client, dead_letter_url }
     }
 
     /// Hides the message for `wait`, which starts now. The record must still be reported failed.
@@ -129,10 +138,7 @@ impl Queues {
             .queue_url(record.queue_url()?)
             .receipt_handle(record.receipt_handle()?)
             .visibility_timeout(seconds(wait));
-        call.send()
-            .await
-            .map(drop)
-            .map_err(|error| QueueError::Sqs(chain(&error)))
+        call.send().await.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
     }
 
     /// Makes messages visible again at once, in as few calls as SQS allows. They must still be reported failed.
@@ -166,10 +172,7 @@ impl Queues {
 
     async fn give_back_group(&self, group: &[Record]) -> Result<(), QueueError> {
         let Some(first) = group.first() else { return Ok(()) };
-        let mut call = self
-            .client
-            .change_message_visibility_batch()
-            .queue_url(first.queue_url()?);
+        let mut call = self.client.change_message_visibility_batch().queue_url(first.queue_url()?);
         for (index, record) in group.iter().enumerate() {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index.to_string())
@@ -180,21 +183,16 @@ impl Queues {
         let answer = call.send().await.map_err(|error| QueueError::Sqs(chain(&error)))?;
         match answer.failed() {
             [] => Ok(()),
-            [first, ..] => Err(QueueError::Sqs(format!(
-                "{} of {}: {}",
-                answer.failed().len(),
-                group.len(),
-                first.code()
-            ))),
+            [first, ..] => {
+                Err(QueueError::Sqs(format!("{} of {}: {}", answer.failed().len(), group.len(), first.code())))
+            }
         }
     }
 }
 
 impl Record {
     fn receipt_handle(&self) -> Result<&str, QueueError> {
-        self.receipt_handle
-            .as_deref()
-            .ok_or(QueueError::Unaddressed("receiptHandle"))
+        self.receipt_handle.as_deref().ok_or(QueueError::Unaddressed("receiptHandle"))
     }
 
     fn queue_url(&self) -> Result<String, QueueError> {
@@ -209,11 +207,7 @@ fn queue_url(arn: &str) -> Option<String> {
     let ["arn", partition, "sqs", region, account, name] = parts.as_slice() else {
         return None;
     };
-    let suffix = if *partition == "aws-cn" {
-        "amazonaws.com.cn"
-    } else {
-        "amazonaws.com"
-    };
+    let suffix = if *partition == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
     let complete = ![region, account, name].iter().any(|part| part.is_empty());
     complete.then(|| format!("https://sqs.{region}.{suffix}/{account}/{name}"))
 }
@@ -231,18 +225,12 @@ fn burial_attributes(
     ];
     let mut attributes = HashMap::with_capacity(SQS_LIMIT);
     for (name, value) in ours {
-        let value = MessageAttributeValue::builder()
-            .data_type("String")
-            .string_value(attribute_text(value));
+        let value = MessageAttributeValue::builder().data_type("String").string_value(attribute_text(value));
         attributes.insert(name.to_owned(), value.build()?);
     }
     // A message that was redriven carries our names from its last burial: those are replaced, not kept. The order is
     // fixed, so that the same attributes are kept each time.
-    let mut own: Vec<_> = record
-        .attributes
-        .iter()
-        .filter(|(name, _)| !attributes.contains_key(*name))
-        .collect();
+    let mut own: Vec<_> = record.attributes.iter().filter(|(name, _)| !attributes.contains_key(*name)).collect();
     own.sort_by_key(|(name, _)| *name);
     own.truncate(SQS_LIMIT - attributes.len());
     for (name, value) in own {
@@ -263,11 +251,7 @@ fn attribute_text(value: &str) -> String {
         return "-".to_owned();
     }
     let clean = |c: char| {
-        if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') {
-            '\u{fffd}'
-        } else {
-            c
-        }
+        if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') { '\u{fffd}' } else { c }
     };
     value.chars().take(LONGEST).map(clean).collect()
 }
@@ -298,11 +282,7 @@ mod tests {
         Record::try_from(message).unwrap()
     }
 
-    const NOTE: DeathNote<'static> = DeathNote {
-        code: "malformed_body",
-        message: "why",
-        event_type: "t",
-    };
+    const NOTE: DeathNote<'static> = DeathNote { code: "malformed_body", message: "why", event_type: "t" };
 
     #[test]
     fn the_queue_url_follows_from_the_source_arn() {
@@ -334,14 +314,7 @@ mod tests {
         let own: Vec<(&str, &str)> = own.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         let attributes = burial_attributes(&record(&own), &NOTE).unwrap();
         assert_eq!(attributes.len(), SQS_LIMIT);
-        for name in [
-            "error_code",
-            "error_message",
-            "event_type",
-            "source_message_id",
-            "own-00",
-            "own-05",
-        ] {
+        for name in ["error_code", "error_message", "event_type", "source_message_id", "own-00", "own-05"] {
             assert!(attributes.contains_key(name), "{name} is missing");
         }
     }

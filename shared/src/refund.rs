@@ -97,11 +97,7 @@ impl RefundDesk {
         let sent = self.client.put_events().entries(entry).send().await;
         let answer = sent.map_err(|error| Error::Unavailable(chain(&error)))?;
         // A failed entry comes inside a successful answer.
-        match answer
-            .entries()
-            .iter()
-            .find_map(|entry| entry.error_code().map(|code| (code, entry.error_message())))
-        {
+        match answer.entries().iter().find_map(|entry| entry.error_code().map(|code| (code, entry.error_message()))) {
             Some((code, message)) => Err(Error::Unavailable(format!("{code}: {}", message.unwrap_or_default()))),
             None if answer.failed_entry_count() > 0 => Err(Error::Unavailable("the entry failed".to_owned())),
             None => Ok(()),

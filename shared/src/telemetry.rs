@@ -28,9 +28,7 @@ pub fn init(level: Level) {
         .with_target("shared", level)
         // Its own line on each failed export repeats what the flush already says.
         .with_target("opentelemetry", tracing::level_filters::LevelFilter::OFF);
-    let started = tracing_subscriber::registry()
-        .with(JsonLines.with_filter(filter))
-        .try_init();
+    let started = tracing_subscriber::registry().with(JsonLines.with_filter(filter)).try_init();
     if started.is_ok() {
         // A panic is caught where its record ends; here it only becomes a log line like any other.
         std::panic::set_hook(Box::new(|panic| {

@@ -81,12 +81,10 @@ async fn invoke<P: Processor>(
     worker: &Worker<P>,
     event: LambdaEvent<Box<RawValue>>,
 ) -> Result<SqsBatchResponse, lambda_runtime::Error> {
-    let deadline = Deadline::at(event.context.deadline());
+    let deadline = Deadline::stated(event.context.deadline);
     let result = match serde_json::from_str::<SqsEvent>(event.payload.get()) {
         Ok(batch) => worker.process(batch, deadline).await.map_err(|error| chain(&error)),
-        Err(error) => Err(format!(
-            "the payload is no SQS event, so nothing in it can be acknowledged: {error}"
-        )),
+        Err(error) => Err(format!("the payload is no SQS event, so nothing in it can be acknowledged: {error}")),
     };
     result.map_err(|text| {
         error!(

@@ -12,7 +12,7 @@ use tracing::{info_span, warn};
 
 use self::guard::{Decision, LostRace};
 use crate::{
-    batch::{Deadline, Decoded, Done, Processor, Record, epoch_ms},
+    batch::{Deadline, Decoded, Done, Processor, Record, epoch_ms, isolated},
     event::{Event, EventType, Payment},
     failure::Failure,
     grpc::inventory::{Allotment, Call, InventoryClient, ReleaseReason},
@@ -86,46 +86,25 @@ impl Processor for Settler {
     /// A malformed record ends here, before anything was called.
     fn decode(&self, record: &Record) -> Result<Decoded<Event>, Failure> {
         let event = Event::parse(self.workflow.event_type, &record.body)?;
-        let [outer, inner] = &event.traceparents;
-        let [outer_baggage, inner_baggage] = &event.baggages;
-        let producer = TraceContext::first_of(
-            [record.attribute("traceparent"), outer.as_deref(), inner.as_deref()],
-            record.system_attributes.get("AWSTraceHeader").map(String::as_str),
-            [
-                record.attribute("baggage"),
-                outer_baggage.as_deref(),
-                inner_baggage.as_deref(),
-            ],
-        );
+        let producer = record.producer(&event.traceparents, &event.baggages);
         let span = info_span!(
             "event",
             reservation_id = event.reservation_id,
             event_id = event.event_id,
             trace_id = event.trace_id.as_deref().or_else(|| producer.trace_id()),
         );
-        Ok(Decoded {
-            key: event.key().as_str().to_owned(),
-            span,
-            producer,
-            item: event,
-        })
+        Ok(Decoded { key: event.key().as_str().to_owned(), span, producer, item: event })
     }
 
     /// Claim, guard, settle, complete. Whatever fails gives the claim back, so that the next delivery may start at once.
     async fn process(&self, event: Event, trace: &TraceContext, deadline: Deadline) -> Result<Done, Failure> {
         let now = SystemTime::now();
         if let Some(wait) = event.early_by(now) {
-            return Err(Failure::transient_for(
-                wait,
-                format!("the hold ends only in {} s", wait.as_secs()),
-            ));
+            return Err(Failure::transient_for(wait, format!("the hold ends only in {} s", wait.as_secs())));
         }
         let (key, store) = (event.key(), &self.services.idempotency);
         let unchanging = hex(&Sha256::digest(event.unchanging()));
-        let lease = match store
-            .claim(key.clone(), &unchanging, epoch_ms(now), deadline.epoch_ms())
-            .await?
-        {
+        let lease = match store.claim(key.clone(), &unchanging, epoch_ms(now), deadline.epoch_ms()).await? {
             Claim::Acquired(lease) => lease,
             Claim::Completed { data } => return Ok(done("duplicate", Some(format!("completed before: {data}")))),
             Claim::InProgress { remaining } => {
@@ -136,12 +115,9 @@ impl Processor for Settler {
                 return Err(Failure::permanent("payload_changed", message));
             }
         };
-        let result = match self.guard_and_settle(&event, &key, trace).await {
-            Ok(done) => store
-                .complete(&lease, done.outcome)
-                .await
-                .map(|()| done)
-                .map_err(Failure::from),
+        // A panic must give the claim back too.
+        let result = match isolated(self.guard_and_settle(&event, &key, trace)).await {
+            Ok(done) => store.complete(&lease, done.outcome).await.map(|()| done).map_err(Failure::from),
             Err(failure) => Err(failure),
         };
         if result.is_err()
@@ -157,16 +133,13 @@ impl Settler {
     async fn guard_and_settle(&self, event: &Event, key: &Key, trace: &TraceContext) -> Result<Done, Failure> {
         let transition = self.workflow.guard.transition(event);
         let reservations = &self.services.reservations;
-        let answer = reservations
-            .change_status(&event.reservation_id, &transition, &key.step("guard"), trace)
-            .await?;
-        let mut read_already = false;
-        let decision = match guard::decide(&transition, answer) {
-            Decision::AskAgain => {
-                read_already = true;
-                guard::decide_by_reading(&transition, reservations.get(&event.reservation_id, trace).await?)
-            }
-            decided => decided,
+        let answer = reservations.change_status(&event.reservation_id, &transition, &key.step("guard"), trace).await?;
+        let answered = guard::decide(&transition, answer);
+        let read_already = answered == Decision::AskAgain;
+        let decision = if read_already {
+            guard::decide_by_reading(&transition, reservations.get(&event.reservation_id, trace).await?)
+        } else {
+            answered
         };
         match decision {
             Decision::Settle(snapshot) => {
@@ -180,16 +153,9 @@ impl Settler {
                 };
                 self.settle(event, &allotment, key, trace).await
             }
-            Decision::Lost {
-                status,
-                paid_twice,
-                snapshot,
-            } => match self.workflow.lost_race {
-                LostRace::Superseded => Ok(done(
-                    "superseded",
-                    Some(format!("the reservation is {}", status.name())),
-                )),
-                LostRace::Refund => self.refund(event, &status, paid_twice, &snapshot, key).await,
+            Decision::Lost { status, paid_twice, snapshot } => match self.workflow.lost_race {
+                LostRace::Superseded => Ok(done("superseded", Some(format!("the reservation is {}", status.name())))),
+                LostRace::Refund => self.refund(event, &status, paid_twice, &snapshot, key, trace).await,
             },
             Decision::Retry(reason) => Err(Failure::transient(reason)),
             Decision::AskAgain => Err(Failure::transient("the reservation does not say its status")),
@@ -204,19 +170,11 @@ impl Settler {
         trace: &TraceContext,
     ) -> Result<Done, Failure> {
         let idempotency_key = key.step("settle");
-        let call = Call {
-            reservation_id: &event.reservation_id,
-            allotment,
-            idempotency_key: &idempotency_key,
-            trace,
-        };
+        let call = Call { reservation_id: &event.reservation_id, allotment, idempotency_key: &idempotency_key, trace };
         match self.workflow.settle {
             Settle::Commit => {
                 let payment = event.payment.as_ref().map(|payment| payment.intent_id.as_str());
-                self.services
-                    .inventory
-                    .commit(call, payment.unwrap_or_default())
-                    .await?;
+                self.services.inventory.commit(call, payment.unwrap_or_default()).await?;
             }
             Settle::Release(reason) => self.services.inventory.release(call, reason).await?,
         }
@@ -230,12 +188,10 @@ impl Settler {
         paid_twice: bool,
         snapshot: &Snapshot,
         key: &Key,
+        trace: &TraceContext,
     ) -> Result<Done, Failure> {
-        let reason = if paid_twice {
-            "paid_twice".to_owned()
-        } else {
-            format!("reservation_{}", status.name().to_lowercase())
-        };
+        let reason =
+            if paid_twice { "paid_twice".to_owned() } else { format!("reservation_{}", status.name().to_lowercase()) };
         let payment = event.payment.as_ref();
         let refund = Refund {
             reservation_id: &event.reservation_id,
@@ -245,7 +201,7 @@ impl Settler {
             reservation_status: status.name(),
             reason: &reason,
             event_id: snapshot.event_id.as_deref().or(event.event_id.as_deref()),
-            trace_id: event.trace_id.as_deref(),
+            trace_id: event.trace_id.as_deref().or_else(|| trace.trace_id()),
             idempotency_key: &key.step("refund"),
         };
         self.services.refunds.request(&refund).await?;
@@ -261,10 +217,7 @@ impl Guard {
             Self::Expired => Status::Expired,
         };
         let payment = event.payment.as_ref().filter(|_| self == Self::Confirmed);
-        Transition {
-            wanted,
-            payment_intent_id: payment.map(|Payment { intent_id, .. }| intent_id.clone()),
-        }
+        Transition { wanted, payment_intent_id: payment.map(|Payment { intent_id, .. }| intent_id.clone()) }
     }
 }
 
@@ -272,23 +225,11 @@ impl Guard {
 fn allotment(event: &Event, snapshot: &Snapshot) -> Option<Allotment> {
     let event_id = snapshot.event_id.clone().or_else(|| event.event_id.clone())?;
     let api_says = !snapshot.seat_ids.is_empty() || snapshot.quantity.is_some();
-    let (seat_ids, quantity) = if api_says {
-        (&snapshot.seat_ids, snapshot.quantity)
-    } else {
-        (&event.seat_ids, event.quantity)
-    };
-    let quantity = if seat_ids.is_empty() {
-        quantity?
-    } else {
-        u32::try_from(seat_ids.len()).ok()?
-    };
+    let (seat_ids, quantity) =
+        if api_says { (&snapshot.seat_ids, snapshot.quantity) } else { (&event.seat_ids, event.quantity) };
+    let quantity = if seat_ids.is_empty() { quantity? } else { u32::try_from(seat_ids.len()).ok()? };
     let user_id = snapshot.user_id.clone().or_else(|| event.user_id.clone());
-    Some(Allotment {
-        event_id,
-        seat_ids: seat_ids.clone(),
-        quantity,
-        user_id,
-    })
+    Some(Allotment { event_id, seat_ids: seat_ids.clone(), quantity, user_id })
 }
 
 fn incomplete(event: &Event) -> Failure {
@@ -316,22 +257,12 @@ mod tests {
         let body = r#"{"detail-type": "reservation.expired", "detail": {"reservation_id": "rsv_1"}}"#;
         let event = Event::parse(EventType::ReservationExpired, body).unwrap();
         let seat_ids = seats.iter().map(|seat| (*seat).to_owned()).collect();
-        Event {
-            event_id: event_id.map(str::to_owned),
-            seat_ids,
-            quantity,
-            ..event
-        }
+        Event { event_id: event_id.map(str::to_owned), seat_ids, quantity, ..event }
     }
 
     fn snapshot(event_id: Option<&str>, seats: &[&str], quantity: Option<u32>) -> Snapshot {
         let seat_ids = seats.iter().map(|seat| (*seat).to_owned()).collect();
-        Snapshot {
-            event_id: event_id.map(str::to_owned),
-            seat_ids,
-            quantity,
-            ..Snapshot::default()
-        }
+        Snapshot { event_id: event_id.map(str::to_owned), seat_ids, quantity, ..Snapshot::default() }
     }
 
     #[track_caller]
@@ -341,50 +272,27 @@ mod tests {
             let seats: Vec<&str> = found.seat_ids.iter().map(String::as_str).collect();
             (found.event_id.as_str(), seats, found.quantity)
         });
-        assert_eq!(
-            found,
-            expected.map(|(event_id, seats, quantity)| (event_id, seats.to_vec(), quantity))
-        );
+        assert_eq!(found, expected.map(|(event_id, seats, quantity)| (event_id, seats.to_vec(), quantity)));
     }
 
     #[test]
     fn the_reservation_is_the_authority_on_what_it_holds() {
         let event = event(Some("evt_event"), &["A"], Some(1));
-        check(
-            &event,
-            &snapshot(Some("evt_api"), &["B", "C"], Some(2)),
-            Some(("evt_api", &["B", "C"], 2)),
-        );
-        check(
-            &event,
-            &snapshot(Some("evt_api"), &[], Some(4)),
-            Some(("evt_api", &[], 4)),
-        );
+        check(&event, &snapshot(Some("evt_api"), &["B", "C"], Some(2)), Some(("evt_api", &["B", "C"], 2)));
+        check(&event, &snapshot(Some("evt_api"), &[], Some(4)), Some(("evt_api", &[], 4)));
     }
 
     #[test]
     fn what_the_reservation_leaves_out_comes_from_the_event() {
         let with_seats = event(Some("evt_event"), &["A"], Some(1));
         check(&with_seats, &snapshot(None, &[], None), Some(("evt_event", &["A"], 1)));
-        check(
-            &event(Some("evt_event"), &[], Some(3)),
-            &snapshot(None, &[], None),
-            Some(("evt_event", &[], 3)),
-        );
-        check(
-            &event(None, &["A"], None),
-            &snapshot(Some("evt_api"), &[], None),
-            Some(("evt_api", &["A"], 1)),
-        );
+        check(&event(Some("evt_event"), &[], Some(3)), &snapshot(None, &[], None), Some(("evt_event", &[], 3)));
+        check(&event(None, &["A"], None), &snapshot(Some("evt_api"), &[], None), Some(("evt_api", &["A"], 1)));
     }
 
     #[test]
     fn without_an_event_id_or_without_seats_and_quantity_nothing_can_be_settled() {
         check(&event(None, &["A"], Some(1)), &snapshot(None, &["A"], Some(1)), None);
-        check(
-            &event(Some("evt_1"), &[], None),
-            &snapshot(Some("evt_1"), &[], None),
-            None,
-        );
+        check(&event(Some("evt_1"), &[], None), &snapshot(Some("evt_1"), &[], None), None);
     }
 }

@@ -60,11 +60,7 @@ impl From<Value> for Sent {
 
 impl From<String> for Sent {
     fn from(body: String) -> Self {
-        Self {
-            body,
-            receive_count: 1,
-            ..Self::default()
-        }
+        Self { body, receive_count: 1, ..Self::default() }
     }
 }
 
@@ -100,17 +96,10 @@ impl World {
             environment.insert((*name).to_owned(), (*value).to_owned());
         }
         let binary = binaries()[function].clone();
-        let function = stack
-            .deploy_with(function, binary, 4, environment)
-            .expect("the binary is there");
+        let function = stack.deploy_with(function, binary, 4, environment).expect("the binary is there");
         let queue = stack.queue(function.name());
         let dead_letters = stack.dead_letters(function.name());
-        Self {
-            stack,
-            function,
-            queue,
-            dead_letters,
-        }
+        Self { stack, function, queue, dead_letters }
     }
 
     /// Puts [`RESERVATION`] in place, with two seats.
@@ -165,40 +154,20 @@ impl World {
 
     /// Puts a message in the queue and answers with its id.
     pub(crate) fn send(&self, message: impl Into<Sent>) -> String {
-        let Sent {
-            body,
-            receive_count,
-            attributes,
-            trace_header,
-        } = message.into();
+        let Sent { body, receive_count, attributes, trace_header } = message.into();
         let received_before = receive_count.saturating_sub(1);
-        let message = Message {
-            body,
-            attributes,
-            trace_header,
-            received_before,
-            ..Message::default()
-        };
+        let message = Message { body, attributes, trace_header, received_before, ..Message::default() };
         self.queue.send(message).expect("SQS takes the message")
     }
 
     fn ended(&self, invocation: &Invocation, verdict: &Verdict, ids: &[String]) -> Vec<Ended> {
         let lines = log_lines(&invocation.logs);
         let ended = |id: &String| {
-            let mut of_record = lines
-                .iter()
-                .filter(|line| line["message_id"] == **id && line["outcome"].is_string());
-            let line = of_record
-                .next()
-                .unwrap_or_else(|| panic!("{id} has no outcome in {lines:#?}"))
-                .clone();
+            let mut of_record = lines.iter().filter(|line| line["message_id"] == **id && line["outcome"].is_string());
+            let line = of_record.next().unwrap_or_else(|| panic!("{id} has no outcome in {lines:#?}")).clone();
             assert!(of_record.next().is_none(), "{id} has more than one outcome");
             let outcome = line["outcome"].as_str().unwrap_or_default().to_owned();
-            Ended {
-                outcome,
-                kept: verdict.keeps(id),
-                line,
-            }
+            Ended { outcome, kept: verdict.keeps(id), line }
         };
         ids.iter().map(ended).collect()
     }
@@ -210,20 +179,13 @@ impl World {
 
     /// The status and the seats of any reservation, as text.
     pub(crate) fn state_of(&self, id: &str) -> String {
-        let status = self
-            .stack
-            .reservations
-            .get(id)
-            .map_or("unknown".to_owned(), |found| found.status.to_string());
+        let status = self.stack.reservations.get(id).map_or("unknown".to_owned(), |found| found.status.to_string());
         format!("{status}, {}", self.stack.inventory.standing(id))
     }
 
     /// How many calls the reservation API and the inventory got.
     pub(crate) fn downstream_calls(&self) -> (usize, usize) {
-        (
-            self.stack.reservations.calls().len(),
-            self.stack.inventory.calls().len(),
-        )
+        (self.stack.reservations.calls().len(), self.stack.inventory.calls().len())
     }
 
     /// The reason of the only message in the dead-letter queue.
@@ -245,12 +207,7 @@ impl Ended {
     #[track_caller]
     pub(crate) fn is(&self, outcome: &str) -> &Self {
         assert_eq!(self.outcome, outcome, "{:#}", self.line);
-        assert_eq!(
-            self.kept,
-            outcome == "retried",
-            "only what is retried stays in the queue: {:#}",
-            self.line
-        );
+        assert_eq!(self.kept, outcome == "retried", "only what is retried stays in the queue: {:#}", self.line);
         self
     }
 

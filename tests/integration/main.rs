@@ -1,5 +1,14 @@
 //! The functions' real binaries, driven through the local stack. One module a subject; every test has a stack of its own.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
 mod harness;
 
+mod bad_input;
+mod batch;
+mod configuration;
+mod guard;
+mod outcomes;
 mod replay;
+mod settle;
+mod telemetry;

@@ -135,27 +135,14 @@ impl AwsEndpoint {
         let (listener, url) = listen().await?;
         let http = reqwest::Client::builder().no_proxy().build()?;
         let buses = BTreeSet::from(["default".to_owned()]);
-        let shared = Arc::new(Shared {
-            http,
-            dynamodb,
-            state: Mutex::new(Settings {
-                buses,
-                ..Settings::default()
-            }),
-        });
-        let routes = Router::new()
-            .fallback(serve)
-            .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-            .with_state(shared.clone());
+        let shared = Arc::new(Shared { http, dynamodb, state: Mutex::new(Settings { buses, ..Settings::default() }) });
+        let routes =
+            Router::new().fallback(serve).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(shared.clone());
         let servers = Servers([
             tokio::spawn(dynoxide::server::serve_on(emulator, database)),
             tokio::spawn(async move { drop(axum::serve(listener, routes).await) }),
         ]);
-        Ok(Self {
-            url,
-            shared,
-            _servers: Arc::new(servers),
-        })
+        Ok(Self { url, shared, _servers: Arc::new(servers) })
     }
 
     /// The value for `AWS_ENDPOINT_URL`.
@@ -232,10 +219,7 @@ impl AwsEndpoint {
             .http
             .post(&self.shared.dynamodb)
             .header(header::CONTENT_TYPE, JSON)
-            .header(
-                header::AUTHORIZATION,
-                format!("{credential}, SignedHeaders=host, Signature=0"),
-            )
+            .header(header::AUTHORIZATION, format!("{credential}, SignedHeaders=host, Signature=0"))
             .header("x-amz-date", "20260101T000000Z")
             .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
             .body(input.to_string());
@@ -245,11 +229,7 @@ impl AwsEndpoint {
             return Ok(response.json().await?);
         }
         let (operation, status) = (operation.to_owned(), status.as_u16());
-        Err(AwsError::Refused {
-            operation,
-            status,
-            body: response.text().await?,
-        })
+        Err(AwsError::Refused { operation, status, body: response.text().await? })
     }
 }
 
@@ -260,11 +240,7 @@ async fn listen() -> io::Result<(TcpListener, String)> {
 }
 
 async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let target = headers
-        .get("x-amz-target")
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
-        .to_owned();
+    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let input: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (latency, failure) = shared.note(&target, &input);
     tokio::time::sleep(latency).await;
@@ -272,13 +248,7 @@ async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
         None => shared.dispatch(&target, headers, body, &input).await,
         Some(Failure::Answer { status, kind, message }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Fault {
-                status,
-                code: kind.clone(),
-                query_code: kind,
-                message,
-            }
-            .into_response()
+            Fault { status, code: kind.clone(), query_code: kind, message }.into_response()
         }
         Some(Failure::Silence) => pending().await, // Ends when the caller hangs up.
         Some(Failure::LostAnswer) => {
@@ -291,14 +261,8 @@ async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
 impl Shared {
     fn note(&self, target: &str, input: &Value) -> (Duration, Option<Failure>) {
         let mut settings = self.lock();
-        settings.requests.push(Request {
-            target: target.to_owned(),
-            body: input.clone(),
-        });
-        let next = settings
-            .failures
-            .iter()
-            .position(|(prefix, _)| target.starts_with(prefix));
+        settings.requests.push(Request { target: target.to_owned(), body: input.clone() });
+        let next = settings.failures.iter().position(|(prefix, _)| target.starts_with(prefix));
         (settings.latency, next.map(|index| settings.failures.remove(index).1))
     }
 
@@ -308,10 +272,7 @@ impl Shared {
             Some(("AmazonSQS", operation)) => sqs::call(self, operation, input).await,
             Some(("AWSEvents", "PutEvents")) => events::put(&mut self.lock(), input),
             Some(("secretsmanager", "GetSecretValue")) => self.secret(input),
-            _ => Err(Fault::client(
-                "UnknownOperationException",
-                format!("no such operation here: {target:?}"),
-            )),
+            _ => Err(Fault::client("UnknownOperationException", format!("no such operation here: {target:?}"))),
         };
         answer.map_or_else(Fault::into_response, |value| {
             ([(header::CONTENT_TYPE, JSON)], value.to_string()).into_response()
@@ -373,32 +334,16 @@ struct Fault {
 
 impl Fault {
     fn client(code: &str, message: String) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            code: code.to_owned(),
-            query_code: code.to_owned(),
-            message,
-        }
+        Self { status: StatusCode::BAD_REQUEST, code: code.to_owned(), query_code: code.to_owned(), message }
     }
 }
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let side = if self.status.is_server_error() {
-            "Receiver"
-        } else {
-            "Sender"
-        };
-        let headers = [
-            ("content-type", JSON.to_owned()),
-            ("x-amzn-query-error", format!("{};{side}", self.query_code)),
-        ];
-        (
-            self.status,
-            headers,
-            json!({"__type": self.code, "message": self.message}).to_string(),
-        )
-            .into_response()
+        let side = if self.status.is_server_error() { "Receiver" } else { "Sender" };
+        let headers =
+            [("content-type", JSON.to_owned()), ("x-amzn-query-error", format!("{};{side}", self.query_code))];
+        (self.status, headers, json!({"__type": self.code, "message": self.message}).to_string()).into_response()
     }
 }
 

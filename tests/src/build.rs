@@ -32,9 +32,7 @@ pub enum BuildError {
 pub fn functions() -> Result<Binaries, BuildError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .args(["build", "--message-format=json-render-diagnostics"])
-        .current_dir(workspace());
+    command.args(["build", "--message-format=json-render-diagnostics"]).current_dir(workspace());
     // This package takes part in the selection, so that cargo resolves the features that it was built with, and does
     // not compile the dependencies a second time.
     command.args(["--package", env!("CARGO_PKG_NAME")]);

@@ -251,11 +251,7 @@ impl Inventory {
 
     /// Prepares the answer to the reservation's next call; several are used up in order, one a call.
     pub fn answer_next(&self, reservation_id: &str, answer: Answer) {
-        self.lock()
-            .scripts
-            .entry(reservation_id.to_owned())
-            .or_default()
-            .push_back(answer);
+        self.lock().scripts.entry(reservation_id.to_owned()).or_default().push_back(answer);
     }
 
     /// Replays the ledger and describes each breach of what must always hold; empty when all is well.
@@ -329,12 +325,9 @@ impl InventoryService for Inventory {
             }
         };
         let answer = self.look_up(call, view).await;
-        Ok(Response::new(answer.unwrap_or_else(|error| {
-            CheckAvailabilityResponse {
-                error: Some(error),
-                ..Default::default()
-            }
-        })))
+        Ok(Response::new(
+            answer.unwrap_or_else(|error| CheckAvailabilityResponse { error: Some(error), ..Default::default() }),
+        ))
     }
 
     async fn reserve_seat(
@@ -401,23 +394,15 @@ impl InventoryService for Inventory {
         let mut call = Call::new(Method::GetInventoryStatus, &metadata);
         call.event_id.clone_from(&asked.event_id);
         let answer = self.look_up(call, |stock| stock.report(&asked.event_id)).await;
-        Ok(Response::new(answer.unwrap_or_else(|error| {
-            GetInventoryStatusResponse {
-                error: Some(error),
-                ..Default::default()
-            }
-        })))
+        Ok(Response::new(
+            answer.unwrap_or_else(|error| GetInventoryStatusResponse { error: Some(error), ..Default::default() }),
+        ))
     }
 }
 
 impl Call {
     fn new(method: Method, metadata: &MetadataMap) -> Self {
-        let header = |name: &str| {
-            metadata
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .map(str::to_owned)
-        };
+        let header = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Self {
             method,
             reservation_id: String::new(),
@@ -466,18 +451,11 @@ struct Reply {
 
 impl Reply {
     fn of(status: i32) -> Self {
-        Self {
-            status,
-            at: Some(SystemTime::now()),
-            ..Self::default()
-        }
+        Self { status, at: Some(SystemTime::now()), ..Self::default() }
     }
 
     fn fault(code: ErrorCode, message: &str) -> Self {
-        Self {
-            error: Some(in_band(code, message)),
-            ..Self::default()
-        }
+        Self { error: Some(in_band(code, message)), ..Self::default() }
     }
 }
 
@@ -522,17 +500,8 @@ struct Allocation {
 /// One change of the books; what it is about comes along, so that the audit needs nothing but the ledger.
 #[derive(Clone, Debug)]
 enum Entry {
-    Stocked {
-        event_id: String,
-        quantity: i64,
-    },
-    Acted {
-        act: Act,
-        reservation_id: String,
-        event_id: String,
-        seat_ids: Vec<String>,
-        quantity: i64,
-    },
+    Stocked { event_id: String, quantity: i64 },
+    Acted { act: Act, reservation_id: String, event_id: String, seat_ids: Vec<String>, quantity: i64 },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -544,9 +513,7 @@ enum Act {
 
 impl Books {
     fn standing(&self, reservation_id: &str) -> Standing {
-        self.reservations
-            .get(reservation_id)
-            .map_or(Standing::Unknown, |found| found.standing)
+        self.reservations.get(reservation_id).map_or(Standing::Unknown, |found| found.standing)
     }
 
     fn receive(&mut self, mut call: Call) -> Option<Result<Reply, Status>> {
@@ -569,20 +536,14 @@ impl Books {
 
     fn decide(&mut self, call: &Call) -> Result<Reply, Status> {
         if call.idempotency_key.is_empty() {
-            return Ok(Reply::fault(
-                ErrorCode::IdempotencyRequired,
-                "idempotency_key is missing",
-            ));
+            return Ok(Reply::fault(ErrorCode::IdempotencyRequired, "idempotency_key is missing"));
         }
         if let Some(fault) = call.fault() {
             return Err(Status::invalid_argument(fault));
         }
         if let Some(first) = self.keys.get(&call.idempotency_key) {
             if first.method != call.method || first.reservation_id != call.reservation_id {
-                return Ok(Reply::fault(
-                    ErrorCode::IdempotencyConflict,
-                    "the key belongs to another request",
-                ));
+                return Ok(Reply::fault(ErrorCode::IdempotencyConflict, "the key belongs to another request"));
             }
             if let Some(reply) = &first.settled {
                 return Ok(reply.clone());
@@ -597,11 +558,7 @@ impl Books {
             }
         };
         let settled = answer.as_ref().ok().filter(|_| settled).cloned();
-        let first = Use {
-            method: call.method,
-            reservation_id: call.reservation_id.clone(),
-            settled,
-        };
+        let first = Use { method: call.method, reservation_id: call.reservation_id.clone(), settled };
         self.keys.insert(call.idempotency_key.clone(), first);
         answer
     }
@@ -635,14 +592,7 @@ impl Books {
             }
         };
         let document = format!("hold_{}_{}", call.event_id, call.reservation_id);
-        (
-            true,
-            Ok(Reply {
-                document,
-                seat_ids: call.seat_ids.clone(),
-                ..Reply::of(status as i32)
-            }),
-        )
+        (true, Ok(Reply { document, seat_ids: call.seat_ids.clone(), ..Reply::of(status as i32) }))
     }
 
     fn commit(&mut self, call: &Call) -> (bool, Result<Reply, Status>) {
@@ -659,14 +609,7 @@ impl Books {
         }
         let document = format!("ord_{}_{}", call.event_id, call.reservation_id);
         let reply = Reply::of(CommitStatus::Success as i32);
-        (
-            true,
-            Ok(Reply {
-                document,
-                seat_ids: call.seat_ids.clone(),
-                ..reply
-            }),
-        )
+        (true, Ok(Reply { document, seat_ids: call.seat_ids.clone(), ..reply }))
     }
 
     fn give_back(&mut self, call: &Call) -> (bool, Result<Reply, Status>) {
@@ -681,13 +624,7 @@ impl Books {
             Standing::Held => {
                 self.apply(&call.reservation_id, Act::Free);
                 let reply = Reply::of(ReleaseStatus::Success as i32);
-                return (
-                    true,
-                    Ok(Reply {
-                        seat_ids: call.seat_ids.clone(),
-                        ..reply
-                    }),
-                );
+                return (true, Ok(Reply { seat_ids: call.seat_ids.clone(), ..reply }));
             }
         };
         (true, Ok(Reply::of(status as i32)))
@@ -723,21 +660,14 @@ impl Books {
             return;
         }
         let needed = if seat_ids.is_empty() { i64::from(quantity) } else { 0 };
-        let spare = if self.events.contains_key(event_id) {
-            0
-        } else {
-            SPARE_QUANTITY
-        };
+        let spare = if self.events.contains_key(event_id) { 0 } else { SPARE_QUANTITY };
         let stock = self.events.entry(event_id.to_owned()).or_default();
         for seat in seat_ids {
             stock.seats.entry(seat.clone()).or_default();
         }
         stock.total += needed + spare;
         stock.remaining += needed + spare;
-        self.ledger.push(Entry::Stocked {
-            event_id: event_id.to_owned(),
-            quantity: needed + spare,
-        });
+        self.ledger.push(Entry::Stocked { event_id: event_id.to_owned(), quantity: needed + spare });
         self.place(event_id, reservation_id, seat_ids, needed);
     }
 
@@ -800,30 +730,18 @@ impl Stock {
         let free_seats = self.seats.values().filter(|owner| owner.is_none()).count();
         let available = count(self.remaining).saturating_add(count(free_seats));
         let sold = count(self.sold);
-        let event = Event {
-            id: event_id.to_owned(),
-            total_seats: total,
-            remaining_seats: available,
-            ..Default::default()
-        };
+        let event =
+            Event { id: event_id.to_owned(), total_seats: total, remaining_seats: available, ..Default::default() };
         let stats = InventoryStats {
             total_seats: total,
             available_seats: available,
             reserved_seats: total - available - sold,
             sold_seats: sold,
             blocked_seats: 0,
-            availability_percentage: if total == 0 {
-                0.0
-            } else {
-                100.0 * available as f32 / total as f32
-            },
+            availability_percentage: if total == 0 { 0.0 } else { 100.0 * available as f32 / total as f32 },
             last_updated: Some(SystemTime::now().into()),
         };
-        GetInventoryStatusResponse {
-            event: Some(event),
-            stats: Some(stats),
-            ..Default::default()
-        }
+        GetInventoryStatusResponse { event: Some(event), stats: Some(stats), ..Default::default() }
     }
 }
 
@@ -840,13 +758,9 @@ fn audit(ledger: &[Entry]) -> Vec<String> {
                 (*total, *remaining) = (*total + quantity, *remaining + quantity);
                 continue;
             }
-            Entry::Acted {
-                act,
-                reservation_id,
-                event_id,
-                seat_ids,
-                quantity,
-            } => (*act, reservation_id.as_str(), event_id.as_str(), seat_ids, *quantity),
+            Entry::Acted { act, reservation_id, event_id, seat_ids, quantity } => {
+                (*act, reservation_id.as_str(), event_id.as_str(), seat_ids, *quantity)
+            }
         };
         let last = acts.insert(reservation, act);
         match (last, act) {
@@ -860,9 +774,7 @@ fn audit(ledger: &[Entry]) -> Vec<String> {
                 Act::Free => owners.remove(&(event, seat.as_str())),
             };
             if let Some(owner) = owner.filter(|owner| *owner != reservation) {
-                breaches.push(format!(
-                    "{event} seat {seat}: {act:?} by {reservation}, but {owner} has it"
-                ));
+                breaches.push(format!("{event} seat {seat}: {act:?} by {reservation}, but {owner} has it"));
             }
         }
         let (total, remaining) = stocks.entry(event).or_default();
@@ -872,43 +784,23 @@ fn audit(ledger: &[Entry]) -> Vec<String> {
             Act::Free => *remaining += quantity,
         }
         if *remaining < 0 || remaining > total {
-            breaches.push(format!(
-                "{event}: {remaining} left of {total} after {act:?} by {reservation}"
-            ));
+            breaches.push(format!("{event}: {remaining} left of {total} after {act:?} by {reservation}"));
         }
     }
     breaches
 }
 
 fn scripted(status: i32, error: Option<(i32, String)>) -> Reply {
-    let error = error.map(|(code, message)| Error {
-        code,
-        message,
-        ..Default::default()
-    });
-    Reply {
-        status,
-        error,
-        ..Reply::default()
-    }
+    let error = error.map(|(code, message)| Error { code, message, ..Default::default() });
+    Reply { status, error, ..Reply::default() }
 }
 
 fn in_band(code: ErrorCode, message: &str) -> Error {
-    Error {
-        code: code as i32,
-        message: message.to_owned(),
-        ..Default::default()
-    }
+    Error { code: code as i32, message: message.to_owned(), ..Default::default() }
 }
 
 fn seats(ids: Vec<String>, status: SeatStatus) -> Vec<Seat> {
-    ids.into_iter()
-        .map(|id| Seat {
-            id,
-            status: status as i32,
-            ..Default::default()
-        })
-        .collect()
+    ids.into_iter().map(|id| Seat { id, status: status as i32, ..Default::default() }).collect()
 }
 
 /// The wire counts in 32 bits; more than that is as good as all.

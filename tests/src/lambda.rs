@@ -96,15 +96,8 @@ impl Function {
             .canonicalize()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", options.binary.display())))?;
         let permits = Semaphore::new(options.environments.max(1));
-        let shared = Shared {
-            options,
-            permits,
-            idle: Mutex::default(),
-            logs: Mutex::default(),
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        let shared = Shared { options, permits, idle: Mutex::default(), logs: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The function's name.
@@ -130,9 +123,7 @@ impl Function {
         let mut invocation = match environment {
             Ok(mut environment) => {
                 let init = cold.then_some(environment.init);
-                let mut invocation = environment
-                    .invoke(payload.into(), self.shared.options.timeout, logs)
-                    .await;
+                let mut invocation = environment.invoke(payload.into(), self.shared.options.timeout, logs).await;
                 invocation.init = init;
                 if environment.is_reusable() {
                     lock(&self.shared.idle).push(environment);
@@ -160,14 +151,7 @@ impl Function {
 impl Invocation {
     fn failed(error: FunctionError, logs: Vec<String>) -> Self {
         let request_id = String::new();
-        Self {
-            result: Err(error),
-            logs,
-            duration: Duration::ZERO,
-            init: None,
-            cold: false,
-            request_id,
-        }
+        Self { result: Err(error), logs, duration: Duration::ZERO, init: None, cold: false, request_id }
     }
 }
 
@@ -176,11 +160,7 @@ impl FunctionOptions {
     fn variables(&self, runtime_api: &str) -> BTreeMap<String, String> {
         let memory = self.memory_mb.to_string();
         let group = format!("/aws/lambda/{}", self.name);
-        let root = self
-            .binary
-            .parent()
-            .map(|folder| folder.display().to_string())
-            .unwrap_or_default();
+        let root = self.binary.parent().map(|folder| folder.display().to_string()).unwrap_or_default();
         let own = [
             ("AWS_LAMBDA_RUNTIME_API", runtime_api),
             ("AWS_LAMBDA_FUNCTION_NAME", &self.name),
@@ -196,16 +176,10 @@ impl FunctionOptions {
             ("LAMBDA_TASK_ROOT", &root),
             ("_HANDLER", "bootstrap"),
         ];
-        let mut variables: BTreeMap<_, _> = own
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let mut variables: BTreeMap<_, _> =
+            own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         // A build with coverage writes its counts where this variable says; without it the file lands in the folder.
-        variables.extend(
-            env::var("LLVM_PROFILE_FILE")
-                .ok()
-                .map(|file| ("LLVM_PROFILE_FILE".to_owned(), file)),
-        );
+        variables.extend(env::var("LLVM_PROFILE_FILE").ok().map(|file| ("LLVM_PROFILE_FILE".to_owned(), file)));
         variables.extend(self.environment.clone());
         variables
     }

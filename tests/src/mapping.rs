@@ -37,11 +37,7 @@ pub struct MappingOptions {
 impl Default for MappingOptions {
     /// What the template sets: batches of ten, and partial answers.
     fn default() -> Self {
-        Self {
-            batch_size: 10,
-            maximum_concurrency: 2,
-            report_batch_item_failures: true,
-        }
+        Self { batch_size: 10, maximum_concurrency: 2, report_batch_item_failures: true }
     }
 }
 
@@ -110,31 +106,19 @@ pub fn judge(answer: &[u8], batch_ids: &[&str]) -> Verdict {
             Some(id) => failed.insert(id.to_owned()),
         };
     }
-    if failed.is_empty() {
-        Verdict::Success
-    } else {
-        Verdict::Partial(failed)
-    }
+    if failed.is_empty() { Verdict::Success } else { Verdict::Partial(failed) }
 }
 
 impl Mapping {
     /// Creates the mapping. Nothing is polled before one of the methods below is called.
     pub fn new(queue: Queue, function: Function, options: MappingOptions) -> Self {
-        Self {
-            queue,
-            function,
-            options,
-        }
+        Self { queue, function, options }
     }
 
     /// Polls once and invokes once; nothing when no message is visible.
     pub async fn deliver_once(&self) -> Option<Delivery> {
         let records = self.poll();
-        if records.is_empty() {
-            None
-        } else {
-            Some(self.deliver(records).await)
-        }
+        if records.is_empty() { None } else { Some(self.deliver(records).await) }
     }
 
     /// Delivers batch after batch, as many side by side as the mapping allows, until no message is visible. What a
@@ -185,9 +169,7 @@ impl Mapping {
     fn poll(&self) -> Vec<Received> {
         let mut records = Vec::new();
         while records.len() < self.options.batch_size {
-            let more = self
-                .queue
-                .receive((self.options.batch_size - records.len()).min(MAX_PER_REQUEST));
+            let more = self.queue.receive((self.options.batch_size - records.len()).min(MAX_PER_REQUEST));
             if more.is_empty() {
                 break;
             }
@@ -208,11 +190,7 @@ impl Mapping {
         for record in records.iter().filter(|record| !verdict.keeps(&record.id)) {
             drop(self.queue.delete(&record.receipt)); // A stale handle deletes nothing, as on SQS.
         }
-        Delivery {
-            batch: ids.into_iter().map(str::to_owned).collect(),
-            verdict,
-            invocation,
-        }
+        Delivery { batch: ids.into_iter().map(str::to_owned).collect(), verdict, invocation }
     }
 }
 
@@ -260,10 +238,7 @@ mod tests {
 
     #[track_caller]
     fn fails(answer: &str) {
-        assert!(
-            matches!(judge(answer.as_bytes(), BATCH), Verdict::Failure(_)),
-            "{answer}"
-        );
+        assert!(matches!(judge(answer.as_bytes(), BATCH), Verdict::Failure(_)), "{answer}");
     }
 
     #[test]
@@ -328,10 +303,7 @@ mod tests {
 
     #[test]
     fn known_identifiers_keep_their_messages_and_delete_the_others() {
-        let verdict = judge(
-            br#"{"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "b"}]}"#,
-            BATCH,
-        );
+        let verdict = judge(br#"{"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "b"}]}"#, BATCH);
         assert_eq!(verdict, Verdict::Partial(BTreeSet::from(["b".to_owned()])));
         assert!(verdict.keeps("b") && !verdict.keeps("a"));
     }
@@ -340,13 +312,7 @@ mod tests {
     fn a_record_has_the_form_that_lambda_gives_it() {
         let queue = Queue::new("holds", QueueOptions::default());
         let attributes = [("traceparent".to_owned(), MessageAttribute::string("00-1"))].into();
-        queue
-            .send(Message {
-                id: Some("m".to_owned()),
-                attributes,
-                ..Message::new("hello")
-            })
-            .unwrap();
+        queue.send(Message { id: Some("m".to_owned()), attributes, ..Message::new("hello") }).unwrap();
         let records = queue.receive(1);
         let event = event(&queue, &records);
         let system = &records[0].system;

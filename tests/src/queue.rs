@@ -42,10 +42,7 @@ pub struct QueueOptions {
 impl Default for QueueOptions {
     /// SQS's own default: 30 seconds and no dead-letter queue.
     fn default() -> Self {
-        Self {
-            visibility: Duration::from_secs(30),
-            redrive: None,
-        }
+        Self { visibility: Duration::from_secs(30), redrive: None }
     }
 }
 
@@ -78,10 +75,7 @@ pub struct Message {
 impl Message {
     /// A message with nothing but a body.
     pub fn new(body: impl Into<String>) -> Self {
-        Self {
-            body: body.into(),
-            ..Self::default()
-        }
+        Self { body: body.into(), ..Self::default() }
     }
 }
 
@@ -102,11 +96,7 @@ pub struct MessageAttribute {
 impl MessageAttribute {
     /// An attribute of type `String`.
     pub fn string(value: impl Into<String>) -> Self {
-        Self {
-            data_type: "String".to_owned(),
-            string_value: Some(value.into()),
-            binary_value: None,
-        }
+        Self { data_type: "String".to_owned(), string_value: Some(value.into()), binary_value: None }
     }
 }
 
@@ -228,10 +218,7 @@ impl Stored {
             ("SentTimestamp".to_owned(), self.sent.as_millis().to_string()),
         ]);
         if let Some(first) = self.first_received {
-            system.insert(
-                "ApproximateFirstReceiveTimestamp".to_owned(),
-                first.as_millis().to_string(),
-            );
+            system.insert("ApproximateFirstReceiveTimestamp".to_owned(), first.as_millis().to_string());
         }
         if let Some(header) = &self.trace_header {
             system.insert("AWSTraceHeader".to_owned(), header.clone());
@@ -251,19 +238,9 @@ impl Queue {
             epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             skipped: Duration::ZERO,
         };
-        let state = State {
-            clock,
-            messages: BTreeMap::new(),
-            next: 0,
-            visibility_changes: Vec::new(),
-        };
+        let state = State { clock, messages: BTreeMap::new(), next: 0, visibility_changes: Vec::new() };
         Self {
-            shared: Arc::new(Shared {
-                name: name.into(),
-                options,
-                state: Mutex::new(state),
-                changed: Notify::new(),
-            }),
+            shared: Arc::new(Shared { name: name.into(), options, state: Mutex::new(state), changed: Notify::new() }),
         }
     }
 
@@ -321,12 +298,7 @@ impl Queue {
     pub fn receive_for(&self, max: usize, visibility: Duration) -> Vec<Received> {
         let mut state = self.lock();
         let now = state.clock.now();
-        let limit = self
-            .shared
-            .options
-            .redrive
-            .as_ref()
-            .map_or(u32::MAX, |redrive| redrive.max_receive_count);
+        let limit = self.shared.options.redrive.as_ref().map_or(u32::MAX, |redrive| redrive.max_receive_count);
         let (mut received, mut worn_out) = (Vec::new(), Vec::new());
         for (number, message) in &mut state.messages {
             if received.len() == max.min(MAX_PER_REQUEST) {
@@ -352,10 +324,7 @@ impl Queue {
                 attributes: message.attributes.clone(),
             });
         }
-        let moved: Vec<Stored> = worn_out
-            .iter()
-            .filter_map(|number| state.messages.remove(number))
-            .collect();
+        let moved: Vec<Stored> = worn_out.iter().filter_map(|number| state.messages.remove(number)).collect();
         drop(state); // Two queues may name each other, so only one of them is ever locked.
         if let Some(redrive) = self.shared.options.redrive.as_ref().filter(|_| !moved.is_empty()) {
             redrive.queue.adopt(moved, &self.arn());
@@ -367,11 +336,7 @@ impl Queue {
     pub fn delete(&self, receipt: &str) -> Result<(), QueueError> {
         let number = receipt_number(receipt)?;
         let mut state = self.lock();
-        if state
-            .messages
-            .get(&number)
-            .is_some_and(|message| message.receipt.as_deref() == Some(receipt))
-        {
+        if state.messages.get(&number).is_some_and(|message| message.receipt.as_deref() == Some(receipt)) {
             state.messages.remove(&number);
         }
         drop(state);
@@ -390,10 +355,7 @@ impl Queue {
         }
         let mut state = self.lock();
         let now = state.clock.now();
-        let message = state
-            .messages
-            .get_mut(&number)
-            .filter(|message| message.receipt.as_deref() == Some(receipt));
+        let message = state.messages.get_mut(&number).filter(|message| message.receipt.as_deref() == Some(receipt));
         let Some(message) = message else {
             return Err(QueueError::InvalidParameterValue(format!(
                 "Value {receipt} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not \
@@ -478,11 +440,7 @@ impl Queue {
     pub fn next_visible_in(&self) -> Option<Duration> {
         let state = self.lock();
         let now = state.clock.now();
-        state
-            .messages
-            .values()
-            .map(|message| message.visible_at.saturating_sub(now))
-            .min()
+        state.messages.values().map(|message| message.visible_at.saturating_sub(now)).min()
     }
 
     /// Moves this queue's clock forward, so that nobody has to sit out a back-off. A message in flight whose timeout ends
@@ -507,15 +465,7 @@ impl Queue {
         let now = state.clock.now();
         for message in messages {
             let source_arn = Some(source_arn.to_owned());
-            push(
-                &mut state,
-                Stored {
-                    source_arn,
-                    visible_at: now,
-                    receipt: None,
-                    ..message
-                },
-            );
+            push(&mut state, Stored { source_arn, visible_at: now, receipt: None, ..message });
         }
         drop(state);
         self.shared.changed.notify_waiters();
@@ -538,9 +488,7 @@ fn new_receipt(number: u64) -> String {
 
 fn receipt_number(receipt: &str) -> Result<u64, QueueError> {
     let number = receipt.strip_prefix("AQEB").and_then(|rest| rest.get(..16));
-    number
-        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-        .ok_or(QueueError::ReceiptHandleIsInvalid)
+    number.and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or(QueueError::ReceiptHandleIsInvalid)
 }
 
 fn check_message(message: &Message) -> Result<(), QueueError> {
@@ -568,10 +516,7 @@ fn check_message(message: &Message) -> Result<(), QueueError> {
         check_attribute(name, attribute)?;
         let value = attribute.string_value.as_ref().map_or(0, String::len);
         // Base64 writes three bytes as four characters.
-        let binary = attribute
-            .binary_value
-            .as_ref()
-            .map_or(0, |value| value.trim_end_matches('=').len() * 3 / 4);
+        let binary = attribute.binary_value.as_ref().map_or(0, |value| value.trim_end_matches('=').len() * 3 / 4);
         bytes += name.len() + attribute.data_type.len() + value + binary;
     }
     if bytes > MAX_MESSAGE_BYTES {
@@ -584,9 +529,7 @@ fn check_message(message: &Message) -> Result<(), QueueError> {
 
 fn check_attribute(name: &str, attribute: &MessageAttribute) -> Result<(), QueueError> {
     let invalid = |reason: &str| {
-        Err(QueueError::InvalidParameterValue(format!(
-            "The message attribute '{name}' is invalid. Reason: {reason}"
-        )))
+        Err(QueueError::InvalidParameterValue(format!("The message attribute '{name}' is invalid. Reason: {reason}")))
     };
     let lower = name.to_ascii_lowercase();
     let spelled = |character: char| character.is_ascii_alphanumeric() || "_-.".contains(character);

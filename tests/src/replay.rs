@@ -76,9 +76,7 @@ impl Replay {
     /// # Errors
     /// When a binary is not there.
     pub fn new(stack: Stack, binaries: &Binaries) -> io::Result<Self> {
-        let deployed = binaries
-            .iter()
-            .map(|(name, binary)| Ok((name.clone(), stack.deploy(name, binary.clone(), 1)?)));
+        let deployed = binaries.iter().map(|(name, binary)| Ok((name.clone(), stack.deploy(name, binary.clone(), 1)?)));
         let functions = deployed.collect::<io::Result<_>>()?;
         Ok(Self { stack, functions })
     }
@@ -91,14 +89,7 @@ impl Replay {
         for record in &file.records {
             let attributes = record.message_attributes.iter().map(|(name, attribute)| {
                 let (data_type, string_value) = (attribute.data_type.clone(), attribute.string_value.clone());
-                (
-                    name.clone(),
-                    MessageAttribute {
-                        data_type,
-                        string_value,
-                        binary_value: None,
-                    },
-                )
+                (name.clone(), MessageAttribute { data_type, string_value, binary_value: None })
             });
             let message = Message {
                 id: Some(record.message_id.clone()),
@@ -133,15 +124,10 @@ impl Replay {
         let records = file.records.iter().zip(&file.scenario.then).map(|(record, promise)| {
             let line = logged.get(&record.message_id);
             let kept = waiting.iter().any(|message| message.id == record.message_id);
-            let buried = dead
-                .iter()
-                .find(|message| source_of(message) == Some(&record.message_id));
+            let buried = dead.iter().find(|message| source_of(message) == Some(&record.message_id));
             self.judge(promise, line, kept, buried, &record.body)
         });
-        FileReport {
-            records: records.collect(),
-            invocation_fault: None,
-        }
+        FileReport { records: records.collect(), invocation_fault: None }
     }
 
     /// Refund requests for the reservation so far.
@@ -166,9 +152,7 @@ impl Replay {
         let outcome = line.map_or("no outcome logged", |line| &line.outcome).to_owned();
         let reservation_id = promise.reservation_id.as_deref();
         let reservation = reservation_id.and_then(|id| Some(self.stack.reservations.get(id)?.status));
-        let seats = reservation_id
-            .filter(|_| promise.seats.is_some())
-            .map(|id| self.stack.inventory.standing(id));
+        let seats = reservation_id.filter(|_| promise.seats.is_some()).map(|id| self.stack.inventory.standing(id));
 
         let mut faults = Vec::new();
         let mut expect = |what: &str, found: String, promised: String| {
@@ -179,19 +163,9 @@ impl Replay {
         expect("the outcome", outcome.clone(), promise.outcome.as_str().to_owned());
         expect("the reservation", shown(reservation), shown(promise.reservation));
         expect("the seats", shown(seats), shown(promise.seats));
-        let code = buried
-            .and_then(|message| attribute(message, "error_code"))
-            .map(str::to_owned);
-        expect(
-            "the reason in the dead-letter queue",
-            shown(code),
-            shown(promise.error_code.clone()),
-        );
-        expect(
-            "in the queue",
-            kept.to_string(),
-            (promise.outcome.as_str() == "retried").to_string(),
-        );
+        let code = buried.and_then(|message| attribute(message, "error_code")).map(str::to_owned);
+        expect("the reason in the dead-letter queue", shown(code), shown(promise.error_code.clone()));
+        expect("in the queue", kept.to_string(), (promise.outcome.as_str() == "retried").to_string());
         expect(
             "in the dead-letter queue",
             buried.is_some().to_string(),
@@ -209,24 +183,13 @@ impl Replay {
             (_, error) => error.clone(),
         });
         let latency = line.map(|line| Duration::from_millis(line.latency_ms));
-        RecordReport {
-            promise: promise.clone(),
-            outcome,
-            error,
-            latency,
-            reservation,
-            seats,
-            faults,
-        }
+        RecordReport { promise: promise.clone(), outcome, error, latency, reservation, seats, faults }
     }
 }
 
 impl FileReport {
     fn failed(fault: String) -> Self {
-        Self {
-            records: Vec::new(),
-            invocation_fault: Some(fault),
-        }
+        Self { records: Vec::new(), invocation_fault: Some(fault) }
     }
 }
 

@@ -130,15 +130,10 @@ impl Reservations {
     /// Lets a reservation be there. One of the same id begins anew: its history and its remembered answers are gone.
     pub fn put(&self, reservation: Reservation) {
         let mut store = self.lock();
-        store
-            .remembered
-            .retain(|_, first| first.reservation_id != reservation.reservation_id);
+        store.remembered.retain(|_, first| first.reservation_id != reservation.reservation_id);
         let now = now();
         let entry = Entry {
-            transitions: Some(reservation.status)
-                .filter(|status| status.is_terminal())
-                .into_iter()
-                .collect(),
+            transitions: Some(reservation.status).filter(|status| status.is_terminal()).into_iter().collect(),
             created_at: now.clone(),
             updated_at: now,
             reservation,
@@ -148,10 +143,7 @@ impl Reservations {
 
     /// The reservation as it is now.
     pub fn get(&self, reservation_id: &str) -> Option<Reservation> {
-        self.lock()
-            .entries
-            .get(reservation_id)
-            .map(|entry| entry.reservation.clone())
+        self.lock().entries.get(reservation_id).map(|entry| entry.reservation.clone())
     }
 
     /// Every call so far, in the order in which they were decided.
@@ -171,20 +163,12 @@ impl Reservations {
 
     /// Prepares the answer to the next call of this method for the reservation; several are used up in order.
     pub fn answer_next(&self, reservation_id: &str, method: Method, answer: Answer) {
-        self.lock()
-            .scripts
-            .entry((reservation_id.to_owned(), method))
-            .or_default()
-            .push_back(answer);
+        self.lock().scripts.entry((reservation_id.to_owned(), method)).or_default().push_back(answer);
     }
 
     /// The terminal statuses that the reservation went through; more than one is a fault of whoever moved it.
     pub fn transitions(&self, reservation_id: &str) -> Vec<Status> {
-        self.lock()
-            .entries
-            .get(reservation_id)
-            .map(|entry| entry.transitions.clone())
-            .unwrap_or_default()
+        self.lock().entries.get(reservation_id).map(|entry| entry.transitions.clone()).unwrap_or_default()
     }
 
     /// A panic elsewhere leaves the store readable: a test then reports its own failure rather than a poisoned lock.
@@ -295,9 +279,7 @@ async fn handle(State(reservations): State<Reservations>, request: Request) -> R
 impl Store {
     fn receive(&mut self, mut call: Call) -> Action {
         let named = call.reservation_id.clone().map(|id| (id, call.method.clone()));
-        let script = named
-            .and_then(|named| self.scripts.get_mut(&named))
-            .and_then(VecDeque::pop_front);
+        let script = named.and_then(|named| self.scripts.get_mut(&named)).and_then(VecDeque::pop_front);
         let action = match script {
             None => Action::Send(self.decide(&call).into_response()),
             Some(Answer::Respond { status, headers, body }) => Action::Send(prepared(status, &headers, body)),
@@ -324,11 +306,7 @@ impl Store {
     fn answer(&mut self, call: &Call) -> Reply {
         let wanted = self.token.as_ref().map(|token| format!("Bearer {token}"));
         if wanted.is_some() && wanted != call.authorization {
-            return refusal(
-                StatusCode::UNAUTHORIZED,
-                "AUTHENTICATION_FAILED",
-                "the token is missing or wrong",
-            );
+            return refusal(StatusCode::UNAUTHORIZED, "AUTHENTICATION_FAILED", "the token is missing or wrong");
         }
         let Some(id) = &call.reservation_id else {
             return refusal(StatusCode::NOT_FOUND, "NOT_FOUND", "no such resource");
@@ -336,22 +314,14 @@ impl Store {
         match call.method {
             Method::GET => self.entries.get(id).map_or_else(not_found, Entry::show),
             Method::PATCH => self.change(id, call),
-            _ => refusal(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "METHOD_NOT_ALLOWED",
-                "only GET and PATCH are here",
-            ),
+            _ => refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "only GET and PATCH are here"),
         }
     }
 
     fn change(&mut self, id: &str, call: &Call) -> Reply {
         let bad = |message| refusal(StatusCode::BAD_REQUEST, "INVALID_REQUEST", message);
         let Some(key) = call.idempotency_key.clone().filter(|key| !key.is_empty()) else {
-            return refusal(
-                StatusCode::BAD_REQUEST,
-                "MISSING_IDEMPOTENCY_KEY",
-                "Idempotency-Key is missing",
-            );
+            return refusal(StatusCode::BAD_REQUEST, "MISSING_IDEMPOTENCY_KEY", "Idempotency-Key is missing");
         };
         let Ok(change) = serde_json::from_str::<Change>(&call.body) else {
             return bad("the body is not a change of status");
@@ -382,11 +352,7 @@ impl Store {
         };
         let reply = entry.change(target, payment);
         if reply.status == StatusCode::OK {
-            let first = First {
-                reservation_id: id.to_owned(),
-                body: call.body.clone(),
-                reply: reply.clone(),
-            };
+            let first = First { reservation_id: id.to_owned(), body: call.body.clone(), reply: reply.clone() };
             self.remembered.insert(key, first);
         }
         reply
@@ -414,10 +380,7 @@ impl Entry {
         let mut body = json!(self.reservation);
         body["created_at"] = json!(self.created_at);
         body["updated_at"] = json!(self.updated_at);
-        Reply {
-            status: StatusCode::OK,
-            body,
-        }
+        Reply { status: StatusCode::OK, body }
     }
 }
 
@@ -425,11 +388,7 @@ impl Reply {
     /// An error names the trace that it belongs to, where the caller sent one.
     fn with_trace(mut self, traceparent: Option<&str>) -> Self {
         if let Some(error) = self.body.get_mut("error") {
-            error["trace_id"] = json!(
-                traceparent
-                    .and_then(|parent| parent.split('-').nth(1))
-                    .unwrap_or_default()
-            );
+            error["trace_id"] = json!(traceparent.and_then(|parent| parent.split('-').nth(1)).unwrap_or_default());
         }
         self
     }
@@ -441,10 +400,7 @@ impl Reply {
 }
 
 fn refusal(status: StatusCode, code: &str, message: &str) -> Reply {
-    Reply {
-        status,
-        body: json!({"error": {"code": code, "message": message, "trace_id": ""}}),
-    }
+    Reply { status, body: json!({"error": {"code": code, "message": message, "trace_id": ""}}) }
 }
 
 fn not_found() -> Reply {
@@ -454,9 +410,7 @@ fn not_found() -> Reply {
 /// A response that cannot be put together is a fault of the test, and the text of the 500 says which.
 fn prepared(status: u16, headers: &[(String, String)], body: String) -> Response {
     let builder = Response::builder().status(status);
-    let builder = headers
-        .iter()
-        .fold(builder, |builder, (name, value)| builder.header(name, value));
+    let builder = headers.iter().fold(builder, |builder, (name, value)| builder.header(name, value));
     builder.body(Body::from(body)).unwrap_or_else(|error| {
         let mut response = Response::new(Body::from(format!("prepared answer: {error}")));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -473,9 +427,7 @@ fn decode(segment: &str) -> Option<String> {
 }
 
 fn header_of(headers: &HeaderMap, name: &str) -> Option<String> {
-    headers
-        .get(name)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 fn now() -> String {
@@ -619,10 +571,7 @@ mod tests {
         let reservations = with("r", Status::Hold);
         reservations.require_token("secret");
         for (authorization, code) in [(None, 401), (Some("Bearer wrong"), 401), (Some("Bearer secret"), 200)] {
-            let call = Call {
-                authorization: authorization.map(str::to_owned),
-                ..call(Method::GET, "r", None, "")
-            };
+            let call = Call { authorization: authorization.map(str::to_owned), ..call(Method::GET, "r", None, "") };
             assert_eq!(reservations.lock().decide(&call).status, code);
         }
     }
@@ -638,21 +587,14 @@ mod tests {
         assert_eq!(answer["reservation_id"], "a/b%20c");
         assert!(answer.get("payment_intent_id").is_none() && answer["created_at"].is_string());
         assert_eq!(reservations.calls()[0].target, "/internal/reservations/a%2Fb%2520c");
-        assert_eq!(
-            client.get(format!("{base}{PATH}a/b")).send().await.unwrap().status(),
-            404
-        );
+        assert_eq!(client.get(format!("{base}{PATH}a/b")).send().await.unwrap().status(), 404);
     }
 
     #[tokio::test]
     async fn prepared_answers_come_first_and_in_order() {
         let reservations = with("r", Status::Hold);
         let headers = vec![("retry-after".to_owned(), "7".to_owned())];
-        let busy = Answer::Respond {
-            status: 503,
-            headers,
-            body: "busy".into(),
-        };
+        let busy = Answer::Respond { status: 503, headers, body: "busy".into() };
         for answer in [busy, Answer::CloseConnection, Answer::HangAfterEffect] {
             reservations.answer_next("r", Method::PATCH, answer);
         }
@@ -660,15 +602,10 @@ mod tests {
         let client = reqwest::Client::new();
         let send = || client.patch(&target).header("idempotency-key", "k").body(EXPIRE).send();
         let busy = send().await.unwrap();
-        assert_eq!(
-            (busy.status().as_u16(), busy.headers()["retry-after"].to_str().unwrap()),
-            (503, "7")
-        );
+        assert_eq!((busy.status().as_u16(), busy.headers()["retry-after"].to_str().unwrap()), (503, "7"));
         assert!(send().await.is_err());
         assert_eq!(reservations.get("r").unwrap().status, Status::Hold);
-        tokio::time::timeout(Duration::from_millis(50), send())
-            .await
-            .unwrap_err();
+        tokio::time::timeout(Duration::from_millis(50), send()).await.unwrap_err();
         assert_eq!(reservations.get("r").unwrap().status, Status::Expired);
         assert_eq!(send().await.unwrap().status(), 200);
         let answered: Vec<_> = reservations.calls().iter().map(|call| call.answered).collect();

@@ -223,10 +223,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<EventFile, ScenarioError> {
         Err(cause) => return Err(ScenarioError::Read { path, cause }),
     };
     // The path may be a bare name within the folder, whose own name only the full path tells.
-    let folder = path
-        .canonicalize()
-        .ok()
-        .and_then(|full| Some(full.parent()?.file_name()?.to_str()?.to_owned()));
+    let folder = path.canonicalize().ok().and_then(|full| Some(full.parent()?.file_name()?.to_str()?.to_owned()));
     parse(path, folder.unwrap_or_default(), &text)
 }
 
@@ -234,16 +231,10 @@ pub fn load(path: impl AsRef<Path>) -> Result<EventFile, ScenarioError> {
 pub fn load_all(folder: impl AsRef<Path>) -> Result<Vec<EventFile>, ScenarioError> {
     let folder = folder.as_ref();
     let mut paths = Vec::new();
-    collect(folder, &mut paths).map_err(|cause| ScenarioError::Read {
-        path: folder.to_path_buf(),
-        cause,
-    })?;
+    collect(folder, &mut paths).map_err(|cause| ScenarioError::Read { path: folder.to_path_buf(), cause })?;
     if paths.is_empty() {
         let mend = "no .json file in here; name the folder `events` or one of the folders in it".to_owned();
-        return Err(ScenarioError::Broken {
-            path: folder.to_path_buf(),
-            mend,
-        });
+        return Err(ScenarioError::Broken { path: folder.to_path_buf(), mend });
     }
     paths.sort();
     paths.into_iter().map(load).collect()
@@ -266,12 +257,7 @@ fn parse(path: PathBuf, function: String, text: &[u8]) -> Result<EventFile, Scen
         Ok(file) => file,
         Err(cause) => return Err(ScenarioError::Shape { path, cause }),
     };
-    let file = EventFile {
-        path,
-        function,
-        records,
-        scenario,
-    };
+    let file = EventFile { path, function, records, scenario };
     match check(&file) {
         Ok(()) => Ok(file),
         Err(mend) => Err(ScenarioError::Broken { path: file.path, mend }),
@@ -280,25 +266,16 @@ fn parse(path: PathBuf, function: String, text: &[u8]) -> Result<EventFile, Scen
 
 /// The first contradiction in the file, as a sentence that says how to mend it.
 fn check(file: &EventFile) -> Result<(), String> {
-    let EventFile {
-        function,
-        records,
-        scenario,
-        ..
-    } = file;
+    let EventFile { function, records, scenario, .. } = file;
     if !FUNCTIONS.contains(&function.as_str()) {
-        return Err(format!(
-            "the folder {function:?} is no function; move the file to one of {FUNCTIONS:?}"
-        ));
+        return Err(format!("the folder {function:?} is no function; move the file to one of {FUNCTIONS:?}"));
     }
     if records.is_empty() {
         return Err("the batch is empty; put at least one record into \"Records\"".to_owned());
     }
     let (promised, sent) = (scenario.then.len(), records.len());
     if promised != sent {
-        return Err(format!(
-            "{sent} records but {promised} promises; give \"scenario.then\" one entry per record"
-        ));
+        return Err(format!("{sent} records but {promised} promises; give \"scenario.then\" one entry per record"));
     }
     for (index, (record, promise)) in records.iter().zip(&scenario.then).enumerate() {
         check_record(function, record).map_err(|mend| format!("Records[{index}]: {mend}"))?;
@@ -318,10 +295,7 @@ fn check_record(function: &str, record: &Record) -> Result<(), String> {
         return Err("\"ApproximateReceiveCount\" is 0; a delivery is at least the first receive".to_owned());
     }
     if record.source_arn.rsplit(':').next() != Some(function) {
-        return Err(format!(
-            "\"eventSourceARN\" is {:?}; it has to end with \":{function}\"",
-            record.source_arn
-        ));
+        return Err(format!("\"eventSourceARN\" is {:?}; it has to end with \":{function}\"", record.source_arn));
     }
     Ok(())
 }
@@ -329,9 +303,7 @@ fn check_record(function: &str, record: &Record) -> Result<(), String> {
 fn check_promise(record: &Record, promise: &Promise, given: &[Given]) -> Result<(), String> {
     if promise.message_id != record.message_id {
         let (said, due) = (&promise.message_id, &record.message_id);
-        return Err(format!(
-            "is about {said:?}, but this place belongs to {due:?}; keep the order of \"Records\""
-        ));
+        return Err(format!("is about {said:?}, but this place belongs to {due:?}; keep the order of \"Records\""));
     }
     match &promise.error_code {
         Some(code) if !promise.outcome.is_dead_lettered() => {
@@ -348,9 +320,7 @@ fn check_promise(record: &Record, promise: &Promise, given: &[Given]) -> Result<
     if promise.reservation.is_some() != promise.seats.is_some() {
         return Err("give both \"reservation\" and \"seats\", or neither".to_owned());
     }
-    let is_given = given
-        .iter()
-        .any(|one| Some(&one.reservation_id) == promise.reservation_id.as_ref());
+    let is_given = given.iter().any(|one| Some(&one.reservation_id) == promise.reservation_id.as_ref());
     if promise.reservation.is_some() && !is_given {
         return Err("promises the end of a reservation that is not in \"scenario.given\"; add it there".to_owned());
     }
@@ -450,30 +420,14 @@ mod tests {
     fn every_case_is_known_and_every_known_case_exists() {
         let files = all();
         for file in &files {
-            assert!(
-                CASES.contains(&file.case()),
-                "{}: unknown case name",
-                file.path.display()
-            );
+            assert!(CASES.contains(&file.case()), "{}: unknown case name", file.path.display());
         }
         for case in CASES {
-            assert!(
-                files.iter().any(|file| file.case() == case),
-                "no function has the case {case}"
-            );
+            assert!(files.iter().any(|file| file.case() == case), "no function has the case {case}");
         }
         for function in FUNCTIONS {
-            for case in [
-                "single",
-                "duplicate",
-                "batch-mixed",
-                "malformed-body",
-                "unknown-version",
-                "exhausted",
-            ] {
-                let there = files
-                    .iter()
-                    .any(|file| file.function == function && file.case() == case);
+            for case in ["single", "duplicate", "batch-mixed", "malformed-body", "unknown-version", "exhausted"] {
+                let there = files.iter().any(|file| file.function == function && file.case() == case);
                 assert!(there, "{function} has no case {case}");
             }
         }
@@ -493,30 +447,18 @@ mod tests {
         for file in all() {
             let name = file.path.display();
             for record in &file.records {
-                assert!(
-                    messages.insert(record.message_id.clone()),
-                    "{name}: {} is taken",
-                    record.message_id
-                );
+                assert!(messages.insert(record.message_id.clone()), "{name}: {} is taken", record.message_id);
             }
             for given in &file.scenario.given {
                 let id = &given.reservation_id;
                 assert!(reservations.insert(id.clone()), "{name}: {id} is taken");
-                let owner = events
-                    .entry(given.event_id.clone())
-                    .or_insert_with(|| file.path.clone());
+                let owner = events.entry(given.event_id.clone()).or_insert_with(|| file.path.clone());
                 assert_eq!(*owner, file.path, "{} is used by two files", given.event_id);
                 for seat in &given.seat_ids {
-                    assert!(
-                        seats.insert((given.event_id.clone(), seat.clone())),
-                        "{name}: {seat} is held twice"
-                    );
+                    assert!(seats.insert((given.event_id.clone(), seat.clone())), "{name}: {seat} is held twice");
                 }
                 let named = given.seat_ids.len();
-                assert!(
-                    named == 0 || u32::try_from(named) == Ok(given.quantity),
-                    "{name}: {id} miscounts its seats"
-                );
+                assert!(named == 0 || u32::try_from(named) == Ok(given.quantity), "{name}: {id} miscounts its seats");
             }
         }
     }
@@ -527,14 +469,8 @@ mod tests {
             let mut ends = HashMap::new();
             for promise in &file.scenario.then {
                 let end = format!("{:?} {:?}", promise.reservation, promise.seats);
-                let first = ends
-                    .entry(promise.reservation_id.clone())
-                    .or_insert_with(|| end.clone());
-                assert!(
-                    promise.reservation_id.is_none() || *first == end,
-                    "{}: {promise:?}",
-                    file.path.display()
-                );
+                let first = ends.entry(promise.reservation_id.clone()).or_insert_with(|| end.clone());
+                assert!(promise.reservation_id.is_none() || *first == end, "{}: {promise:?}", file.path.display());
             }
         }
     }
@@ -553,24 +489,11 @@ mod tests {
                 let arn = format!("arn:aws:sqs:us-east-1:000000000000:{}", file.function);
                 assert_eq!(text("eventSourceARN"), arn, "{name}");
                 let md5 = text("md5OfBody");
-                assert!(
-                    md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit()),
-                    "{name}: {md5}"
-                );
-                assert!(
-                    text("receiptHandle").len() > 200,
-                    "{name}: a real receipt handle is long"
-                );
+                assert!(md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}: {md5}");
+                assert!(text("receiptHandle").len() > 200, "{name}: a real receipt handle is long");
                 assert!(record["messageAttributes"].is_object(), "{name}");
-                let stamp = |key: &str| {
-                    record["attributes"][key]
-                        .as_str()
-                        .and_then(|text| text.parse::<u64>().ok())
-                };
-                assert!(
-                    stamp("SentTimestamp") <= stamp("ApproximateFirstReceiveTimestamp"),
-                    "{name}"
-                );
+                let stamp = |key: &str| record["attributes"][key].as_str().and_then(|text| text.parse::<u64>().ok());
+                assert!(stamp("SentTimestamp") <= stamp("ApproximateFirstReceiveTimestamp"), "{name}");
                 assert!(stamp("SentTimestamp").is_some(), "{name}");
                 assert!(record["attributes"]["SenderId"].is_string(), "{name}");
             }
@@ -580,19 +503,8 @@ mod tests {
     #[test]
     fn outcomes_are_read_and_written_by_one_name() {
         use Outcome::{Duplicate, Exhausted, LateApproval, Rejected, Retried, Success, Superseded};
-        for outcome in [
-            Success,
-            Duplicate,
-            Superseded,
-            LateApproval,
-            Retried,
-            Exhausted,
-            Rejected,
-        ] {
-            assert_eq!(
-                serde_json::from_value::<Outcome>(outcome.to_string().into()).unwrap(),
-                outcome
-            );
+        for outcome in [Success, Duplicate, Superseded, LateApproval, Retried, Exhausted, Rejected] {
+            assert_eq!(serde_json::from_value::<Outcome>(outcome.to_string().into()).unwrap(), outcome);
         }
     }
 
@@ -601,11 +513,7 @@ mod tests {
         let text = std::fs::read(events_folder().join("payment-failed/unknown-type.json")).unwrap();
         let mut file: Value = serde_json::from_slice(&text).unwrap();
         change(&mut file);
-        parse(
-            PathBuf::from("some/file.json"),
-            folder.to_owned(),
-            file.to_string().as_bytes(),
-        )
+        parse(PathBuf::from("some/file.json"), folder.to_owned(), file.to_string().as_bytes())
     }
 
     #[track_caller]
@@ -621,56 +529,16 @@ mod tests {
         check("payments", |_| {}, "the folder \"payments\" is no function");
         check("payment-approved", |_| {}, "it has to end with \":payment-approved\"");
         let failed = "payment-failed";
-        check(
-            failed,
-            |file| file["Records"] = Value::Array(vec![]),
-            "the batch is empty",
-        );
-        check(
-            failed,
-            |file| file["scenario"]["then"] = Value::Array(vec![]),
-            "1 records but 0 promises",
-        );
-        check(
-            failed,
-            |file| file["Records"][0]["md5OfBody"] = "".into(),
-            "\"md5OfBody\" is empty",
-        );
-        check(
-            failed,
-            |file| file["scenario"]["then"][0]["message_id"] = "x".into(),
-            "keep the order of \"Records\"",
-        );
-        check(
-            failed,
-            |file| file["scenario"]["then"][0]["error_code"] = Value::Null,
-            "needs an \"error_code\"",
-        );
-        check(
-            failed,
-            |file| file["scenario"]["then"][0]["error_code"] = "bad".into(),
-            "\"bad\" is no error code",
-        );
-        check(
-            failed,
-            |file| file["scenario"]["then"][0]["outcome"] = "retried".into(),
-            "carries no error code",
-        );
-        check(
-            failed,
-            |file| file["scenario"]["then"][0]["seats"] = Value::Null,
-            "or neither",
-        );
-        check(
-            failed,
-            |file| file["scenario"]["given"] = Value::Array(vec![]),
-            "not in \"scenario.given\"",
-        );
-        check(
-            failed,
-            |file| file["scenario"]["when"] = Value::Null,
-            "unknown field `when`",
-        );
+        check(failed, |file| file["Records"] = Value::Array(vec![]), "the batch is empty");
+        check(failed, |file| file["scenario"]["then"] = Value::Array(vec![]), "1 records but 0 promises");
+        check(failed, |file| file["Records"][0]["md5OfBody"] = "".into(), "\"md5OfBody\" is empty");
+        check(failed, |file| file["scenario"]["then"][0]["message_id"] = "x".into(), "keep the order of \"Records\"");
+        check(failed, |file| file["scenario"]["then"][0]["error_code"] = Value::Null, "needs an \"error_code\"");
+        check(failed, |file| file["scenario"]["then"][0]["error_code"] = "bad".into(), "\"bad\" is no error code");
+        check(failed, |file| file["scenario"]["then"][0]["outcome"] = "retried".into(), "carries no error code");
+        check(failed, |file| file["scenario"]["then"][0]["seats"] = Value::Null, "or neither");
+        check(failed, |file| file["scenario"]["given"] = Value::Array(vec![]), "not in \"scenario.given\"");
+        check(failed, |file| file["scenario"]["when"] = Value::Null, "unknown field `when`");
         check(
             failed,
             |file| file["Records"][0]["attributes"]["ApproximateReceiveCount"] = "two".into(),

@@ -112,14 +112,8 @@ impl Stack {
     /// A new, empty queue of a function. It takes the place of an earlier one under the same name, whose waiting messages
     /// are gone with it.
     pub fn queue(&self, function: &str) -> Queue {
-        let redrive = Redrive {
-            queue: self.dead_letters(function),
-            max_receive_count: MAX_RECEIVES,
-        };
-        let options = QueueOptions {
-            visibility: FUNCTION_TIMEOUT * 6,
-            redrive: Some(redrive),
-        };
+        let redrive = Redrive { queue: self.dead_letters(function), max_receive_count: MAX_RECEIVES };
+        let options = QueueOptions { visibility: FUNCTION_TIMEOUT * 6, redrive: Some(redrive) };
         let queue = Queue::new(function, options);
         self.aws.add_queue(queue.clone());
         queue
@@ -135,10 +129,7 @@ impl Stack {
             ("EVENT_BUS_NAME", BUS.to_owned()),
             ("DLQ_URL", self.dead_letters(function).url()),
         ];
-        variables
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect()
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Deploys a function; its processes start when they are needed, `environments` of them at most.
@@ -192,9 +183,7 @@ impl Stack {
             match given.seats {
                 Standing::Held => self.inventory.hold(event, reservation, &given.seat_ids, given.quantity),
                 Standing::Sold => self.inventory.sell(event, reservation, &given.seat_ids, given.quantity),
-                Standing::Free => self
-                    .inventory
-                    .release(event, reservation, &given.seat_ids, given.quantity),
+                Standing::Free => self.inventory.release(event, reservation, &given.seat_ids, given.quantity),
                 Standing::Unknown => {}
             }
         }

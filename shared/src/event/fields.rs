@@ -23,12 +23,8 @@ impl<'a> Fields<'a> {
     pub(super) fn of(envelope: &'a Map<String, Value>) -> Result<Self, Failure> {
         let inner = |name: &str| envelope.get(name).filter(|value| !value.is_null());
         match (inner("detail"), inner("payload")) {
-            (Some(Value::Object(detail)), _) => Ok(Self {
-                scopes: [Some(detail), None],
-            }),
-            (None, Some(Value::Object(payload))) => Ok(Self {
-                scopes: [Some(payload), Some(envelope)],
-            }),
+            (Some(Value::Object(detail)), _) => Ok(Self { scopes: [Some(detail), None] }),
+            (None, Some(Value::Object(payload))) => Ok(Self { scopes: [Some(payload), Some(envelope)] }),
             (None, None) => Err(invalid("detail", "is missing")),
             (Some(_), _) => Err(invalid("detail", "must be an object")),
             (None, Some(_)) => Err(invalid("payload", "must be an object")),
@@ -38,12 +34,7 @@ impl<'a> Fields<'a> {
     /// The first of `names` that is there, with the name it goes by.
     fn find<'n>(&self, names: &[&'n str]) -> Option<(&'n str, &'a Value)> {
         self.scopes.iter().flatten().find_map(|scope| {
-            names.iter().find_map(|name| {
-                scope
-                    .get(*name)
-                    .filter(|value| !value.is_null())
-                    .map(|value| (*name, value))
-            })
+            names.iter().find_map(|name| scope.get(*name).filter(|value| !value.is_null()).map(|value| (*name, value)))
         })
     }
 
@@ -59,10 +50,7 @@ impl<'a> Fields<'a> {
         };
         match value.as_str().filter(valid) {
             Some(id) => Ok(Some(id.to_owned())),
-            None => Err(invalid(
-                name,
-                "must be a string of 1 to 256 visible ASCII characters, and not . or ..",
-            )),
+            None => Err(invalid(name, "must be a string of 1 to 256 visible ASCII characters, and not . or ..")),
         }
     }
 
@@ -82,11 +70,8 @@ impl<'a> Fields<'a> {
             return Err(invalid(name, "must name at most 1,000 seats"));
         }
         let seat = |seat: &Value| {
-            let seat = seat
-                .as_str()
-                .filter(|seat| !seat.trim().is_empty() && seat.chars().count() <= LONGEST_SEAT);
-            seat.map(str::to_owned)
-                .ok_or_else(|| invalid(name, "must hold non-blank strings of at most 64 characters"))
+            let seat = seat.as_str().filter(|seat| !seat.trim().is_empty() && seat.chars().count() <= LONGEST_SEAT);
+            seat.map(str::to_owned).ok_or_else(|| invalid(name, "must hold non-blank strings of at most 64 characters"))
         };
         seats.iter().map(seat).collect()
     }
@@ -111,12 +96,9 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         let amount = whole_number(value).filter(|amount| i64::try_from(*amount).is_ok());
-        amount.map(Some).ok_or_else(|| {
-            invalid(
-                name,
-                "must be a whole number of at least 0, in the currency's minor unit",
-            )
-        })
+        amount
+            .map(Some)
+            .ok_or_else(|| invalid(name, "must be a whole number of at least 0, in the currency's minor unit"))
     }
 
     /// A moment as RFC 3339 or in epoch seconds.
@@ -125,14 +107,11 @@ impl<'a> Fields<'a> {
             return Ok(None);
         };
         let seconds = whole_number(value).filter(|seconds| *seconds <= LAST_SECOND);
-        let time = seconds
-            .map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
-            .or_else(|| {
-                let text = value.as_str()?;
-                OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
-            });
-        time.map(Some)
-            .ok_or_else(|| invalid(name, "must be a time in RFC 3339, or epoch seconds"))
+        let time = seconds.map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds)).or_else(|| {
+            let text = value.as_str()?;
+            OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
+        });
+        time.map(Some).ok_or_else(|| invalid(name, "must be a time in RFC 3339, or epoch seconds"))
     }
 }
 

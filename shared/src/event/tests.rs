@@ -35,11 +35,7 @@ fn the_canonical_envelope_is_read() {
     let event = Event::parse(EventType::PaymentApproved, &envelope("payment.approved", detail())).unwrap();
     assert_eq!(event.reservation_id, "rsv_1");
     assert_eq!(event.seat_ids, ["A-1", "A-2"]);
-    let payment = Payment {
-        intent_id: "pi_1".into(),
-        amount: Some(5000),
-        currency: Some("EUR".into()),
-    };
+    let payment = Payment { intent_id: "pi_1".into(), amount: Some(5000), currency: Some("EUR".into()) };
     assert_eq!(event.payment, Some(payment));
     assert_eq!(event.key().as_str(), "payment.approved#rsv_1#pi_1");
 }
@@ -51,10 +47,7 @@ fn the_oldest_envelope_has_its_ids_at_the_top() {
         "payload": {"qty": 2, "seat_ids": ["A-1", "A-2"]}
     });
     let event = Event::parse(EventType::ReservationExpired, &body.to_string()).unwrap();
-    assert_eq!(
-        (event.reservation_id.as_str(), event.event_id.as_deref()),
-        ("rsv_1", Some("evt_1"))
-    );
+    assert_eq!((event.reservation_id.as_str(), event.event_id.as_deref()), ("rsv_1", Some("evt_1")));
     assert_eq!(event.quantity, Some(2));
     assert_eq!(event.trace_id.as_deref(), Some("t-1"));
     assert_eq!(event.key().as_str(), "reservation.expired#rsv_1");
@@ -76,65 +69,31 @@ fn a_payment_status_update_is_what_its_status_says() {
             json!({"payment_id": "pi_1", "reservation_id": "rsv_1", "user_id": "", "status": status, "amount": 1});
         Event::parse(own, &envelope("Payment Status Updated", detail))
     };
-    for status in [
-        "PAYMENT_STATUS_COMPLETED",
-        "PAYMENT_STATUS_APPROVED",
-        "COMPLETED",
-        "APPROVED",
-    ] {
+    for status in ["PAYMENT_STATUS_COMPLETED", "PAYMENT_STATUS_APPROVED", "COMPLETED", "APPROVED"] {
         assert_eq!(
             parse(EventType::PaymentApproved, status).unwrap().event_type,
             EventType::PaymentApproved,
             "{status}"
         );
     }
-    assert_eq!(
-        parse(EventType::PaymentFailed, "PAYMENT_STATUS_FAILED")
-            .unwrap()
-            .user_id,
-        None
-    );
-    rejected(
-        parse(EventType::PaymentApproved, "PAYMENT_STATUS_FAILED"),
-        UNKNOWN_TYPE,
-        "payment.failed",
-    );
-    rejected(
-        parse(EventType::PaymentApproved, "PAYMENT_STATUS_REFUNDED"),
-        UNKNOWN_TYPE,
-        "status",
-    );
+    assert_eq!(parse(EventType::PaymentFailed, "PAYMENT_STATUS_FAILED").unwrap().user_id, None);
+    rejected(parse(EventType::PaymentApproved, "PAYMENT_STATUS_FAILED"), UNKNOWN_TYPE, "payment.failed");
+    rejected(parse(EventType::PaymentApproved, "PAYMENT_STATUS_REFUNDED"), UNKNOWN_TYPE, "status");
 }
 
 #[test]
 fn the_alias_of_an_expiry_is_an_expiry() {
-    let event = Event::parse(
-        EventType::ReservationExpired,
-        &envelope("reservation.hold.expired", detail()),
-    )
-    .unwrap();
+    let event = Event::parse(EventType::ReservationExpired, &envelope("reservation.hold.expired", detail())).unwrap();
     assert_eq!(event.key().as_str(), "reservation.expired#rsv_1");
 }
 
 #[test]
 fn another_functions_event_and_an_unknown_version_are_rejected() {
     for name in ["payment.failed", "payment.approved.v2", "", "Payment Approved"] {
-        rejected(
-            Event::parse(EventType::PaymentApproved, &envelope(name, detail())),
-            UNKNOWN_TYPE,
-            "payment.approved",
-        );
+        rejected(Event::parse(EventType::PaymentApproved, &envelope(name, detail())), UNKNOWN_TYPE, "payment.approved");
     }
-    rejected(
-        Event::parse(EventType::PaymentApproved, r#"{"detail": {}}"#),
-        UNKNOWN_TYPE,
-        "no detail-type",
-    );
-    rejected(
-        Event::parse(EventType::PaymentApproved, r#"{"detail-type": 5}"#),
-        UNKNOWN_TYPE,
-        "no detail-type",
-    );
+    rejected(Event::parse(EventType::PaymentApproved, r#"{"detail": {}}"#), UNKNOWN_TYPE, "no detail-type");
+    rejected(Event::parse(EventType::PaymentApproved, r#"{"detail-type": 5}"#), UNKNOWN_TYPE, "no detail-type");
 }
 
 #[test]
@@ -142,92 +101,37 @@ fn a_body_that_is_no_json_object_is_malformed() {
     let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
     let deep_object = format!("{}1{}", r#"{"a":"#.repeat(5_000), "}".repeat(5_000));
     let whole = envelope("payment.approved", detail());
-    for body in [
-        "",
-        "  ",
-        "null",
-        "17",
-        "[]",
-        "\"text\"",
-        "<xml/>",
-        "{",
-        &whole[..whole.len() / 2],
-        &deep,
-        &deep_object,
-    ] {
-        rejected(
-            Event::parse(EventType::PaymentApproved, body),
-            MALFORMED_BODY,
-            "the body is",
-        );
+    for body in
+        ["", "  ", "null", "17", "[]", "\"text\"", "<xml/>", "{", &whole[..whole.len() / 2], &deep, &deep_object]
+    {
+        rejected(Event::parse(EventType::PaymentApproved, body), MALFORMED_BODY, "the body is");
     }
 }
 
 #[test]
 fn ids_that_could_change_a_request_or_flood_a_log_are_refused_or_kept_opaque() {
-    for bad in [
-        "",
-        " ",
-        ".",
-        "..",
-        "a b",
-        "a\nb",
-        "a\u{0}b",
-        "é",
-        &"x".repeat(257),
-        &"x".repeat(10_000),
-    ] {
-        rejected(
-            approved_with("reservation_id", bad.into()),
-            INVALID_FIELD,
-            "reservation_id",
-        );
-        rejected(
-            approved_with("payment_intent_id", bad.into()),
-            INVALID_FIELD,
-            "payment_intent_id",
-        );
+    for bad in ["", " ", ".", "..", "a b", "a\nb", "a\u{0}b", "é", &"x".repeat(257), &"x".repeat(10_000)] {
+        rejected(approved_with("reservation_id", bad.into()), INVALID_FIELD, "reservation_id");
+        rejected(approved_with("payment_intent_id", bad.into()), INVALID_FIELD, "payment_intent_id");
         rejected(approved_with("event_id", bad.into()), INVALID_FIELD, "event_id");
     }
     for opaque in ["a/b", "../x", "a?b", "a#b", "a%2Fb", "...", &"x".repeat(256)] {
-        assert_eq!(
-            approved_with("reservation_id", opaque.into()).unwrap().reservation_id,
-            opaque
-        );
+        assert_eq!(approved_with("reservation_id", opaque.into()).unwrap().reservation_id, opaque);
     }
     for wrong in [json!(17), json!(true), json!({}), json!([])] {
         rejected(approved_with("reservation_id", wrong), INVALID_FIELD, "reservation_id");
     }
-    rejected(
-        approved_with("reservation_id", Value::Null),
-        INVALID_FIELD,
-        "reservation_id is missing",
-    );
+    rejected(approved_with("reservation_id", Value::Null), INVALID_FIELD, "reservation_id is missing");
 }
 
 #[test]
 fn numbers_out_of_range_and_of_wrong_types_are_refused() {
-    for bad in [
-        json!(0),
-        json!(-1),
-        json!(1001),
-        json!(1.5),
-        json!("two"),
-        json!("-1"),
-        json!(""),
-        json!(true),
-        json!(1e300),
-    ] {
+    for bad in
+        [json!(0), json!(-1), json!(1001), json!(1.5), json!("two"), json!("-1"), json!(""), json!(true), json!(1e300)]
+    {
         rejected(approved_with("qty", bad), INVALID_FIELD, "qty");
     }
-    for bad in [
-        json!(-1),
-        json!(0.5),
-        json!(u64::MAX),
-        json!("12.50"),
-        json!("99999999999999999999"),
-        json!({}),
-    ] {
+    for bad in [json!(-1), json!(0.5), json!(u64::MAX), json!("12.50"), json!("99999999999999999999"), json!({})] {
         rejected(approved_with("amount", bad), INVALID_FIELD, "amount");
     }
     rejected(approved_with("amount", Value::Null), INVALID_FIELD, "amount is missing");
@@ -235,14 +139,7 @@ fn numbers_out_of_range_and_of_wrong_types_are_refused() {
 
 #[test]
 fn seats_have_names_and_their_number_is_the_quantity() {
-    for bad in [
-        json!("A-1"),
-        json!([1]),
-        json!([""]),
-        json!([" "]),
-        json!(["x".repeat(65)]),
-        json!(vec!["A"; 1001]),
-    ] {
+    for bad in [json!("A-1"), json!([1]), json!([""]), json!([" "]), json!(["x".repeat(65)]), json!(vec!["A"; 1001])] {
         rejected(approved_with("seat_ids", bad), INVALID_FIELD, "seat_ids");
     }
     rejected(approved_with("qty", json!(3)), INVALID_FIELD, "2 seats");
@@ -271,10 +168,7 @@ fn an_expiry_waits_for_its_moment_and_a_payment_never_does() {
 
 #[test]
 fn only_the_amount_of_an_approval_must_not_change() {
-    assert_eq!(
-        approved_with("currency", json!("USD")).unwrap().unchanging(),
-        "amount=5000"
-    );
+    assert_eq!(approved_with("currency", json!("USD")).unwrap().unchanging(), "amount=5000");
     let failed = Event::parse(EventType::PaymentFailed, &envelope("payment.failed", detail())).unwrap();
     assert_eq!(failed.unchanging(), "");
 }

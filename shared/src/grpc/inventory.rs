@@ -22,7 +22,13 @@ use crate::{config::Secret, failure::chain, telemetry::trace::TraceContext};
 /// Generated from `proto/`. The nesting is that of the protobuf packages, because generated code refers to its siblings
 /// by it.
 mod proto {
-    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        reason = "generated code"
+    )]
 
     pub(super) mod common {
         pub(crate) mod v1 {
@@ -118,35 +124,24 @@ impl InventoryClient {
     /// # Errors
     /// When no channel can be made of `address` and `tls`.
     pub fn new(address: &str, tls: &TlsMaterial, timeout: Duration) -> Result<Self, SetupError> {
-        let url = if address.contains("://") {
-            address.to_owned()
-        } else {
-            format!("http://{address}")
-        };
+        let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let uri: Uri = url.parse().map_err(|_| SetupError::Address)?;
         let host = uri.host().is_some_and(|host| !host.is_empty());
         let bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
         // Without a scheme, only host:port says that a port was meant at all.
         let port = address.contains("://") || uri.port_u16().is_some();
-        let credentials = uri
-            .authority()
-            .is_some_and(|authority| authority.as_str().contains('@'));
+        let credentials = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
         if !host || !bare || !port || credentials || !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(SetupError::Address);
         }
         let encrypted = uri.scheme_str() == Some("https");
         let mut endpoint = Endpoint::from(uri).connect_timeout(timeout);
         if encrypted {
-            endpoint = endpoint
-                .tls_config(tls_config(tls))
-                .map_err(|error| SetupError::Tls(chain(&error)))?;
+            endpoint = endpoint.tls_config(tls_config(tls)).map_err(|error| SetupError::Tls(chain(&error)))?;
         } else if *tls != TlsMaterial::default() {
             return Err(SetupError::NotEncrypted);
         }
-        Ok(Self {
-            client: InventoryServiceClient::new(endpoint.connect_lazy()),
-            timeout,
-        })
+        Ok(Self { client: InventoryServiceClient::new(endpoint.connect_lazy()), timeout })
     }
 
     /// Turns the hold into a sale. `Ok`: the seats are the customer's, by this call or an earlier one.
@@ -154,12 +149,7 @@ impl InventoryClient {
     /// # Errors
     /// See [`Error`] for which of them a repeat can mend.
     pub async fn commit(&self, call: Call<'_>, payment_intent_id: &str) -> Result<(), Error> {
-        let Allotment {
-            event_id,
-            seat_ids,
-            quantity,
-            user_id,
-        } = call.allotment.clone();
+        let Allotment { event_id, seat_ids, quantity, user_id } = call.allotment.clone();
         let message = CommitReservationRequest {
             reservation_id: call.reservation_id.to_owned(),
             event_id,
@@ -178,12 +168,7 @@ impl InventoryClient {
     /// # Errors
     /// See [`Error`] for which of them a repeat can mend.
     pub async fn release(&self, call: Call<'_>, reason: ReleaseReason) -> Result<(), Error> {
-        let Allotment {
-            event_id,
-            seat_ids,
-            quantity,
-            ..
-        } = call.allotment.clone();
+        let Allotment { event_id, seat_ids, quantity, .. } = call.allotment.clone();
         let message = ReleaseHoldRequest {
             reservation_id: call.reservation_id.to_owned(),
             event_id,
@@ -239,39 +224,19 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_is_host_and_port_or_a_url() {
-        for address in [
-            "inventory:8021",
-            "127.0.0.1:8021",
-            "http://inventory:8021",
-            "https://inventory",
-            "http://h/",
-        ] {
+        for address in ["inventory:8021", "127.0.0.1:8021", "http://inventory:8021", "https://inventory", "http://h/"] {
             assert_eq!(refusal(address, &TlsMaterial::default()), None, "{address}");
         }
-        for address in [
-            "",
-            "inventory",
-            ":8021",
-            "ftp://inventory:1",
-            "http://h/path",
-            "http://h?x=1",
-            "u:p@h:1",
-            "a b:1",
-        ] {
-            assert_eq!(
-                refusal(address, &TlsMaterial::default()),
-                Some(SetupError::Address),
-                "{address}"
-            );
+        for address in
+            ["", "inventory", ":8021", "ftp://inventory:1", "http://h/path", "http://h?x=1", "u:p@h:1", "a b:1"]
+        {
+            assert_eq!(refusal(address, &TlsMaterial::default()), Some(SetupError::Address), "{address}");
         }
     }
 
     #[tokio::test]
     async fn tls_material_is_never_left_unused() {
-        let tls = TlsMaterial {
-            authority: Some("pem".into()),
-            identity: None,
-        };
+        let tls = TlsMaterial { authority: Some("pem".into()), identity: None };
         assert_eq!(refusal("inventory:8021", &tls), Some(SetupError::NotEncrypted));
     }
 }

@@ -9,10 +9,7 @@ pub struct Key(String);
 impl Key {
     /// The key of these parts, in this order.
     pub fn of(parts: &[&str]) -> Self {
-        let encoded: Vec<String> = parts
-            .iter()
-            .map(|part| part.replace('%', "%25").replace('#', "%23"))
-            .collect();
+        let encoded: Vec<String> = parts.iter().map(|part| part.replace('%', "%25").replace('#', "%23")).collect();
         Self(encoded.join("#"))
     }
 
@@ -39,14 +36,8 @@ mod tests {
 
     #[test]
     fn parts_are_joined_by_a_hash() {
-        assert_eq!(
-            Key::of(&["reservation.expired", "rsv_1"]).as_str(),
-            "reservation.expired#rsv_1"
-        );
-        assert_eq!(
-            Key::of(&["payment.failed", "rsv_1", "pi_2"]).step("guard"),
-            "payment.failed#rsv_1#pi_2#guard"
-        );
+        assert_eq!(Key::of(&["reservation.expired", "rsv_1"]).as_str(), "reservation.expired#rsv_1");
+        assert_eq!(Key::of(&["payment.failed", "rsv_1", "pi_2"]).step("guard"), "payment.failed#rsv_1#pi_2#guard");
     }
 
     #[test]

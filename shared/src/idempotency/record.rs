@@ -21,16 +21,9 @@ pub(super) mod attribute {
     /// Expression names for attributes: most of ours are words that DynamoDB reserves. The lease has a shorter one.
     pub(crate) fn names(attributes: &[&str]) -> HashMap<String, String> {
         let name = |attribute| {
-            if attribute == LEASE {
-                "#lease".to_owned()
-            } else {
-                format!("#{attribute}")
-            }
+            if attribute == LEASE { "#lease".to_owned() } else { format!("#{attribute}") }
         };
-        attributes
-            .iter()
-            .map(|attribute| (name(*attribute), (*attribute).to_owned()))
-            .collect()
+        attributes.iter().map(|attribute| (name(*attribute), (*attribute).to_owned())).collect()
     }
 }
 
@@ -79,12 +72,6 @@ impl Stored {
             Some(AttributeValue::N(value)) => value.parse().map_err(|_| "in_progress_expiration is no whole number")?,
             Some(_) | None => return Err("in_progress_expiration is missing"),
         };
-        Ok(Self {
-            status,
-            lease_end,
-            validation,
-            owner,
-            data,
-        })
+        Ok(Self { status, lease_end, validation, owner, data })
     }
 }

@@ -16,12 +16,9 @@ use serde_json::{Value, json};
 pub use self::answer::{Answer, Snapshot, Status};
 use crate::{
     config::Secret,
-    failure::{Failure, chain, quoted},
+    failure::{DOWNSTREAM_REJECTED, Failure, chain, quoted},
     telemetry::trace::TraceContext,
 };
-
-/// The code of a request that a downstream will never accept.
-pub const DOWNSTREAM_REJECTED: &str = "downstream_rejected";
 
 /// More of an answer is not read: no reservation is that large.
 const LARGEST_ANSWER: usize = 256 * 1024;
@@ -77,10 +74,7 @@ impl From<Error> for Failure {
         let message = error.to_string();
         match error {
             Error::Refused { .. } => Self::permanent(DOWNSTREAM_REJECTED, message),
-            Error::Unexpected { retry_after, .. } => Self::Transient {
-                message,
-                at_least: retry_after,
-            },
+            Error::Unexpected { retry_after, .. } => Self::Transient { message, at_least: retry_after },
             Error::Unreadable { .. } | Error::Unreachable(_) => Self::transient(message),
         }
     }
@@ -131,11 +125,7 @@ impl ReservationClient {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| SetupError::Client(chain(&error)))?;
-        Ok(Self {
-            http,
-            base,
-            authorization: authorization.transpose()?,
-        })
+        Ok(Self { http, base, authorization: authorization.transpose()? })
     }
 
     /// Asks for a status change.
@@ -175,20 +165,13 @@ impl ReservationClient {
             return readable(status, &text);
         }
         // A GET carries nothing that could be refused for good.
-        Err(Error::Unexpected {
-            status,
-            retry_after: wait,
-            text: quoted(&text).into_owned(),
-        })
+        Err(Error::Unexpected { status, retry_after: wait, text: quoted(&text).into_owned() })
     }
 
     fn request(&self, method: Method, reservation_id: &str, trace: &TraceContext) -> RequestBuilder {
         let segment = utf8_percent_encode(reservation_id, SEGMENT);
         let mut url = self.base.clone();
-        url.set_path(&format!(
-            "{}/internal/reservations/{segment}",
-            self.base.path().trim_end_matches('/')
-        ));
+        url.set_path(&format!("{}/internal/reservations/{segment}", self.base.path().trim_end_matches('/')));
         let mut request = self.http.request(method, url);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
@@ -211,10 +194,7 @@ async fn send(request: RequestBuilder) -> Result<(StatusCode, Option<Duration>, 
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         body.extend_from_slice(&chunk);
         if body.len() > LARGEST_ANSWER {
-            return Err(Error::Unreadable {
-                status,
-                text: format!("it is longer than {LARGEST_ANSWER} bytes"),
-            });
+            return Err(Error::Unreadable { status, text: format!("it is longer than {LARGEST_ANSWER} bytes") });
         }
     }
     Ok((status, wait, String::from_utf8_lossy(&body).into_owned()))
@@ -229,11 +209,7 @@ fn refusal(status: StatusCode, retry_after: Option<Duration>, text: &str) -> Err
     let text = quoted(text).into_owned();
     match status {
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Error::Refused { status, text },
-        _ => Error::Unexpected {
-            status,
-            text,
-            retry_after,
-        },
+        _ => Error::Unexpected { status, text, retry_after },
     }
 }
 
@@ -255,45 +231,20 @@ mod tests {
 
     fn url(base: &str, id: &str) -> String {
         let client = ReservationClient::new(base, None, Duration::from_secs(1)).unwrap();
-        client
-            .request(Method::GET, id, &TraceContext::default())
-            .build()
-            .unwrap()
-            .url()
-            .to_string()
+        client.request(Method::GET, id, &TraceContext::default()).build().unwrap().url().to_string()
     }
 
     #[test]
     fn an_id_is_one_path_segment_whatever_it_holds() {
-        assert_eq!(
-            url("http://api:8010", "rsv_1"),
-            "http://api:8010/internal/reservations/rsv_1"
-        );
-        assert_eq!(
-            url("http://api/v2/", "a/../b"),
-            "http://api/v2/internal/reservations/a%2F..%2Fb"
-        );
-        assert_eq!(
-            url("http://api", "a?b#c%2F"),
-            "http://api/internal/reservations/a%3Fb%23c%252F"
-        );
-        assert_eq!(
-            url("http://api", "a\\b@c:d"),
-            "http://api/internal/reservations/a%5Cb%40c%3Ad"
-        );
+        assert_eq!(url("http://api:8010", "rsv_1"), "http://api:8010/internal/reservations/rsv_1");
+        assert_eq!(url("http://api/v2/", "a/../b"), "http://api/v2/internal/reservations/a%2F..%2Fb");
+        assert_eq!(url("http://api", "a?b#c%2F"), "http://api/internal/reservations/a%3Fb%23c%252F");
+        assert_eq!(url("http://api", "a\\b@c:d"), "http://api/internal/reservations/a%5Cb%40c%3Ad");
     }
 
     #[test]
     fn a_base_that_is_no_plain_http_url_is_refused() {
-        for base in [
-            "",
-            "api:8010",
-            "ftp://api",
-            "http://",
-            "http://api?x=1",
-            "http://api#x",
-            "http://user:pw@api",
-        ] {
+        for base in ["", "api:8010", "ftp://api", "http://", "http://api?x=1", "http://api#x", "http://user:pw@api"] {
             let refused = ReservationClient::new(base, None, Duration::from_secs(1)).err();
             assert_eq!(refused, Some(SetupError::Base), "{base}");
         }

@@ -44,11 +44,7 @@ where
         let mut fields = Map::new();
         fields.insert("ts".into(), now().into());
         fields.insert("level".into(), event.metadata().level().as_str().to_lowercase().into());
-        for span in context
-            .event_scope(event)
-            .into_iter()
-            .flat_map(|scope| scope.from_root())
-        {
+        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(SpanFields(inherited)) = span.extensions().get() {
                 fields.extend(inherited.clone());
             }

@@ -37,25 +37,14 @@ impl Measurements {
 
     fn lines(&self, event_type: &str) -> Vec<Value> {
         let counts = self.outcomes.iter().map(|(outcome, count)| {
-            let mut line = line(
-                event_type,
-                "worker_events_total",
-                "Count",
-                json!(count),
-                &["type", "outcome"],
-            );
+            let mut line = line(event_type, "worker_events_total", "Count", json!(count), &["type", "outcome"]);
             line["outcome"] = json!(outcome);
             line
         });
-        let latencies = self.latencies.chunks(VALUES_PER_LINE).map(|values| {
-            line(
-                event_type,
-                "worker_latency_seconds",
-                "Seconds",
-                json!(values),
-                &["type"],
-            )
-        });
+        let latencies = self
+            .latencies
+            .chunks(VALUES_PER_LINE)
+            .map(|values| line(event_type, "worker_latency_seconds", "Seconds", json!(values), &["type"]));
         counts.chain(latencies).collect()
     }
 }
@@ -96,10 +85,7 @@ mod tests {
         assert_eq!(lines.len(), 4, "two outcomes, two chunks of latencies");
         assert_eq!(lines[0]["outcome"], "rejected");
         assert_eq!(lines[1]["worker_events_total"], 101);
-        assert_eq!(
-            lines[1]["_aws"]["CloudWatchMetrics"][0]["Dimensions"],
-            json!([["type", "outcome"]])
-        );
+        assert_eq!(lines[1]["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["type", "outcome"]]));
         assert_eq!(lines[2]["worker_latency_seconds"].as_array().map(Vec::len), Some(100));
         assert_eq!(lines[3]["type"], "payment.failed");
     }

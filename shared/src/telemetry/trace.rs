@@ -45,20 +45,9 @@ impl TraceContext {
         x_ray: Option<&str>,
         baggages: impl IntoIterator<Item = Option<&'a str>>,
     ) -> Self {
-        let w3c = traceparents
-            .into_iter()
-            .flatten()
-            .find(|text| parse_traceparent(text).is_some())
-            .map(str::to_owned);
-        let baggage = baggages
-            .into_iter()
-            .flatten()
-            .find(|text| is_header_text(text))
-            .map(str::to_owned);
-        Self {
-            traceparent: w3c.or_else(|| x_ray.and_then(traceparent_of_x_ray)),
-            baggage,
-        }
+        let w3c = traceparents.into_iter().flatten().find(|text| parse_traceparent(text).is_some()).map(str::to_owned);
+        let baggage = baggages.into_iter().flatten().find(|text| is_header_text(text)).map(str::to_owned);
+        Self { traceparent: w3c.or_else(|| x_ray.and_then(traceparent_of_x_ray)), baggage }
     }
 
     /// The trace id, when there is a context.
@@ -102,11 +91,9 @@ impl Tracing {
         service: &'static str,
     ) -> Result<Self, String> {
         let built = match protocol {
-            OtlpProtocol::Grpc => SpanExporter::builder()
-                .with_tonic()
-                .with_endpoint(endpoint)
-                .with_timeout(timeout)
-                .build(),
+            OtlpProtocol::Grpc => {
+                SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(timeout).build()
+            }
             OtlpProtocol::Http => SpanExporter::builder()
                 .with_http()
                 .with_protocol(Protocol::HttpBinary)
@@ -118,37 +105,23 @@ impl Tracing {
         let resource = Resource::builder().with_service_name(service).build();
         exporter.set_resource(&resource);
         let finished = Finished::default();
-        let provider = SdkTracerProvider::builder()
-            .with_resource(resource)
-            .with_span_processor(finished.clone())
-            .build();
-        Ok(Self(Some(Exporting {
-            tracer: provider.tracer("holdfast"),
-            finished,
-            exporter,
-            _provider: provider,
-        })))
+        let provider =
+            SdkTracerProvider::builder().with_resource(resource).with_span_processor(finished.clone()).build();
+        Ok(Self(Some(Exporting { tracer: provider.tracer("holdfast"), finished, exporter, _provider: provider })))
     }
 
     /// Starts the span of one record, in the trace of its producer and linked to it.
     pub fn start(&self, name: &'static str, message_id: &str, producer: TraceContext) -> RecordTrace {
         let Some(exporting) = &self.0 else {
-            return RecordTrace {
-                span: None,
-                outgoing: producer,
-            };
+            return RecordTrace { span: None, outgoing: producer };
         };
         let parent = producer.traceparent.as_deref().and_then(parse_traceparent);
-        let mut builder = exporting
-            .tracer
-            .span_builder(name)
-            .with_kind(SpanKind::Consumer)
-            .with_attributes([
-                KeyValue::new("messaging.system", "aws_sqs"),
-                KeyValue::new("messaging.operation.type", "process"),
-                KeyValue::new("messaging.message.id", message_id.to_owned()),
-                KeyValue::new("faas.trigger", "pubsub"),
-            ]);
+        let mut builder = exporting.tracer.span_builder(name).with_kind(SpanKind::Consumer).with_attributes([
+            KeyValue::new("messaging.system", "aws_sqs"),
+            KeyValue::new("messaging.operation.type", "process"),
+            KeyValue::new("messaging.message.id", message_id.to_owned()),
+            KeyValue::new("faas.trigger", "pubsub"),
+        ]);
         let mut context = Context::new();
         if let Some(parent) = parent {
             builder = builder.with_links(vec![Link::with_context(parent.clone())]);
@@ -156,13 +129,7 @@ impl Tracing {
         }
         let span = builder.start_with_context(&exporting.tracer, &context);
         let traceparent = Some(format_traceparent(span.span_context()));
-        RecordTrace {
-            span: Some(span),
-            outgoing: TraceContext {
-                traceparent,
-                baggage: producer.baggage,
-            },
-        }
+        RecordTrace { span: Some(span), outgoing: TraceContext { traceparent, baggage: producer.baggage } }
     }
 
     /// Sends the finished spans. It takes as long as the exporter's timeout at most.
@@ -232,17 +199,10 @@ fn parse_traceparent(text: &str) -> Option<SpanContext> {
     let mut parts = text.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let lower_hex = |part: &str, length| {
-        part.len() == length
-            && part
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+        part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let well_formed = lower_hex(version, 2) && lower_hex(trace, 32) && lower_hex(span, 16) && lower_hex(flags, 2);
-    let known_length = if version == "00" {
-        parts.next().is_none()
-    } else {
-        version != "ff" && is_header_text(text)
-    };
+    let known_length = if version == "00" { parts.next().is_none() } else { version != "ff" && is_header_text(text) };
     if !well_formed || !known_length {
         return None;
     }
@@ -258,21 +218,12 @@ fn parse_traceparent(text: &str) -> Option<SpanContext> {
 }
 
 fn format_traceparent(context: &SpanContext) -> String {
-    format!(
-        "00-{}-{}-{:02x}",
-        context.trace_id(),
-        context.span_id(),
-        context.trace_flags().to_u8()
-    )
+    format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags().to_u8())
 }
 
 /// Turns `Root=1-{8 hex}-{24 hex};Parent={16 hex};Sampled={0|1}` into a `traceparent`.
 fn traceparent_of_x_ray(header: &str) -> Option<String> {
-    let field = |name: &str| {
-        header
-            .split(';')
-            .find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
-    };
+    let field = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
     let mut root = field("Root")?.split('-');
     let (version, time, random) = (root.next()?, root.next()?, root.next()?);
     let flags = if field("Sampled") == Some("1") { "01" } else { "00" };
@@ -298,10 +249,7 @@ mod tests {
         assert_eq!(found.traceparent.as_deref(), Some(PARENT));
         assert_eq!(found.trace_id(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
         let found = TraceContext::first_of([None], Some(X_RAY), []);
-        assert_eq!(
-            found.traceparent.as_deref(),
-            Some("00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01")
-        );
+        assert_eq!(found.traceparent.as_deref(), Some("00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"));
     }
 
     #[test]
@@ -315,11 +263,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
             "00-4bf92f3577b34da6a3ce929d0e0e473é-00f067aa0ba902b7-01",
         ] {
-            assert_eq!(
-                TraceContext::first_of([Some(broken)], Some(broken), []),
-                TraceContext::default(),
-                "{broken}"
-            );
+            assert_eq!(TraceContext::first_of([Some(broken)], Some(broken), []), TraceContext::default(), "{broken}");
         }
     }
 
@@ -333,35 +277,21 @@ mod tests {
 
     #[test]
     fn without_an_exporter_the_producers_context_goes_on_as_it_came() {
-        let producer = TraceContext {
-            traceparent: Some(PARENT.into()),
-            baggage: Some("a=b".into()),
-        };
+        let producer = TraceContext { traceparent: Some(PARENT.into()), baggage: Some("a=b".into()) };
         let trace = Tracing::default().start("process", "m-1", producer.clone());
         assert_eq!(trace.outgoing, producer);
     }
 
     #[tokio::test]
     async fn with_an_exporter_the_outgoing_context_is_a_child_of_the_producers() {
-        let tracing = Tracing::to(
-            "http://127.0.0.1:9",
-            OtlpProtocol::Grpc,
-            Duration::from_millis(50),
-            "payment-failed",
-        )
-        .unwrap();
-        let producer = TraceContext {
-            traceparent: Some(PARENT.into()),
-            baggage: None,
-        };
+        let tracing =
+            Tracing::to("http://127.0.0.1:9", OtlpProtocol::Grpc, Duration::from_millis(50), "payment-failed").unwrap();
+        let producer = TraceContext { traceparent: Some(PARENT.into()), baggage: None };
         let trace = tracing.start("process", "m-1", producer.clone());
         assert_eq!(trace.outgoing.trace_id(), producer.trace_id());
         assert_ne!(trace.outgoing.traceparent, producer.traceparent);
         trace.finish("success", None);
-        assert!(
-            tracing.flush().await.is_err(),
-            "nothing listens there, and that must end in an error, not a hang"
-        );
+        assert!(tracing.flush().await.is_err(), "nothing listens there, and that must end in an error, not a hang");
         assert!(tracing.flush().await.is_ok(), "a lost span is not sent again");
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use aws_config::SdkConfig;
 use reqwest::Url;
+use serde_json::{Map, Value};
 use tracing::Level;
 
 use crate::{
@@ -31,6 +32,10 @@ const SECRET_FIELDS: [(&str, &str); 3] = [
     ("RESERVATION_API_BASE", "reservation_api_base"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel_endpoint"),
 ];
+
+/// The fields that no variable stands for, because they are secret.
+const SECRET_ONLY_FIELDS: [&str; 4] =
+    ["reservation_api_token", "inventory_tls_ca", "inventory_tls_cert", "inventory_tls_key"];
 
 /// A configuration without faults, and the clients that it was proved with.
 #[derive(Debug)]
@@ -60,18 +65,28 @@ pub type SecretFields = Result<BTreeMap<String, String>, String>;
 
 /// Reads the one secret, when the environment asks for it.
 pub async fn secret(environment: &dyn Source, aws: &SdkConfig) -> SecretFields {
-    let (true, Some(name)) = (
-        environment.get("USE_SECRET_MANAGER").as_deref() == Some("true"),
-        environment.get("SECRET_NAME"),
-    ) else {
+    let (true, Some(name)) =
+        (environment.get("USE_SECRET_MANAGER").as_deref() == Some("true"), environment.get("SECRET_NAME"))
+    else {
         return Ok(BTreeMap::new());
     };
     let client = aws_sdk_secretsmanager::Client::new(aws);
     let answer = client.get_secret_value().secret_id(name).send().await;
     let answer = answer.map_err(|error| format!("could not be read: {}", chain(&error)))?;
+    fields(answer.secret_string().unwrap_or_default())
+}
+
+/// The fields of the secret that concern us. Others may be whatever their owners like.
+fn fields(secret: &str) -> SecretFields {
     // The error of a parser may quote what it read, so it is not shown.
-    serde_json::from_str(answer.secret_string().unwrap_or_default())
-        .map_err(|_| "must hold a JSON object whose values are strings".to_owned())
+    let object: Map<String, Value> = serde_json::from_str(secret).map_err(|_| "must hold a JSON object".to_owned())?;
+    let known = SECRET_FIELDS.iter().map(|(_, field)| *field).chain(SECRET_ONLY_FIELDS);
+    let mut fields = BTreeMap::new();
+    for (name, value) in known.filter_map(|name| Some((name, object.get(name)?))) {
+        let text = value.as_str().ok_or_else(|| format!("holds {name}, which must be a string"))?;
+        fields.insert(name.to_owned(), text.to_owned());
+    }
+    Ok(fields)
 }
 
 /// The environment first, then the secret.
@@ -82,10 +97,7 @@ struct Layered<'a> {
 
 impl Source for Layered<'_> {
     fn get(&self, name: &str) -> Option<String> {
-        let field = SECRET_FIELDS
-            .iter()
-            .find(|(variable, _)| *variable == name)
-            .map(|(_, field)| *field);
+        let field = SECRET_FIELDS.iter().find(|(variable, _)| *variable == name).map(|(_, field)| *field);
         self.environment.get(name).or_else(|| Source::get(&self.secret, field?))
     }
 }
@@ -160,12 +172,7 @@ fn limits(reader: &mut Reader<'_>, inventory_timeout: Duration, reservation_time
     let max_receives = reader.count("MAX_RETRIES", 5);
     // More records than a batch can hold would be a typing error that only costs memory.
     let concurrency: u16 = reader.count("WORKER_CONCURRENCY", 20);
-    Limits {
-        concurrency: concurrency.into(),
-        max_receives,
-        budget,
-        backoff,
-    }
+    Limits { concurrency: concurrency.into(), max_receives, budget, backoff }
 }
 
 fn inventory(
@@ -181,17 +188,11 @@ fn inventory(
         (Some(certificate), Some(key)) => Some((certificate, Secret::new(key))),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => {
-            reader.fault(
-                "SECRET_NAME",
-                "must hold both of inventory_tls_cert and inventory_tls_key, or neither",
-            );
+            reader.fault("SECRET_NAME", "must hold both of inventory_tls_cert and inventory_tls_key, or neither");
             None
         }
     };
-    let tls = TlsMaterial {
-        authority: field("inventory_tls_ca"),
-        identity,
-    };
+    let tls = TlsMaterial { authority: field("inventory_tls_ca"), identity };
     let client: Result<_, inventory::SetupError> = InventoryClient::new(&address, &tls, timeout);
     client.map_err(|error| reader.fault(NAME, error)).ok()
 }
@@ -246,9 +247,7 @@ fn tracing(reader: &mut Reader<'_>, service: &'static str) -> Option<Tracing> {
     } else {
         Err("it is no http or https URL".to_owned())
     };
-    built
-        .map_err(|error| reader.fault("OTEL_EXPORTER_OTLP_ENDPOINT", format!("can't be used: {error}")))
-        .ok()
+    built.map_err(|error| reader.fault("OTEL_EXPORTER_OTLP_ENDPOINT", format!("can't be used: {error}"))).ok()
 }
 
 fn log_level(reader: &mut Reader<'_>) -> Level {
@@ -258,10 +257,7 @@ fn log_level(reader: &mut Reader<'_>) -> Level {
         Some("warn") => Level::WARN,
         Some("error") => Level::ERROR,
         Some(other) => {
-            reader.fault(
-                "LOG_LEVEL",
-                format!("must be debug, info, warn or error, not {other:?}"),
-            );
+            reader.fault("LOG_LEVEL", format!("must be debug, info, warn or error, not {other:?}"));
             Level::INFO
         }
     }
@@ -281,11 +277,7 @@ mod tests {
             ("INVENTORY_GRPC_ADDR", "inventory:8021"),
             ("RESERVATION_API_BASE", "http://reservation-api:8010"),
         ];
-        required
-            .iter()
-            .chain(changes)
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        required.iter().chain(changes).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     fn read(changes: &[(&str, &str)], secret: SecretFields) -> Result<Settings, ConfigError> {
@@ -293,10 +285,7 @@ mod tests {
     }
 
     fn secret_of(fields: &[(&str, &str)]) -> SecretFields {
-        Ok(fields
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect())
+        Ok(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
     #[tokio::test]
@@ -305,11 +294,7 @@ mod tests {
         assert_eq!(settings.limits.max_receives, 5);
         assert_eq!(settings.limits.concurrency, 20);
         assert_eq!(settings.limits.backoff, Backoff::DEFAULT);
-        assert_eq!(
-            settings.limits.budget,
-            Duration::from_millis(14_500),
-            "4 x 2 s + 2 x 2 s + 2 s + 0.5 s"
-        );
+        assert_eq!(settings.limits.budget, Duration::from_millis(14_500), "4 x 2 s + 2 x 2 s + 2 s + 0.5 s");
         assert_eq!(settings.idempotency_ttl, DAY * 30);
         assert_eq!(settings.log_level, Level::INFO);
     }
@@ -334,46 +319,39 @@ mod tests {
         ];
         let error = read(&bad, Ok(BTreeMap::new())).unwrap_err();
         for (name, _) in bad {
-            assert!(
-                error.0.iter().any(|fault| fault.starts_with(name)),
-                "{name} is missing in: {error}"
-            );
+            assert!(error.0.iter().any(|fault| fault.starts_with(name)), "{name} is missing in: {error}");
         }
-        let protocol = read(
-            &[("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")],
-            Ok(BTreeMap::new()),
-        )
-        .unwrap_err();
+        let protocol = read(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")], Ok(BTreeMap::new())).unwrap_err();
         assert!(protocol.to_string().contains("OTEL_EXPORTER_OTLP_PROTOCOL"));
     }
 
     #[tokio::test]
     async fn the_secret_stands_in_for_what_the_environment_leaves_out() {
-        let secret = secret_of(&[
-            ("inventory_grpc_addr", "from-secret:1"),
-            ("reservation_api_token", "t0ken"),
-        ]);
-        let settings = read(
-            &[
-                ("INVENTORY_GRPC_ADDR", ""),
-                ("USE_SECRET_MANAGER", "true"),
-                ("SECRET_NAME", "s"),
-            ],
-            secret,
-        );
+        let secret = secret_of(&[("inventory_grpc_addr", "from-secret:1"), ("reservation_api_token", "t0ken")]);
+        let settings =
+            read(&[("INVENTORY_GRPC_ADDR", ""), ("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", "s")], secret);
         assert!(settings.is_ok(), "{settings:?}");
         assert!(!format!("{settings:?}").contains("t0ken"), "the token shows");
         let error = read(&[], secret_of(&[("inventory_tls_cert", "pem")])).unwrap_err();
         assert!(error.to_string().contains("inventory_tls_key"), "{error}");
     }
 
+    #[test]
+    fn a_secret_may_hold_more_than_ours_and_ours_are_strings() {
+        let read = fields(r#"{"port": 5432, "reservation_api_token": "t0ken", "inventory_grpc_addr": "i:1"}"#).unwrap();
+        assert_eq!(read.len(), 2);
+        assert_eq!(
+            fields(r#"{"inventory_grpc_addr": 5}"#).unwrap_err(),
+            "holds inventory_grpc_addr, which must be a string"
+        );
+        for text in ["", "t0ken", "[]", "\"t0ken\""] {
+            assert_eq!(fields(text).unwrap_err(), "must hold a JSON object", "and shows nothing of it");
+        }
+    }
+
     #[tokio::test]
     async fn an_unreadable_secret_is_one_fault_and_not_three() {
-        let changes = [
-            ("INVENTORY_GRPC_ADDR", ""),
-            ("RESERVATION_API_BASE", ""),
-            ("SECRET_NAME", "s"),
-        ];
+        let changes = [("INVENTORY_GRPC_ADDR", ""), ("RESERVATION_API_BASE", ""), ("SECRET_NAME", "s")];
         let error = read(&changes, Err("could not be read: no access".to_owned())).unwrap_err();
         assert_eq!(error.0, ["SECRET_NAME could not be read: no access"]);
     }

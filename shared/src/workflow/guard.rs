@@ -68,70 +68,47 @@ fn by_status(transition: &Transition, status: Status, snapshot: Snapshot) -> Dec
         return settle_unless_paid_twice(transition, snapshot);
     }
     match status {
-        Status::Confirmed | Status::Cancelled | Status::Expired | Status::Failed | Status::Refunded => Decision::Lost {
-            status,
-            paid_twice: false,
-            snapshot,
-        },
+        Status::Confirmed | Status::Cancelled | Status::Expired | Status::Failed | Status::Refunded => {
+            Decision::Lost { status, paid_twice: false, snapshot }
+        }
         Status::Other(_) => Decision::Retry(contradiction(transition, &status)),
     }
 }
 
 fn settle_unless_paid_twice(transition: &Transition, snapshot: Snapshot) -> Decision {
     match (&transition.payment_intent_id, &snapshot.payment_intent_id) {
-        (Some(ours), Some(theirs)) if ours != theirs => Decision::Lost {
-            status: transition.wanted.clone(),
-            paid_twice: true,
-            snapshot,
-        },
+        (Some(ours), Some(theirs)) if ours != theirs => {
+            Decision::Lost { status: transition.wanted.clone(), paid_twice: true, snapshot }
+        }
         (Some(_) | None, Some(_) | None) => Decision::Settle(snapshot),
     }
 }
 
 fn contradiction(transition: &Transition, status: &Status) -> String {
     let status = crate::failure::quoted(status.name());
-    format!(
-        "the reservation is {status}, which is neither {} nor another end",
-        transition.wanted.name()
-    )
+    format!("the reservation is {status}, which is neither {} nor another end", transition.wanted.name())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TERMINAL: [Status; 5] = [
-        Status::Confirmed,
-        Status::Cancelled,
-        Status::Expired,
-        Status::Failed,
-        Status::Refunded,
-    ];
+    const TERMINAL: [Status; 5] =
+        [Status::Confirmed, Status::Cancelled, Status::Expired, Status::Failed, Status::Refunded];
 
     fn transition(wanted: Status) -> Transition {
         let payment = (wanted == Status::Confirmed).then(|| "pi_ours".to_owned());
-        Transition {
-            wanted,
-            payment_intent_id: payment,
-        }
+        Transition { wanted, payment_intent_id: payment }
     }
 
     fn snapshot(status: Option<Status>, payment: Option<&str>) -> Snapshot {
-        Snapshot {
-            status,
-            payment_intent_id: payment.map(str::to_owned),
-            ..Snapshot::default()
-        }
+        Snapshot { status, payment_intent_id: payment.map(str::to_owned), ..Snapshot::default() }
     }
 
     fn rendered(decision: &Decision) -> String {
         match decision {
             Decision::Settle(_) => "settle".into(),
-            Decision::Lost {
-                status,
-                paid_twice: true,
-                ..
-            } => format!("paid twice, {}", status.name()),
+            Decision::Lost { status, paid_twice: true, .. } => format!("paid twice, {}", status.name()),
             Decision::Lost { status, .. } => format!("lost to {}", status.name()),
             Decision::AskAgain => "ask again".into(),
             Decision::Retry(_) => "retry".into(),
@@ -146,11 +123,7 @@ mod tests {
     #[test]
     fn the_wanted_status_or_none_in_a_2xx_settles() {
         for wanted in [Status::Confirmed, Status::Cancelled, Status::Expired] {
-            check(
-                wanted.clone(),
-                Answer::Accepted(snapshot(Some(wanted.clone()), None)),
-                "settle",
-            );
+            check(wanted.clone(), Answer::Accepted(snapshot(Some(wanted.clone()), None)), "settle");
             check(wanted, Answer::Accepted(snapshot(None, None)), "settle");
         }
     }
@@ -160,30 +133,14 @@ mod tests {
         for status in TERMINAL.into_iter().filter(|status| *status != Status::Expired) {
             check(Status::Expired, Answer::Accepted(snapshot(Some(status), None)), "retry");
         }
-        check(
-            Status::Expired,
-            Answer::Accepted(snapshot(Some(Status::named("HOLD")), None)),
-            "retry",
-        );
+        check(Status::Expired, Answer::Accepted(snapshot(Some(Status::named("HOLD")), None)), "retry");
     }
 
     #[test]
     fn a_409_that_names_the_wanted_status_settles() {
-        check(
-            Status::Expired,
-            Answer::Conflict(snapshot(Some(Status::Expired), None)),
-            "settle",
-        );
-        check(
-            Status::Cancelled,
-            Answer::Conflict(snapshot(Some(Status::Cancelled), None)),
-            "settle",
-        );
-        check(
-            Status::Confirmed,
-            Answer::Conflict(snapshot(Some(Status::Confirmed), Some("pi_ours"))),
-            "settle",
-        );
+        check(Status::Expired, Answer::Conflict(snapshot(Some(Status::Expired), None)), "settle");
+        check(Status::Cancelled, Answer::Conflict(snapshot(Some(Status::Cancelled), None)), "settle");
+        check(Status::Confirmed, Answer::Conflict(snapshot(Some(Status::Confirmed), Some("pi_ours"))), "settle");
     }
 
     #[test]
@@ -191,11 +148,7 @@ mod tests {
         for wanted in [Status::Confirmed, Status::Cancelled, Status::Expired] {
             for status in TERMINAL.into_iter().filter(|status| *status != wanted) {
                 let expected = format!("lost to {}", status.name());
-                check(
-                    wanted.clone(),
-                    Answer::Conflict(snapshot(Some(status), None)),
-                    &expected,
-                );
+                check(wanted.clone(), Answer::Conflict(snapshot(Some(status), None)), &expected);
             }
         }
     }
@@ -205,31 +158,20 @@ mod tests {
         let other = || snapshot(Some(Status::Confirmed), Some("pi_other"));
         check(Status::Confirmed, Answer::Accepted(other()), "paid twice, CONFIRMED");
         check(Status::Confirmed, Answer::Conflict(other()), "paid twice, CONFIRMED");
-        check(
-            Status::Confirmed,
-            Answer::Accepted(snapshot(None, Some("pi_other"))),
-            "paid twice, CONFIRMED",
-        );
+        check(Status::Confirmed, Answer::Accepted(snapshot(None, Some("pi_other"))), "paid twice, CONFIRMED");
     }
 
     #[test]
     fn a_conflict_with_confirmed_that_names_no_payment_is_read_before_it_is_settled() {
         let unnamed = || snapshot(Some(Status::Confirmed), None);
         check(Status::Confirmed, Answer::Conflict(unnamed()), "ask again");
-        assert_eq!(
-            rendered(&decide_by_reading(&transition(Status::Confirmed), unnamed())),
-            "settle"
-        );
+        assert_eq!(rendered(&decide_by_reading(&transition(Status::Confirmed), unnamed())), "settle");
     }
 
     #[test]
     fn a_409_that_names_no_end_is_retried() {
         for status in ["HOLD", "PENDING", "UNHEARD_OF"] {
-            check(
-                Status::Expired,
-                Answer::Conflict(snapshot(Some(Status::named(status)), None)),
-                "retry",
-            );
+            check(Status::Expired, Answer::Conflict(snapshot(Some(Status::named(status)), None)), "retry");
         }
     }
 

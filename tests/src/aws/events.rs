@@ -51,19 +51,13 @@ fn accept(settings: &mut Settings, entry: &Value) -> Result<BusEntry, (&'static 
         return Err(("InternalFailure", "failed on demand".to_owned()));
     }
     let required = |name: &str| {
-        let value = entry[name]
-            .as_str()
-            .filter(|value| !value.is_empty())
-            .map(str::to_owned);
+        let value = entry[name].as_str().filter(|value| !value.is_empty()).map(str::to_owned);
         let reason = || format!("Parameter {name} is not valid. Reason: {name} is a required argument.");
         value.ok_or_else(|| ("InvalidArgument", reason()))
     };
     let (source, detail_type, detail) = (required("Source")?, required("DetailType")?, required("Detail")?);
     if source.starts_with("aws.") {
-        return Err((
-            "NotAuthorizedForSourceException",
-            format!("Not authorized for the source {source}."),
-        ));
+        return Err(("NotAuthorizedForSourceException", format!("Not authorized for the source {source}.")));
     }
     let detail: Value = serde_json::from_str(&detail)
         .ok()
@@ -75,11 +69,5 @@ fn accept(settings: &mut Settings, entry: &Value) -> Result<BusEntry, (&'static 
         return Err(("InvalidArgument", format!("Event bus {bus} does not exist.")));
     }
     let trace_header = entry["TraceHeader"].as_str().map(str::to_owned);
-    Ok(BusEntry {
-        bus,
-        source,
-        detail_type,
-        detail,
-        trace_header,
-    })
+    Ok(BusEntry { bus, source, detail_type, detail, trace_header })
 }

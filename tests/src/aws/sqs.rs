@@ -17,12 +17,7 @@ impl From<QueueError> for Fault {
     fn from(error: QueueError) -> Self {
         let (code, query_code) = error.codes();
         let (code, query_code) = (format!("com.amazonaws.sqs#{code}"), query_code.to_owned());
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            code,
-            query_code,
-            message: error.to_string(),
-        }
+        Self { status: StatusCode::BAD_REQUEST, code, query_code, message: error.to_string() }
     }
 }
 
@@ -43,10 +38,7 @@ pub(super) async fn call(shared: &Shared, operation: &str, input: &Value) -> Res
         "ChangeMessageVisibility" => change_visibility(&queue, input),
         "ChangeMessageVisibilityBatch" => batch(input, |entry| change_visibility(&queue, entry)),
         "GetQueueAttributes" => Ok(attributes(&queue, input)),
-        _ => Err(Fault::client(
-            "UnknownOperationException",
-            format!("no such operation here: {operation}"),
-        )),
+        _ => Err(Fault::client("UnknownOperationException", format!("no such operation here: {operation}"))),
     }
 }
 
@@ -64,10 +56,7 @@ fn find(shared: &Shared, name: &Value) -> Result<Queue, Fault> {
 fn list(shared: &Shared, input: &Value) -> Value {
     let prefix = input["QueueNamePrefix"].as_str().unwrap_or_default();
     let settings = shared.lock();
-    let named = settings
-        .queues
-        .values()
-        .filter(|queue| queue.name().starts_with(prefix));
+    let named = settings.queues.values().filter(|queue| queue.name().starts_with(prefix));
     json!({"QueueUrls": named.map(Queue::url).collect::<Vec<_>>()})
 }
 
@@ -80,9 +69,7 @@ fn send(queue: &Queue, input: &Value) -> Result<Value, Fault> {
     let id = queue.send(Message {
         id: None,
         attributes,
-        trace_header: input["MessageSystemAttributes"]["AWSTraceHeader"]["StringValue"]
-            .as_str()
-            .map(str::to_owned),
+        trace_header: input["MessageSystemAttributes"]["AWSTraceHeader"]["StringValue"].as_str().map(str::to_owned),
         delay: seconds(input, "DelaySeconds")?.unwrap_or_default(),
         body,
         received_before: 0,
@@ -92,11 +79,7 @@ fn send(queue: &Queue, input: &Value) -> Result<Value, Fault> {
 
 async fn receive(queue: &Queue, input: &Value) -> Result<Value, Fault> {
     let given = &input["MaxNumberOfMessages"];
-    let max = if given.is_null() {
-        Some(1)
-    } else {
-        given.as_u64().and_then(|max| usize::try_from(max).ok())
-    };
+    let max = if given.is_null() { Some(1) } else { given.as_u64().and_then(|max| usize::try_from(max).ok()) };
     let max = max
         .filter(|max| (1..=MAX_PER_REQUEST).contains(max))
         .ok_or_else(|| invalid("MaxNumberOfMessages", given, "Must be between 1 and 10, if provided."))?;
@@ -120,11 +103,8 @@ fn shown(message: &Received, input: &Value) -> Value {
     let system =
         |name: &str| wanted(input, "MessageSystemAttributeNames", name) || wanted(input, "AttributeNames", name);
     let own: BTreeMap<_, _> = message.system.iter().filter(|(name, _)| system(name)).collect();
-    let attributes: BTreeMap<_, _> = message
-        .attributes
-        .iter()
-        .filter(|(name, _)| wanted(input, "MessageAttributeNames", name))
-        .collect();
+    let attributes: BTreeMap<_, _> =
+        message.attributes.iter().filter(|(name, _)| wanted(input, "MessageAttributeNames", name)).collect();
     if !own.is_empty() {
         value["Attributes"] = json!(own);
     }
@@ -138,11 +118,7 @@ fn shown(message: &Received, input: &Value) -> Value {
 fn wanted(input: &Value, list: &str, name: &str) -> bool {
     let names = input[list].as_array().map(Vec::as_slice).unwrap_or_default();
     names.iter().filter_map(Value::as_str).any(|pattern| {
-        pattern == "All"
-            || pattern == name
-            || pattern
-                .strip_suffix(".*")
-                .is_some_and(|prefix| name.starts_with(prefix))
+        pattern == "All" || pattern == name || pattern.strip_suffix(".*").is_some_and(|prefix| name.starts_with(prefix))
     })
 }
 
@@ -153,10 +129,7 @@ fn delete(queue: &Queue, input: &Value) -> Result<Value, Fault> {
 
 fn change_visibility(queue: &Queue, input: &Value) -> Result<Value, Fault> {
     let timeout = seconds(input, "VisibilityTimeout")?.ok_or_else(|| {
-        Fault::client(
-            "MissingParameter",
-            "The request must contain the parameter VisibilityTimeout.".to_owned(),
-        )
+        Fault::client("MissingParameter", "The request must contain the parameter VisibilityTimeout.".to_owned())
     })?;
     queue.change_visibility(text(input, "ReceiptHandle"), timeout)?;
     Ok(json!({}))
@@ -165,23 +138,15 @@ fn change_visibility(queue: &Queue, input: &Value) -> Result<Value, Fault> {
 fn attributes(queue: &Queue, input: &Value) -> Value {
     let messages = queue.messages();
     let count = |of: &dyn Fn(bool, bool) -> bool| {
-        let counted = messages
-            .iter()
-            .filter(|message| of(message.visible_in.is_zero(), message.receive_count == 0));
+        let counted = messages.iter().filter(|message| of(message.visible_in.is_zero(), message.receive_count == 0));
         counted.count().to_string()
     };
     let mut all = BTreeMap::from([
         ("QueueArn", queue.arn()),
         ("VisibilityTimeout", queue.options().visibility.as_secs().to_string()),
         ("ApproximateNumberOfMessages", count(&|visible, _| visible)),
-        (
-            "ApproximateNumberOfMessagesNotVisible",
-            count(&|visible, new| !visible && !new),
-        ),
-        (
-            "ApproximateNumberOfMessagesDelayed",
-            count(&|visible, new| !visible && new),
-        ),
+        ("ApproximateNumberOfMessagesNotVisible", count(&|visible, new| !visible && !new)),
+        ("ApproximateNumberOfMessagesDelayed", count(&|visible, new| !visible && new)),
     ]);
     if let Some(redrive) = &queue.options().redrive {
         let policy = json!({"deadLetterTargetArn": redrive.queue.arn(), "maxReceiveCount": redrive.max_receive_count});
@@ -197,31 +162,17 @@ fn batch(input: &Value, one: impl Fn(&Value) -> Result<Value, Fault>) -> Result<
     let refuse = |code: &str, message: &str| {
         let query_code = format!("AWS.SimpleQueueService.{code}");
         let (code, message) = (format!("com.amazonaws.sqs#{code}"), message.to_owned());
-        Err(Fault {
-            status: StatusCode::BAD_REQUEST,
-            code,
-            query_code,
-            message,
-        })
+        Err(Fault { status: StatusCode::BAD_REQUEST, code, query_code, message })
     };
     if entries.is_empty() {
-        return refuse(
-            "EmptyBatchRequest",
-            "There should be at least one entry in the request.",
-        );
+        return refuse("EmptyBatchRequest", "There should be at least one entry in the request.");
     }
     if entries.len() > MAX_PER_REQUEST {
-        return refuse(
-            "TooManyEntriesInBatchRequest",
-            "Maximum number of entries per request are 10.",
-        );
+        return refuse("TooManyEntriesInBatchRequest", "Maximum number of entries per request are 10.");
     }
     let ids: BTreeSet<&str> = entries.iter().map(|entry| text(entry, "Id")).collect();
     if ids.len() < entries.len() {
-        return refuse(
-            "BatchEntryIdsNotDistinct",
-            "Two or more batch entries have the same id.",
-        );
+        return refuse("BatchEntryIdsNotDistinct", "Two or more batch entries have the same id.");
     }
     let (mut successful, mut failed) = (Vec::new(), Vec::new());
     for entry in entries {
@@ -250,15 +201,9 @@ fn seconds(input: &Value, name: &str) -> Result<Option<Duration>, Fault> {
         return Ok(None);
     }
     let limit = "Must be a whole number of seconds, not negative.";
-    given
-        .as_u64()
-        .map(|seconds| Some(Duration::from_secs(seconds)))
-        .ok_or_else(|| invalid(name, given, limit))
+    given.as_u64().map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(|| invalid(name, given, limit))
 }
 
 fn invalid(name: &str, value: &Value, reason: &str) -> Fault {
-    QueueError::InvalidParameterValue(format!(
-        "Value {value} for parameter {name} is invalid. Reason: {reason}"
-    ))
-    .into()
+    QueueError::InvalidParameterValue(format!("Value {value} for parameter {name} is invalid. Reason: {reason}")).into()
 }

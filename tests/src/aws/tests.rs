@@ -14,15 +14,9 @@ async fn endpoint() -> (AwsEndpoint, aws_config::SdkConfig, Queue) {
     let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
         .endpoint_url(endpoint.url())
         .region("us-east-1")
-        .credentials_provider(aws_sdk_sqs::config::Credentials::new(
-            "test", "test", None, None, "test",
-        ))
+        .credentials_provider(aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test"))
         .retry_config(aws_config::retry::RetryConfig::disabled())
-        .timeout_config(
-            aws_config::timeout::TimeoutConfig::builder()
-                .operation_timeout(Duration::from_secs(2))
-                .build(),
-        )
+        .timeout_config(aws_config::timeout::TimeoutConfig::builder().operation_timeout(Duration::from_secs(2)).build())
         .load()
         .await;
     (endpoint, config, queue)
@@ -38,44 +32,17 @@ async fn a_message_goes_through_the_sdk_and_back() {
     let (endpoint, config, queue) = endpoint().await;
     let sqs = aws_sdk_sqs::Client::new(&config);
     let send = sqs.send_message().queue_url(queue.url()).message_body("hello");
-    let id = send
-        .message_attributes("error_code", string("unknown_type"))
-        .send()
-        .await
-        .unwrap()
-        .message_id;
-    let receive = sqs
-        .receive_message()
-        .queue_url(queue.url())
-        .message_attribute_names("All");
-    let received = receive
-        .message_system_attribute_names(MessageSystemAttributeName::All)
-        .send()
-        .await
-        .unwrap();
+    let id = send.message_attributes("error_code", string("unknown_type")).send().await.unwrap().message_id;
+    let receive = sqs.receive_message().queue_url(queue.url()).message_attribute_names("All");
+    let received = receive.message_system_attribute_names(MessageSystemAttributeName::All).send().await.unwrap();
     let message = &received.messages()[0];
     assert_eq!((message.message_id(), message.body()), (id.as_deref(), Some("hello")));
-    assert_eq!(
-        message.message_attributes().unwrap()["error_code"].string_value(),
-        Some("unknown_type")
-    );
-    assert_eq!(
-        message.attributes().unwrap()[&MessageSystemAttributeName::ApproximateReceiveCount],
-        "1"
-    );
+    assert_eq!(message.message_attributes().unwrap()["error_code"].string_value(), Some("unknown_type"));
+    assert_eq!(message.attributes().unwrap()[&MessageSystemAttributeName::ApproximateReceiveCount], "1");
     let receipt = message.receipt_handle().unwrap();
-    sqs.delete_message()
-        .queue_url(queue.url())
-        .receipt_handle(receipt)
-        .send()
-        .await
-        .unwrap();
+    sqs.delete_message().queue_url(queue.url()).receipt_handle(receipt).send().await.unwrap();
     assert!(queue.is_empty());
-    let operations: Vec<_> = endpoint
-        .requests()
-        .iter()
-        .map(|request| request.operation().to_owned())
-        .collect();
+    let operations: Vec<_> = endpoint.requests().iter().map(|request| request.operation().to_owned()).collect();
     assert_eq!(operations, ["SendMessage", "ReceiveMessage", "DeleteMessage"]);
 }
 
@@ -83,26 +50,11 @@ async fn a_message_goes_through_the_sdk_and_back() {
 async fn the_sdk_knows_the_errors_of_sqs() {
     let (_endpoint, config, queue) = endpoint().await;
     let sqs = aws_sdk_sqs::Client::new(&config);
-    let bad = sqs
-        .send_message()
-        .queue_url(queue.url())
-        .message_body("\u{1}")
-        .send()
-        .await
-        .unwrap_err();
+    let bad = sqs.send_message().queue_url(queue.url()).message_body("\u{1}").send().await.unwrap_err();
     assert!(bad.into_service_error().is_invalid_message_contents());
-    let absent = sqs
-        .send_message()
-        .queue_url("https://sqs/0/absent")
-        .message_body("a")
-        .send()
-        .await
-        .unwrap_err();
+    let absent = sqs.send_message().queue_url("https://sqs/0/absent").message_body("a").send().await.unwrap_err();
     assert!(absent.into_service_error().is_queue_does_not_exist());
-    let change = sqs
-        .change_message_visibility()
-        .queue_url(queue.url())
-        .visibility_timeout(1);
+    let change = sqs.change_message_visibility().queue_url(queue.url()).visibility_timeout(1);
     let nonsense = change.receipt_handle("nonsense").send().await.unwrap_err();
     assert!(nonsense.into_service_error().is_receipt_handle_is_invalid());
 }
@@ -114,23 +66,13 @@ async fn one_batch_call_changes_the_visibility_of_several_messages() {
     queue.send(crate::queue::Message::new("a")).unwrap();
     let receipt = queue.receive(1).remove(0).receipt;
     let entry = |id: &str, receipt: &str| {
-        let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
-            .id(id)
-            .receipt_handle(receipt);
+        let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(id).receipt_handle(receipt);
         entry.visibility_timeout(0).build().unwrap()
     };
     let batch = sqs.change_message_visibility_batch().queue_url(queue.url());
-    let answer = batch
-        .entries(entry("0", &receipt))
-        .entries(entry("1", "nonsense"))
-        .send()
-        .await
-        .unwrap();
+    let answer = batch.entries(entry("0", &receipt)).entries(entry("1", "nonsense")).send().await.unwrap();
     assert_eq!(answer.successful()[0].id(), "0");
-    assert_eq!(
-        (answer.failed()[0].id(), answer.failed()[0].code()),
-        ("1", "ReceiptHandleIsInvalid")
-    );
+    assert_eq!((answer.failed()[0].id(), answer.failed()[0].code()), ("1", "ReceiptHandleIsInvalid"));
     assert_eq!(queue.next_visible_in(), Some(Duration::ZERO));
 }
 
@@ -144,11 +86,7 @@ async fn each_entry_of_a_bus_is_checked_on_its_own() {
     let (endpoint, config, _queue) = endpoint().await;
     endpoint.add_bus("tickets");
     let bus = aws_sdk_eventbridge::Client::new(&config);
-    let entries = [
-        refund("tickets", r#"{"amount": 1}"#),
-        refund("tickets", "{"),
-        refund("absent", "{}"),
-    ];
+    let entries = [refund("tickets", r#"{"amount": 1}"#), refund("tickets", "{"), refund("absent", "{}")];
     let answer = bus.put_events().set_entries(Some(entries.into())).send().await.unwrap();
     assert_eq!(answer.failed_entry_count(), 2);
     assert_eq!(answer.entries()[1].error_code(), Some("MalformedDetail"));
@@ -163,13 +101,8 @@ async fn each_entry_of_a_bus_is_checked_on_its_own() {
 
 async fn claim(config: &aws_config::SdkConfig) -> Result<(), aws_sdk_dynamodb::operation::put_item::PutItemError> {
     let put = aws_sdk_dynamodb::Client::new(config).put_item().table_name("claims");
-    let put = put
-        .item("id", AttributeValue::S("a".to_owned()))
-        .condition_expression("attribute_not_exists(id)");
-    put.send()
-        .await
-        .map(drop)
-        .map_err(aws_sdk_dynamodb::error::SdkError::into_service_error)
+    let put = put.item("id", AttributeValue::S("a".to_owned())).condition_expression("attribute_not_exists(id)");
+    put.send().await.map(drop).map_err(aws_sdk_dynamodb::error::SdkError::into_service_error)
 }
 
 #[tokio::test]
@@ -177,12 +110,7 @@ async fn conditions_are_decided_by_the_emulator_and_requests_are_recorded() {
     let (endpoint, config, _queue) = endpoint().await;
     endpoint.create_idempotency_table("claims").await.unwrap();
     claim(&config).await.unwrap();
-    assert!(
-        claim(&config)
-            .await
-            .unwrap_err()
-            .is_conditional_check_failed_exception()
-    );
+    assert!(claim(&config).await.unwrap_err().is_conditional_check_failed_exception());
     let requests = endpoint.requests();
     assert_eq!(requests.len(), 2, "what the test prepares is not counted");
     assert_eq!(requests[0].target, "DynamoDB_20120810.PutItem");
@@ -196,20 +124,8 @@ async fn a_scripted_failure_hits_one_request_and_the_next_goes_through() {
     let (endpoint, config, _queue) = endpoint().await;
     endpoint.create_idempotency_table("claims").await.unwrap();
     let kind = "ProvisionedThroughputExceededException".to_owned();
-    endpoint.fail_next(
-        "DynamoDB",
-        Failure::Answer {
-            status: 400,
-            kind,
-            message: "slow down".to_owned(),
-        },
-    );
-    assert!(
-        claim(&config)
-            .await
-            .unwrap_err()
-            .is_provisioned_throughput_exceeded_exception()
-    );
+    endpoint.fail_next("DynamoDB", Failure::Answer { status: 400, kind, message: "slow down".to_owned() });
+    assert!(claim(&config).await.unwrap_err().is_provisioned_throughput_exceeded_exception());
     claim(&config).await.unwrap();
 }
 
@@ -221,10 +137,7 @@ async fn a_lost_answer_is_carried_out_and_silence_is_not() {
     for (failure, stored) in [(Failure::Silence, false), (Failure::LostAnswer, true)] {
         endpoint.fail_next("DynamoDB_20120810.PutItem", failure);
         claim(&config).await.unwrap_err();
-        assert_eq!(
-            endpoint.dynamodb("GetItem", &key).await.unwrap().get("Item").is_some(),
-            stored
-        );
+        assert_eq!(endpoint.dynamodb("GetItem", &key).await.unwrap().get("Item").is_some(), stored);
     }
 }
 
@@ -233,12 +146,7 @@ async fn latency_delays_an_answer() {
     let (endpoint, config, queue) = endpoint().await;
     endpoint.set_latency(Duration::from_millis(80));
     let before = std::time::Instant::now();
-    aws_sdk_sqs::Client::new(&config)
-        .get_queue_url()
-        .queue_name(queue.name())
-        .send()
-        .await
-        .unwrap();
+    aws_sdk_sqs::Client::new(&config).get_queue_url().queue_name(queue.name()).send().await.unwrap();
     assert!(before.elapsed() >= Duration::from_millis(80));
 }
 
@@ -247,9 +155,8 @@ async fn a_secret_is_found_by_its_name() {
     let (endpoint, _config, _queue) = endpoint().await;
     endpoint.put_secret("tickets", "{\"reservation_api_token\": \"t\"}");
     let ask = |name: &'static str| {
-        let request = reqwest::Client::new()
-            .post(endpoint.url())
-            .header("x-amz-target", "secretsmanager.GetSecretValue");
+        let request =
+            reqwest::Client::new().post(endpoint.url()).header("x-amz-target", "secretsmanager.GetSecretValue");
         request.body(json!({"SecretId": name}).to_string()).send()
     };
     let found: Value = ask("tickets").await.unwrap().json().await.unwrap();

@@ -30,10 +30,7 @@ async fn commit(
     key: &str,
 ) -> Result<CommitReservationResponse, Status> {
     let request = commit_request(reservation, seat_ids, quantity, key);
-    inventory
-        .commit_reservation(Request::new(request))
-        .await
-        .map(Response::into_inner)
+    inventory.commit_reservation(Request::new(request)).await.map(Response::into_inner)
 }
 
 async fn release(
@@ -51,10 +48,7 @@ async fn release(
         reason: "EXPIRED".into(),
         idempotency_key: key.into(),
     };
-    inventory
-        .release_hold(Request::new(request))
-        .await
-        .map(Response::into_inner)
+    inventory.release_hold(Request::new(request)).await.map(Response::into_inner)
 }
 
 async fn reserve(inventory: &Inventory, reservation: &str, seat_ids: &[&str], quantity: i32) -> ReserveSeatResponse {
@@ -66,24 +60,12 @@ async fn reserve(inventory: &Inventory, reservation: &str, seat_ids: &[&str], qu
         idempotency_key: format!("reserve#{reservation}"),
         ..Default::default()
     };
-    inventory
-        .reserve_seat(Request::new(request))
-        .await
-        .unwrap()
-        .into_inner()
+    inventory.reserve_seat(Request::new(request)).await.unwrap().into_inner()
 }
 
 async fn remaining(inventory: &Inventory) -> i32 {
-    let request = CheckAvailabilityRequest {
-        event_id: "e".into(),
-        ..Default::default()
-    };
-    inventory
-        .check_availability(Request::new(request))
-        .await
-        .unwrap()
-        .into_inner()
-        .remaining_in_section
+    let request = CheckAvailabilityRequest { event_id: "e".into(), ..Default::default() };
+    inventory.check_availability(Request::new(request)).await.unwrap().into_inner().remaining_in_section
 }
 
 #[track_caller]
@@ -96,16 +78,10 @@ async fn a_hold_is_sold_once_under_one_order_id() {
     let inventory = held(&["A1", "A2"], 0);
     let first = commit(&inventory, "r", &["A2", "A1"], 2, "k1").await.unwrap();
     let again = commit(&inventory, "r", &["A1", "A2"], 0, "k2").await.unwrap();
-    assert_eq!(
-        (first.status, again.status),
-        (CommitStatus::Success as i32, CommitStatus::Success as i32)
-    );
+    assert_eq!((first.status, again.status), (CommitStatus::Success as i32, CommitStatus::Success as i32));
     assert_eq!(first.order_id, again.order_id);
     assert_eq!(inventory.standing("r"), Standing::Sold);
-    assert_eq!(
-        inventory.calls().iter().map(|call| call.had_effect).collect::<Vec<_>>(),
-        [true, false]
-    );
+    assert_eq!(inventory.calls().iter().map(|call| call.had_effect).collect::<Vec<_>>(), [true, false]);
     assert!(inventory.oversold().is_empty());
 }
 
@@ -125,19 +101,10 @@ async fn the_seats_of_another_reservation_are_neither_sold_nor_given_back() {
     for seat_ids in [&["B1"][..], &["A1", "B1"]] {
         let sale = commit(&inventory, "r", seat_ids, 0, "c").await.unwrap();
         assert_eq!(sale.status, CommitStatus::FailedConflict as i32);
-        assert_eq!(
-            release(&inventory, "r", seat_ids, 0, "r").await.unwrap_err().code(),
-            Code::FailedPrecondition
-        );
-        assert_eq!(
-            release(&inventory, "new", seat_ids, 0, "n").await.unwrap_err().code(),
-            Code::FailedPrecondition
-        );
+        assert_eq!(release(&inventory, "r", seat_ids, 0, "r").await.unwrap_err().code(), Code::FailedPrecondition);
+        assert_eq!(release(&inventory, "new", seat_ids, 0, "n").await.unwrap_err().code(), Code::FailedPrecondition);
     }
-    assert_eq!(
-        (inventory.standing("r"), inventory.standing("other")),
-        (Standing::Held, Standing::Held)
-    );
+    assert_eq!((inventory.standing("r"), inventory.standing("other")), (Standing::Held, Standing::Held));
 }
 
 #[tokio::test]
@@ -147,10 +114,7 @@ async fn a_hold_is_given_back_once() {
     for key in ["k1", "k2"] {
         statuses.push(release(&inventory, "r", &["A1"], 1, key).await.unwrap().status);
     }
-    assert_eq!(
-        statuses,
-        [ReleaseStatus::Success as i32, ReleaseStatus::AlreadyReleased as i32]
-    );
+    assert_eq!(statuses, [ReleaseStatus::Success as i32, ReleaseStatus::AlreadyReleased as i32]);
     assert_eq!(inventory.standing("r"), Standing::Free);
 }
 
@@ -158,10 +122,7 @@ async fn a_hold_is_given_back_once() {
 async fn a_late_release_leaves_the_next_holder_alone() {
     let inventory = Inventory::default();
     inventory.release("e", "r", &seats_of(&["A1"]), 0);
-    assert_eq!(
-        reserve(&inventory, "next", &["A1"], 0).await.status,
-        HoldStatus::Active as i32
-    );
+    assert_eq!(reserve(&inventory, "next", &["A1"], 0).await.status, HoldStatus::Active as i32);
     let late = release(&inventory, "r", &["A1"], 0, "k").await.unwrap();
     assert_eq!(late.status, ReleaseStatus::AlreadyReleased as i32);
     assert_eq!(inventory.standing("next"), Standing::Held);
@@ -181,14 +142,8 @@ async fn a_hold_given_back_cannot_be_sold() {
 #[tokio::test]
 async fn an_unknown_reservation_is_not_found() {
     let inventory = Inventory::default();
-    assert_eq!(
-        release(&inventory, "r", &["A1"], 0, "k1").await.unwrap().status,
-        ReleaseStatus::NotFound as i32
-    );
-    check_error(
-        commit(&inventory, "r", &["A1"], 0, "k2").await.unwrap().error,
-        ErrorCode::NotFound,
-    );
+    assert_eq!(release(&inventory, "r", &["A1"], 0, "k1").await.unwrap().status, ReleaseStatus::NotFound as i32);
+    check_error(commit(&inventory, "r", &["A1"], 0, "k2").await.unwrap().error, ErrorCode::NotFound);
     assert_eq!(inventory.standing("r"), Standing::Unknown);
 }
 
@@ -196,15 +151,9 @@ async fn an_unknown_reservation_is_not_found() {
 async fn quantity_is_taken_at_the_hold_and_given_back_once() {
     let inventory = held(&[], 3);
     assert_eq!(remaining(&inventory).await, 10);
-    assert_eq!(
-        reserve(&inventory, "more", &[], 4).await.status,
-        HoldStatus::Active as i32
-    );
+    assert_eq!(reserve(&inventory, "more", &[], 4).await.status, HoldStatus::Active as i32);
     assert_eq!(remaining(&inventory).await, 6);
-    check_error(
-        reserve(&inventory, "most", &[], 7).await.error,
-        ErrorCode::InsufficientInventory,
-    );
+    check_error(reserve(&inventory, "most", &[], 7).await.error, ErrorCode::InsufficientInventory);
     commit(&inventory, "more", &[], 4, "c").await.unwrap();
     assert_eq!(remaining(&inventory).await, 6);
     for key in ["k1", "k1", "k2"] {
@@ -217,14 +166,8 @@ async fn quantity_is_taken_at_the_hold_and_given_back_once() {
 #[tokio::test]
 async fn another_quantity_than_the_held_one_is_refused() {
     let inventory = held(&[], 3);
-    assert_eq!(
-        commit(&inventory, "r", &[], 2, "c").await.unwrap().status,
-        CommitStatus::FailedConflict as i32
-    );
-    assert_eq!(
-        release(&inventory, "r", &[], 4, "k").await.unwrap_err().code(),
-        Code::FailedPrecondition
-    );
+    assert_eq!(commit(&inventory, "r", &[], 2, "c").await.unwrap().status, CommitStatus::FailedConflict as i32);
+    assert_eq!(release(&inventory, "r", &[], 4, "k").await.unwrap_err().code(), Code::FailedPrecondition);
 }
 
 #[tokio::test]
@@ -232,22 +175,10 @@ async fn a_request_without_its_ids_is_an_invalid_argument() {
     let inventory = held(&["A1"], 0);
     let whole = commit_request("r", &["A1"], 0, "k");
     let cases = [
-        CommitReservationRequest {
-            reservation_id: String::new(),
-            ..whole.clone()
-        },
-        CommitReservationRequest {
-            event_id: String::new(),
-            ..whole.clone()
-        },
-        CommitReservationRequest {
-            payment_intent_id: String::new(),
-            ..whole.clone()
-        },
-        CommitReservationRequest {
-            seat_ids: Vec::new(),
-            ..whole
-        },
+        CommitReservationRequest { reservation_id: String::new(), ..whole.clone() },
+        CommitReservationRequest { event_id: String::new(), ..whole.clone() },
+        CommitReservationRequest { payment_intent_id: String::new(), ..whole.clone() },
+        CommitReservationRequest { seat_ids: Vec::new(), ..whole },
     ];
     for case in cases {
         let refusal = inventory.commit_reservation(Request::new(case)).await.unwrap_err();
@@ -268,63 +199,35 @@ async fn a_repeat_under_the_same_key_gets_the_first_answer() {
 #[tokio::test]
 async fn a_key_serves_one_request_only_and_must_be_there() {
     let inventory = held(&["A1"], 0);
-    check_error(
-        commit(&inventory, "r", &["A1"], 0, "").await.unwrap().error,
-        ErrorCode::IdempotencyRequired,
-    );
+    check_error(commit(&inventory, "r", &["A1"], 0, "").await.unwrap().error, ErrorCode::IdempotencyRequired);
     release(&inventory, "unknown", &["C1"], 0, "k").await.unwrap();
-    check_error(
-        release(&inventory, "r", &["A1"], 0, "k").await.unwrap().error,
-        ErrorCode::IdempotencyConflict,
-    );
-    check_error(
-        commit(&inventory, "unknown", &["C1"], 0, "k").await.unwrap().error,
-        ErrorCode::IdempotencyConflict,
-    );
+    check_error(release(&inventory, "r", &["A1"], 0, "k").await.unwrap().error, ErrorCode::IdempotencyConflict);
+    check_error(commit(&inventory, "unknown", &["C1"], 0, "k").await.unwrap().error, ErrorCode::IdempotencyConflict);
     assert_eq!(inventory.standing("r"), Standing::Held);
 }
 
 #[tokio::test]
 async fn a_refusal_is_judged_anew_under_the_same_key() {
     let inventory = Inventory::default();
-    check_error(
-        commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().error,
-        ErrorCode::NotFound,
-    );
+    check_error(commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().error, ErrorCode::NotFound);
     inventory.hold("e", "r", &seats_of(&["A1"]), 0);
-    assert_eq!(
-        commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().status,
-        CommitStatus::Success as i32
-    );
+    assert_eq!(commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().status, CommitStatus::Success as i32);
 }
 
 #[tokio::test]
 async fn prepared_answers_are_used_up_in_order_and_leave_the_books_alone() {
     let inventory = held(&["A1"], 0);
     inventory.answer_next("r", Answer::Status(Code::Unavailable, "away".into()));
-    inventory.answer_next(
-        "r",
-        Answer::Both {
-            code: 16,
-            message: "internal".into(),
-            status: 1,
-        },
-    );
+    inventory.answer_next("r", Answer::Both { code: 16, message: "internal".into(), status: 1 });
     inventory.answer_next("r", Answer::Commit(CommitStatus::FailedPayment));
-    assert_eq!(
-        commit(&inventory, "r", &["A1"], 0, "k").await.unwrap_err().code(),
-        Code::Unavailable
-    );
+    assert_eq!(commit(&inventory, "r", &["A1"], 0, "k").await.unwrap_err().code(), Code::Unavailable);
     let both = commit(&inventory, "r", &["A1"], 0, "k").await.unwrap();
     assert_eq!(both.status, CommitStatus::Success as i32);
     check_error(both.error, ErrorCode::Internal);
     let third = commit(&inventory, "r", &["A1"], 0, "k").await.unwrap();
     assert_eq!(third.status, CommitStatus::FailedPayment as i32);
     assert_eq!(inventory.standing("r"), Standing::Held);
-    assert_eq!(
-        commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().status,
-        CommitStatus::Success as i32
-    );
+    assert_eq!(commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().status, CommitStatus::Success as i32);
 }
 
 #[tokio::test]
@@ -334,15 +237,10 @@ async fn a_hang_after_the_effect_leaves_the_effect() {
     inventory.answer_next("r", Answer::HangAfterEffect);
     for standing in [Standing::Held, Standing::Sold] {
         let wait = Duration::from_millis(20);
-        tokio::time::timeout(wait, commit(&inventory, "r", &["A1"], 0, "k"))
-            .await
-            .unwrap_err();
+        tokio::time::timeout(wait, commit(&inventory, "r", &["A1"], 0, "k")).await.unwrap_err();
         assert_eq!(inventory.standing("r"), standing);
     }
-    assert_eq!(
-        commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().status,
-        CommitStatus::Success as i32
-    );
+    assert_eq!(commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().status, CommitStatus::Success as i32);
 }
 
 #[test]
@@ -368,23 +266,9 @@ async fn the_status_of_an_event_counts_seats_and_quantity() {
     inventory.sell("e", "s", &seats_of(&["B1"]), 0);
     inventory.sell("e", "q", &[], 3);
     inventory.release("e", "f", &seats_of(&["C1"]), 0);
-    let request = GetInventoryStatusRequest {
-        event_id: "e".into(),
-        ..Default::default()
-    };
-    let stats = inventory
-        .get_inventory_status(Request::new(request))
-        .await
-        .unwrap()
-        .into_inner()
-        .stats
-        .unwrap();
-    let counts = (
-        stats.total_seats,
-        stats.available_seats,
-        stats.reserved_seats,
-        stats.sold_seats,
-    );
+    let request = GetInventoryStatusRequest { event_id: "e".into(), ..Default::default() };
+    let stats = inventory.get_inventory_status(Request::new(request)).await.unwrap().into_inner().stats.unwrap();
+    let counts = (stats.total_seats, stats.available_seats, stats.reserved_seats, stats.sold_seats);
     assert_eq!(counts, (17, 11, 2, 4));
 }
 
@@ -394,17 +278,11 @@ async fn it_answers_over_the_network_and_notes_the_trace() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(inventory.clone().serve(listener));
-    let channel = tonic::transport::Endpoint::from_shared(address)
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
+    let channel = tonic::transport::Endpoint::from_shared(address).unwrap().connect().await.unwrap();
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
     let mut request = Request::new(commit_request("r", &["A1"], 0, "k"));
-    request
-        .metadata_mut()
-        .insert("traceparent", "00-trace".parse().unwrap());
+    request.metadata_mut().insert("traceparent", "00-trace".parse().unwrap());
     let path =
         tonic::codegen::http::uri::PathAndQuery::from_static("/reservation.v1.InventoryService/CommitReservation");
     let codec = tonic_prost::ProstCodec::<CommitReservationRequest, CommitReservationResponse>::default();

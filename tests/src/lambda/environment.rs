@@ -45,9 +45,7 @@ pub(super) struct Environment {
 impl Environment {
     /// Starts the process and waits for its first poll. `logs` gets what it writes meanwhile.
     pub(super) async fn start(options: &FunctionOptions, logs: &mut Vec<String>) -> Result<Self, FunctionError> {
-        let api = RuntimeApi::start()
-            .await
-            .map_err(|error| FunctionError::Init(format!("no listener: {error}")))?;
+        let api = RuntimeApi::start().await.map_err(|error| FunctionError::Init(format!("no listener: {error}")))?;
         let started = Instant::now();
         let mut child = Command::new(&options.binary)
             .env_clear()
@@ -60,14 +58,7 @@ impl Environment {
             .map_err(|error| FunctionError::Init(format!("{}: {error}", options.binary.display())))?;
         let output = Output::of(&mut child);
         let function_arn = format!("arn:aws:lambda:us-east-1:000000000000:function:{}", options.name);
-        let mut new = Self {
-            init: Duration::ZERO,
-            function_arn,
-            child,
-            output,
-            api,
-            ready: None,
-        };
+        let mut new = Self { init: Duration::ZERO, function_arn, child, output, api, ready: None };
         let deadline = started + INIT_LIMIT;
         let reason = loop {
             tokio::select! {
@@ -99,12 +90,7 @@ impl Environment {
     pub(super) async fn invoke(&mut self, payload: Bytes, limit: Duration, mut logs: Vec<String>) -> Invocation {
         let request_id = Uuid::new_v4().to_string();
         let function_arn = self.function_arn.clone();
-        let task = Task {
-            request_id: request_id.clone(),
-            function_arn,
-            timeout: limit,
-            payload,
-        };
+        let task = Task { request_id: request_id.clone(), function_arn, timeout: limit, payload };
         let started = Instant::now();
         let deadline = started + limit;
         // A process that died while idle shows in the wait below.
@@ -114,14 +100,7 @@ impl Environment {
         if !matches!(result, Ok(_) | Err(FunctionError::Unhandled { .. })) || !self.polls(deadline, &mut logs).await {
             self.kill(&mut logs).await;
         }
-        Invocation {
-            result,
-            logs,
-            duration,
-            init: None,
-            cold: false,
-            request_id,
-        }
+        Invocation { result, logs, duration, init: None, cold: false, request_id }
     }
 
     async fn answer(&mut self, deadline: Instant, logs: &mut Vec<String>) -> Result<Vec<u8>, FunctionError> {
@@ -208,19 +187,12 @@ impl Output {
     }
 
     fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<String>> {
-        for line in [
-            poll_split(&mut self.stdout, context),
-            poll_split(&mut self.stderr, context),
-        ] {
+        for line in [poll_split(&mut self.stdout, context), poll_split(&mut self.stderr, context)] {
             if let Poll::Ready(Some(_)) = line {
                 return line;
             }
         }
-        if self.stdout.is_none() && self.stderr.is_none() {
-            Poll::Ready(None)
-        } else {
-            Poll::Pending
-        }
+        if self.stdout.is_none() && self.stderr.is_none() { Poll::Ready(None) } else { Poll::Pending }
     }
 }
 
@@ -233,10 +205,7 @@ fn poll_split<R: AsyncRead + Unpin>(
     let Poll::Ready(segment) = polled else {
         return Poll::Pending;
     };
-    let line = segment
-        .ok()
-        .flatten()
-        .map(|bytes| String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned());
+    let line = segment.ok().flatten().map(|bytes| String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned());
     if line.is_none() {
         *split = None;
     }

@@ -85,19 +85,12 @@ impl RuntimeApi {
             .route("/runtime/invocation/{id}/error", post(error))
             .route("/runtime/init/error", post(init_error))
             .layer(DefaultBodyLimit::max(MAX_ANSWER_BYTES))
-            .with_state(Host {
-                events: sender,
-                current: Arc::default(),
-            });
+            .with_state(Host { events: sender, current: Arc::default() });
         let server = tokio::spawn(async move {
             // Serving ends with the task; an error of one connection does not end it.
             drop(axum::serve(listener, Router::new().nest("/2018-06-01", routes)).await);
         });
-        Ok(Self {
-            address,
-            events,
-            server,
-        })
+        Ok(Self { address, events, server })
     }
 }
 
@@ -157,14 +150,10 @@ impl Host {
 impl Diagnostic {
     /// The body is meant to be JSON, but a runtime in trouble may send anything.
     fn read(headers: &HeaderMap, body: &[u8]) -> Self {
-        let mut diagnostic = serde_json::from_slice(body).unwrap_or_else(|_| Self {
-            error_message: String::from_utf8_lossy(body).into_owned(),
-            ..Self::default()
-        });
+        let mut diagnostic = serde_json::from_slice(body)
+            .unwrap_or_else(|_| Self { error_message: String::from_utf8_lossy(body).into_owned(), ..Self::default() });
         if diagnostic.error_type.is_empty() {
-            let header = headers
-                .get("lambda-runtime-function-error-type")
-                .and_then(|value| value.to_str().ok());
+            let header = headers.get("lambda-runtime-function-error-type").and_then(|value| value.to_str().ok());
             diagnostic.error_type = header.unwrap_or("Unhandled").to_owned();
         }
         diagnostic
@@ -173,9 +162,5 @@ impl Diagnostic {
 
 fn trace_id(seconds: u64) -> String {
     let (root, parent) = (Uuid::new_v4().simple().to_string(), Uuid::new_v4().simple().to_string());
-    format!(
-        "Root=1-{seconds:08x}-{};Parent={};Sampled=0",
-        &root[..24],
-        &parent[..16]
-    )
+    format!("Root=1-{seconds:08x}-{};Parent={};Sampled=0", &root[..24], &parent[..16])
 }

@@ -16,11 +16,7 @@ fn function_process() {
         writeln(&mut io::stderr(), "INVENTORY_GRPC_ADDR is missing");
         std::process::exit(3);
     }
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(play(&api));
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(play(&api));
 }
 
 fn writeln(out: &mut impl io::Write, line: &str) {
@@ -33,14 +29,8 @@ async fn play(api: &str) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     for count in 1.. {
         let next = http.get(format!("{base}/invocation/next")).send().await.unwrap();
-        let id = next.headers()["lambda-runtime-aws-request-id"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let deadline = next.headers()["lambda-runtime-deadline-ms"]
-            .to_str()
-            .unwrap()
-            .to_owned();
+        let id = next.headers()["lambda-runtime-aws-request-id"].to_str().unwrap().to_owned();
+        let deadline = next.headers()["lambda-runtime-deadline-ms"].to_str().unwrap().to_owned();
         let event: Value = next.json().await.unwrap();
         writeln(&mut io::stdout(), &format!("handling {event}"));
         match event["do"].as_str() {
@@ -48,21 +38,13 @@ async fn play(api: &str) {
             Some("hang") => std::future::pending().await,
             Some("fail") => {
                 let error = json!({"errorType": "Sad", "errorMessage": "no luck"});
-                http.post(format!("{base}/invocation/{id}/error"))
-                    .json(&error)
-                    .send()
-                    .await
-                    .unwrap();
+                http.post(format!("{base}/invocation/{id}/error")).json(&error).send().await.unwrap();
             }
             _ => {
                 let pid = std::process::id();
                 let name = env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap();
                 let answer = json!({"count": count, "pid": pid, "deadline": deadline, "name": name, "event": event});
-                http.post(format!("{base}/invocation/{id}/response"))
-                    .json(&answer)
-                    .send()
-                    .await
-                    .unwrap();
+                http.post(format!("{base}/invocation/{id}/response")).json(&answer).send().await.unwrap();
             }
         }
         writeln(&mut io::stderr(), "after the answer");
@@ -74,10 +56,8 @@ fn script() -> &'static Path {
     SCRIPT.get_or_init(|| {
         let path = env::temp_dir().join(format!("local-stack-function-{}", std::process::id()));
         let program = env::current_exe().unwrap();
-        let text = format!(
-            "#!/bin/sh\nexec '{}' --exact lambda::tests::function_process --nocapture\n",
-            program.display()
-        );
+        let text =
+            format!("#!/bin/sh\nexec '{}' --exact lambda::tests::function_process --nocapture\n", program.display());
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
@@ -88,10 +68,7 @@ fn function(environment: &[(&str, &str)]) -> Function {
     Function::start(FunctionOptions {
         name: "reservation-expired".to_owned(),
         binary: script().to_owned(),
-        environment: environment
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
+        environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         timeout: Duration::from_secs(2),
         environments: 2,
         memory_mb: 256,
@@ -114,10 +91,7 @@ async fn the_first_invocation_is_cold_and_the_next_finds_the_process_warm() {
     assert!(first.cold && !second.cold);
     assert!(first.init.is_some() && second.init.is_none());
     assert_eq!(answer(&first)["pid"], answer(&second)["pid"]);
-    assert_eq!(
-        (answer(&second)["count"].clone(), answer(&second)["event"].clone()),
-        (json!(2), json!({"do": "echo"}))
-    );
+    assert_eq!((answer(&second)["count"].clone(), answer(&second)["event"].clone()), (json!(2), json!({"do": "echo"})));
     assert_eq!(answer(&first)["name"], "reservation-expired");
     function.recycle();
     assert!(invoke(&function, "echo").await.cold);
@@ -145,10 +119,7 @@ async fn invocations_side_by_side_have_processes_of_their_own() {
 async fn a_reported_error_keeps_the_process() {
     let function = function(&[]);
     let failed = invoke(&function, "fail").await;
-    let expected = FunctionError::Unhandled {
-        error_type: "Sad".to_owned(),
-        message: "no luck".to_owned(),
-    };
+    let expected = FunctionError::Unhandled { error_type: "Sad".to_owned(), message: "no luck".to_owned() };
     assert_eq!(failed.result, Err(expected));
     assert!(!invoke(&function, "echo").await.cold);
 }
@@ -174,25 +145,12 @@ async fn a_process_that_runs_out_of_time_is_killed_and_replaced() {
 #[tokio::test]
 async fn a_failed_start_says_what_the_process_wrote() {
     let failed = invoke(&function(&[("FAIL_INIT", "1")]), "echo").await;
-    let Err(FunctionError::Init(text)) = failed.result else {
-        panic!("{failed:?}")
-    };
-    assert!(
-        text.contains("exit status: 3") && text.contains("INVENTORY_GRPC_ADDR is missing"),
-        "{text}"
-    );
+    let Err(FunctionError::Init(text)) = failed.result else { panic!("{failed:?}") };
+    assert!(text.contains("exit status: 3") && text.contains("INVENTORY_GRPC_ADDR is missing"), "{text}");
 }
 
 #[test]
 fn a_missing_program_is_named_at_once() {
-    let options = FunctionOptions {
-        binary: PathBuf::from("/nowhere/bootstrap"),
-        ..function(&[]).options().clone()
-    };
-    assert!(
-        Function::start(options)
-            .unwrap_err()
-            .to_string()
-            .contains("/nowhere/bootstrap")
-    );
+    let options = FunctionOptions { binary: PathBuf::from("/nowhere/bootstrap"), ..function(&[]).options().clone() };
+    assert!(Function::start(options).unwrap_err().to_string().contains("/nowhere/bootstrap"));
 }

@@ -8,20 +8,8 @@ fn queue() -> Queue {
 
 fn with_dead_letters(max_receive_count: u32) -> (Queue, Queue) {
     let dead = Queue::new("holds-dlq", QueueOptions::default());
-    let redrive = Some(Redrive {
-        queue: dead.clone(),
-        max_receive_count,
-    });
-    (
-        Queue::new(
-            "holds",
-            QueueOptions {
-                visibility: 30 * SECOND,
-                redrive,
-            },
-        ),
-        dead,
-    )
+    let redrive = Some(Redrive { queue: dead.clone(), max_receive_count });
+    (Queue::new("holds", QueueOptions { visibility: 30 * SECOND, redrive }), dead)
 }
 
 #[test]
@@ -67,10 +55,7 @@ fn a_message_keeps_its_id_its_attributes_and_its_first_receive() {
     assert_eq!(second.id, "given");
     assert_eq!(second.attributes["traceparent"], MessageAttribute::string("00-1"));
     assert_eq!(second.system["AWSTraceHeader"], "Root=1");
-    assert_eq!(
-        first.system["ApproximateFirstReceiveTimestamp"],
-        second.system["ApproximateFirstReceiveTimestamp"]
-    );
+    assert_eq!(first.system["ApproximateFirstReceiveTimestamp"], second.system["ApproximateFirstReceiveTimestamp"]);
     assert_eq!(first.system["SentTimestamp"], second.system["SentTimestamp"]);
 }
 
@@ -109,10 +94,7 @@ fn a_visibility_of_zero_makes_the_message_visible_at_once() {
     queue.send(Message::new("a")).unwrap();
     let receipt = queue.receive(1).remove(0).receipt;
     queue.change_visibility(&receipt, Duration::ZERO).unwrap();
-    assert_eq!(
-        queue.change_visibility(&receipt, SECOND),
-        Err(QueueError::MessageNotInflight)
-    );
+    assert_eq!(queue.change_visibility(&receipt, SECOND), Err(QueueError::MessageNotInflight));
     assert_eq!(queue.receive(1).len(), 1);
     let stale = queue.change_visibility(&receipt, SECOND);
     assert!(matches!(stale, Err(QueueError::InvalidParameterValue(_))), "{stale:?}");
@@ -144,17 +126,9 @@ fn a_body_is_one_byte_to_one_mebibyte_of_xml_characters() {
     let queue = queue();
     assert_eq!(queue.send(Message::new("")), Err(QueueError::MissingBody));
     for refused in ["\0", "\u{8}", "\u{1F}", "\u{FFFE}", "\u{FFFF}"] {
-        assert!(
-            matches!(
-                queue.send(Message::new(refused)),
-                Err(QueueError::InvalidMessageContents(_))
-            ),
-            "{refused:?}"
-        );
+        assert!(matches!(queue.send(Message::new(refused)), Err(QueueError::InvalidMessageContents(_))), "{refused:?}");
     }
-    queue
-        .send(Message::new("\t\n\r \u{7F}\u{D7FF}\u{E000}\u{FFFD}\u{10000}\u{10FFFF}"))
-        .unwrap();
+    queue.send(Message::new("\t\n\r \u{7F}\u{D7FF}\u{E000}\u{FFFD}\u{10000}\u{10FFFF}")).unwrap();
     queue.send(Message::new("a".repeat(MAX_MESSAGE_BYTES))).unwrap();
     assert!(queue.send(Message::new("a".repeat(MAX_MESSAGE_BYTES + 1))).is_err());
 }
@@ -163,9 +137,7 @@ fn a_body_is_one_byte_to_one_mebibyte_of_xml_characters() {
 fn a_message_has_ten_attributes_at_most() {
     let queue = queue();
     let message = |count: usize| Message {
-        attributes: (0..count)
-            .map(|index| (format!("a{index}"), MessageAttribute::string("v")))
-            .collect(),
+        attributes: (0..count).map(|index| (format!("a{index}"), MessageAttribute::string("v"))).collect(),
         ..Message::new("a")
     };
     queue.send(message(10)).unwrap();
@@ -174,18 +146,9 @@ fn a_message_has_ten_attributes_at_most() {
 
 #[track_caller]
 fn refused(name: &str, data_type: &str, value: &str) {
-    let attribute = MessageAttribute {
-        data_type: data_type.to_owned(),
-        ..MessageAttribute::string(value)
-    };
-    let message = Message {
-        attributes: BTreeMap::from([(name.to_owned(), attribute)]),
-        ..Message::new("a")
-    };
-    assert!(
-        matches!(queue().send(message), Err(QueueError::InvalidParameterValue(_))),
-        "{name} {data_type} {value:?}"
-    );
+    let attribute = MessageAttribute { data_type: data_type.to_owned(), ..MessageAttribute::string(value) };
+    let message = Message { attributes: BTreeMap::from([(name.to_owned(), attribute)]), ..Message::new("a") };
+    assert!(matches!(queue().send(message), Err(QueueError::InvalidParameterValue(_))), "{name} {data_type} {value:?}");
 }
 
 #[test]
@@ -209,12 +172,7 @@ async fn a_poller_wakes_for_a_new_message_and_for_the_end_of_a_wait() {
         async move { queue.arrived().await }
     });
     tokio::task::yield_now().await;
-    queue
-        .send(Message {
-            delay: SECOND / 20,
-            ..Message::new("a")
-        })
-        .unwrap();
+    queue.send(Message { delay: SECOND / 20, ..Message::new("a") }).unwrap();
     let before = Instant::now();
     poller.await.unwrap();
     assert!(before.elapsed() >= SECOND / 20);

@@ -9,10 +9,7 @@ use super::proto::{
     common::v1::{Error as InBand, ErrorCode},
     reservation::v1::{CommitReservationResponse, CommitStatus, ReleaseHoldResponse, ReleaseStatus},
 };
-use crate::{
-    failure::{Failure, chain, quoted},
-    rest::reservation::DOWNSTREAM_REJECTED,
-};
+use crate::failure::{DOWNSTREAM_REJECTED, Failure, chain, quoted};
 
 /// The code of a reservation and its seats that no longer fit together: a person has to look.
 pub const INVENTORY_CONFLICT: &str = "inventory_conflict";
@@ -54,10 +51,7 @@ pub(super) fn committed(response: CommitReservationResponse) -> Result<(), Error
         Ok(status @ (CommitStatus::FailedPayment | CommitStatus::FailedExpired | CommitStatus::FailedConflict)) => {
             Err(Error::Conflict(status.as_str_name().to_owned()))
         }
-        Err(_unknown) => Err(Error::Unavailable(format!(
-            "commit status {}, which is not known",
-            response.status
-        ))),
+        Err(_unknown) => Err(Error::Unavailable(format!("commit status {}, which is not known", response.status))),
     }
 }
 
@@ -71,10 +65,7 @@ pub(super) fn released(response: ReleaseHoldResponse) -> Result<(), Error> {
             | ReleaseStatus::NotFound,
         ) => Ok(()),
         Ok(ReleaseStatus::Failed) => Err(Error::Unavailable(ReleaseStatus::Failed.as_str_name().to_owned())),
-        Err(_unknown) => Err(Error::Unavailable(format!(
-            "release status {}, which is not known",
-            response.status
-        ))),
+        Err(_unknown) => Err(Error::Unavailable(format!("release status {}, which is not known", response.status))),
     }
 }
 
@@ -85,10 +76,7 @@ fn in_band(error: Option<InBand>) -> Result<(), Error> {
     };
     let text = |name: &str| format!("{name}: {}", quoted(&error.message));
     let Ok(code) = ErrorCode::try_from(error.code) else {
-        return Err(Error::Unavailable(text(&format!(
-            "error code {}, which is not known",
-            error.code
-        ))));
+        return Err(Error::Unavailable(text(&format!("error code {}, which is not known", error.code))));
     };
     let text = text(code.as_str_name());
     Err(match code {
@@ -162,30 +150,18 @@ mod tests {
     }
 
     fn error(code: i32, message: &str) -> Option<InBand> {
-        Some(InBand {
-            code,
-            message: message.into(),
-            ..InBand::default()
-        })
+        Some(InBand { code, message: message.into(), ..InBand::default() })
     }
 
     #[track_caller]
     fn commit(status: i32, error: Option<InBand>, expected: Meaning) {
-        let response = CommitReservationResponse {
-            status,
-            error,
-            ..CommitReservationResponse::default()
-        };
+        let response = CommitReservationResponse { status, error, ..CommitReservationResponse::default() };
         assert_eq!(meaning(committed(response)), expected);
     }
 
     #[track_caller]
     fn release(status: i32, error: Option<InBand>, expected: Meaning) {
-        let response = ReleaseHoldResponse {
-            status,
-            error,
-            ..ReleaseHoldResponse::default()
-        };
+        let response = ReleaseHoldResponse { status, error, ..ReleaseHoldResponse::default() };
         assert_eq!(meaning(released(response)), expected);
     }
 
@@ -248,11 +224,7 @@ mod tests {
             (Code::DataLoss, Meaning::Retry),
             (Code::Unauthenticated, Meaning::Retry),
         ] {
-            assert_eq!(
-                meaning(Err(unreachable(&GrpcStatus::new(code, "x")))),
-                expected,
-                "{code:?}"
-            );
+            assert_eq!(meaning(Err(unreachable(&GrpcStatus::new(code, "x")))), expected, "{code:?}");
         }
     }
 }

@@ -90,47 +90,22 @@ impl Snapshot {
         let Ok(Value::Object(fields)) = serde_json::from_str(body) else {
             return Self::default();
         };
-        let details = fields
-            .get("error")
-            .and_then(|error| error.get("details"))
-            .and_then(Value::as_object);
+        let details = fields.get("error").and_then(|error| error.get("details")).and_then(Value::as_object);
         let status = [Some(&fields), details].into_iter().flatten().find_map(|scope| {
-            ["status", "current_status"]
-                .iter()
-                .find_map(|name| scope.get(*name)?.as_str())
-                .map(Status::named)
+            ["status", "current_status"].iter().find_map(|name| scope.get(*name)?.as_str()).map(Status::named)
         });
-        Self {
-            status,
-            ..Self::of(&fields)
-        }
+        Self { status, ..Self::of(&fields) }
     }
 
     fn of(fields: &Map<String, Value>) -> Self {
-        let text = |name: &str| {
-            fields
-                .get(name)?
-                .as_str()
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
-        let seats = fields
-            .get("seat_ids")
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let quantity = fields
-            .get("quantity")
-            .and_then(Value::as_u64)
-            .and_then(|n| u32::try_from(n).ok());
+        let text = |name: &str| fields.get(name)?.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let seats = fields.get("seat_ids").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let quantity = fields.get("quantity").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
         Self {
-            status: fields
-                .get("status")
-                .filter(|status| !status.is_null())
-                .map(|status| match status.as_str() {
-                    Some(name) => Status::named(name),
-                    None => Status::Other(status.to_string()),
-                }),
+            status: fields.get("status").filter(|status| !status.is_null()).map(|status| match status.as_str() {
+                Some(name) => Status::named(name),
+                None => Status::Other(status.to_string()),
+            }),
             event_id: text("event_id"),
             user_id: text("user_id"),
             seat_ids: seats.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
@@ -151,30 +126,15 @@ mod tests {
 
     #[test]
     fn a_conflict_says_its_status_in_any_of_four_places() {
-        conflict(
-            r#"{"error": {"code": "X"}, "status": "EXPIRED"}"#,
-            Some(Status::Expired),
-        );
+        conflict(r#"{"error": {"code": "X"}, "status": "EXPIRED"}"#, Some(Status::Expired));
         conflict(r#"{"current_status": "CONFIRMED"}"#, Some(Status::Confirmed));
-        conflict(
-            r#"{"error": {"details": {"status": "CANCELLED"}}}"#,
-            Some(Status::Cancelled),
-        );
-        conflict(
-            r#"{"error": {"details": {"current_status": "REFUNDED"}}}"#,
-            Some(Status::Refunded),
-        );
+        conflict(r#"{"error": {"details": {"status": "CANCELLED"}}}"#, Some(Status::Cancelled));
+        conflict(r#"{"error": {"details": {"current_status": "REFUNDED"}}}"#, Some(Status::Refunded));
     }
 
     #[test]
     fn a_conflict_that_says_no_status_says_nothing() {
-        for body in [
-            "",
-            "oops",
-            "[]",
-            r#"{"status": 409}"#,
-            r#"{"error": {"details": [{"field": "x"}]}}"#,
-        ] {
+        for body in ["", "oops", "[]", r#"{"status": 409}"#, r#"{"error": {"details": [{"field": "x"}]}}"#] {
             conflict(body, None);
         }
     }
@@ -182,10 +142,7 @@ mod tests {
     #[test]
     fn a_status_that_nobody_knows_is_kept() {
         for (body, name) in [(r#"{"status": "HOLD"}"#, "HOLD"), (r#"{"status": 5}"#, "5")] {
-            assert_eq!(
-                Snapshot::of_reservation(body).unwrap().status,
-                Some(Status::Other(name.into()))
-            );
+            assert_eq!(Snapshot::of_reservation(body).unwrap().status, Some(Status::Other(name.into())));
         }
     }
 

@@ -56,12 +56,7 @@ fn dead_letters(reports: &[(&EventFile, FileReport)], stack: &Stack) {
             });
             let text = |name| attribute(&message, name).unwrap_or("-").to_owned();
             let source = file.unwrap_or_else(|| source.to_owned());
-            table.add_row([
-                format!("{function}-dlq"),
-                source,
-                text("error_code"),
-                text("error_message"),
-            ]);
+            table.add_row([format!("{function}-dlq"), source, text("error_code"), text("error_message")]);
         }
     }
     if !table.is_empty() {
@@ -102,22 +97,18 @@ fn summary(reports: &[(&EventFile, FileReport)], stack: &Stack, elapsed: Duratio
         println!("✗ the inventory's audit: {fault}");
     }
     let records: usize = reports.iter().map(|(_, report)| report.records.len()).sum();
-    let verdict = if broken == 0 {
-        "every file kept its promise".to_owned()
-    } else {
-        format!("{broken} broke their promise")
-    };
-    println!(
-        "{} files, {records} records in {:.1} s: {verdict}.",
-        reports.len(),
-        elapsed.as_secs_f64()
-    );
+    let verdict =
+        if broken == 0 { "every file kept its promise".to_owned() } else { format!("{broken} broke their promise") };
+    let (files, seconds) = (reports.len(), elapsed.as_secs_f64());
+    println!("{}, {} in {seconds:.1} s: {verdict}.", counted(files, "file"), counted(records, "record"));
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn new_table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(header.iter().map(|title| title.to_uppercase()));
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|title| title.to_uppercase()));
     table
 }

@@ -32,16 +32,10 @@ pub(crate) async fn run() -> Result<bool, Box<dyn Error>> {
     if let Some(folder) = env_file.parent() {
         fs::create_dir_all(folder)?;
     }
-    let lines: Vec<String> = variables
-        .iter()
-        .map(|(name, value)| format!("{name}={value}\n"))
-        .collect();
+    let lines: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     fs::write(&env_file, lines.concat())?;
 
-    println!(
-        "The stack is up, with the reservations of {} event files. The functions' environment:\n",
-        files.len()
-    );
+    println!("The stack is up, with the reservations of {} event files. The functions' environment:\n", files.len());
     for (name, value) in &variables {
         println!("  export {name}={value}");
     }
@@ -49,10 +43,7 @@ pub(crate) async fn run() -> Result<bool, Box<dyn Error>> {
     println!(
         "In a third:            cargo lambda invoke payment-approved --data-file events/payment-approved/single.json"
     );
-    println!(
-        "To look at the seats:  grpcurl -plaintext {} list",
-        stack.inventory_address
-    );
+    println!("To look at the seats:  grpcurl -plaintext {} list", stack.inventory_address);
     println!("\nWhat changes is printed here. Ctrl-C ends it.\n");
 
     tokio::select! {
@@ -65,11 +56,8 @@ pub(crate) async fn run() -> Result<bool, Box<dyn Error>> {
 
 fn variables(stack: &Stack) -> BTreeMap<String, String> {
     let mut variables = stack.environment(SHARED_DEAD_LETTERS);
-    for (name, value) in [
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_REGION", "us-east-1"),
-    ] {
+    for (name, value) in [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "us-east-1")]
+    {
         variables.insert(name.to_owned(), value.to_owned());
     }
     variables
@@ -77,17 +65,9 @@ fn variables(stack: &Stack) -> BTreeMap<String, String> {
 
 /// Prints each change of a reservation, its seats, the dead-letter queue and the bus.
 async fn watch(stack: &Stack, files: &[EventFile]) {
-    let ids: Vec<&str> = files
-        .iter()
-        .flat_map(|file| &file.scenario.given)
-        .map(|given| given.reservation_id.as_str())
-        .collect();
-    let look = |id: &str| {
-        (
-            stack.reservations.get(id).map(|found| found.status),
-            stack.inventory.standing(id),
-        )
-    };
+    let ids: Vec<&str> =
+        files.iter().flat_map(|file| &file.scenario.given).map(|given| given.reservation_id.as_str()).collect();
+    let look = |id: &str| (stack.reservations.get(id).map(|found| found.status), stack.inventory.standing(id));
     let mut seen: BTreeMap<&str, (Option<Status>, Standing)> = ids.iter().map(|id| (*id, look(id))).collect();
     let (mut dead, mut published) = (0, 0);
     loop {
@@ -96,25 +76,14 @@ async fn watch(stack: &Stack, files: &[EventFile]) {
             let now = look(id);
             if now != *before {
                 let status = |status: Option<Status>| status.map(|status| status.to_string()).unwrap_or_default();
-                println!(
-                    "{id}: {} -> {}, seats {} -> {}",
-                    status(before.0),
-                    status(now.0),
-                    before.1,
-                    now.1
-                );
+                println!("{id}: {} -> {}, seats {} -> {}", status(before.0), status(now.0), before.1, now.1);
                 *before = now;
             }
         }
         let messages = stack.dead_letters(SHARED_DEAD_LETTERS).messages();
         for message in messages.iter().skip(dead) {
             let text = |name| attribute(message, name).unwrap_or("-");
-            println!(
-                "dead letter {}: {}: {}",
-                text("source_message_id"),
-                text("error_code"),
-                text("error_message")
-            );
+            println!("dead letter {}: {}: {}", text("source_message_id"), text("error_code"), text("error_message"));
         }
         dead = messages.len();
         let entries = stack.aws.bus_entries();

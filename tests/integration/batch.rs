@@ -1,0 +1,204 @@
+//! A batch as a whole: panics, deadlines, order and concurrency.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use local_stack::{inventory::Standing, mapping, queue::Queue, reservations::Status, stack::Stack};
+use serde_json::json;
+use shared::{
+    backoff::Backoff,
+    batch::{Deadline, Decoded, Done, Limits, Processor, Record, Worker},
+    failure::Failure,
+    queue::Queues,
+    telemetry::trace::{TraceContext, Tracing},
+};
+
+use crate::harness::{World, attribute, event_with};
+
+/// Does what a body says, and notes what it did.
+#[derive(Default)]
+struct Script {
+    running: AtomicUsize,
+    most_running: AtomicUsize,
+    finished: Mutex<Vec<String>>,
+}
+
+impl Processor for Script {
+    type Item = String;
+
+    fn decode(&self, record: &Record) -> Result<Decoded<String>, Failure> {
+        assert!(record.body != "panic in decode", "this record panics");
+        let key = record.body.split(' ').next().unwrap_or_default().to_owned();
+        let item = record.body.clone();
+        Ok(Decoded { item, key, span: tracing::Span::none(), producer: TraceContext::default() })
+    }
+
+    async fn process(&self, item: String, _trace: &TraceContext, _deadline: Deadline) -> Result<Done, Failure> {
+        let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_running.fetch_max(running, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.running.fetch_sub(1, Ordering::SeqCst);
+        assert!(item != "panic in process", "this record panics");
+        self.finished.lock().unwrap().push(item);
+        Ok(Done { outcome: "success", note: None })
+    }
+}
+
+/// A worker with the script, on real queues.
+struct Bench {
+    stack: Stack,
+    queue: Queue,
+    worker: Worker<Script>,
+}
+
+impl Bench {
+    async fn new(concurrency: usize) -> Self {
+        let stack = Stack::start().await.unwrap();
+        let queue = stack.queue("payment-failed");
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+            .region(aws_sdk_sqs::config::Region::new("us-east-1"))
+            .endpoint_url(stack.aws.url())
+            .credentials_provider(aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test"))
+            .build();
+        let client = aws_sdk_sqs::Client::from_conf(config);
+        let worker = Worker {
+            event_type: "test",
+            processor: Script::default(),
+            queues: Queues::new(client, Some(stack.dead_letters("payment-failed").url())),
+            limits: Limits { concurrency, max_receives: 5, budget: Duration::from_secs(10), backoff: Backoff::DEFAULT },
+            tracing: Tracing::default(),
+        };
+        Self { stack, queue, worker }
+    }
+
+    /// Works the bodies in one batch with `time_left`, and answers with the bodies that were reported failed.
+    async fn work(&self, bodies: &[&str], time_left: Duration) -> Vec<String> {
+        let mut by_id = BTreeMap::new();
+        for body in bodies {
+            let message = local_stack::queue::Message::new(*body);
+            by_id.insert(self.queue.send(message).unwrap(), (*body).to_owned());
+        }
+        self.work_waiting(&by_id, time_left).await
+    }
+
+    async fn work_waiting(&self, by_id: &BTreeMap<String, String>, time_left: Duration) -> Vec<String> {
+        let mut records = Vec::new();
+        while records.len() < by_id.len() {
+            records.extend(self.queue.receive(10));
+        }
+        let event = serde_json::from_value(mapping::event(&self.queue, &records)).unwrap();
+        let response = self.worker.process(event, Deadline::at(SystemTime::now() + time_left)).await.unwrap();
+        response.batch_item_failures.iter().map(|failure| by_id[&failure.item_identifier].clone()).collect()
+    }
+}
+
+const PLENTY: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_record_that_panics_fails_alone() {
+    let bench = Bench::new(20).await;
+    let failed = bench.work(&["a", "panic in decode", "b", "panic in process", "c"], PLENTY).await;
+    assert_eq!(failed, ["panic in decode", "panic in process"]);
+    let mut finished = bench.worker.processor.finished.lock().unwrap().clone();
+    finished.sort();
+    assert_eq!(finished, ["a", "b", "c"]);
+    assert_eq!(bench.queue.visibility_changes().len(), 2, "both come back after a back-off");
+}
+
+#[tokio::test]
+async fn a_record_that_panics_every_time_ends_in_the_dead_letter_queue() {
+    let bench = Bench::new(20).await;
+    let message =
+        local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("panic in process") };
+    let id = bench.queue.send(message).unwrap();
+    let failed = bench.work_waiting(&BTreeMap::from([(id, "panic".to_owned())]), PLENTY).await;
+    assert!(failed.is_empty(), "it is acknowledged, because it lies in the dead-letter queue");
+    let dead = bench.stack.dead_letters("payment-failed").messages();
+    assert!(attribute(&dead[0], "error_message").contains("this record panics"), "{dead:?}");
+}
+
+#[tokio::test]
+async fn records_run_side_by_side_up_to_the_limit() {
+    let bench = Bench::new(3).await;
+    let bodies: Vec<String> = (0..12).map(|number| format!("key-{number}")).collect();
+    let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+    assert!(bench.work(&bodies, PLENTY).await.is_empty());
+    assert_eq!(bench.worker.processor.most_running.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn records_of_one_key_run_one_after_the_other_in_their_order() {
+    let bench = Bench::new(20).await;
+    assert!(bench.work(&["same 1", "same 2", "same 3"], PLENTY).await.is_empty());
+    assert_eq!(bench.worker.processor.most_running.load(Ordering::SeqCst), 1);
+    assert_eq!(*bench.worker.processor.finished.lock().unwrap(), ["same 1", "same 2", "same 3"]);
+}
+
+#[tokio::test]
+async fn what_can_not_finish_before_the_deadline_is_given_back_at_once_in_one_call() {
+    let bench = Bench::new(20).await;
+    let failed = bench.work(&["a", "b", "c"], Duration::from_secs(9)).await;
+    assert_eq!(failed, ["a", "b", "c"]);
+    assert!(bench.worker.processor.finished.lock().unwrap().is_empty(), "nothing was started");
+    let operations: Vec<String> =
+        bench.stack.aws.requests().iter().map(|request| request.operation().to_owned()).collect();
+    let visibility: Vec<_> = operations.iter().filter(|operation| operation.contains("Visibility")).collect();
+    assert_eq!(visibility, ["ChangeMessageVisibilityBatch"]);
+    assert!(bench.queue.messages().iter().all(|message| message.visible_in.is_zero()), "visible again at once");
+}
+
+#[tokio::test]
+async fn more_than_ten_are_given_back_in_calls_of_ten() {
+    let bench = Bench::new(20).await;
+    let bodies: Vec<String> = (0..25).map(|number| format!("key-{number}")).collect();
+    let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
+    assert_eq!(bench.work(&bodies, Duration::from_secs(9)).await.len(), 25);
+    let requests = bench.stack.aws.requests();
+    assert_eq!(requests.iter().filter(|request| request.operation().contains("Visibility")).count(), 3);
+    assert!(bench.queue.messages().iter().all(|message| message.visible_in.is_zero()));
+}
+
+#[tokio::test]
+async fn what_was_not_started_on_its_last_receive_is_buried_with_the_reason() {
+    let bench = Bench::new(20).await;
+    let message = local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("a") };
+    let id = bench.queue.send(message).unwrap();
+    let failed = bench.work_waiting(&BTreeMap::from([(id, "a".to_owned())]), Duration::from_secs(9)).await;
+    assert!(failed.is_empty());
+    let dead = bench.stack.dead_letters("payment-failed").messages();
+    assert_eq!(attribute(&dead[0], "error_code"), "retries_exhausted");
+    assert!(attribute(&dead[0], "error_message").contains("deadline"));
+}
+
+#[tokio::test]
+async fn ten_records_take_little_longer_than_one() {
+    let world = World::of("payment-failed").await;
+    world.stack.reservations.set_latency(Duration::from_millis(100));
+    world.stack.inventory.set_latency(Duration::from_millis(100));
+    world.stack.aws.set_latency(Duration::from_millis(100));
+    let ids: Vec<String> = (0..11).map(|number| format!("rsv_{number}")).collect();
+    for (number, id) in ids.iter().enumerate() {
+        let seats = [format!("A-{number}"), format!("B-{number}")];
+        world.seed(id, &[&seats[0], &seats[1]], Status::Hold, Standing::Held, None);
+    }
+    let event =
+        |id: &String| event_with("payment.failed", json!({"reservation_id": id, "seat_ids": null, "qty": null}));
+    // The first one also starts the process and opens the connections.
+    world.deliver_one(event(&ids[10])).await.is("success");
+    let started = std::time::Instant::now();
+    let ended = world.deliver(ids[..10].iter().map(event)).await;
+    let elapsed = started.elapsed();
+    for (id, ended) in ids.iter().zip(&ended) {
+        ended.is("success");
+        assert_eq!(world.state_of(id), "CANCELLED, free");
+    }
+    // One record waits four times 100 ms; ten in turn would wait four seconds.
+    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+}

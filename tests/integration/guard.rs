@@ -1,0 +1,302 @@
+//! What each answer of the reservation API leads to: the rows of the guard table.
+
+use axum::http::Method;
+use local_stack::{
+    inventory::Standing,
+    reservations::{Answer, Status},
+};
+use serde_json::json;
+
+use crate::harness::{EVENT, PAYMENT, RESERVATION, World, attribute, event, event_with};
+
+/// Function, event, status that the guard asks for, seats once settled.
+const FUNCTIONS: [(&str, &str, &str, &str); 3] = [
+    ("reservation-expired", "reservation.expired", "EXPIRED", "free"),
+    ("payment-approved", "payment.approved", "CONFIRMED", "sold"),
+    ("payment-failed", "payment.failed", "CANCELLED", "free"),
+];
+
+fn respond(status: u16, body: impl ToString) -> Answer {
+    Answer::Respond { status, headers: Vec::new(), body: body.to_string() }
+}
+
+/// A function whose reservation is on hold, and whose next status change gets this answer.
+async fn answering(function: &str, answer: Answer) -> World {
+    let world = World::with(function, &[("RESERVATION_TIMEOUT_MS", "300")]).await;
+    world.given(Status::Hold, Standing::Held);
+    world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
+    world
+}
+
+#[tokio::test]
+async fn the_wanted_status_settles() {
+    for (function, event_type, wanted, seats) in FUNCTIONS {
+        let world = World::of(function).await;
+        world.given(Status::Hold, Standing::Held);
+        world.deliver_one(event(event_type)).await.is("success");
+        assert_eq!(world.state(), format!("{wanted}, {seats}"), "{function}");
+        assert_eq!(world.downstream_calls(), (1, 1), "{function}");
+    }
+}
+
+#[tokio::test]
+async fn the_guard_asks_before_the_inventory_is_called_and_both_calls_carry_the_key_of_their_step() {
+    let world = World::of("payment-approved").await;
+    world.given(Status::Hold, Standing::Held);
+    world.deliver_one(event("payment.approved")).await.is("success");
+    let (guard, settle) = (&world.stack.reservations.calls()[0], &world.stack.inventory.calls()[0]);
+    let key = format!("payment.approved#{RESERVATION}#{PAYMENT}");
+    assert_eq!(guard.idempotency_key.as_deref(), Some(format!("{key}#guard").as_str()));
+    assert_eq!(guard.body, json!({"status": "CONFIRMED", "payment_intent_id": PAYMENT}).to_string());
+    assert_eq!(settle.idempotency_key, format!("{key}#settle"));
+    assert_eq!((settle.payment_intent_id.as_str(), settle.quantity), (PAYMENT, 2));
+}
+
+#[tokio::test]
+async fn a_2xx_without_a_status_settles_with_what_the_event_says() {
+    for body in ["", "{}"] {
+        let world = answering("payment-failed", respond(200, body)).await;
+        world.deliver_one(event("payment.failed")).await.is("success");
+        assert_eq!(world.stack.inventory.calls()[0].seat_ids, ["A-12", "A-13"], "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_2xx_that_names_another_status_is_never_settled_on() {
+    for status in ["HOLD", "CONFIRMED", "SOMETHING"] {
+        let world = answering("reservation-expired", respond(200, json!({"status": status}))).await;
+        world.deliver_one(event("reservation.expired")).await.is("retried").says(status);
+        assert!(world.stack.inventory.calls().is_empty(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_2xx_that_is_not_the_apis_is_never_settled_on() {
+    let world = answering("payment-approved", respond(200, "<html>Welcome</html>")).await;
+    world.deliver_one(event("payment.approved")).await.is("retried").says("can't be read");
+    assert!(world.stack.inventory.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_409_that_names_the_wanted_status_settles() {
+    for (function, event_type, wanted, _) in FUNCTIONS {
+        let body = json!({"error": {"code": "CONFLICT"}, "status": wanted, "payment_intent_id": PAYMENT});
+        let world = answering(function, respond(409, body)).await;
+        world.deliver_one(event(event_type)).await.is("success");
+        assert_eq!(world.downstream_calls(), (1, 1), "{function}");
+    }
+}
+
+#[tokio::test]
+async fn an_expiry_and_a_failure_that_lost_the_race_call_no_inventory() {
+    for (function, event_type, wanted, _) in FUNCTIONS.into_iter().filter(|row| row.0 != "payment-approved") {
+        for end in ["CONFIRMED", "CANCELLED", "EXPIRED", "FAILED", "REFUNDED"] {
+            if end == wanted {
+                continue;
+            }
+            let world = answering(function, respond(409, json!({"status": end}))).await;
+            world.deliver_one(event(event_type)).await.is("superseded");
+            assert!(world.stack.inventory.calls().is_empty(), "{function} against {end}");
+            assert!(world.dead_letters.is_empty() && world.stack.aws.bus_entries().is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_approval_that_lost_the_race_asks_for_a_refund() {
+    for end in ["CANCELLED", "EXPIRED", "FAILED", "REFUNDED"] {
+        let world = answering("payment-approved", respond(409, json!({"current_status": end}))).await;
+        world.deliver_one(event_with("payment.approved", json!({"trace_id": "t-1"}))).await.is("late_approval");
+        assert!(world.stack.inventory.calls().is_empty(), "{end}");
+        let entries = world.stack.aws.bus_entries();
+        let [entry] = entries.as_slice() else { panic!("one refund request: {entries:?}") };
+        assert_eq!((entry.source.as_str(), entry.detail_type.as_str()), ("holdfast", "payment.refund_requested"));
+        let mut detail = entry.detail.clone();
+        assert!(detail["requested_at"].take().is_string());
+        assert_eq!(
+            detail,
+            json!({
+                "reservation_id": RESERVATION, "payment_intent_id": PAYMENT, "amount": 12_500, "currency": "EUR",
+                "reservation_status": end, "reason": format!("reservation_{}", end.to_lowercase()), "event_id": EVENT,
+                "trace_id": "t-1", "requested_at": null,
+                "idempotency_key": format!("payment.approved#{RESERVATION}#{PAYMENT}#refund"),
+            })
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_confirmed_by_another_payment_is_paid_twice() {
+    let world = World::of("payment-approved").await;
+    world.given_with(Status::Confirmed, Standing::Sold, Some("pi_first"));
+    world.deliver_one(event("payment.approved")).await.is("late_approval");
+    assert_eq!(world.stack.aws.bus_entries()[0].detail["reason"], "paid_twice");
+    assert_eq!(world.state(), "CONFIRMED, sold");
+    assert!(world.stack.inventory.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_409_confirmed_without_a_payment_is_read_before_it_is_settled() {
+    let world = answering("payment-approved", respond(409, json!({"status": "CONFIRMED"}))).await;
+    world.given_with(Status::Confirmed, Standing::Sold, Some("pi_first"));
+    world.stack.reservations.answer_next(RESERVATION, Method::PATCH, respond(409, json!({"status": "CONFIRMED"})));
+    world.deliver_one(event("payment.approved")).await.is("late_approval");
+    assert_eq!(world.stack.aws.bus_entries()[0].detail["reason"], "paid_twice");
+}
+
+#[tokio::test]
+async fn a_late_approval_without_a_bus_is_rejected() {
+    let world = World::with("payment-approved", &[("EVENT_BUS_NAME", "")]).await;
+    world.given(Status::Expired, Standing::Free);
+    world.deliver_one(event("payment.approved")).await.is("rejected").because("refund_not_deliverable");
+}
+
+#[tokio::test]
+async fn a_refund_request_that_the_bus_does_not_take_is_retried() {
+    let world = World::of("payment-approved").await;
+    world.given(Status::Expired, Standing::Free);
+    world.stack.aws.fail_entries_next(1);
+    world.deliver_one(event("payment.approved")).await.is("retried").says("refund");
+    assert!(world.stack.aws.bus_entries().is_empty());
+    world.redeliver().await[0].is("late_approval");
+    assert_eq!(world.stack.aws.bus_entries().len(), 1);
+}
+
+#[tokio::test]
+async fn a_409_that_names_no_end_is_retried() {
+    for status in ["HOLD", "PENDING", "SOMETHING"] {
+        let world = answering("payment-failed", respond(409, json!({"status": status}))).await;
+        world.deliver_one(event("payment.failed")).await.is("retried").says(status);
+        assert!(world.stack.inventory.calls().is_empty(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_409_that_says_nothing_is_decided_by_reading_the_reservation() {
+    let silent = || respond(409, json!({"error": {"code": "CONFLICT", "message": "no", "trace_id": "t"}}));
+    let world = answering("payment-failed", silent()).await;
+    world.given_with(Status::Confirmed, Standing::Sold, Some("pi_first"));
+    world.stack.reservations.answer_next(RESERVATION, Method::PATCH, silent());
+    world.deliver_one(event("payment.failed")).await.is("superseded");
+    let methods: Vec<_> = world.stack.reservations.calls().iter().map(|call| call.method.clone()).collect();
+    assert_eq!(methods, [Method::PATCH, Method::GET]);
+
+    for status in [201, 400, 404, 500] {
+        let world = answering("payment-failed", silent()).await;
+        let body = json!({"status": "CANCELLED"});
+        world.stack.reservations.answer_next(RESERVATION, Method::GET, respond(status, body));
+        world.deliver_one(event("payment.failed")).await.is("retried");
+        assert!(world.stack.inventory.calls().is_empty(), "GET {status}");
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_reservation_is_retried_until_it_is_visible() {
+    let world = World::of("payment-approved").await;
+    world.deliver_one(event("payment.approved")).await.is("retried").says("404");
+    world.given(Status::Hold, Standing::Held);
+    world.redeliver().await[0].is("success");
+    assert_eq!(world.state(), "CONFIRMED, sold");
+}
+
+#[tokio::test]
+async fn a_request_that_the_api_calls_wrong_is_rejected() {
+    for status in [400, 422] {
+        let world = answering("reservation-expired", respond(status, "no such status")).await;
+        let body = event("reservation.expired").to_string();
+        world.deliver_one(body.clone()).await.is("rejected").because("downstream_rejected").says("no such status");
+        let dead = world.only_dead_letter();
+        assert_eq!((attribute(&dead, "error_code"), &dead.body), ("downstream_rejected", &body), "{status}");
+        assert_eq!(world.state(), "HOLD, held");
+    }
+}
+
+#[tokio::test]
+async fn every_other_status_is_retried() {
+    for status in [300, 304, 401, 402, 403, 405, 408, 410, 418, 425, 429, 451, 500, 501, 502, 503, 504, 599] {
+        let world = answering("reservation-expired", respond(status, "not now")).await;
+        world.deliver_one(event("reservation.expired")).await.is("retried").says(&status.to_string());
+        assert_eq!(world.downstream_calls(), (1, 0), "{status}: asked once, settled never");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let world = World::of("reservation-expired").await;
+    world.given(Status::Hold, Standing::Held);
+    let location = format!("http://{}/internal/reservations/{RESERVATION}", world.stack.reservation_address);
+    let headers = vec![("location".to_owned(), location)];
+    let answer = Answer::Respond { status: 307, headers, body: String::new() };
+    world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
+    world.deliver_one(event("reservation.expired")).await.is("retried").says("307");
+    assert_eq!(world.downstream_calls(), (1, 0));
+}
+
+#[tokio::test]
+async fn retry_after_takes_the_place_of_a_shorter_back_off() {
+    for (value, at_least) in [("120".to_owned(), 120), (httpdate_in(200), 195)] {
+        let world = World::of("reservation-expired").await;
+        world.given(Status::Hold, Standing::Held);
+        let headers = vec![("retry-after".to_owned(), value)];
+        let answer = Answer::Respond { status: 503, headers, body: String::new() };
+        world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
+        world.deliver_one(event("reservation.expired")).await.is("retried");
+        let wait = world.last_wait().as_secs();
+        assert!((at_least..=at_least + 10).contains(&wait), "{wait}");
+    }
+}
+
+fn httpdate_in(seconds: u64) -> String {
+    httpdate::fmt_http_date(std::time::SystemTime::now() + std::time::Duration::from_secs(seconds))
+}
+
+#[tokio::test]
+async fn an_api_that_does_not_answer_or_hangs_up_is_retried_and_asked_once() {
+    for answer in [Answer::Hang, Answer::CloseConnection] {
+        let world = answering("payment-approved", answer).await;
+        world.deliver_one(event("payment.approved")).await.is("retried");
+        assert_eq!(world.downstream_calls(), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_was_lost_is_repeated_and_settled_once() {
+    let world = answering("payment-approved", Answer::HangAfterEffect).await;
+    world.deliver_one(event("payment.approved")).await.is("retried");
+    assert_eq!(world.state(), "CONFIRMED, held", "the worker does not know of the change yet");
+    world.redeliver().await[0].is("success");
+    assert_eq!(world.state(), "CONFIRMED, sold");
+    assert_eq!(world.stack.reservations.transitions(RESERVATION), [Status::Confirmed]);
+}
+
+#[tokio::test]
+async fn the_reservation_says_what_is_settled_and_not_the_event() {
+    let world = World::of("payment-failed").await;
+    world.given(Status::Hold, Standing::Held);
+    let wrong = json!({"event_id": "evt_other", "seat_ids": ["Z-1"], "qty": 1});
+    world.deliver_one(event_with("payment.failed", wrong)).await.is("success");
+    let call = &world.stack.inventory.calls()[0];
+    assert_eq!(
+        (call.event_id.as_str(), call.seat_ids.as_slice()),
+        (EVENT, ["A-12".to_owned(), "A-13".to_owned()].as_slice())
+    );
+}
+
+#[tokio::test]
+async fn what_neither_answer_nor_event_says_is_read_from_the_reservation() {
+    let world = answering("payment-failed", respond(200, json!({"status": "CANCELLED"}))).await;
+    let bare = json!({"event_id": null, "seat_ids": null, "qty": null});
+    world.deliver_one(event_with("payment.failed", bare)).await.is("success");
+    assert_eq!(world.downstream_calls(), (2, 1));
+    assert_eq!(world.stack.inventory.calls()[0].seat_ids, ["A-12", "A-13"]);
+}
+
+#[tokio::test]
+async fn a_reservation_of_which_nobody_says_what_it_holds_is_rejected() {
+    let world = answering("payment-failed", respond(200, json!({"status": "CANCELLED"}))).await;
+    let silent = json!({"status": "CANCELLED", "event_id": EVENT});
+    world.stack.reservations.answer_next(RESERVATION, Method::GET, respond(200, silent));
+    let bare = json!({"event_id": null, "seat_ids": null, "qty": null});
+    world.deliver_one(event_with("payment.failed", bare)).await.is("rejected").because("incomplete_reservation");
+    assert!(world.stack.inventory.calls().is_empty());
+}

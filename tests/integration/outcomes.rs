@@ -1,0 +1,301 @@
+//! The outcomes of a record, and what each means for its message: the rows of the outcome table.
+
+use std::time::Duration;
+
+use axum::http::Method;
+use local_stack::{
+    aws::Failure,
+    inventory::Standing,
+    reservations::{Answer, Status},
+    stack::{MAX_RECEIVES, TABLE},
+};
+use serde_json::{Value, json};
+
+use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually};
+
+/// A payment that is on hold and ready to be settled.
+async fn ready() -> World {
+    let world = World::of("payment-approved").await;
+    world.given(Status::Hold, Standing::Held);
+    world
+}
+
+/// The idempotency record of the payment.
+async fn record(world: &World) -> Value {
+    let key = json!({"id": {"S": format!("payment.approved#{RESERVATION}#{PAYMENT}")}});
+    let input = json!({"TableName": TABLE, "Key": key, "ConsistentRead": true});
+    world.stack.aws.dynamodb("GetItem", &input).await.expect("DynamoDB answers")["Item"].clone()
+}
+
+/// Puts another worker's claim in place, which lasts until `lease_end` in milliseconds since the epoch.
+async fn claimed_by_another(world: &World, lease_end: u64) {
+    world.deliver_one(event("payment.approved")).await.is("retried");
+    let mut item = record(world).await;
+    item["owner"] = json!({"S": "somebody else"});
+    item["in_progress_expiration"] = json!({"N": lease_end.to_string()});
+    let input = json!({"TableName": TABLE, "Item": item});
+    world.stack.aws.dynamodb("PutItem", &input).await.expect("DynamoDB answers");
+}
+
+fn in_a_minute() -> u64 {
+    shared::batch::epoch_ms(std::time::SystemTime::now() + Duration::from_secs(60))
+}
+
+fn unavailable() -> Answer {
+    Answer::Respond { status: 503, headers: Vec::new(), body: String::new() }
+}
+
+#[tokio::test]
+async fn a_success_is_acknowledged_and_recorded() {
+    let world = ready().await;
+    world.deliver_one(event("payment.approved")).await.is("success");
+    assert!(world.queue.is_empty() && world.dead_letters.is_empty());
+    let record = record(&world).await;
+    assert_eq!(record["status"]["S"], "COMPLETED");
+    assert_eq!(record["data"]["S"], "success");
+    assert_eq!(record["attempt"]["N"], "1");
+    let days: f64 = record["expiration"]["N"].as_str().unwrap().parse().unwrap();
+    let now = shared::batch::epoch_ms(std::time::SystemTime::now()) as f64 / 1000.0;
+    assert!((days - now - 30.0 * 86_400.0).abs() < 60.0, "the record lives for 30 days");
+}
+
+#[tokio::test]
+async fn a_duplicate_is_acknowledged_and_calls_nothing() {
+    let world = ready().await;
+    world.deliver_one(event("payment.approved")).await.is("success");
+    let calls = world.downstream_calls();
+    world.deliver_one(event("payment.approved")).await.is("duplicate");
+    assert_eq!(world.downstream_calls(), calls);
+}
+
+#[tokio::test]
+async fn a_first_delivery_costs_two_requests_to_dynamodb_and_a_duplicate_one() {
+    let world = ready().await;
+    let requests = || {
+        let requests = world.stack.aws.requests();
+        requests.iter().filter(|request| request.target.starts_with("DynamoDB")).count()
+    };
+    world.stack.aws.clear_requests();
+    world.deliver_one(event("payment.approved")).await.is("success");
+    assert_eq!(requests(), 2);
+    world.deliver_one(event("payment.approved")).await.is("duplicate");
+    assert_eq!(requests(), 3);
+}
+
+#[tokio::test]
+async fn a_superseded_event_is_a_duplicate_the_second_time() {
+    let world = World::of("reservation-expired").await;
+    world.given_with(Status::Confirmed, Standing::Sold, Some(PAYMENT));
+    world.deliver_one(event("reservation.expired")).await.is("superseded");
+    world.deliver_one(event("reservation.expired")).await.is("duplicate");
+    assert_eq!(world.state(), "CONFIRMED, sold");
+}
+
+#[tokio::test]
+async fn a_late_approval_asks_for_one_refund_however_often_it_comes() {
+    let world = World::of("payment-approved").await;
+    world.given(Status::Cancelled, Standing::Free);
+    world.deliver_one(event("payment.approved")).await.is("late_approval");
+    world.deliver_one(event("payment.approved")).await.is("duplicate");
+    assert_eq!(world.stack.aws.bus_entries().len(), 1);
+}
+
+#[tokio::test]
+async fn a_transient_fault_waits_by_its_receive_count() {
+    for (receive_count, waits) in [(1, 1..=1), (2, 1..=2), (3, 2..=4), (4, 4..=8)] {
+        let world = ready().await;
+        world.stack.reservations.answer_next(RESERVATION, Method::PATCH, unavailable());
+        world.deliver_one(Sent::from(event("payment.approved")).received(receive_count)).await.is("retried");
+        let wait = world.last_wait().as_secs();
+        assert!(waits.contains(&wait), "receive {receive_count} waits {wait} s");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_held_by_another_worker_is_retried_when_its_lease_is_over() {
+    let world = World::of("payment-approved").await;
+    claimed_by_another(&world, in_a_minute()).await;
+    world.given(Status::Hold, Standing::Held);
+    world.redeliver().await[0].is("retried").says("another worker");
+    assert!((55..=61).contains(&world.last_wait().as_secs()), "{:?}", world.last_wait());
+    assert_eq!(world.state(), "HOLD, held");
+    assert_eq!(record(&world).await["owner"]["S"], "somebody else", "another's claim is not touched");
+}
+
+#[tokio::test]
+async fn a_lease_that_is_over_is_taken_over() {
+    let world = World::of("payment-approved").await;
+    claimed_by_another(&world, 1_000).await;
+    world.given(Status::Hold, Standing::Held);
+    world.redeliver().await[0].is("success");
+    assert_eq!(record(&world).await["attempt"]["N"], "2");
+    assert_eq!(world.state(), "CONFIRMED, sold");
+}
+
+#[tokio::test]
+async fn a_failed_attempt_gives_its_claim_back_and_keeps_its_count() {
+    let world = ready().await;
+    world.stack.reservations.answer_next(RESERVATION, Method::PATCH, unavailable());
+    world.deliver_one(event("payment.approved")).await.is("retried");
+    let left = record(&world).await;
+    assert_eq!((&left["status"]["S"], &left["in_progress_expiration"]["N"]), (&json!("INPROGRESS"), &json!("0")));
+    world.redeliver().await[0].is("success");
+    assert_eq!(record(&world).await["attempt"]["N"], "2");
+}
+
+#[tokio::test]
+async fn a_completion_that_is_not_stored_is_retried_and_has_no_second_effect() {
+    let world = ready().await;
+    // The claim goes through; while the inventory works, DynamoDB breaks for the two tries of the completion.
+    world.stack.inventory.set_latency(Duration::from_millis(200));
+    let breakdown = async {
+        eventually("the settle call", || !world.stack.inventory.calls().is_empty()).await;
+        for _ in 0..2 {
+            let (kind, message) = ("InternalServerError".into(), "oops".into());
+            world.stack.aws.fail_next("DynamoDB", Failure::Answer { status: 500, kind, message });
+        }
+    };
+    let (ended, ()) = tokio::join!(world.deliver_one(event("payment.approved")), breakdown);
+    ended.is("retried").says("complete");
+    world.redeliver().await[0].is("success");
+    let effects = world.stack.inventory.calls().iter().filter(|call| call.had_effect).count();
+    assert_eq!((effects, world.state().as_str()), (1, "CONFIRMED, sold"));
+}
+
+#[tokio::test]
+async fn an_expiry_before_its_time_waits_for_it_and_claims_nothing() {
+    let world = World::of("reservation-expired").await;
+    world.given(Status::Hold, Standing::Held);
+    let due = shared::batch::epoch_ms(std::time::SystemTime::now()) / 1000 + 300;
+    world.deliver_one(event_with("reservation.expired", json!({"expires_at": due}))).await.is("retried");
+    assert!((295..=301).contains(&world.last_wait().as_secs()), "{:?}", world.last_wait());
+    assert_eq!(world.downstream_calls(), (0, 0));
+    assert_eq!(world.state(), "HOLD, held");
+}
+
+#[tokio::test]
+async fn nothing_waits_longer_than_eleven_hours() {
+    let world = World::of("reservation-expired").await;
+    world.given(Status::Hold, Standing::Held);
+    world
+        .deliver_one(event_with("reservation.expired", json!({"expires_at": "2099-12-31T23:59:59Z"})))
+        .await
+        .is("retried");
+    assert_eq!(world.last_wait(), Duration::from_secs(11 * 60 * 60));
+}
+
+#[tokio::test]
+async fn a_payment_never_waits() {
+    let world = ready().await;
+    let later = json!({"expires_at": "2099-12-31T23:59:59Z"});
+    world.deliver_one(event_with("payment.approved", later)).await.is("success");
+}
+
+#[tokio::test]
+async fn dynamodb_that_fails_or_does_not_answer_is_retried_before_anything_is_called() {
+    for failure in [
+        Failure::Answer { status: 400, kind: "ProvisionedThroughputExceededException".into(), message: "slow".into() },
+        Failure::Answer { status: 500, kind: "InternalServerError".into(), message: "oops".into() },
+        Failure::Silence,
+    ] {
+        let world = ready().await;
+        world.stack.aws.fail_next("DynamoDB", failure.clone());
+        world.stack.aws.fail_next("DynamoDB", failure);
+        world.deliver_one(event("payment.approved")).await.is("retried").says("claim");
+        assert_eq!(world.downstream_calls(), (0, 0));
+        world.redeliver().await[0].is("success");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_is_still_ours() {
+    let world = ready().await;
+    world.stack.aws.fail_next("DynamoDB", Failure::LostAnswer);
+    world.deliver_one(event("payment.approved")).await.is("success");
+}
+
+#[tokio::test]
+async fn a_transient_fault_on_the_last_receive_goes_to_the_dead_letter_queue_with_its_last_error() {
+    let world = ready().await;
+    world.stack.reservations.answer_next(RESERVATION, Method::PATCH, unavailable());
+    let body = event("payment.approved").to_string();
+    world.deliver_one(Sent::from(body.clone()).received(MAX_RECEIVES)).await.is("exhausted");
+    let dead = world.only_dead_letter();
+    assert_eq!(attribute(&dead, "error_code"), "retries_exhausted");
+    assert!(attribute(&dead, "error_message").contains("503"));
+    assert_eq!(attribute(&dead, "event_type"), "payment.approved");
+    assert_eq!(dead.body, body);
+    assert!(world.queue.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_keeps_failing_is_exhausted_after_its_last_receive() {
+    let world = World::of("payment-approved").await;
+    world.deliver_one(event("payment.approved")).await.is("retried");
+    for _ in 2..MAX_RECEIVES {
+        world.redeliver().await[0].is("retried");
+    }
+    world.redeliver().await[0].is("exhausted");
+    assert_eq!(attribute(&world.only_dead_letter(), "error_code"), "retries_exhausted");
+}
+
+#[tokio::test]
+async fn a_rejected_or_exhausted_message_is_processed_when_it_is_redriven_after_the_repair() {
+    for receive_count in [1, MAX_RECEIVES] {
+        let world = ready().await;
+        let status = if receive_count == 1 { 422 } else { 503 };
+        let answer = Answer::Respond { status, headers: Vec::new(), body: String::new() };
+        world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
+        let outcome = if receive_count == 1 { "rejected" } else { "exhausted" };
+        world.deliver_one(Sent::from(event("payment.approved")).received(receive_count)).await.is(outcome);
+        let dead = world.only_dead_letter();
+        world.deliver_one(Sent { attributes: dead.attributes, ..Sent::from(dead.body) }).await.is("success");
+        assert_eq!(world.state(), "CONFIRMED, sold");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_amount_under_a_known_key_is_rejected_and_touches_nothing() {
+    let world = ready().await;
+    world.deliver_one(event("payment.approved")).await.is("success");
+    let calls = world.downstream_calls();
+    let changed = event_with("payment.approved", json!({"amount": 1}));
+    world.deliver_one(changed).await.is("rejected").because("payload_changed");
+    assert_eq!(world.downstream_calls(), calls);
+    world.deliver_one(event("payment.approved")).await.is("duplicate");
+}
+
+#[tokio::test]
+async fn a_changed_amount_is_rejected_while_the_first_is_unsettled_too() {
+    let world = World::of("payment-approved").await;
+    world.deliver_one(event("payment.approved")).await.is("retried");
+    world.given(Status::Hold, Standing::Held);
+    let changed = event_with("payment.approved", json!({"amount": 1}));
+    world.deliver_one(changed).await.is("rejected").because("payload_changed");
+    assert_eq!(world.state(), "HOLD, held");
+    world.redeliver().await[0].is("success");
+}
+
+#[tokio::test]
+async fn the_same_event_twice_in_one_batch_is_settled_once() {
+    let world = ready().await;
+    let ended = world.deliver([event("payment.approved"), event("payment.approved")]).await;
+    ended[0].is("success");
+    ended[1].is("duplicate");
+    assert_eq!(world.downstream_calls(), (1, 1));
+}
+
+#[tokio::test]
+async fn two_environments_that_get_the_same_event_settle_it_once() {
+    let world = ready().await;
+    world.stack.reservations.set_latency(Duration::from_millis(100));
+    let (first, second) = (World::on(world.stack.clone(), "payment-approved", &[]), &world);
+    let (one, two) =
+        tokio::join!(first.deliver_one(event("payment.approved")), second.deliver_one(event("payment.approved")));
+    let mut outcomes = [one.outcome.as_str(), two.outcome.as_str()];
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["retried", "success"]);
+    assert_eq!(world.downstream_calls(), (1, 1));
+    let loser = if one.outcome == "retried" { &first } else { second };
+    loser.redeliver().await[0].is("duplicate");
+}

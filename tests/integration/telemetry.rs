@@ -1,0 +1,510 @@
+//! What a function says of its work: log lines, metrics in them, and the trace that it continues.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{Router, body::Bytes, http::StatusCode, routing::post};
+use local_stack::{inventory::Standing, queue::MessageAttribute, reservations::Status, scenario::FUNCTIONS};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value},
+    trace::v1::{Span, span::SpanKind, status::StatusCode as SpanStatus},
+};
+use prost::Message as _;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, transport::Server};
+
+use crate::harness::{EVENT, RESERVATION, Sent, World, event, event_with, log_lines};
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const PARENT: &str = "00f067aa0ba902b7";
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// Every line of a function as JSON; a line that is none fails the test.
+#[track_caller]
+fn json_lines(world: &World) -> Vec<Value> {
+    let parse = |line: &String| -> Value {
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON ({error}): {line}"))
+    };
+    let lines: Vec<Value> = world.function.all_logs().iter().map(parse).collect();
+    assert!(lines.iter().all(Value::is_object), "a line is one object: {lines:#?}");
+    lines
+}
+
+#[tokio::test]
+async fn the_line_of_a_record_has_every_field_of_the_design() {
+    for function in FUNCTIONS {
+        let world = World::of(function).await;
+        world.given(Status::Hold, Standing::Held);
+        let detail_type = function.replace('-', ".");
+        let known = event_with(&detail_type, json!({"trace_id": "trace-of-the-producer"}));
+        let unknown = event_with(&detail_type, json!({"trace_id": "another", "reservation_id": "rsv_of_nobody"}));
+        let ended = world.deliver([Sent::from(known).received(2), Sent::from(unknown).received(3)]).await;
+        let (success, retried) = (&ended[0].is("success").line, &ended[1].is("retried").line);
+        for (line, reservation, trace, attempt, level) in [
+            (success, RESERVATION, "trace-of-the-producer", 2, "info"),
+            (retried, "rsv_of_nobody", "another", 3, "warn"),
+        ] {
+            let fields = [
+                ("level", json!(level)),
+                ("event_type", json!(detail_type)),
+                ("reservation_id", json!(reservation)),
+                ("event_id", json!(EVENT)),
+                ("trace_id", json!(trace)),
+                ("attempt", json!(attempt)),
+            ];
+            for (name, value) in fields {
+                assert_eq!(line[name], value, "{function}: {name} in {line:#}");
+            }
+            for name in ["ts", "msg", "message_id", "outcome"] {
+                let text = line[name].as_str().unwrap_or_default();
+                assert!(!text.is_empty(), "{function}: {name} in {line:#}");
+            }
+            assert!(line["latency_ms"].is_u64(), "{function}: {line:#}");
+        }
+        assert_eq!(success.get("error"), None, "{function}: a success has no error");
+        assert!(retried["error"].as_str().is_some_and(|error| error.contains("404")), "{function}: {retried:#}");
+        json_lines(&world);
+    }
+}
+
+#[tokio::test]
+async fn the_line_of_a_body_that_cannot_be_read_says_what_is_known() {
+    let world = World::of("payment-failed").await;
+    let ended = world.deliver_one(Sent::from("junk".to_owned()).received(4)).await;
+    let line = &ended.is("rejected").because("malformed_body").line;
+    assert_eq!(line["event_type"], "payment.failed", "the function's own: {line:#}");
+    assert_eq!(line["attempt"], 4, "{line:#}");
+    assert!(line["error"].is_string() && line["latency_ms"].is_u64(), "{line:#}");
+    for unknown in ["reservation_id", "event_id", "trace_id"] {
+        assert_eq!(line.get(unknown), None, "{unknown}: {line:#}");
+    }
+    json_lines(&world);
+}
+
+#[tokio::test]
+async fn without_a_trace_id_of_its_own_a_record_is_logged_under_that_of_its_context() {
+    let world = World::of("payment-failed").await;
+    world.given(Status::Hold, Standing::Held);
+    let ended = world.deliver_one(event_with("payment.failed", json!({"traceparent": TRACEPARENT}))).await;
+    assert_eq!(ended.is("success").line["trace_id"], TRACE);
+}
+
+#[tokio::test]
+async fn no_personal_data_and_no_payload_reach_the_log_at_any_level() {
+    let world = World::with("payment-approved", &[("LOG_LEVEL", "debug")]).await;
+    world.given(Status::Hold, Standing::Held);
+    let personal = json!({
+        "user_id": "usr_personal", "amount": 987_654_321, "currency": "XTS", "email": "jane@example.com",
+        "card": {"last4": "4242424242"},
+    });
+    let with = |changes: Value| {
+        let mut event = event_with("payment.approved", personal.clone());
+        for (name, value) in changes.as_object().expect("changes are an object") {
+            event["detail"][name] = value.clone();
+        }
+        event.to_string()
+    };
+    let success = with(json!({}));
+    // It goes first and alone, because the second payment below must find the reservation confirmed.
+    world.deliver_one(success.clone()).await.is("success");
+    let ended = world
+        .deliver([
+            with(json!({"reservation_id": "rsv_of_nobody"})),
+            with(json!({"payment_intent_id": "pi_second", "amount": 987_654_321})),
+            with(json!({"amount": "987654321.5"})),
+            with(json!({"qty": "jane@example.com"})),
+            with(json!({"reservation_id": "jane@example.com with a blank"})),
+            success[..success.len() - 1].to_owned(),
+            // The same payment with another amount is rejected, and neither amount is told.
+            with(json!({"amount": 987_654_322})),
+        ])
+        .await;
+    let outcomes: Vec<&str> = ended.iter().map(|ended| ended.outcome.as_str()).collect();
+    let wanted = ["retried", "late_approval", "rejected", "rejected", "rejected", "rejected", "rejected"];
+    assert_eq!(outcomes, wanted);
+    world.deliver_one(success).await.is("duplicate");
+    for line in world.function.all_logs() {
+        for private in ["usr_personal", "usr_1", "987654", "XTS", "jane@", "4242", "A-12"] {
+            assert!(!line.contains(private), "{private} shows in: {line}");
+        }
+    }
+}
+
+/// The lines of a metric. Each must be one that CloudWatch reads: its dimensions and values stand at the top level.
+#[track_caller]
+fn metric_lines(lines: &[Value], metric: &str, unit: &str, dimensions: &[&str]) -> Vec<Value> {
+    let of_metric = |line: &&Value| line.get(metric).is_some();
+    let found: Vec<Value> = lines.iter().filter(of_metric).cloned().collect();
+    for line in &found {
+        let directive = &line["_aws"]["CloudWatchMetrics"][0];
+        assert_eq!(directive["Namespace"], "Holdfast", "{line:#}");
+        assert_eq!(directive["Dimensions"], json!([dimensions]), "{line:#}");
+        assert_eq!(directive["Metrics"], json!([{"Name": metric, "Unit": unit}]), "{line:#}");
+        assert!(line["_aws"]["Timestamp"].is_u64(), "{line:#}");
+        for dimension in dimensions {
+            assert!(line[dimension].is_string(), "{dimension} in {line:#}");
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn records_are_counted_by_outcome_and_their_latencies_measured() {
+    for function in FUNCTIONS {
+        let world = World::of(function).await;
+        world.given(Status::Hold, Standing::Held);
+        let own = event(&function.replace('-', "."));
+        // The second copy waits for the first, because they have one key.
+        world.deliver([own.to_string(), own.to_string(), "junk".to_owned(), "junk".to_owned()]).await;
+        let lines = json_lines(&world);
+        let counted: BTreeMap<String, u64> = metric_lines(&lines, "worker_events_total", "Count", &["type", "outcome"])
+            .iter()
+            .map(|line| {
+                assert_eq!(line["type"], function.replace('-', "."), "{line:#}");
+                let outcome = line["outcome"].as_str().unwrap_or_default().to_owned();
+                (outcome, line["worker_events_total"].as_u64().unwrap_or_default())
+            })
+            .collect();
+        let wanted = [("duplicate", 1), ("rejected", 2), ("success", 1)];
+        let wanted = wanted.map(|(outcome, count)| (outcome.to_owned(), count));
+        assert_eq!(counted, BTreeMap::from(wanted), "{function}");
+
+        let latencies = metric_lines(&lines, "worker_latency_seconds", "Seconds", &["type"]);
+        let values: Vec<&Value> =
+            latencies.iter().filter_map(|line| line["worker_latency_seconds"].as_array()).flatten().collect();
+        assert_eq!(values.len(), 4, "{function}: one value a record");
+        assert!(values.iter().all(|value| value.is_f64()), "{function}: {values:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_process_counts_one_cold_start() {
+    let world = World::of("reservation-expired").await;
+    for processes in 1..=2 {
+        for _ in 0..3 {
+            world.deliver_one("junk".to_owned()).await.is("rejected");
+        }
+        let lines = json_lines(&world);
+        let starts = metric_lines(&lines, "worker_cold_start", "Count", &["type"]);
+        assert_eq!(starts.len(), processes, "one a process, however many invocations it serves");
+        for start in starts {
+            assert_eq!((&start["worker_cold_start"], &start["type"]), (&json!(1), &json!("reservation.expired")));
+        }
+        world.function.recycle();
+    }
+}
+
+/// `traceparent` and `baggage` of every call to each downstream.
+fn contexts(world: &World) -> Vec<(Option<String>, Option<String>)> {
+    let api = world.stack.reservations.calls().into_iter();
+    let inventory = world.stack.inventory.calls().into_iter();
+    api.map(|call| (call.traceparent, call.baggage))
+        .chain(inventory.map(|call| (call.traceparent, call.baggage)))
+        .collect()
+}
+
+/// A message with trace contexts in some places, for a reservation that is put in place.
+fn traced(
+    world: &World,
+    attribute: Option<&str>,
+    envelope: Option<&str>,
+    detail: Option<&str>,
+    x_ray: Option<&str>,
+) -> Sent {
+    world.given(Status::Hold, Standing::Held);
+    let mut body = event("payment.failed");
+    let baggage = |from: &str| format!("from={}", from.get(3..5).unwrap_or_default());
+    let mut attributes = BTreeMap::new();
+    if let Some(traceparent) = attribute {
+        attributes.insert("traceparent".to_owned(), MessageAttribute::string(traceparent));
+        attributes.insert("baggage".to_owned(), MessageAttribute::string(baggage(traceparent)));
+    }
+    if let Some(traceparent) = envelope {
+        body["traceparent"] = json!(traceparent);
+        body["baggage"] = json!(baggage(traceparent));
+    }
+    if let Some(traceparent) = detail {
+        body["detail"]["traceparent"] = json!(traceparent);
+        body["detail"]["baggage"] = json!(baggage(traceparent));
+    }
+    Sent { attributes, trace_header: x_ray.map(str::to_owned), ..Sent::from(body) }
+}
+
+#[tokio::test]
+async fn the_context_that_is_found_first_reaches_both_downstreams() {
+    let of = |digit: &str| format!("00-{}-{}-01", digit.repeat(32), digit.repeat(16));
+    let (attribute, envelope, detail) = (of("a"), of("b"), of("c"));
+    let (attribute, envelope, detail) = (Some(attribute.as_str()), Some(envelope.as_str()), Some(detail.as_str()));
+    let x_ray = Some("Root=1-dddddddd-dddddddddddddddddddddddd;Parent=dddddddddddddddd;Sampled=1");
+    let from_x_ray = of("d");
+    let cases = [
+        ("message attribute", attribute, envelope, detail, x_ray, attribute, Some("from=aa")),
+        ("envelope", None, envelope, detail, x_ray, envelope, Some("from=bb")),
+        ("detail", None, None, detail, x_ray, detail, Some("from=cc")),
+        ("AWSTraceHeader", None, None, None, x_ray, Some(from_x_ray.as_str()), None),
+        ("no context", None, None, None, None, None, None),
+        ("no context that is valid", None, Some("00-junk"), None, Some("Root=1-0-0"), None, Some("from=ju")),
+    ];
+    for (case, attribute, envelope, detail, x_ray, traceparent, baggage) in cases {
+        let world = World::of("payment-failed").await;
+        let message = traced(&world, attribute, envelope, detail, x_ray);
+        world.deliver_one(message).await.is("success");
+        let wanted = (traceparent.map(str::to_owned), baggage.map(str::to_owned));
+        assert_eq!(contexts(&world), [wanted.clone(), wanted], "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_context_that_is_not_valid_gives_way_to_the_next_one() {
+    let world = World::of("payment-failed").await;
+    let of_nobody = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+    let message = traced(&world, Some(of_nobody), Some("junk"), Some(TRACEPARENT), None);
+    world.deliver_one(message).await.is("success");
+    for (traceparent, _) in contexts(&world) {
+        assert_eq!(traceparent.as_deref(), Some(TRACEPARENT));
+    }
+}
+
+#[tokio::test]
+async fn baggage_that_no_header_can_carry_stays_behind_and_fails_nothing() {
+    let largest = "x".repeat(8 * 1024);
+    for (case, baggage, arrives) in [
+        ("8 KB", largest.clone(), true),
+        ("one byte more", format!("{largest}x"), false),
+        ("a header of its own", "a=b\r\nX-Admin: true".to_owned(), false),
+        ("not ASCII", "name=Zoë".to_owned(), false),
+    ] {
+        let world = World::of("payment-failed").await;
+        world.given(Status::Hold, Standing::Held);
+        let mut body = event("payment.failed");
+        body["baggage"] = json!(baggage);
+        world.deliver_one(body).await.is("success");
+        let wanted = (None, arrives.then_some(baggage));
+        assert!(contexts(&world) == [wanted.clone(), wanted], "{case}");
+    }
+}
+
+/// A collector that keeps what it is sent.
+struct Collector {
+    url: String,
+    exports: Exports,
+    server: JoinHandle<()>,
+}
+
+#[derive(Clone, Default)]
+struct Exports(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
+
+#[tonic::async_trait]
+impl TraceService for Exports {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, tonic::Status> {
+        self.keep(request.into_inner());
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Exports {
+    fn keep(&self, export: ExportTraceServiceRequest) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(export);
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port is free");
+    let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
+    (listener, url)
+}
+
+impl Collector {
+    async fn over_grpc() -> Self {
+        let (listener, url) = listen().await;
+        let exports = Exports::default();
+        let service = TraceServiceServer::new(exports.clone());
+        let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+        let server = tokio::spawn(async move { drop(serving.await) });
+        Self { url, exports, server }
+    }
+
+    async fn over_http() -> Self {
+        let (listener, url) = listen().await;
+        let exports = Exports::default();
+        let kept = exports.clone();
+        let take = async move |body: Bytes| match ExportTraceServiceRequest::decode(body) {
+            Ok(export) => {
+                kept.keep(export);
+                StatusCode::OK
+            }
+            Err(_) => StatusCode::BAD_REQUEST,
+        };
+        let routes = Router::new().route("/v1/traces", post(take));
+        let server = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
+        Self { url, exports, server }
+    }
+
+    fn exports(&self) -> Vec<ExportTraceServiceRequest> {
+        self.exports.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Every span so far, in the order of arrival.
+    fn spans(&self) -> Vec<Span> {
+        self.exports()
+            .into_iter()
+            .flat_map(|export| export.resource_spans)
+            .flat_map(|resource| resource.scope_spans)
+            .flat_map(|scope| scope.spans)
+            .collect()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The text of an attribute; empty when there is none.
+fn text<'a>(attributes: &'a [KeyValue], name: &str) -> &'a str {
+    let found = attributes.iter().find(|attribute| attribute.key == name);
+    let value = found.and_then(|attribute| attribute.value.as_ref()?.value.as_ref());
+    match value {
+        Some(any_value::Value::StringValue(text)) => text,
+        _ => "",
+    }
+}
+
+/// Delivers one traced message and asserts that its span is where it belongs as soon as the invocation has ended.
+async fn a_span_is_exported_before_the_invocation_ends(collector: &Collector, protocol: &str) {
+    let changes = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+    let world = World::with("payment-failed", &changes).await;
+    let message = traced(&world, Some(TRACEPARENT), None, None, None);
+    let ended = world.deliver_one(message).await;
+
+    // There is no waiting here: a process that is frozen after its answer sends nothing any more.
+    let spans = collector.spans();
+    ended.is("success");
+    assert_eq!(spans.len(), 1, "one span a record: {spans:#?}");
+    let span = &spans[0];
+    assert_eq!(hex(&span.trace_id), TRACE, "the span is in the producer's trace");
+    assert_eq!(hex(&span.parent_span_id), PARENT, "below the producer's span");
+    assert_eq!(span.links.len(), 1, "and linked to it");
+    assert_eq!((hex(&span.links[0].trace_id), hex(&span.links[0].span_id)), (TRACE.to_owned(), PARENT.to_owned()));
+    assert_eq!((span.name.as_str(), span.kind()), ("payment.failed", SpanKind::Consumer));
+    assert_eq!(text(&span.attributes, "messaging.message.id"), ended.line["message_id"]);
+    assert_eq!(text(&span.attributes, "holdfast.outcome"), "success");
+    let exports = collector.exports();
+    let resource = exports[0].resource_spans[0].resource.as_ref().expect("a resource");
+    assert_eq!(text(&resource.attributes, "service.name"), "payment.failed");
+
+    let onward = (Some(format!("00-{TRACE}-{}-01", hex(&span.span_id))), Some("from=4b".to_owned()));
+    assert_eq!(contexts(&world), [onward.clone(), onward], "both downstreams are below our span");
+    json_lines(&world);
+}
+
+#[tokio::test]
+async fn spans_go_out_by_grpc_before_the_invocation_ends() {
+    // The protocol is unset, because gRPC is the default.
+    a_span_is_exported_before_the_invocation_ends(&Collector::over_grpc().await, "").await;
+}
+
+#[tokio::test]
+async fn spans_go_out_by_http_when_the_protocol_says_so() {
+    a_span_is_exported_before_the_invocation_ends(&Collector::over_http().await, "http/protobuf").await;
+}
+
+#[tokio::test]
+async fn every_record_has_a_span_with_its_outcome_in_one_export() {
+    let collector = Collector::over_grpc().await;
+    let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
+    world.given(Status::Hold, Standing::Held);
+    let unknown = event_with("payment.failed", json!({"reservation_id": "rsv_of_nobody"}));
+    world.deliver([event("payment.failed").to_string(), unknown.to_string(), "junk".to_owned()]).await;
+    assert_eq!(collector.exports().len(), 1, "one call an invocation");
+    let spans = collector.spans();
+    let failed = |span: &Span| span.status.as_ref().is_some_and(|status| status.code() == SpanStatus::Error);
+    let mut outcomes: Vec<(&str, bool)> =
+        spans.iter().map(|span| (text(&span.attributes, "holdfast.outcome"), failed(span))).collect();
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, [("rejected", true), ("retried", true), ("success", false)]);
+    let mut traces: Vec<String> = spans.iter().map(|span| hex(&span.trace_id)).collect();
+    traces.sort_unstable();
+    traces.dedup();
+    assert_eq!(traces.len(), 3, "without a producer's context each record begins a trace");
+    assert!(spans.iter().all(|span| span.links.is_empty()), "and there is nothing to link to");
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_still_in_its_producers_trace() {
+    let collector = Collector::over_grpc().await;
+    let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
+    // A message attribute can be read whatever the body is.
+    let attributes = BTreeMap::from([("traceparent".to_owned(), MessageAttribute::string(TRACEPARENT))]);
+    let message = Sent { attributes, ..Sent::from("junk".to_owned()) };
+    world.deliver_one(message).await.is("rejected");
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 1);
+    assert_eq!(hex(&spans[0].trace_id), TRACE, "the producer finds its broken message in its own trace");
+    assert_eq!(spans[0].links.len(), 1);
+}
+
+#[tokio::test]
+async fn a_producers_decision_not_to_sample_is_respected_and_passed_on() {
+    let collector = Collector::over_grpc().await;
+    let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
+    let unsampled = TRACEPARENT.replace("-01", "-00");
+    let message = traced(&world, Some(&unsampled), None, None, None);
+    world.deliver_one(message).await.is("success");
+    assert_eq!(collector.spans().len(), 0);
+    for (traceparent, _) in contexts(&world) {
+        let traceparent = traceparent.expect("the context goes on");
+        assert!(traceparent.starts_with(&format!("00-{TRACE}-")) && traceparent.ends_with("-00"), "{traceparent}");
+    }
+}
+
+#[tokio::test]
+async fn the_collector_may_be_named_by_the_secret() {
+    let collector = Collector::over_grpc().await;
+    let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", "holdfast")]).await;
+    world.stack.aws.put_secret("holdfast", &json!({"otel_endpoint": collector.url}).to_string());
+    world.given(Status::Hold, Standing::Held);
+    world.deliver_one(event("payment.failed")).await.is("success");
+    assert_eq!(collector.spans().len(), 1);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_not_there_or_never_answers_fails_no_record() {
+    // Nothing listens on the discard port; the other takes connections and stays silent.
+    let gone_url = "http://127.0.0.1:9".to_owned();
+    let (_silent, silent_url) = listen().await;
+    for (endpoint, protocol) in
+        [(&gone_url, "grpc"), (&silent_url, "grpc"), (&gone_url, "http/protobuf"), (&silent_url, "http/protobuf")]
+    {
+        let changes = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
+        let world = World::with("payment-failed", &changes).await;
+        world.given(Status::Hold, Standing::Held);
+        let unknown = event_with("payment.failed", json!({"reservation_id": "rsv_of_nobody"}));
+        let ended = world.deliver([event("payment.failed"), unknown]).await;
+        ended[0].is("success");
+        ended[1].is("retried").says("404");
+        assert_eq!(world.state(), "CANCELLED, free", "{protocol}");
+        assert_eq!(world.queue.len(), 1, "{protocol}: only what was to be retried is still there");
+        let lines = log_lines(&world.function.all_logs());
+        let lost = lines.iter().filter(|line| {
+            line["level"] == "warn" && line["msg"] == "the spans of this invocation could not be exported"
+        });
+        assert_eq!(lost.count(), 1, "{protocol}: the loss is said once: {lines:#?}");
+    }
+}
