@@ -187,10 +187,12 @@ impl Output {
     }
 
     fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<String>> {
-        for line in [poll_split(&mut self.stdout, context), poll_split(&mut self.stderr, context)] {
-            if let Poll::Ready(Some(_)) = line {
-                return line;
-            }
+        // The second is asked only when the first has nothing: a line that was taken and not handed on is lost.
+        if let line @ Poll::Ready(Some(_)) = poll_split(&mut self.stdout, context) {
+            return line;
+        }
+        if let line @ Poll::Ready(Some(_)) = poll_split(&mut self.stderr, context) {
+            return line;
         }
         if self.stdout.is_none() && self.stderr.is_none() { Poll::Ready(None) } else { Poll::Pending }
     }
