@@ -11,8 +11,9 @@ use tracing::{error, info};
 
 use self::settings::Settings;
 use crate::{
-    batch::{Deadline, Processor, Worker},
+    batch::{Processor, Worker},
     config::{ConfigError, ProcessEnvironment},
+    deadline::Deadline,
     failure::chain,
     idempotency::Store,
     queue::Queues,

@@ -12,7 +12,8 @@ use tracing::{info_span, warn};
 
 use self::guard::{Decision, LostRace};
 use crate::{
-    batch::{Deadline, Decoded, Done, Processor, Record, epoch_ms, isolated},
+    batch::{Decoded, Done, Processor, Record, isolated},
+    deadline::{Deadline, epoch_ms},
     event::{Event, EventType, Payment},
     failure::Failure,
     grpc::inventory::{Allotment, Call, InventoryClient, ReleaseReason},

@@ -13,7 +13,8 @@ use local_stack::{inventory::Standing, mapping, queue::Queue, reservations::Stat
 use serde_json::json;
 use shared::{
     backoff::Backoff,
-    batch::{Deadline, Decoded, Done, Limits, Processor, Record, Worker},
+    batch::{Decoded, Done, Limits, Processor, Record, Worker},
+    deadline::Deadline,
     failure::Failure,
     queue::Queues,
     telemetry::trace::{TraceContext, Tracing},

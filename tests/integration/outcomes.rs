@@ -38,7 +38,7 @@ async fn claimed_by_another(world: &World, lease_end: u64) {
 }
 
 fn in_a_minute() -> u64 {
-    shared::batch::epoch_ms(std::time::SystemTime::now() + Duration::from_secs(60))
+    shared::deadline::epoch_ms(std::time::SystemTime::now() + Duration::from_secs(60))
 }
 
 fn unavailable() -> Answer {
@@ -55,7 +55,7 @@ async fn a_success_is_acknowledged_and_recorded() {
     assert_eq!(record["data"]["S"], "success");
     assert_eq!(record["attempt"]["N"], "1");
     let days: f64 = record["expiration"]["N"].as_str().unwrap().parse().unwrap();
-    let now = shared::batch::epoch_ms(std::time::SystemTime::now()) as f64 / 1000.0;
+    let now = shared::deadline::epoch_ms(std::time::SystemTime::now()) as f64 / 1000.0;
     assert!((days - now - 30.0 * 86_400.0).abs() < 60.0, "the record lives for 30 days");
 }
 
@@ -166,7 +166,7 @@ async fn a_completion_that_is_not_stored_is_retried_and_has_no_second_effect() {
 async fn an_expiry_before_its_time_waits_for_it_and_claims_nothing() {
     let world = World::of("reservation-expired").await;
     world.given(Status::Hold, Standing::Held);
-    let due = shared::batch::epoch_ms(std::time::SystemTime::now()) / 1000 + 300;
+    let due = shared::deadline::epoch_ms(std::time::SystemTime::now()) / 1000 + 300;
     world.deliver_one(event_with("reservation.expired", json!({"expires_at": due}))).await.is("retried");
     assert!((295..=301).contains(&world.last_wait().as_secs()), "{:?}", world.last_wait());
     assert_eq!(world.downstream_calls(), (0, 0));

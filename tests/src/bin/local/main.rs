@@ -21,7 +21,13 @@ use local_stack::{
 /// Without a command it replays the files of events/ (or those named) and prints what became of every record. The exit
 /// status is 1 when an outcome is not the one that the event's file promises, and 2 when nothing could be run.
 #[derive(Parser)]
-#[command(name = "cargo local", version, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "cargo local",
+    bin_name = "cargo local",
+    version,
+    verbatim_doc_comment,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -97,8 +97,10 @@ fn summary(reports: &[(&EventFile, FileReport)], stack: &Stack, elapsed: Duratio
         println!("✗ the inventory's audit: {fault}");
     }
     let records: usize = reports.iter().map(|(_, report)| report.records.len()).sum();
-    let verdict =
-        if broken == 0 { "every file kept its promise".to_owned() } else { format!("{broken} broke their promise") };
+    let verdict = match broken {
+        0 => "every file kept its promise".to_owned(),
+        _ => format!("{} did not keep the promise", counted(broken, "file")),
+    };
     let (files, seconds) = (reports.len(), elapsed.as_secs_f64());
     println!("{}, {} in {seconds:.1} s: {verdict}.", counted(files, "file"), counted(records, "record"));
 }

@@ -1,0 +1,65 @@
+//! When an invocation ends, and what that leaves time for.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The end of an invocation, on the clock of the world (which leases are compared on) and on our own.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline {
+    instant: Instant,
+    epoch_ms: u64,
+}
+
+impl Deadline {
+    /// The deadline that the Runtime API states, in milliseconds since the epoch.
+    ///
+    /// `cargo lambda watch` states the time left instead of a moment, 600,000 for ten minutes. No clock of today is that
+    /// near to the epoch, so such a value is read as what it means.
+    pub fn stated(milliseconds: u64) -> Self {
+        const YEAR_2001: u64 = 1_000_000_000_000;
+        let start = if milliseconds < YEAR_2001 { SystemTime::now() } else { UNIX_EPOCH };
+        Self::at(start + Duration::from_millis(milliseconds))
+    }
+
+    /// The deadline at a moment.
+    pub fn at(time: SystemTime) -> Self {
+        let remaining = time.duration_since(SystemTime::now()).unwrap_or_default();
+        Self { instant: Instant::now() + remaining, epoch_ms: epoch_ms(time) }
+    }
+
+    /// The time left.
+    pub fn remaining(&self) -> Duration {
+        self.instant.saturating_duration_since(Instant::now())
+    }
+
+    /// The time left for what comes after the records, so that the answer still gets to Lambda.
+    pub(crate) fn spare(&self) -> Duration {
+        const ANSWER: Duration = Duration::from_millis(200);
+        self.remaining().saturating_sub(ANSWER)
+    }
+
+    /// The deadline in milliseconds since the epoch.
+    pub fn epoch_ms(&self) -> u64 {
+        self.epoch_ms
+    }
+}
+
+/// Milliseconds since the epoch.
+pub fn epoch_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_that_is_no_moment_of_today_is_the_time_left() {
+        let in_a_minute = epoch_ms(SystemTime::now() + Duration::from_secs(60));
+        for (stated, seconds) in [(in_a_minute, 60), (600_000, 600)] {
+            let remaining = Deadline::stated(stated).remaining().as_secs();
+            assert!((seconds - 2..=seconds).contains(&remaining), "{stated}: {remaining} s");
+        }
+        assert_eq!(Deadline::at(SystemTime::now() - Duration::from_secs(1)).remaining(), Duration::ZERO);
+    }
+}
