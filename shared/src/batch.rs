@@ -26,6 +26,11 @@ use crate::{
     },
 };
 
+/// The outcomes that a record has when its processor failed; those of its success are the processor's own.
+const RETRIED: &str = "retried";
+const EXHAUSTED: &str = "exhausted";
+const REJECTED: &str = "rejected";
+
 /// `error_code` of a message that ran out of receives.
 const RETRIES_EXHAUSTED: &str = "retries_exhausted";
 
@@ -255,7 +260,7 @@ impl<P: Processor> Worker<P> {
         let (outcome, latency_ms, text) = (ending.outcome, millis(started), error.message());
         let error_code = match &error {
             Failure::Permanent { code, .. } => Some(*code),
-            Failure::Transient { .. } => (outcome == "exhausted").then_some(RETRIES_EXHAUSTED),
+            Failure::Transient { .. } => (outcome == EXHAUSTED).then_some(RETRIES_EXHAUSTED),
         };
         if ending.report {
             warn!(outcome, latency_ms, error = text, error_code, "record ended: {outcome}");
@@ -275,11 +280,11 @@ impl<P: Processor> Worker<P> {
     /// Postpones or buries a message that did not end well.
     async fn dispose(&self, record: &Record, failure: &Failure) -> Ending {
         let (code, outcome, at_least) = match failure {
-            Failure::Permanent { code, .. } => (*code, "rejected", None),
+            Failure::Permanent { code, .. } => (*code, REJECTED, None),
             Failure::Transient { at_least, .. } if record.receive_count < self.limits.max_receives => {
                 return self.postpone(record, *at_least).await;
             }
-            Failure::Transient { at_least, .. } => (RETRIES_EXHAUSTED, "exhausted", *at_least),
+            Failure::Transient { at_least, .. } => (RETRIES_EXHAUSTED, EXHAUSTED, *at_least),
         };
         let note = DeathNote { code, message: failure.message(), event_type: self.event_type };
         match self.queues.bury(record, &note).await {
@@ -296,7 +301,7 @@ impl<P: Processor> Worker<P> {
         if let Err(error) = self.queues.postpone(record, wait).await {
             warn!(error = %error, "the message's back-off could not be set, so it comes back when its visibility ends");
         }
-        Ending { outcome: "retried", report: true }
+        Ending { outcome: RETRIED, report: true }
     }
 
     /// Ends the records that were not started: most are made visible again, all in one call; those on their last
@@ -317,8 +322,8 @@ impl<P: Processor> Worker<P> {
         }
         for (span, record) in spans.into_iter().zip(records) {
             let _inside = span.entered();
-            warn!(outcome = "retried", latency_ms = 0, error = late.message(), "record ended: retried");
-            ended.push((record.message_id, Ending { outcome: "retried", report: true }));
+            warn!(outcome = RETRIED, latency_ms = 0, error = late.message(), "record ended: retried");
+            ended.push((record.message_id, Ending { outcome: RETRIED, report: true }));
         }
 
         let buried = stream::iter(last).map(|Prepared { record, span, producer, .. }| {
@@ -327,8 +332,8 @@ impl<P: Processor> Worker<P> {
                 let trace = self.tracing.start(self.event_type, &record.message_id, producer);
                 let end = self.end(&record, Err(late), trace, Instant::now()).instrument(span.clone());
                 let ending = timeout(deadline.spare(), end).await.unwrap_or_else(|_elapsed| {
-                    span.in_scope(|| warn!(outcome = "retried", latency_ms = 0, "record ended: retried"));
-                    Ending { outcome: "retried", report: true }
+                    span.in_scope(|| warn!(outcome = RETRIED, latency_ms = 0, "record ended: retried"));
+                    Ending { outcome: RETRIED, report: true }
                 });
                 (record.message_id, ending)
             }

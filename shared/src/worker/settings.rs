@@ -156,10 +156,11 @@ impl Settings {
     }
 }
 
-/// No record starts with less time left than its calls may take in all: claim, status change, reading the reservation,
-/// the longer of inventory call and refund request, completion, release, and what is told to the queue.
+/// No record starts with less time left than its calls may take in all. Five of them go to AWS: claim, completion,
+/// release, burial, and the back-off when the burial failed; two to the reservation API: status change and reading; and
+/// one is the inventory call or the refund request, whichever takes longer.
 fn limits(reader: &mut Reader<'_>, inventory_timeout: Duration, reservation_timeout: Duration) -> Limits {
-    let aws_calls = CALL_TIMEOUT * 4;
+    let aws_calls = CALL_TIMEOUT * 5;
     let settle_or_refund = inventory_timeout.max(CALL_TIMEOUT);
     let budget = aws_calls + reservation_timeout * 2 + settle_or_refund + MARGIN;
 
@@ -294,7 +295,7 @@ mod tests {
         assert_eq!(settings.limits.max_receives, 5);
         assert_eq!(settings.limits.concurrency, 20);
         assert_eq!(settings.limits.backoff, Backoff::DEFAULT);
-        assert_eq!(settings.limits.budget, Duration::from_millis(14_500), "4 x 2 s + 2 x 2 s + 2 s + 0.5 s");
+        assert_eq!(settings.limits.budget, Duration::from_millis(16_500), "5 x 2 s + 2 x 2 s + 2 s + 0.5 s");
         assert_eq!(settings.idempotency_ttl, DAY * 30);
         assert_eq!(settings.log_level, Level::INFO);
     }
