@@ -85,7 +85,9 @@ async fn invoke<P: Processor>(
     let deadline = Deadline::stated(event.context.deadline);
     let result = match serde_json::from_str::<SqsEvent>(event.payload.get()) {
         Ok(batch) => worker.process(batch, deadline).await.map_err(|error| chain(&error)),
-        Err(error) => Err(format!("the payload is no SQS event, so nothing in it can be acknowledged: {error}")),
+        Err(error) => {
+            Err(format!("the payload is no SQS event, so nothing in it can be acknowledged: {}", fault(&error)))
+        }
     };
     result.map_err(|text| {
         error!(
@@ -95,4 +97,26 @@ async fn invoke<P: Processor>(
         );
         text.into()
     })
+}
+
+/// What is wrong with a payload. serde quotes values of the wrong type, and no payload belongs into a log.
+fn fault(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("missing field") {
+        return text;
+    }
+    format!("{:?} error at line {}, column {}", error.classify(), error.line(), error.column()).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_is_no_event_is_described_and_never_quoted() {
+        let fault_of = |payload| fault(&serde_json::from_str::<SqsEvent>(payload).unwrap_err());
+        assert_eq!(fault_of("{}"), "missing field `Records` at line 1 column 2");
+        assert_eq!(fault_of(r#"{"Records": "jane@example.com"}"#), "data error at line 1, column 30");
+        assert_eq!(fault_of("{"), "eof error at line 1, column 1");
+    }
 }
