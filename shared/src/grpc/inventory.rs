@@ -2,10 +2,10 @@
 
 mod answer;
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use tonic::{
-    Request, Response, Status as GrpcStatus,
+    Request, Response, Status as GrpcStatus, TimeoutExpired,
     metadata::MetadataValue,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri},
 };
@@ -197,10 +197,22 @@ impl InventoryClient {
     async fn in_time<T>(&self, call: impl Future<Output = Result<Response<T>, GrpcStatus>>) -> Result<T, Error> {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(unreachable(&status)),
-            Err(_elapsed) => Err(Error::TimedOut(self.timeout)),
+            Ok(Err(status)) if !timed_out(&status) => Err(unreachable(&status)),
+            Ok(Err(_)) | Err(_) => Err(Error::TimedOut(self.timeout)),
         }
     }
+}
+
+/// Whether tonic's own clock ran out: it counts the same time, so either of the two may be first.
+fn timed_out(status: &GrpcStatus) -> bool {
+    let mut source = status.source();
+    while let Some(cause) = source {
+        if cause.is::<TimeoutExpired>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 fn tls_config(tls: &TlsMaterial) -> ClientTlsConfig {
