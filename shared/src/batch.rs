@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     queue::{DeathNote, Queues, joined},
     telemetry::{
-        metrics::Measurements,
+        metrics::{Measurements, Metrics},
         trace::{RecordTrace, TraceContext, Tracing},
     },
 };
@@ -103,6 +103,8 @@ pub struct Worker<P> {
     pub queues: Queues,
     /// Limits.
     pub limits: Limits,
+    /// Where counts go.
+    pub metrics: Metrics,
     /// Where spans go.
     pub tracing: Tracing,
 }
@@ -112,6 +114,20 @@ struct Ending {
     outcome: &'static str,
     /// Whether the message must stay in its queue.
     report: bool,
+    /// The `error_code` that it carries in the dead-letter queue, if it was sent there.
+    buried_as: Option<&'static str>,
+}
+
+impl Ending {
+    /// The message comes back.
+    const RETRIED: Self = Self { outcome: RETRIED, report: true, buried_as: None };
+
+    fn measure(&self, latency: Duration, measurements: &mut Measurements) {
+        measurements.record(self.outcome, latency);
+        if let Some(error_code) = self.buried_as {
+            measurements.dead_letter(error_code);
+        }
+    }
 }
 
 /// A record that was looked at, with the span that its log lines are written in.
@@ -155,17 +171,17 @@ impl<P: Processor> Worker<P> {
         let mut unstarted = Vec::new();
         for (ended, left) in worked {
             for (message_id, ending, latency) in ended {
-                measurements.record(ending.outcome, latency);
+                ending.measure(latency, &mut measurements);
                 // One message twice in one batch must be deleted only if both copies may be.
                 *reported.entry(message_id).or_default() |= ending.report;
             }
             unstarted.extend(left);
         }
         for (message_id, ending) in self.give_back(unstarted, deadline).await {
-            measurements.record(ending.outcome, Duration::ZERO);
+            ending.measure(Duration::ZERO, &mut measurements);
             *reported.entry(message_id).or_default() |= ending.report;
         }
-        measurements.write(self.event_type);
+        self.metrics.write(self.event_type, &measurements);
         match timeout(deadline.spare(), self.tracing.flush()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(error, "the spans of this invocation could not be exported"),
@@ -253,14 +269,14 @@ impl<P: Processor> Worker<P> {
                 let latency_ms = millis(started);
                 info!(outcome = done.outcome, latency_ms, note = done.note, "record ended: {}", done.outcome);
                 trace.finish(done.outcome, None);
-                return Ending { outcome: done.outcome, report: false };
+                return Ending { outcome: done.outcome, report: false, buried_as: None };
             }
             Err(failure) => (self.dispose(record, &failure).await, failure),
         };
         let (outcome, latency_ms, text) = (ending.outcome, millis(started), error.message());
         let error_code = match &error {
             Failure::Permanent { code, .. } => Some(*code),
-            Failure::Transient { .. } => (outcome == EXHAUSTED).then_some(RETRIES_EXHAUSTED),
+            Failure::Transient { .. } => ending.buried_as,
         };
         if ending.report {
             warn!(outcome, latency_ms, error = text, error_code, "record ended: {outcome}");
@@ -288,7 +304,7 @@ impl<P: Processor> Worker<P> {
         };
         let note = DeathNote { code, message: failure.message(), event_type: self.event_type };
         match self.queues.bury(record, &note).await {
-            Ok(()) => Ending { outcome, report: false },
+            Ok(()) => Ending { outcome, report: false, buried_as: Some(code) },
             Err(error) => {
                 warn!(error = %error, error_code = code, "the message could not be sent to the dead-letter queue");
                 self.postpone(record, at_least).await
@@ -301,7 +317,7 @@ impl<P: Processor> Worker<P> {
         if let Err(error) = self.queues.postpone(record, wait).await {
             warn!(error = %error, "the message's back-off could not be set, so it comes back when its visibility ends");
         }
-        Ending { outcome: RETRIED, report: true }
+        Ending::RETRIED
     }
 
     /// Ends the records that were not started: most are made visible again, all in one call; those on their last
@@ -323,7 +339,7 @@ impl<P: Processor> Worker<P> {
         for (span, record) in spans.into_iter().zip(records) {
             let _inside = span.entered();
             warn!(outcome = RETRIED, latency_ms = 0, error = late.message(), "record ended: retried");
-            ended.push((record.message_id, Ending { outcome: RETRIED, report: true }));
+            ended.push((record.message_id, Ending::RETRIED));
         }
 
         let buried = stream::iter(last).map(|Prepared { record, span, producer, .. }| {
@@ -333,7 +349,7 @@ impl<P: Processor> Worker<P> {
                 let end = self.end(&record, Err(late), trace, Instant::now()).instrument(span.clone());
                 let ending = timeout(deadline.spare(), end).await.unwrap_or_else(|_elapsed| {
                     span.in_scope(|| warn!(outcome = RETRIED, latency_ms = 0, "record ended: retried"));
-                    Ending { outcome: RETRIED, report: true }
+                    Ending::RETRIED
                 });
                 (record.message_id, ending)
             }

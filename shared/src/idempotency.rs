@@ -20,7 +20,7 @@ use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
-    error::SdkError,
+    error::{ProvideErrorMetadata, SdkError},
     operation::update_item::UpdateItemError,
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
 };
@@ -85,6 +85,38 @@ pub enum StoreError {
     },
 }
 
+/// Why a look at the table did not find it fit. The texts fit after the name of the variable that names the table.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// It is not there.
+    #[error("names a table that is not there, {0:?}: correct it, or create the table in this account and region")]
+    Missing(String),
+    /// This function may not write to it. A role that may write to one table gets this answer for any other name, be there
+    /// a table or not.
+    #[error(
+        "names a table that this function may not write to, {table:?}: correct it, or allow dynamodb:UpdateItem: {cause}"
+    )]
+    Denied {
+        /// The table.
+        table: String,
+        /// The chain of causes.
+        cause: String,
+    },
+    /// Its key is not that of our records, or its name is none that DynamoDB takes.
+    #[error(
+        "names a table that does not fit, {table:?}: its key must be the partition key id (S) and nothing else: {cause}"
+    )]
+    Unfit {
+        /// The table.
+        table: String,
+        /// The chain of causes.
+        cause: String,
+    },
+    /// Nobody knows: DynamoDB was not reached, or is busy.
+    #[error("could not be looked at: {0}")]
+    Unknown(String),
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
@@ -107,6 +139,31 @@ impl Store {
     /// Records live for `time_to_live`, which must be longer than the queue and its dead-letter queue keep a message.
     pub fn new(client: Client, table: impl Into<String>, time_to_live: Duration) -> Self {
         Self { client, table: table.into(), time_to_live }
+    }
+
+    /// Looks whether records can be claimed at all, by a write whose condition no item can ever meet. So it changes nothing,
+    /// and it needs no permission that a claim does not need too.
+    ///
+    /// # Errors
+    /// What is wrong with the table, or that it is not known.
+    pub async fn probe(&self) -> Result<(), TableError> {
+        const NEVER: &str = "attribute_exists(#id) AND attribute_not_exists(#id)";
+
+        let call = self
+            .update(&Key::of(&["probe"]))
+            .condition_expression(NEVER)
+            .set_expression_attribute_names(Some(attribute::names(&[attribute::ID])));
+        let Err(error) = call.send().await else {
+            return Ok(());
+        };
+        let (table, cause) = (self.table.clone(), chain(&error));
+        match error.code() {
+            Some("ConditionalCheckFailedException") => Ok(()),
+            Some("ResourceNotFoundException") => Err(TableError::Missing(table)),
+            Some("AccessDeniedException") => Err(TableError::Denied { table, cause }),
+            Some("ValidationException") => Err(TableError::Unfit { table, cause }),
+            Some(_) | None => Err(TableError::Unknown(cause)),
+        }
     }
 
     /// Claims `key` until `lease_end`, both in milliseconds since the epoch as `now` is. `unchanging` is a digest of what

@@ -1,5 +1,6 @@
 //! The composition root: configuration, clients and the Lambda runtime, put together once per environment.
 
+mod probe;
 pub mod settings;
 
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use crate::{
     idempotency::Store,
     queue::Queues,
     refund::RefundDesk,
-    telemetry::{self, metrics},
+    telemetry,
     workflow::{Services, Settler, Workflow},
 };
 
@@ -38,7 +39,7 @@ pub async fn run(workflow: Workflow) -> ExitCode {
 
 /// Hands every invocation to `worker`. What a record does is the processor's; this only knows batches.
 pub async fn serve<P: Processor>(worker: &Worker<P>) -> ExitCode {
-    metrics::cold_start(worker.event_type);
+    worker.metrics.cold_start(worker.event_type);
     info!(event_type = worker.event_type, "the function is ready");
     let handler = service_fn(async |event: LambdaEvent<Box<RawValue>>| invoke(worker, event).await);
     match lambda_runtime::run(handler).await {
@@ -50,10 +51,10 @@ pub async fn serve<P: Processor>(worker: &Worker<P>) -> ExitCode {
     }
 }
 
-/// Reads the configuration and builds every client. Nothing connects yet.
+/// Reads the configuration, builds every client, and looks whether what it names is there.
 ///
 /// # Errors
-/// Every fault of the configuration, in one.
+/// Every fault of the configuration, in one; when it has none, a table that can't be used.
 pub async fn start(workflow: Workflow) -> Result<Worker<Settler>, ConfigError> {
     let environment = ProcessEnvironment;
     let aws = crate::aws::sdk_config().await;
@@ -63,17 +64,19 @@ pub async fn start(workflow: Workflow) -> Result<Worker<Settler>, ConfigError> {
     telemetry::init(settings.log_level);
 
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
-    let services = Services {
+    let mut services = Services {
         idempotency: Store::new(dynamodb, settings.idempotency_table, settings.idempotency_ttl),
         reservations: settings.reservations,
         inventory: settings.inventory,
         refunds: RefundDesk::new(aws_sdk_eventbridge::Client::new(&aws), settings.event_bus),
     };
+    probe::look(event_type, &mut services).await?;
     Ok(Worker {
         event_type,
         processor: Settler { workflow, services },
         queues: Queues::new(aws_sdk_sqs::Client::new(&aws), settings.dead_letter_url),
         limits: settings.limits,
+        metrics: settings.metrics,
         tracing: settings.tracing,
     })
 }

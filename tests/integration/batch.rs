@@ -17,7 +17,10 @@ use shared::{
     deadline::Deadline,
     failure::Failure,
     queue::Queues,
-    telemetry::trace::{TraceContext, Tracing},
+    telemetry::{
+        metrics::Metrics,
+        trace::{TraceContext, Tracing},
+    },
 };
 
 use crate::harness::{World, attribute, event_with};
@@ -74,6 +77,7 @@ impl Bench {
             processor: Script::default(),
             queues: Queues::new(client, Some(stack.dead_letters("payment-failed").url())),
             limits: Limits { concurrency, max_receives: 5, budget: Duration::from_secs(10), backoff: Backoff::DEFAULT },
+            metrics: Metrics::default(),
             tracing: Tracing::default(),
         };
         Self { stack, queue, worker }

@@ -1,15 +1,28 @@
 //! What a function makes of its variables and its secret: it starts with all of them right, or says at once what is wrong.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
+use axum::http::Method;
 use local_stack::{
     aws::Failure,
     inventory::Standing,
     lambda::{FunctionError, Invocation},
     reservations::Status,
     scenario::FUNCTIONS,
+    stack::{Stack, TABLE},
 };
 use serde_json::{Value, json};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpSocket, TcpStream},
+};
 
 use crate::harness::{Sent, World, binaries, event, log_lines};
 
@@ -70,6 +83,7 @@ async fn every_bad_variable_is_named_in_one_error() {
         ("IDEMPOTENCY_TTL_DAYS", "0"),
         ("USE_SECRET_MANAGER", "yes"),
         ("LOG_LEVEL", "loud"),
+        ("METRICS_NAMESPACE", "AWS/Lambda"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector"),
     ];
     let world = World::with("payment-approved", &bad).await;
@@ -266,4 +280,226 @@ async fn a_log_level_suppresses_what_is_below_it_and_keeps_the_metrics() {
         let counted = lines.iter().filter(|line| line["worker_events_total"] == 1).count();
         assert_eq!(counted, 3, "{level}: metrics are no log lines");
     }
+}
+
+/// The log lines of a start that point at a variable.
+fn pointers(world: &World, level: &str) -> Vec<Value> {
+    let mut lines = log_lines(&world.function.all_logs());
+    lines.retain(|line| line["level"] == level && line.get("outcome").is_none());
+    lines
+}
+
+#[tokio::test]
+async fn a_start_with_everything_in_place_says_nothing_and_changes_nothing() {
+    for function in FUNCTIONS {
+        let world = World::of(function).await;
+        world.warm_up().await;
+        for level in ["warn", "error"] {
+            assert_eq!(pointers(&world, level), [] as [Value; 0], "{function}");
+        }
+        let asked: Vec<String> = world.stack.aws.requests().into_iter().map(|request| request.target).collect();
+        assert_eq!(asked, ["DynamoDB_20120810.UpdateItem"], "{function}: a permission that a claim needs anyway");
+        let found = world.stack.aws.dynamodb("Scan", &json!({"TableName": TABLE})).await.expect("DynamoDB answers");
+        assert_eq!(found["Count"], 0, "{function}: {found}");
+        assert_eq!(world.downstream_calls(), (0, 0), "{function}");
+
+        world.function.invoke(r#"{"Records": []}"#).await;
+        assert_eq!(world.dynamodb_requests(), 1, "{function}: once a process, not once an invocation");
+    }
+}
+
+#[tokio::test]
+async fn the_look_at_the_reservation_api_shows_it_no_token() {
+    let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", SECRET)]).await;
+    world.stack.aws.put_secret(SECRET, &json!({"reservation_api_token": TOKEN}).to_string());
+    world.stack.reservations.require_token(TOKEN);
+    world.warm_up().await;
+    let probes = world.stack.reservations.probes();
+    assert_eq!(probes.len(), 1, "{probes:?}");
+    let probe = &probes[0];
+    assert_eq!((&probe.method, probe.target.as_str(), probe.body.as_str()), (&Method::HEAD, "/", ""));
+    assert_eq!((&probe.authorization, probe.answered), (&None, Some(401)));
+    assert_eq!(pointers(&world, "error"), [] as [Value; 0], "a refusal is an answer");
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_stops_the_start_and_the_messages_stay() {
+    let world = World::with("payment-failed", &[("IDEMPOTENCY_TABLE", "table-of-nobody")]).await;
+    world.given(Status::Hold, Standing::Held);
+    world.send(event("payment.failed"));
+    let mapping = world.stack.map(world.queue.clone(), world.function.clone());
+    let delivery = mapping.deliver_once().await.expect("a message is visible");
+    let error = start_error(&delivery.invocation);
+    assert!(error.contains(r#"IDEMPOTENCY_TABLE names a table that is not there, "table-of-nobody""#), "{error}");
+    assert_eq!((world.queue.len(), world.dead_letters.len()), (1, 0));
+    assert_eq!((world.downstream_calls(), world.state().as_str()), ((0, 0), "HOLD, held"));
+}
+
+#[tokio::test]
+async fn a_table_that_no_claim_could_be_written_to_stops_the_start() {
+    let other_key = json!({
+        "TableName": "of-another-team",
+        "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+        "BillingMode": "PAY_PER_REQUEST",
+    });
+    let world = World::with("payment-failed", &[("IDEMPOTENCY_TABLE", "of-another-team")]).await;
+    world.stack.aws.dynamodb("CreateTable", &other_key).await.expect("the table is made");
+    let error = start_error_of(&world).await;
+    assert!(error.contains("IDEMPOTENCY_TABLE names a table that does not fit"), "{error}");
+
+    let world = World::with("payment-failed", &[("IDEMPOTENCY_TABLE", "no name")]).await;
+    let error = start_error_of(&world).await;
+    assert!(error.contains("IDEMPOTENCY_TABLE names a table that does not fit"), "{error}");
+
+    let world = World::of("payment-failed").await;
+    let (kind, message) =
+        ("AccessDeniedException".to_owned(), "not authorized to perform: dynamodb:UpdateItem".to_owned());
+    world.stack.aws.fail_next("DynamoDB", Failure::Answer { status: 400, kind, message });
+    let error = start_error_of(&world).await;
+    assert!(error.contains("IDEMPOTENCY_TABLE names a table that this function may not write to"), "{error}");
+}
+
+#[tokio::test]
+async fn a_table_of_which_nothing_is_known_stops_nothing() {
+    let answer =
+        |status, kind: &str| Failure::Answer { status, kind: kind.to_owned(), message: "on demand".to_owned() };
+    for failure in [
+        answer(400, "ProvisionedThroughputExceededException"),
+        answer(400, "UnrecognizedClientException"),
+        answer(500, "InternalServerError"),
+        Failure::Silence,
+    ] {
+        let world = World::of("payment-failed").await;
+        // The SDK tries twice, and both tries have to fail.
+        for _ in 0..2 {
+            world.stack.aws.fail_next("DynamoDB", failure.clone());
+        }
+        world.warm_up().await;
+        let warnings = pointers(&world, "warn");
+        assert_eq!(warnings.len(), 1, "{failure:?}: {warnings:#?}");
+        assert!(
+            warnings[0]["msg"].as_str().is_some_and(|text| text.starts_with("IDEMPOTENCY_TABLE ")),
+            "{warnings:#?}"
+        );
+        assert!(warnings[0]["error"].is_string(), "{warnings:#?}");
+    }
+}
+
+/// An address that nobody else gets and where nothing answers until [`TcpSocket::listen`].
+fn dead_address() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a loopback port is free");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    (socket, address)
+}
+
+#[track_caller]
+fn points_at(line: &Value, variable: &str, address: &str, because: &str) {
+    let (text, cause) = (line["msg"].as_str().unwrap_or_default(), line["error"].as_str().unwrap_or_default());
+    assert!(text.starts_with(&format!("{variable} names {address}")), "{line:#}");
+    assert!(text.ends_with("records are retried until it does"), "{line:#}");
+    assert!(cause.contains(because), "the cause stands beside it: {line:#}");
+    assert_eq!(line["event_type"], "payment.failed");
+}
+
+#[tokio::test]
+async fn an_inventory_that_is_down_is_named_at_the_start_and_costs_no_record() {
+    let (socket, address) = dead_address();
+    let world = World::with("payment-failed", &[("INVENTORY_GRPC_ADDR", &address.to_string())]).await;
+    world.given(Status::Hold, Standing::Held);
+    world.deliver_one(event("payment.failed")).await.is("retried");
+    let lines = pointers(&world, "error");
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    points_at(&lines[0], "INVENTORY_GRPC_ADDR", &format!("http://{address}/"), "refused");
+    assert_eq!((world.queue.len(), world.dead_letters.len()), (1, 0));
+
+    let inventory = world.stack.inventory.clone();
+    let listener = socket.listen(16).expect("the service is back");
+    let server = tokio::spawn(async move { drop(inventory.serve(listener).await) });
+    world.redeliver().await[0].is("success");
+    assert_eq!(world.state(), "CANCELLED, free");
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_reservation_api_that_is_down_is_named_at_the_start_and_costs_no_record() {
+    let (socket, address) = dead_address();
+    let world = World::with("payment-failed", &[("RESERVATION_API_BASE", &format!("http://{address}"))]).await;
+    world.given(Status::Hold, Standing::Held);
+    world.deliver_one(event("payment.failed")).await.is("retried");
+    let lines = pointers(&world, "error");
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    points_at(&lines[0], "RESERVATION_API_BASE", &format!("http://{address}/"), "refused");
+    assert_eq!((world.queue.len(), world.dead_letters.len()), (1, 0));
+    assert_eq!((world.downstream_calls(), world.state().as_str()), ((0, 0), "HOLD, held"));
+
+    let reservations = world.stack.reservations.clone();
+    let listener = socket.listen(16).expect("the API is back");
+    let server = tokio::spawn(async move { drop(reservations.serve(listener).await) });
+    world.redeliver().await[0].is("success");
+    assert_eq!(world.state(), "CANCELLED, free");
+    server.abort();
+}
+
+#[tokio::test]
+async fn an_api_that_stays_silent_does_not_use_up_the_time_to_start() {
+    let (socket, address) = dead_address();
+    let base = format!("http://{address}/");
+    let _nobody_accepts = socket.listen(16).expect("connections queue up");
+    // With the secret before it, the longer of the two would use up the ten seconds that Lambda gives a start.
+    for (timeout_ms, cause) in [("300", "timed out"), ("8000", "no answer within 5 s")] {
+        let changes = [("RESERVATION_API_BASE", base.as_str()), ("RESERVATION_TIMEOUT_MS", timeout_ms)];
+        let world = World::with("payment-failed", &changes).await;
+        world.warm_up().await;
+        let lines = pointers(&world, "error");
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        points_at(&lines[0], "RESERVATION_API_BASE", &base, cause);
+    }
+}
+
+#[tokio::test]
+async fn each_service_that_is_down_has_a_line_of_its_own() {
+    let ((_api, api), (_inventory, inventory)) = (dead_address(), dead_address());
+    let changes = [("RESERVATION_API_BASE", format!("http://{api}/")), ("INVENTORY_GRPC_ADDR", inventory.to_string())];
+    let world = World::with("payment-failed", &changes.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
+    world.warm_up().await;
+    let lines = pointers(&world, "error");
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    points_at(&lines[0], "RESERVATION_API_BASE", &format!("http://{api}/"), "refused");
+    points_at(&lines[1], "INVENTORY_GRPC_ADDR", &format!("http://{inventory}/"), "refused");
+}
+
+/// An address that leads to another one, and how many connections came by it.
+async fn counted(target: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port is free");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counter = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((mut caller, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut service = TcpStream::connect(target).await?;
+                copy_bidirectional(&mut caller, &mut service).await
+            });
+        }
+    });
+    (address, connections)
+}
+
+#[tokio::test]
+async fn the_first_record_finds_the_connections_that_the_start_opened() {
+    let stack = Stack::start().await.expect("the stack starts");
+    let (api, to_api) = counted(stack.reservation_address).await;
+    let (inventory, to_inventory) = counted(stack.inventory_address).await;
+    let changes = [("RESERVATION_API_BASE", format!("http://{api}")), ("INVENTORY_GRPC_ADDR", inventory.to_string())];
+    let changes = changes.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let world = World::on(stack, "payment-failed", &changes);
+    let connections = || (to_api.load(Ordering::SeqCst), to_inventory.load(Ordering::SeqCst));
+    world.warm_up().await;
+    assert_eq!(connections(), (1, 1), "the start connects to both");
+    world.given(Status::Hold, Standing::Held);
+    world.deliver_one(event("payment.failed")).await.is("success");
+    assert_eq!((world.downstream_calls(), connections()), ((1, 1), (1, 1)), "no call had to connect");
 }

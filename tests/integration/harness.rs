@@ -102,6 +102,12 @@ impl World {
         Self { stack, function, queue, dead_letters }
     }
 
+    /// Starts a process by an empty batch, so that what follows meets records and not a start.
+    pub(crate) async fn warm_up(&self) {
+        let invocation = self.function.invoke(r#"{"Records": []}"#).await;
+        assert!(invocation.result.is_ok(), "the function starts: {invocation:#?}");
+    }
+
     /// Puts [`RESERVATION`] in place, with two seats.
     pub(crate) fn given(&self, status: Status, seats: Standing) {
         self.given_with(status, seats, None);
@@ -186,6 +192,11 @@ impl World {
     /// How many calls the reservation API and the inventory got.
     pub(crate) fn downstream_calls(&self) -> (usize, usize) {
         (self.stack.reservations.calls().len(), self.stack.inventory.calls().len())
+    }
+
+    /// How many requests DynamoDB got.
+    pub(crate) fn dynamodb_requests(&self) -> usize {
+        self.stack.aws.requests().iter().filter(|request| request.target.starts_with("DynamoDB")).count()
     }
 
     /// The reason of the only message in the dead-letter queue.

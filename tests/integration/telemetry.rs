@@ -6,7 +6,13 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, http::StatusCode, routing::post};
-use local_stack::{inventory::Standing, queue::MessageAttribute, reservations::Status, scenario::FUNCTIONS};
+use local_stack::{
+    inventory::{Answer, CommitStatus, Standing},
+    queue::MessageAttribute,
+    reservations::Status,
+    scenario::FUNCTIONS,
+    stack::MAX_RECEIVES,
+};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -21,7 +27,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, transport::Server};
 
-use crate::harness::{EVENT, RESERVATION, Sent, World, event, event_with, log_lines};
+use crate::harness::{EVENT, RESERVATION, Sent, World, attribute, event, event_with, log_lines};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -165,16 +171,9 @@ async fn records_are_counted_by_outcome_and_their_latencies_measured() {
         // The second copy waits for the first, because they have one key.
         world.deliver([own.to_string(), own.to_string(), "junk".to_owned(), "junk".to_owned()]).await;
         let lines = json_lines(&world);
-        let counted: BTreeMap<String, u64> = metric_lines(&lines, "worker_events_total", "Count", &["type", "outcome"])
-            .iter()
-            .map(|line| {
-                assert_eq!(line["type"], function.replace('-', "."), "{line:#}");
-                let outcome = line["outcome"].as_str().unwrap_or_default().to_owned();
-                (outcome, line["worker_events_total"].as_u64().unwrap_or_default())
-            })
-            .collect();
         let wanted = [("duplicate", 1), ("rejected", 2), ("success", 1)];
         let wanted = wanted.map(|(outcome, count)| (outcome.to_owned(), count));
+        let counted = counts(&lines, &function.replace('-', "."), "worker_events_total", "outcome");
         assert_eq!(counted, BTreeMap::from(wanted), "{function}");
 
         let latencies = metric_lines(&lines, "worker_latency_seconds", "Seconds", &["type"]);
@@ -183,6 +182,74 @@ async fn records_are_counted_by_outcome_and_their_latencies_measured() {
         assert_eq!(values.len(), 4, "{function}: one value a record");
         assert!(values.iter().all(|value| value.is_f64()), "{function}: {values:?}");
     }
+}
+
+/// The counts of a metric by one of its dimensions.
+#[track_caller]
+fn counts(lines: &[Value], event_type: &str, metric: &str, dimension: &str) -> BTreeMap<String, u64> {
+    let lines = metric_lines(lines, metric, "Count", &["type", dimension]);
+    let count = |line: &Value| {
+        assert_eq!(line["type"], event_type, "{line:#}");
+        let value = line[dimension].as_str().unwrap_or_default().to_owned();
+        (value, line[metric].as_u64().unwrap_or_default())
+    };
+    lines.iter().map(count).collect()
+}
+
+#[tokio::test]
+async fn what_is_sent_to_the_dead_letter_queue_is_counted_by_its_error_code() {
+    let world = World::of("payment-approved").await;
+    world.given(Status::Hold, Standing::Held);
+    world.seed("rsv_conflict", &["B-1"], Status::Hold, Standing::Held, None);
+    world.stack.inventory.answer_next("rsv_conflict", Answer::Commit(CommitStatus::FailedConflict));
+    let of = |id: &str| {
+        Sent::from(event_with("payment.approved", json!({"reservation_id": id, "seat_ids": null, "qty": null})))
+    };
+    let ended = world
+        .deliver([
+            Sent::from(event("payment.approved")),
+            Sent::from("junk".to_owned()),
+            Sent::from("junk".to_owned()),
+            of("rsv_conflict"),
+            of("rsv_of_nobody"),
+            of("rsv_of_nobody_either").received(MAX_RECEIVES),
+        ])
+        .await;
+    let outcomes: Vec<&str> = ended.iter().map(|ended| ended.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["success", "rejected", "rejected", "rejected", "retried", "exhausted"]);
+
+    let lines = json_lines(&world);
+    let counted = counts(&lines, "payment.approved", "worker_dead_letters_total", "error_code");
+    let wanted = [("inventory_conflict", 1), ("malformed_body", 2), ("retries_exhausted", 1)];
+    assert_eq!(counted, BTreeMap::from(wanted.map(|(code, count)| (code.to_owned(), count))));
+    let mut carried: BTreeMap<String, u64> = BTreeMap::new();
+    for message in world.dead_letters.messages() {
+        *carried.entry(attribute(&message, "error_code").to_owned()).or_default() += 1;
+    }
+    assert_eq!(counted, carried, "a message is counted under the code that it carries");
+}
+
+#[tokio::test]
+async fn what_did_not_reach_the_dead_letter_queue_is_not_counted_as_if_it_had() {
+    let world = World::with("payment-approved", &[("DLQ_URL", "")]).await;
+    world.deliver_one("junk".to_owned()).await.is("retried").because("malformed_body");
+    let counted = counts(&json_lines(&world), "payment.approved", "worker_dead_letters_total", "error_code");
+    assert_eq!(counted, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn every_metric_is_in_the_namespace_of_the_deployment() {
+    let world = World::with("payment-failed", &[("METRICS_NAMESPACE", "Holdfast/staging")]).await;
+    world.deliver_one("junk".to_owned()).await.is("rejected");
+    let directive = |line: &Value| line["_aws"]["CloudWatchMetrics"][0].clone();
+    let mut metrics: Vec<String> = Vec::new();
+    for line in json_lines(&world).iter().filter(|line| line.get("_aws").is_some()) {
+        assert_eq!(directive(line)["Namespace"], "Holdfast/staging", "{line:#}");
+        metrics.push(directive(line)["Metrics"][0]["Name"].as_str().unwrap_or_default().to_owned());
+    }
+    metrics.sort_unstable();
+    let all = ["worker_cold_start", "worker_dead_letters_total", "worker_events_total", "worker_latency_seconds"];
+    assert_eq!(metrics, all);
 }
 
 #[tokio::test]

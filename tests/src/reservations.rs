@@ -146,9 +146,14 @@ impl Reservations {
         self.lock().entries.get(reservation_id).map(|entry| entry.reservation.clone())
     }
 
-    /// Every call so far, in the order in which they were decided.
+    /// Every call so far, in the order in which they were decided; a look at whether the API is there is none.
     pub fn calls(&self) -> Vec<Call> {
         self.lock().calls.clone()
+    }
+
+    /// Every look at whether the API is there, which is a HEAD of what is no reservation.
+    pub fn probes(&self) -> Vec<Call> {
+        self.lock().probes.clone()
     }
 
     /// Delays every answer, not its effect: a caller that gives up waiting has moved the reservation all the same.
@@ -206,6 +211,7 @@ struct Store {
     entries: HashMap<String, Entry>,
     remembered: HashMap<String, First>,
     calls: Vec<Call>,
+    probes: Vec<Call>,
     scripts: HashMap<(String, Method), VecDeque<Answer>>,
     latency: Duration,
     token: Option<String>,
@@ -294,7 +300,12 @@ impl Store {
             Action::Send(response) => Some(response.status().as_u16()),
             Action::Silence | Action::Close => None,
         };
-        self.calls.push(call);
+        let asks_nothing = call.method == Method::HEAD && call.reservation_id.is_none();
+        if asks_nothing {
+            self.probes.push(call)
+        } else {
+            self.calls.push(call)
+        }
         action
     }
 

@@ -113,13 +113,14 @@ pub enum SetupError {
 /// A client of the inventory service.
 #[derive(Debug, Clone)]
 pub struct InventoryClient {
+    endpoint: Endpoint,
     client: InventoryServiceClient<Channel>,
     timeout: Duration,
 }
 
 impl InventoryClient {
-    /// A client whose calls take `timeout` at most, connecting included. It connects on the first call, so it must be
-    /// made inside a Tokio runtime.
+    /// A client whose calls take `timeout` at most, connecting included. It connects on the first call, or earlier by
+    /// [`InventoryClient::connect`], so it must be made inside a Tokio runtime.
     ///
     /// # Errors
     /// When no channel can be made of `address` and `tls`.
@@ -141,7 +142,27 @@ impl InventoryClient {
         } else if *tls != TlsMaterial::default() {
             return Err(SetupError::NotEncrypted);
         }
-        Ok(Self { client: InventoryServiceClient::new(endpoint.connect_lazy()), timeout })
+        let client = InventoryServiceClient::new(endpoint.connect_lazy());
+        Ok(Self { endpoint, client, timeout })
+    }
+
+    /// Where the service is.
+    pub fn address(&self) -> &Uri {
+        self.endpoint.uri()
+    }
+
+    /// Connects now, TLS included, and keeps the connection for the calls to come. Without one, the first call connects.
+    ///
+    /// # Errors
+    /// Why there is no connection within the timeout of a call.
+    pub async fn connect(&mut self) -> Result<(), String> {
+        let channel = match tokio::time::timeout(self.timeout, self.endpoint.connect()).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return Err(chain(&error)),
+            Err(_elapsed) => return Err(format!("no connection within {} ms", self.timeout.as_millis())),
+        };
+        self.client = InventoryServiceClient::new(channel);
+        Ok(())
     }
 
     /// Turns the hold into a sale. `Ok`: the seats are the customer's, by this call or an earlier one.

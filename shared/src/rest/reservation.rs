@@ -128,6 +128,21 @@ impl ReservationClient {
         Ok(Self { http, base, authorization: authorization.transpose()? })
     }
 
+    /// Where the API is.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Looks whether the API is there. Whatever it answers shows that, so nothing is asked of it and the token stays here;
+    /// the connection is kept for the calls to come.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let answer = self.http.head(self.base.clone()).send().await;
+        answer.map(drop).map_err(unreachable)
+    }
+
     /// Asks for a status change.
     ///
     /// `Ok` is what the API decided, be it the wanted status or a lost race.
@@ -185,9 +200,12 @@ impl ReservationClient {
     }
 }
 
+/// The URL may hold an id; the log line has it already.
+fn unreachable(error: reqwest::Error) -> Error {
+    Error::Unreachable(chain(&error.without_url()))
+}
+
 async fn send(request: RequestBuilder) -> Result<(StatusCode, Option<Duration>, String), Error> {
-    // The URL holds an id; the log line has it already.
-    let unreachable = |error: reqwest::Error| Error::Unreachable(chain(&error.without_url()));
     let mut response = request.send().await.map_err(unreachable)?;
     let (status, wait) = (response.status(), retry_after(&response, SystemTime::now()));
     let mut body = Vec::new();

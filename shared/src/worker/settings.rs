@@ -15,7 +15,10 @@ use crate::{
     failure::chain,
     grpc::inventory::{self, InventoryClient, TlsMaterial},
     rest::reservation::{self, ReservationClient},
-    telemetry::trace::{OtlpProtocol, Tracing},
+    telemetry::{
+        metrics::Metrics,
+        trace::{OtlpProtocol, Tracing},
+    },
 };
 
 /// What is kept free of a record's time, for the answer to Lambda and for a clock that is a little off.
@@ -56,6 +59,8 @@ pub struct Settings {
     pub inventory: InventoryClient,
     /// `RESERVATION_API_BASE`, `RESERVATION_TIMEOUT_MS`
     pub reservations: ReservationClient,
+    /// `METRICS_NAMESPACE`
+    pub metrics: Metrics,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_PROTOCOL`
     pub tracing: Tracing,
 }
@@ -132,6 +137,7 @@ impl Settings {
         }
         let event_bus = reader.optional("EVENT_BUS_NAME");
         let log_level = log_level(&mut reader);
+        let metrics = metrics(&mut reader);
         let inventory = inventory(&mut reader, &source, inventory_timeout, secret_fault.is_some());
         let reservations = reservations(&mut reader, &source, reservation_timeout, secret_fault.is_some());
         let tracing = tracing(&mut reader, service);
@@ -147,6 +153,7 @@ impl Settings {
                 limits,
                 inventory,
                 reservations,
+                metrics,
                 tracing,
             }),
             (Err(error), _) => Err(error),
@@ -230,6 +237,17 @@ fn address(reader: &mut Reader<'_>, name: &str, secret_missing: bool) -> Option<
     address
 }
 
+fn metrics(reader: &mut Reader<'_>) -> Metrics {
+    const NAME: &str = "METRICS_NAMESPACE";
+    let Some(namespace) = reader.optional(NAME) else {
+        return Metrics::default();
+    };
+    Metrics::in_namespace(namespace).unwrap_or_else(|error| {
+        reader.fault(NAME, error);
+        Metrics::default()
+    })
+}
+
 fn tracing(reader: &mut Reader<'_>, service: &'static str) -> Option<Tracing> {
     const NAME: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
     let protocol = match reader.optional(NAME).as_deref() {
@@ -298,6 +316,7 @@ mod tests {
         assert_eq!(settings.limits.budget, Duration::from_millis(16_500), "5 x 2 s + 2 x 2 s + 2 s + 0.5 s");
         assert_eq!(settings.idempotency_ttl, DAY * 30);
         assert_eq!(settings.log_level, Level::INFO);
+        assert_eq!(settings.metrics, Metrics::in_namespace("Holdfast").unwrap());
     }
 
     #[tokio::test]
@@ -316,6 +335,7 @@ mod tests {
             ("IDEMPOTENCY_TTL_DAYS", "0"),
             ("USE_SECRET_MANAGER", "yes"),
             ("LOG_LEVEL", "loud"),
+            ("METRICS_NAMESPACE", "AWS/Lambda"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector"),
         ];
         let error = read(&bad, Ok(BTreeMap::new())).unwrap_err();
