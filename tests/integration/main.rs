@@ -9,6 +9,7 @@ mod batch;
 mod configuration;
 mod guard;
 mod outcomes;
+mod redrive;
 mod reflection;
 mod replay;
 mod settle;

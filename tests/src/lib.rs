@@ -11,6 +11,8 @@
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`build`] | the function binaries, built by cargo | |
+//!
+//! [`redrive`] stands for nothing: it is what `cargo redrive` does to a dead-letter queue, here or on AWS.
 
 pub mod stack;
 
@@ -25,3 +27,5 @@ pub mod reservations;
 pub mod build;
 pub mod replay;
 pub mod scenario;
+
+pub mod redrive;

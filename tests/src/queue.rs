@@ -21,8 +21,10 @@ pub const MAX_PER_REQUEST: usize = 10;
 /// SQS refuses a message with more attributes than this.
 pub const MAX_MESSAGE_ATTRIBUTES: usize = 10;
 
+/// SQS hides a message no longer than this.
+pub const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
+
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-const MAX_VISIBILITY: Duration = Duration::from_secs(12 * 60 * 60);
 const MAX_DELAY: Duration = Duration::from_secs(15 * 60);
 const SENDER_ID: &str = "AIDAHOLDFASTLOCALSTACK";
 

@@ -11,7 +11,10 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Fault, Shared};
-use crate::queue::{MAX_PER_REQUEST, Message, MessageAttribute, Queue, QueueError, Received};
+use crate::queue::{MAX_PER_REQUEST, MAX_VISIBILITY, Message, MessageAttribute, Queue, QueueError, Received};
+
+/// SQS lets a receiver wait no longer than this.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 impl From<QueueError> for Fault {
     fn from(error: QueueError) -> Self {
@@ -38,6 +41,7 @@ pub(super) async fn call(shared: &Shared, operation: &str, input: &Value) -> Res
         "ChangeMessageVisibility" => change_visibility(&queue, input),
         "ChangeMessageVisibilityBatch" => batch(input, |entry| change_visibility(&queue, entry)),
         "GetQueueAttributes" => Ok(attributes(&queue, input)),
+        "ListDeadLetterSourceQueues" => Ok(list_sources(shared, &queue)),
         _ => Err(Fault::client("UnknownOperationException", format!("no such operation here: {operation}"))),
     }
 }
@@ -58,6 +62,15 @@ fn list(shared: &Shared, input: &Value) -> Value {
     let settings = shared.lock();
     let named = settings.queues.values().filter(|queue| queue.name().starts_with(prefix));
     json!({"QueueUrls": named.map(Queue::url).collect::<Vec<_>>()})
+}
+
+/// The queues whose redrive policy names this one. The operation is the one whose answer starts with a small letter.
+fn list_sources(shared: &Shared, dead_letters: &Queue) -> Value {
+    let settings = shared.lock();
+    let is_source = |queue: &&Queue| {
+        queue.options().redrive.as_ref().is_some_and(|redrive| redrive.queue.name() == dead_letters.name())
+    };
+    json!({"queueUrls": settings.queues.values().filter(is_source).map(Queue::url).collect::<Vec<_>>()})
 }
 
 fn send(queue: &Queue, input: &Value) -> Result<Value, Fault> {
@@ -83,8 +96,8 @@ async fn receive(queue: &Queue, input: &Value) -> Result<Value, Fault> {
     let max = max
         .filter(|max| (1..=MAX_PER_REQUEST).contains(max))
         .ok_or_else(|| invalid("MaxNumberOfMessages", given, "Must be between 1 and 10, if provided."))?;
-    let visibility = seconds(input, "VisibilityTimeout")?.unwrap_or(queue.options().visibility);
-    let until = Instant::now() + seconds(input, "WaitTimeSeconds")?.unwrap_or_default();
+    let visibility = at_most(input, "VisibilityTimeout", MAX_VISIBILITY)?.unwrap_or(queue.options().visibility);
+    let until = Instant::now() + at_most(input, "WaitTimeSeconds", MAX_WAIT)?.unwrap_or_default();
     loop {
         let received = queue.receive_for(max, visibility);
         if received.is_empty() && timeout_at(until, queue.arrived()).await.is_ok() && Instant::now() < until {
@@ -202,6 +215,15 @@ fn seconds(input: &Value, name: &str) -> Result<Option<Duration>, Fault> {
     }
     let limit = "Must be a whole number of seconds, not negative.";
     given.as_u64().map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(|| invalid(name, given, limit))
+}
+
+fn at_most(input: &Value, name: &str, limit: Duration) -> Result<Option<Duration>, Fault> {
+    let given = seconds(input, name)?;
+    if given.is_some_and(|given| given > limit) {
+        let reason = format!("Must be >= 0 and <= {}, if provided.", limit.as_secs());
+        return Err(invalid(name, &input[name], &reason));
+    }
+    Ok(given)
 }
 
 fn invalid(name: &str, value: &Value, reason: &str) -> Fault {

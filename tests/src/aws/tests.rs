@@ -76,6 +76,42 @@ async fn one_batch_call_changes_the_visibility_of_several_messages() {
     assert_eq!(queue.next_visible_in(), Some(Duration::ZERO));
 }
 
+#[tokio::test]
+async fn the_queues_before_a_dead_letter_queue_are_those_whose_policy_names_it() {
+    let (endpoint, config, dead) = endpoint().await;
+    let sqs = aws_sdk_sqs::Client::new(&config);
+    let redrive = |queue: &Queue| Some(crate::queue::Redrive { queue: queue.clone(), max_receive_count: 5 });
+    for (name, queue) in [("a", &dead), ("b", &Queue::new("another", QueueOptions::default()))] {
+        endpoint.add_queue(Queue::new(name, QueueOptions { redrive: redrive(queue), ..QueueOptions::default() }));
+    }
+    let answer = sqs.list_dead_letter_source_queues().queue_url(dead.url()).send().await.unwrap();
+    assert_eq!(answer.queue_urls(), ["https://sqs.us-east-1.amazonaws.com/000000000000/a"]);
+    let absent = sqs.list_dead_letter_source_queues().queue_url("https://sqs/0/absent").send().await.unwrap_err();
+    assert!(absent.into_service_error().is_queue_does_not_exist());
+}
+
+#[tokio::test]
+async fn a_receiver_gets_the_attributes_that_it_asks_for_and_keeps_to_the_limits() {
+    let (_endpoint, config, queue) = endpoint().await;
+    let sqs = aws_sdk_sqs::Client::new(&config);
+    let attributes = ["error_code", "error_message", "tenant"];
+    let attributes =
+        attributes.map(|name| (name.to_owned(), crate::queue::MessageAttribute::string("v"))).into_iter().collect();
+    queue.send(crate::queue::Message { attributes, ..crate::queue::Message::new("a") }).unwrap();
+    let receive = || sqs.receive_message().queue_url(queue.url()).visibility_timeout(0);
+    for (asked, given) in [(None, 0), (Some("tenant"), 1), (Some("error_.*"), 2), (Some("All"), 3)] {
+        let asked = asked.map(|name| vec![name.to_owned()]);
+        let answer = receive().set_message_attribute_names(asked.clone()).send().await.unwrap();
+        let message = &answer.messages()[0];
+        assert_eq!(message.message_attributes().map_or(0, |attributes| attributes.len()), given, "{asked:?}");
+        assert!(message.attributes().is_none(), "no system attribute was asked for");
+    }
+    for refused in [receive().max_number_of_messages(11), receive().wait_time_seconds(21)] {
+        refused.send().await.unwrap_err();
+    }
+    receive().visibility_timeout(43_201).send().await.unwrap_err();
+}
+
 fn refund(bus: &str, detail: &str) -> PutEventsRequestEntry {
     let entry = PutEventsRequestEntry::builder().event_bus_name(bus).source("holdfast");
     entry.detail_type("payment.refund_requested").detail(detail).build()

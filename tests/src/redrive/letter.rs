@@ -1,0 +1,184 @@
+//! One message of a dead-letter queue: how it came there, why, and what it was before.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
+use serde_json::Value;
+
+/// The code of a message that SQS moved by its receive count. SQS gives no reason, so this one is ours.
+pub const MAX_RECEIVE_COUNT: &str = "max_receive_count";
+
+/// The code of a message that came in none of the known ways.
+pub const NO_REASON: &str = "no_reason";
+
+/// What a function attaches to a message that it buries (`shared::queue`).
+const BURIAL: Stamp =
+    Stamp { always: &["error_code", "error_message", "event_type", "source_message_id"], sometimes: &[] };
+
+/// What EventBridge attaches to an event that it could not deliver to a rule's target:
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>.
+const UNDELIVERED: Stamp = Stamp {
+    always: &["RULE_ARN", "TARGET_ARN", "ERROR_CODE"],
+    sometimes: &["ERROR_MESSAGE", "EXHAUSTED_RETRY_CONDITION", "RETRY_ATTEMPTS"],
+};
+
+/// How a message came into the dead-letter queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The function sent it, with its reason.
+    Function,
+    /// SQS moved it, because it was received too often.
+    Queue,
+    /// EventBridge sent it, because it could not deliver it to the queue before this one.
+    EventBridge,
+    /// Something else sent it, such as a person.
+    Unknown,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Function => "function",
+            Self::Queue => "queue",
+            Self::EventBridge => "EventBridge",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// A message of a dead-letter queue, in hand.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// The message's id in the dead-letter queue.
+    pub id: String,
+    /// The id in the queue before, and so in the function's log, when it is another.
+    pub source_id: Option<String>,
+    /// How it came here.
+    pub origin: Origin,
+    /// Why, as a stable name.
+    pub code: String,
+    /// Why, for people.
+    pub why: String,
+    /// The reservation that the body names, if it can be read.
+    pub reservation_id: Option<String>,
+    /// When it was sent; what SQS moved keeps the time of its first queue.
+    pub sent: Option<SystemTime>,
+    /// What deletes it, or makes it visible again.
+    pub(super) receipt: String,
+    /// The body, which goes back byte for byte.
+    pub(super) body: String,
+    /// The producer's attributes, without what the function or EventBridge added.
+    pub(super) attributes: HashMap<String, MessageAttributeValue>,
+    /// The X-Ray header, the one system attribute that a sender can set.
+    pub(super) trace_header: Option<String>,
+}
+
+impl Letter {
+    /// Reads what SQS gave out. None for an answer without id, receipt or body, which SQS never gives.
+    pub fn read(message: Message) -> Option<Self> {
+        let system = message.attributes.unwrap_or_default();
+        let mut attributes = message.message_attributes.unwrap_or_default();
+        let (id, body) = (message.message_id?, message.body?);
+        let (burial, undelivered) = (BURIAL.take_off(&mut attributes), UNDELIVERED.take_off(&mut attributes));
+        let source_id = burial.as_ref().and_then(|burial| burial.get("source_message_id")).cloned();
+        // The move by SQS is the last thing that happened to a message that it moved: an older reason on it is history.
+        let moved = system.contains_key(&MessageSystemAttributeName::DeadLetterQueueSourceArn);
+        let (origin, code, why) = match (moved, &burial, &undelivered) {
+            (true, ..) => (Origin::Queue, MAX_RECEIVE_COUNT.to_owned(), why_moved(burial.as_ref())),
+            (false, Some(burial), _) => (Origin::Function, of(burial, "error_code"), of(burial, "error_message")),
+            (false, None, Some(notes)) => (Origin::EventBridge, of(notes, "ERROR_CODE"), why_undelivered(notes)),
+            (false, None, None) => (Origin::Unknown, NO_REASON.to_owned(), "nothing on it says who sent it".to_owned()),
+        };
+        Some(Self {
+            reservation_id: reservation_id(&body),
+            sent: system.get(&MessageSystemAttributeName::SentTimestamp).and_then(|sent| epoch_ms(sent)),
+            trace_header: system.get(&MessageSystemAttributeName::AwsTraceHeader).cloned(),
+            receipt: message.receipt_handle?,
+            source_id: source_id.filter(|source| *source != id),
+            code: printable(&code),
+            why: printable(&why),
+            id,
+            origin,
+            body,
+            attributes,
+        })
+    }
+
+    /// Whether the message goes, or went, by this id.
+    pub fn is_called(&self, id: &str) -> bool {
+        self.id == id || self.source_id.as_deref() == Some(id)
+    }
+}
+
+/// The attributes that one sender adds. They are its own only where all that it always adds are there; a producer may
+/// well use one of the names for itself.
+struct Stamp {
+    always: &'static [&'static str],
+    sometimes: &'static [&'static str],
+}
+
+impl Stamp {
+    /// Takes the stamp off and answers with its texts; None, and nothing taken off, where it is not there.
+    fn take_off(&self, attributes: &mut HashMap<String, MessageAttributeValue>) -> Option<HashMap<String, String>> {
+        if !self.always.iter().all(|name| attributes.contains_key(*name)) {
+            return None;
+        }
+        let names = self.always.iter().chain(self.sometimes);
+        let taken = names.filter_map(|name| {
+            let value = attributes.remove(*name)?;
+            Some(((*name).to_owned(), value.string_value.unwrap_or_default()))
+        });
+        Some(taken.collect())
+    }
+}
+
+fn of(texts: &HashMap<String, String>, name: &str) -> String {
+    texts.get(name).cloned().unwrap_or_default()
+}
+
+fn why_moved(burial: Option<&HashMap<String, String>>) -> String {
+    let moved = "SQS moved it after too many receives, and the function said nothing; look in its log for this id, for \
+                 time-outs and for failed starts";
+    match burial {
+        Some(burial) => {
+            format!("{moved} (an earlier burial said {}: {})", of(burial, "error_code"), of(burial, "error_message"))
+        }
+        None => moved.to_owned(),
+    }
+}
+
+fn why_undelivered(notes: &HashMap<String, String>) -> String {
+    let rule_arn = of(notes, "RULE_ARN");
+    let rule = rule_arn.split_once(":rule/").map_or(rule_arn.as_str(), |(_, rule)| rule);
+    let mut circumstances = vec![format!("rule {rule}")];
+    circumstances.extend(notes.get("EXHAUSTED_RETRY_CONDITION").cloned());
+    circumstances.extend(notes.get("RETRY_ATTEMPTS").map(|attempts| format!("{attempts} retries")));
+    format!("{} ({})", of(notes, "ERROR_MESSAGE"), circumstances.join(", ")).trim_start().to_owned()
+}
+
+/// The reservation that a body names, in any of the forms that the worker takes. The worker's own parser does not serve
+/// here: it answers only for an event that is valid in every field, and what is dead often is not.
+fn reservation_id(body: &str) -> Option<String> {
+    let envelope: Value = serde_json::from_str(body).ok()?;
+    let scopes = [&envelope["detail"], &envelope["payload"], &envelope];
+    let mut ids = scopes.iter().flat_map(|scope| ["reservation_id", "reservationId"].map(|name| scope[name].as_str()));
+    let id = ids.find_map(|id| id)?;
+    let valid = (1..=256).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    valid.then(|| id.to_owned())
+}
+
+fn epoch_ms(text: &str) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(text.parse().ok()?))
+}
+
+/// Text that cannot move a terminal's cursor; SQS lets some control characters through.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests;
