@@ -43,12 +43,21 @@ pub struct Stack {
 /// Why the stack could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
-    /// No loopback port could be had.
-    #[error("listen on a loopback port: {0}")]
+    /// A loopback port could not be had.
+    #[error("listen on {0}")]
     Listen(#[from] io::Error),
     /// The AWS endpoint, or DynamoDB behind it, could not start.
     #[error("start the AWS endpoint: {0}")]
     Aws(#[from] AwsError),
+}
+
+/// The loopback ports of the two services; 0 is any that is free.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ports {
+    /// The inventory's.
+    pub inventory: u16,
+    /// The reservation API's.
+    pub reservations: u16,
 }
 
 struct Servers(Vec<JoinHandle<()>>);
@@ -65,6 +74,14 @@ impl Stack {
     /// # Errors
     /// When a part could not start.
     pub async fn start() -> Result<Self, StackError> {
+        Self::start_on(Ports::default()).await
+    }
+
+    /// As [`Stack::start`], with the services on ports of the caller's choice.
+    ///
+    /// # Errors
+    /// When a part could not start.
+    pub async fn start_on(ports: Ports) -> Result<Self, StackError> {
         let aws = AwsEndpoint::start().await?;
         aws.create_idempotency_table(TABLE).await?;
         aws.add_bus(BUS);
@@ -79,8 +96,8 @@ impl Stack {
             .collect();
 
         let (inventory, reservations) = (Inventory::default(), Reservations::default());
-        let (inventory_listener, inventory_address) = listen().await?;
-        let (reservation_listener, reservation_address) = listen().await?;
+        let (inventory_listener, inventory_address) = listen(ports.inventory).await?;
+        let (reservation_listener, reservation_address) = listen(ports.reservations).await?;
         let servers = Servers(vec![
             tokio::spawn({
                 let inventory = inventory.clone();
@@ -190,8 +207,9 @@ impl Stack {
     }
 }
 
-async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+async fn listen(port: u16) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(("127.0.0.1", port)).await;
+    let listener = listener.map_err(|error| io::Error::new(error.kind(), format!("127.0.0.1:{port}: {error}")))?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }

@@ -12,7 +12,7 @@ use local_stack::{
     build,
     replay::Replay,
     scenario::{self, EventFile},
-    stack::Stack,
+    stack::{Ports, Stack},
 };
 
 /// Runs the function binaries against an in-process stack: Lambda Runtime API, SQS, EventBridge, DynamoDB, the inventory
@@ -39,14 +39,23 @@ struct Arguments {
 enum Command {
     /// Keeps the stack running for `cargo lambda watch`, with every reservation of events/ in place. Prints the
     /// environment, writes it to target/local.env, and then prints what changes until it is stopped with Ctrl-C.
-    Up,
+    Up {
+        /// Where the inventory listens, on 127.0.0.1; 0 is any free port
+        #[arg(long, value_name = "PORT", default_value_t = 8021)]
+        inventory_port: u16,
+        /// Where the reservation API listens
+        #[arg(long, value_name = "PORT", default_value_t = 8010)]
+        reservation_port: u16,
+    },
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Some(Command::Up) => up::run().await,
+        Some(Command::Up { inventory_port, reservation_port }) => {
+            up::run(Ports { inventory: inventory_port, reservations: reservation_port }).await
+        }
         None => replay(&arguments.files).await,
     };
     match result {

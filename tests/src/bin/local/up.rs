@@ -1,4 +1,4 @@
-//! `cargo local up`: the stack without the functions, for `cargo lambda watch` and `cargo lambda invoke`.
+//! `cargo local up`: the stack without the functions, for `cargo lambda watch` and for functions deployed to MiniStack.
 
 use std::{collections::BTreeMap, error::Error, fs, time::Duration};
 
@@ -8,7 +8,7 @@ use local_stack::{
     replay::attribute,
     reservations::Status,
     scenario::{self, EventFile, FUNCTIONS},
-    stack::Stack,
+    stack::{Ports, Stack},
 };
 
 /// How often the stack is looked at for changes.
@@ -18,9 +18,9 @@ const LOOK: Duration = Duration::from_millis(200);
 const SHARED_DEAD_LETTERS: &str = FUNCTIONS[0];
 
 /// Runs until Ctrl-C.
-pub(crate) async fn run() -> Result<bool, Box<dyn Error>> {
+pub(crate) async fn run(ports: Ports) -> Result<bool, Box<dyn Error>> {
     let files = scenario::load_all(scenario::events_folder())?;
-    let stack = Stack::start().await?;
+    let stack = Stack::start_on(ports).await?;
     for file in &files {
         stack.seed(&file.scenario.given);
     }
