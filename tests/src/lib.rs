@@ -11,6 +11,7 @@
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`build`] | the function binaries, built by cargo | |
+//! | [`ring`] | tests that need tools which not every machine has | |
 //!
 //! [`redrive`] stands for nothing: it is what `cargo redrive` does to a dead-letter queue, here or on AWS.
 
@@ -26,6 +27,7 @@ pub mod reservations;
 
 pub mod build;
 pub mod replay;
+pub mod ring;
 pub mod scenario;
 
 pub mod redrive;
