@@ -1,0 +1,71 @@
+//! What is deployed agrees with itself and with the code: `template.yaml`, `samconfig.toml` and the dashboard, offline.
+//!
+//! No deployment fails on a visibility timeout that is too short, or on an alarm that watches a metric which nobody
+//! writes. It shows later, as a customer's trouble. So each such agreement is a [`Rule`], and each rule carries the
+//! edits that break it: one that stays green when it is broken is a fault of this test.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
+mod code;
+mod evaluate;
+mod expand;
+mod project;
+mod reader;
+mod rules;
+mod template;
+
+use std::collections::BTreeSet;
+
+use self::{
+    project::{Project, Texts},
+    rules::{Faults, Rule},
+};
+
+#[track_caller]
+fn faults(rule: &Rule, texts: &Texts) -> Vec<String> {
+    let project = Project::parse(texts).unwrap_or_else(|error| panic!("{}: {error}", rule.name));
+    let mut faults = Faults::default();
+    (rule.check)(&project, &mut faults);
+    faults.0
+}
+
+#[track_caller]
+fn assert_kept<'r>(rules: impl IntoIterator<Item = &'r Rule>) {
+    let texts = Texts::read();
+    let broken: Vec<String> = rules
+        .into_iter()
+        .flat_map(|rule| faults(rule, &texts).into_iter().map(|fault| format!("{}: {fault}", rule.name)))
+        .collect();
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn the_template_keeps_every_rule() {
+    assert_kept(rules::all());
+}
+
+#[test]
+fn the_readme_names_what_a_deployment_asks_and_shows() {
+    assert_kept([&rules::readme::RULE]);
+}
+
+#[test]
+fn each_rule_goes_red_when_it_is_broken() {
+    let texts = Texts::read();
+    for rule in rules::all().chain([&rules::readme::RULE]) {
+        assert!(!rule.breaks.is_empty(), "{} was never seen red: add an edit that breaks it", rule.name);
+        // A rule that is red already would prove nothing.
+        let before: BTreeSet<String> = faults(rule, &texts).into_iter().collect();
+        for edit in rule.breaks {
+            let edited = edit.apply(&texts).unwrap_or_else(|error| panic!("{}: {error}", rule.name));
+            let found = faults(rule, &edited);
+            assert!(found.iter().any(|fault| !before.contains(fault)), "{} stays green after {edit:?}", rule.name);
+        }
+    }
+}
+
+#[test]
+fn no_two_rules_have_one_name() {
+    let names: Vec<&str> = rules::all().map(|rule| rule.name).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:#?}");
+}

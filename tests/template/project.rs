@@ -1,0 +1,96 @@
+//! The files that say what is deployed, and edits to them.
+
+use std::fs;
+
+use local_stack::build::workspace;
+use serde_json::Value;
+
+use crate::{reader, template::Template};
+
+/// The files' texts.
+#[derive(Debug, Clone)]
+pub(crate) struct Texts {
+    pub(crate) template: String,
+    pub(crate) dashboard: String,
+    pub(crate) stages: String,
+    pub(crate) readme: String,
+}
+
+/// The files, read.
+#[derive(Debug)]
+pub(crate) struct Project {
+    pub(crate) template: Template,
+    pub(crate) dashboard: Value,
+    /// `samconfig.toml`.
+    pub(crate) stages: Value,
+    pub(crate) readme: String,
+}
+
+/// A file that an edit changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum File {
+    Template,
+    Dashboard,
+    Stages,
+}
+
+/// A change to the first place in a file where a text stands.
+#[derive(Debug)]
+pub(crate) struct Edit {
+    file: File,
+    text: &'static str,
+    with: &'static str,
+}
+
+impl Texts {
+    #[track_caller]
+    pub(crate) fn read() -> Self {
+        let read = |path: &str| {
+            fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
+        };
+        Self {
+            template: read("template.yaml"),
+            dashboard: read(".template/dashboard.yaml"),
+            stages: read("samconfig.toml"),
+            readme: read("README.md"),
+        }
+    }
+}
+
+impl Project {
+    pub(crate) fn parse(texts: &Texts) -> Result<Self, String> {
+        Ok(Self {
+            template: Template::parse(&texts.template).map_err(|error| format!("template.yaml: {error}"))?,
+            dashboard: reader::yaml(&texts.dashboard).map_err(|error| format!("dashboard.yaml: {error}"))?,
+            stages: toml::from_str(&texts.stages).map_err(|error| format!("samconfig.toml: {error}"))?,
+            readme: texts.readme.clone(),
+        })
+    }
+}
+
+/// An edit to `template.yaml`.
+pub(crate) const fn edit(text: &'static str, with: &'static str) -> Edit {
+    edit_in(File::Template, text, with)
+}
+
+/// An edit to any of the files.
+pub(crate) const fn edit_in(file: File, text: &'static str, with: &'static str) -> Edit {
+    Edit { file, text, with }
+}
+
+impl Edit {
+    /// The texts after the edit. A text that no longer stands there makes the edit stale, and then it proves nothing.
+    pub(crate) fn apply(&self, texts: &Texts) -> Result<Texts, String> {
+        let mut edited = texts.clone();
+        let file = match self.file {
+            File::Template => &mut edited.template,
+            File::Dashboard => &mut edited.dashboard,
+            File::Stages => &mut edited.stages,
+        };
+        if self.text == self.with || !file.contains(self.text) {
+            return Err(format!("the edit is stale, its text is not there: {self:?}"));
+        }
+        *file = file.replacen(self.text, self.with, 1);
+        Ok(edited)
+    }
+}

@@ -1,0 +1,62 @@
+//! The rules, by what they are about. Each is a check and the edits that must turn it red.
+
+pub(crate) mod alarms;
+pub(crate) mod dashboard;
+pub(crate) mod environment;
+pub(crate) mod events;
+pub(crate) mod functions;
+pub(crate) mod mappings;
+pub(crate) mod queues;
+pub(crate) mod readme;
+pub(crate) mod references;
+pub(crate) mod roles;
+pub(crate) mod stages;
+pub(crate) mod table;
+
+use crate::project::{Edit, Project};
+
+/// Something that must hold.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// The rule as a sentence.
+    pub(crate) name: &'static str,
+    pub(crate) check: fn(&Project, &mut Faults),
+    /// Each of these alone breaks the rule.
+    pub(crate) breaks: &'static [Edit],
+}
+
+/// What is wrong: each names its place and says what to do.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(pub(crate) Vec<String>);
+
+impl Faults {
+    /// Notes a fault.
+    pub(crate) fn add(&mut self, fault: impl Into<String>) {
+        self.0.push(fault.into());
+    }
+
+    /// Notes a fault unless `kept`.
+    pub(crate) fn unless(&mut self, kept: bool, fault: impl Into<String>) {
+        if !kept {
+            self.add(fault);
+        }
+    }
+}
+
+/// Every rule about the files that are deployed.
+pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
+    let rules: [&'static [Rule]; 11] = [
+        queues::RULES,
+        mappings::RULES,
+        events::RULES,
+        functions::RULES,
+        roles::RULES,
+        table::RULES,
+        environment::RULES,
+        alarms::RULES,
+        dashboard::RULES,
+        stages::RULES,
+        references::RULES,
+    ];
+    rules.into_iter().flatten()
+}

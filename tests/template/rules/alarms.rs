@@ -1,0 +1,223 @@
+//! Alarms: that whatever needs a person raises one, and that each watches something that is really written.
+
+use serde_json::{Value, json};
+use shared::workflow::guard::LostRace;
+
+use super::{Faults, Rule};
+use crate::{
+    code,
+    evaluate::Stack,
+    project::{Project, edit},
+    template::{Resource, Template, fields, items, number},
+};
+
+const ALARM: &str = "AWS::CloudWatch::Alarm";
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "a dead letter raises an alarm",
+        check: dead_letters_raise_one,
+        breaks: &[
+            edit("MetricName: ApproximateNumberOfMessagesVisible", "MetricName: NumberOfMessagesSent"),
+            edit(
+                "- !Sub ${EventType}DeadLetterQueue\n                - QueueName",
+                "- !Sub ${EventType}Queue\n                - QueueName",
+            ),
+            edit("Threshold: 0", "Threshold: 1"),
+            edit("Statistic: Maximum", "Statistic: Average"),
+        ],
+    },
+    Rule {
+        name: "a message that waits too long raises an alarm",
+        check: waiting_raises_one,
+        breaks: &[
+            edit("MetricName: ApproximateAgeOfOldestMessage", "MetricName: NumberOfMessagesReceived"),
+            edit("Default: 300", "Default: 345600"),
+        ],
+    },
+    Rule {
+        name: "a function that fails, is throttled or slow raises an alarm",
+        check: functions_raise_them,
+        breaks: &[
+            edit("MetricName: Errors", "MetricName: DeadLetterErrors"),
+            edit("MetricName: Throttles", "MetricName: Invocations"),
+            edit("MetricName: Duration", "MetricName: PostRuntimeExtensionsDuration"),
+            edit("Threshold: 24000", "Threshold: 30000"),
+            edit("Ref: !Sub ${EventType}Function", "Ref: PaymentFailedFunction"),
+            edit("ExtendedStatistic: p99", "Statistic: Average"),
+        ],
+    },
+    Rule {
+        name: "an event that needs a person raises an alarm",
+        check: people_are_called,
+        breaks: &[
+            edit("Value: rejected", "Value: exhausted"),
+            edit("Value: inventory_conflict", "Value: malformed_body"),
+            edit("Value: late_approval", "Value: duplicate"),
+        ],
+    },
+    Rule {
+        name: "an alarm on a metric of our own watches what the code writes",
+        check: own_metrics_are_written,
+        breaks: &[
+            edit("Namespace: !Sub Holdfast/${AWS::StackName}", "Namespace: Holdfast"),
+            edit("METRICS_NAMESPACE: !Sub Holdfast/${AWS::StackName}", "METRICS_NAMESPACE: Holdfast"),
+            edit("MetricName: worker_dead_letters_total", "MetricName: worker_dead_letters"),
+            edit("{Name: outcome, Value: rejected}", "{Name: result, Value: rejected}"),
+            edit("Value: rejected", "Value: reject"),
+            edit("Value: inventory_conflict", "Value: conflict"),
+            edit("{Name: type, Value: payment.approved}", "{Name: type, Value: payment.failed}"),
+            edit("            - {Name: outcome, Value: rejected}\n", ""),
+        ],
+    },
+    Rule {
+        name: "an alarm tells somebody, and names its stack",
+        check: tells_somebody,
+        breaks: &[
+            edit("          AlarmActions: !If [HasAlarmTopic, [!Ref AlarmTopicArn], !Ref AWS::NoValue]\n", ""),
+            edit(
+                "HasAlarmTopic: !Not [!Equals [!Ref AlarmTopicArn, \"\"]]",
+                "HasAlarmTopic: !Equals [!Ref AlarmTopicArn, \"\"]",
+            ),
+            edit("          TreatMissingData: notBreaching\n", ""),
+            edit("AlarmName: !Sub ${AWS::StackName}-payment-approved-late-approvals", "AlarmName: late-approvals"),
+        ],
+    },
+];
+
+fn dimensions(alarm: &Resource<'_>) -> Vec<(String, Value)> {
+    let dimension = |dimension: &Value| Some((dimension["Name"].as_str()?.to_owned(), dimension["Value"].clone()));
+    items(&alarm.properties["Dimensions"]).into_iter().filter_map(dimension).collect()
+}
+
+/// The alarms on one metric with just these dimensions.
+fn watching<'t>(template: &'t Template, namespace: &Value, metric: &str, with: &[(&str, Value)]) -> Vec<Resource<'t>> {
+    let with: Vec<(String, Value)> = with.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let matches = |alarm: &Resource<'_>| {
+        alarm.properties["Namespace"] == *namespace
+            && alarm.properties["MetricName"] == metric
+            && dimensions(alarm) == with
+    };
+    template.of_type(ALARM).into_iter().filter(matches).collect()
+}
+
+/// The smallest whole number that raises the alarm, when it is one that goes off above a threshold.
+fn least(template: &Template, alarm: &Resource<'_>) -> Option<u64> {
+    let threshold = number(&Stack::new(template, &[]).value(&alarm.properties["Threshold"]))?;
+    match alarm.properties["ComparisonOperator"].as_str()? {
+        "GreaterThanThreshold" => threshold.checked_add(1),
+        "GreaterThanOrEqualToThreshold" => Some(threshold),
+        _ => None,
+    }
+}
+
+/// Requires an alarm on a metric, taken by one of `statistics`, that goes off at a number up to `at_most`.
+fn require(
+    template: &Template,
+    metric: (&Value, &str, &[(&str, Value)]),
+    statistics: &[&str],
+    at_most: u64,
+    faults: &mut Faults,
+) {
+    let (namespace, name, with) = metric;
+    let fits = |alarm: &Resource<'_>| {
+        let statistic = [&alarm.properties["Statistic"], &alarm.properties["ExtendedStatistic"]];
+        let statistic = statistic.into_iter().find_map(Value::as_str).unwrap_or_default();
+        statistics.contains(&statistic) && least(template, alarm).is_some_and(|least| least <= at_most)
+    };
+    let of: Vec<String> = with.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let (of, by) = (of.join(" and "), statistics.join(" or "));
+    let fault = format!("add an alarm on the {by} of {name} for {of} that goes off at {at_most} or less");
+    faults.unless(watching(template, namespace, name, with).iter().any(fits), fault);
+}
+
+/// What SQS moves by itself does not count as sent, so only the number that lies there tells.
+fn dead_letters_raise_one(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let with = [("QueueName", path.dead_letters.get("QueueName"))];
+        let metric = (&json!("AWS/SQS"), "ApproximateNumberOfMessagesVisible", &with[..]);
+        require(&project.template, metric, &["Maximum", "Sum"], 1, faults);
+    }
+}
+
+/// Before anything is lost: a message that reaches the queue's retention is deleted.
+fn waiting_raises_one(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let with = [("QueueName", path.queue.get("QueueName"))];
+        let kept = number(&path.queue.properties["MessageRetentionPeriod"]).unwrap_or_default();
+        let metric = (&json!("AWS/SQS"), "ApproximateAgeOfOldestMessage", &with[..]);
+        require(&project.template, metric, &["Maximum"], kept / 2, faults);
+    }
+}
+
+fn functions_raise_them(project: &Project, faults: &mut Faults) {
+    let namespace = json!("AWS/Lambda");
+    for path in project.template.paths() {
+        let with = [("FunctionName", path.function.reference())];
+        let timeout_ms = number(&path.function.properties["Timeout"]).unwrap_or_default() * 1_000;
+        require(&project.template, (&namespace, "Errors", &with), &["Sum"], 1, faults);
+        require(&project.template, (&namespace, "Throttles", &with), &["Sum"], 1, faults);
+        let before = timeout_ms.saturating_sub(1);
+        require(&project.template, (&namespace, "Duration", &with), &["p99", "Maximum"], before, faults);
+    }
+}
+
+/// One rejected event, or one conflict over seats, is a person's business. Late approvals are it only in number.
+fn people_are_called(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let namespace = &path.function.variables()["METRICS_NAMESPACE"];
+        let event_type = path.workflow.event_type.name();
+        let mut calls = vec![
+            ("worker_events_total", "outcome", "rejected", 1),
+            ("worker_dead_letters_total", "error_code", "inventory_conflict", 1),
+        ];
+        if path.workflow.lost_race == LostRace::Refund {
+            calls.push(("worker_events_total", "outcome", "late_approval", u64::MAX));
+        }
+        for (metric, dimension, value, at_most) in calls {
+            let with = [("type", json!(event_type)), (dimension, json!(value))];
+            require(&project.template, (namespace, metric, &with), &["Sum"], at_most, faults);
+        }
+    }
+}
+
+/// CloudWatch knows a metric by its namespace and all of its dimensions; an alarm on any other stays silent forever.
+fn own_metrics_are_written(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let is_ours = |alarm: &Resource<'_>| {
+        !alarm.properties["Namespace"].as_str().is_some_and(|namespace| namespace.starts_with("AWS/"))
+    };
+    for alarm in template.of_type(ALARM).into_iter().filter(is_ours) {
+        let (id, namespace) = (alarm.id, &alarm.properties["Namespace"]);
+        let same = template.paths().iter().all(|path| path.function.variables()["METRICS_NAMESPACE"] == *namespace);
+        faults.unless(same, format!("{id}: METRICS_NAMESPACE of each function must be {namespace}"));
+        let dimensions = dimensions(&alarm);
+        let dimensions: Vec<(&str, &str)> =
+            dimensions.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect();
+        let name = alarm.properties["MetricName"].as_str().unwrap_or_default();
+        if let Err(fault) = code::metric_exists(name, &dimensions) {
+            faults.add(format!("{id}: {fault}"));
+        }
+    }
+}
+
+/// The topic is asked for by evaluation, so that the condition on the parameter is judged with it.
+fn tells_somebody(project: &Project, faults: &mut Faults) {
+    const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:on-call";
+    let template = &project.template;
+    let (with, without) = (Stack::new(template, &[("AlarmTopicArn", TOPIC)]), Stack::new(template, &[]));
+    for alarm in template.of_type(ALARM) {
+        let (id, actions) = (alarm.id, &alarm.properties["AlarmActions"]);
+        let told = with.value(actions) == json!([TOPIC]) && without.value(actions).is_null();
+        faults.unless(told, format!("{id}: AlarmActions must be [AlarmTopicArn], or nothing where that is empty"));
+        let says = fields(alarm.properties).into_iter().any(|(key, _)| key == "TreatMissingData");
+        faults.unless(says, format!("{id}: set TreatMissingData, since most metrics are absent while all is well"));
+        let named = alarm.properties["AlarmName"]["Fn::Sub"]
+            .as_str()
+            .is_some_and(|name| name.starts_with("${AWS::StackName}-"));
+        faults.unless(
+            named,
+            format!("{id}: begin AlarmName with the stack's name, so that two stacks fit in one account"),
+        );
+    }
+}

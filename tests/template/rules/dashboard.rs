@@ -1,0 +1,194 @@
+//! The dashboard: that each graph draws something that exists, and that nothing worth a look is left out.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{Faults, Rule};
+use crate::{
+    code,
+    project::{File, Project, edit, edit_in},
+    template::{FUNCTION, QUEUE, fields, items, nodes},
+};
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "each line of the dashboard draws a metric that is written",
+        check: lines_are_written,
+        breaks: &[
+            edit_in(File::Dashboard, "worker_latency_seconds", "worker_latency_ms"),
+            edit_in(File::Dashboard, "[\"...\", superseded]", "[\"...\", late_approval]"),
+            edit_in(File::Dashboard, "type, payment.failed, outcome", "type, payment.refused, outcome"),
+            edit_in(File::Dashboard, "\"Holdfast/${StackName}\"", "\"Holdfast\""),
+            edit_in(File::Dashboard, "ApproximateAgeOfOldestMessage", "ApproximateAge"),
+            edit_in(File::Dashboard, "\"${StackName}-payment-failed-dlq\"", "\"${StackName}-payment-failed-dead\""),
+            edit("METRICS_NAMESPACE: !Sub Holdfast/${AWS::StackName}", "METRICS_NAMESPACE: Holdfast"),
+        ],
+    },
+    Rule {
+        name: "the dashboard shows each event type with all of its outcomes",
+        check: shows_every_outcome,
+        breaks: &[
+            edit_in(File::Dashboard, "                  - [\"...\", late_approval]\n", ""),
+            edit_in(File::Dashboard, "title: payment.failed, events", "title: events"),
+        ],
+    },
+    Rule {
+        name: "the dashboard shows each queue and each function",
+        check: shows_every_resource,
+        breaks: &[
+            edit_in(
+                File::Dashboard,
+                "!Sub \"${StackName}-payment-failed-dlq\"",
+                "!Sub \"${StackName}-payment-approved-dlq\"",
+            ),
+            edit("-${Function}-dlq\", {Function", "-${Function}-dead\", {Function"),
+        ],
+    },
+    Rule {
+        name: "the dashboard is given what it asks for",
+        check: given_what_it_asks_for,
+        breaks: &[
+            edit("        StackName: !Ref AWS::StackName\n", ""),
+            edit("        StackName: !Ref AWS::StackName\n", "        StackName: holdfast\n"),
+            edit("TemplateURL: .template/dashboard.yaml", "TemplateURL: dashboard.yaml"),
+        ],
+    },
+];
+
+/// Metrics of AWS, each with its dimension and the type of resource that has it.
+const OF_AWS: [(&str, &str, &str, &str); 5] = [
+    ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", QUEUE),
+    ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", QUEUE),
+    ("AWS/Lambda", "ConcurrentExecutions", "FunctionName", FUNCTION),
+    ("AWS/Lambda", "Errors", "FunctionName", FUNCTION),
+    ("AWS/Lambda", "Throttles", "FunctionName", FUNCTION),
+];
+
+/// A line of a graph: namespace, metric, then names and values of its dimensions.
+struct Line<'d> {
+    title: &'d str,
+    parts: Vec<Value>,
+}
+
+impl Line<'_> {
+    fn text(&self, index: usize) -> &str {
+        self.parts.get(index).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn dimensions(&self) -> Vec<(&str, &str)> {
+        (2..self.parts.len()).step_by(2).map(|index| (self.text(index), self.text(index + 1))).collect()
+    }
+}
+
+/// Every line, with `...` and `.` replaced by what they repeat of the line before.
+fn lines(project: &Project) -> Vec<Line<'_>> {
+    let widgets = nodes(&project.dashboard).into_iter().filter(|node| !node["metrics"].is_null());
+    let mut lines = Vec::new();
+    for widget in widgets {
+        let title = widget["title"].as_str().unwrap_or_default();
+        let mut last: Vec<Value> = Vec::new();
+        for row in items(&widget["metrics"]) {
+            let is_option = |part: &&Value| part.is_object() && part["Fn::Sub"].is_null();
+            let mut parts: Vec<Value> = items(row).into_iter().filter(|part| !is_option(part)).cloned().collect();
+            if parts.first().is_some_and(|first| first == "...") {
+                let kept = last.len().saturating_sub(parts.len() - 1);
+                parts.splice(..1, last.iter().take(kept).cloned());
+            }
+            for (part, before) in parts.iter_mut().zip(&last).filter(|(part, _)| **part == json!(".")) {
+                part.clone_from(before);
+            }
+            last.clone_from(&parts);
+            lines.push(Line { title, parts });
+        }
+    }
+    lines
+}
+
+/// What a name of the template is called in the dashboard, which has the stack's name as a parameter.
+fn within(name: &Value) -> Value {
+    json!({"Fn::Sub": name["Fn::Sub"].as_str().unwrap_or_default().replace("${AWS::StackName}", "${StackName}")})
+}
+
+fn lines_are_written(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let functions = template.of_type(FUNCTION);
+    for line in lines(project) {
+        let shown = Value::from(line.parts.clone());
+        let namespace = line.text(0);
+        if !namespace.starts_with("AWS/") {
+            let same =
+                functions.iter().all(|function| within(&function.variables()["METRICS_NAMESPACE"]) == line.parts[0]);
+            faults.unless(same, format!("{}: METRICS_NAMESPACE is another namespace: {shown}", line.title));
+            if let Err(fault) = code::metric_exists(line.text(1), &line.dimensions()) {
+                faults.add(format!("{}: {fault}: {shown}", line.title));
+            }
+            continue;
+        }
+        let known = OF_AWS.iter().find(|known| (known.0, known.1, known.2) == (namespace, line.text(1), line.text(2)));
+        let Some((.., dimension, kind)) = known else {
+            faults.add(format!("{}: no metric that AWS is known to write: {shown}", line.title));
+            continue;
+        };
+        let named = template
+            .of_type(kind)
+            .iter()
+            .any(|resource| line.parts.get(3).is_some_and(|name| within(&resource.properties[*dimension]) == *name));
+        faults.unless(named, format!("{}: the template has no {kind} of that name: {shown}", line.title));
+    }
+}
+
+fn shows_every_outcome(project: &Project, faults: &mut Faults) {
+    let lines = lines(project);
+    for (_, workflow) in code::functions() {
+        let event_type = workflow.event_type.name();
+        let shown: BTreeSet<&str> = lines
+            .iter()
+            .filter(|line| line.title.contains(event_type) && line.text(1) == "worker_events_total")
+            .filter(|line| line.text(3) == event_type)
+            .map(|line| line.text(5))
+            .collect();
+        let outcomes = code::outcomes(&workflow);
+        let fault = format!("a graph with {event_type} in its title must show {outcomes:?}, and shows {shown:?}");
+        faults.unless(shown == outcomes, fault);
+    }
+}
+
+fn shows_every_resource(project: &Project, faults: &mut Faults) {
+    let lines = lines(project);
+    let of = [
+        (QUEUE, "QueueName", "ApproximateNumberOfMessagesVisible"),
+        (FUNCTION, "FunctionName", "Errors"),
+        (FUNCTION, "FunctionName", "Throttles"),
+        (FUNCTION, "FunctionName", "ConcurrentExecutions"),
+    ];
+    for (kind, property, metric) in of {
+        for resource in project.template.of_type(kind) {
+            let name = within(&resource.properties[property]);
+            let shown = lines.iter().any(|line| line.text(1) == metric && line.parts.get(3) == Some(&name));
+            faults.unless(shown, format!("dashboard: show {metric} of {}", resource.id));
+        }
+    }
+    for path in project.template.paths() {
+        let (name, event_type) = (within(&path.queue.properties["QueueName"]), path.workflow.event_type.name());
+        let aged =
+            |line: &Line<'_>| line.text(1) == "ApproximateAgeOfOldestMessage" && line.parts.get(3) == Some(&name);
+        faults.unless(lines.iter().any(aged), format!("dashboard: show the oldest message's age of {}", path.queue.id));
+        let timed = |line: &Line<'_>| line.text(1) == "worker_latency_seconds" && line.text(3) == event_type;
+        faults.unless(lines.iter().any(timed), format!("dashboard: show the latency of {event_type}"));
+    }
+}
+
+fn given_what_it_asks_for(project: &Project, faults: &mut Faults) {
+    let stacks = project.template.of_type("AWS::CloudFormation::Stack");
+    let is_ours = |url: &Value| url == ".template/dashboard.yaml";
+    let Some(stack) = stacks.iter().find(|stack| is_ours(&stack.properties["TemplateURL"])) else {
+        faults.add("template.yaml must include .template/dashboard.yaml");
+        return;
+    };
+    let names = |value| fields(value).into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>();
+    let (asked, given) = (names(&project.dashboard["Parameters"]), names(&stack.properties["Parameters"]));
+    faults.unless(asked == given, format!("{}: it asks for {asked:?} and is given {given:?}", stack.id));
+    let name = &stack.properties["Parameters"]["StackName"];
+    faults.unless(*name == json!({"Ref": "AWS::StackName"}), format!("{}: StackName must be this stack's", stack.id));
+}

@@ -1,0 +1,209 @@
+//! The environment of the functions: the template's variables are those of the code, and the code starts with them.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use shared::{
+    config::{ConfigError, Source},
+    worker::settings::Settings,
+};
+
+use super::{Faults, Rule, stages};
+use crate::{
+    evaluate::Stack,
+    project::{File, Project, edit, edit_in},
+    template::{Path, Template, fields, items, nodes, number, reference},
+};
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "the variables of the template are those that the code reads",
+        check: variables_are_read,
+        breaks: &[
+            edit("        LOG_LEVEL: !Ref LogLevel\n", ""),
+            edit("          DLQ_URL: !Ref PaymentFailedDeadLetterQueue\n", "          DLQ: x\n"),
+            edit("        SECRET_NAME: !Ref SecretArn\n", ""),
+            edit("WORKER_CONCURRENCY: ", "WORKERS: "),
+        ],
+    },
+    Rule {
+        name: "a function starts with any value that its parameters allow",
+        check: starts_with_any_value,
+        breaks: &[
+            edit("AllowedValues: [debug, info, warn, error]", "AllowedValues: [trace, debug, info, warn, error]"),
+            edit("AllowedValues: [grpc, http/protobuf]", "AllowedValues: [grpc, http/json]"),
+            edit("INVENTORY_TIMEOUT_MS: ", "INVENTORY_TIMEOUT_MS: 0 # "),
+            edit("BACKOFF_BASE_MS: ", "BACKOFF_BASE_MS: 1000000 # "),
+            edit("METRICS_NAMESPACE: !Sub Holdfast/${AWS::StackName}", "METRICS_NAMESPACE: !Sub AWS/${AWS::StackName}"),
+            edit("!If [HasSecret, \"true\", \"false\"]", "!If [HasSecret, \"yes\", \"no\"]"),
+            edit("MinValue: 3\n", "MinValue: 0\n"),
+        ],
+    },
+    Rule {
+        name: "a function starts in each stage",
+        check: starts_in_each_stage,
+        breaks: &[
+            edit_in(
+                File::Stages,
+                "InventoryGrpcAddr=inventory.dev.internal:8021",
+                "InventoryGrpcAddr=inventory.dev.internal",
+            ),
+            edit_in(
+                File::Stages,
+                "ReservationApiBase=https://reservation-api.prod",
+                "ReservationApiBase=reservation-api.prod",
+            ),
+        ],
+    },
+    Rule {
+        name: "the worker buries a message before SQS moves it without a reason",
+        check: buried_before_moved,
+        breaks: &[
+            edit("maxReceiveCount: !Ref MaxReceives", "maxReceiveCount: 4"),
+            edit("MAX_RETRIES: !Ref MaxReceives", "MAX_RETRIES: 6"),
+            edit("        MAX_RETRIES: !Ref MaxReceives\n", ""),
+        ],
+    },
+    Rule {
+        name: "a record's calls end well before its function's timeout",
+        check: calls_end_before_timeout,
+        breaks: &[
+            edit("\n    Timeout: 30\n", "\n    Timeout: 24\n"),
+            edit("RESERVATION_TIMEOUT_MS: ", "RESERVATION_TIMEOUT_MS: 5000 # "),
+            edit("INVENTORY_TIMEOUT_MS: ", "INVENTORY_TIMEOUT_MS: 10000 # "),
+        ],
+    },
+];
+
+/// Variables that the code of this workspace does not read.
+const READ_BY_OTHERS: [(&str, &str); 1] =
+    [("AWS_ENDPOINT_URL", "the AWS SDK sends every call there, and it is unset on AWS")];
+
+/// A value for each parameter that may be empty, so that what it switches on is on.
+const PLACEHOLDERS: [(&str, &str); 6] = [
+    ("ReservationApiBase", "https://reservation-api.example"),
+    ("InventoryGrpcAddr", "inventory.example:8021"),
+    ("SecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:holdfast-AbCdEf"),
+    ("OtlpEndpoint", "http://collector.example:4317"),
+    ("AwsEndpointUrl", "http://127.0.0.1:4566"),
+    ("VpcSubnetIds", "subnet-1,subnet-2"),
+];
+
+/// An environment that remembers what it was asked for.
+struct Recording {
+    values: BTreeMap<String, String>,
+    asked: RefCell<BTreeSet<String>>,
+}
+
+impl Source for Recording {
+    fn get(&self, name: &str) -> Option<String> {
+        self.asked.borrow_mut().insert(name.to_owned());
+        Source::get(&self.values, name)
+    }
+}
+
+/// What the code makes of a function's environment, and the names that it asked for.
+fn read(stack: &Stack<'_>, path: &Path<'_>) -> (Result<Settings, ConfigError>, BTreeSet<String>) {
+    let recording = Recording { values: stack.environment(path.function), asked: RefCell::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
+    // A secret may stand in for both addresses, but only one that is read.
+    let has_secret = recording.values.get("USE_SECRET_MANAGER").is_some_and(|value| value == "true");
+    let fields = [("reservation_api_base", "https://secret.example"), ("inventory_grpc_addr", "secret.example:1")];
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let secret = Ok(fields.into_iter().filter(|_| has_secret).collect());
+    let settings = runtime.block_on(async { Settings::read(&recording, secret, path.workflow.event_type.name()) });
+    (settings, recording.asked.into_inner())
+}
+
+fn given<'t>(template: &'t Template, more: &[(&'t str, &str)]) -> Stack<'t> {
+    Stack::new(template, &[&PLACEHOLDERS[..], more].concat())
+}
+
+fn variables_are_read(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let id = path.function.id;
+        let (_, read) = read(&given(&project.template, &[]), &path);
+        let written: BTreeSet<String> =
+            fields(path.function.variables()).into_iter().map(|(name, _)| name.into()).collect();
+        for name in read.difference(&written) {
+            faults.add(format!("{id}: the code reads {name}; set it, if only to a parameter that may be empty"));
+        }
+        for name in written.difference(&read) {
+            let known = READ_BY_OTHERS.iter().any(|(other, _)| other == name);
+            faults.unless(known, format!("{id}: the code does not read {name}; take it away"));
+        }
+    }
+}
+
+/// Each value of a list, the ends of each range, and the default, of every parameter that the environment refers to.
+fn starts_with_any_value(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    for path in template.paths() {
+        let used: BTreeSet<&str> = nodes(path.function.variables()).into_iter().filter_map(reference).collect();
+        for (name, parameter) in template.parameters().into_iter().filter(|(name, _)| used.contains(name)) {
+            let values = ["AllowedValues", "MinValue", "MaxValue", "Default"].map(|key| &parameter[key]);
+            let values = values.into_iter().flat_map(items).map(|value| match value.as_str() {
+                Some(text) => text.to_owned(),
+                None => value.to_string(),
+            });
+            for value in values {
+                if let (Err(error), _) = read(&given(template, &[(name, &value)]), &path) {
+                    faults.add(format!("{}: with {name}={value} it does not start: {error}", path.function.id));
+                }
+            }
+        }
+    }
+}
+
+fn starts_in_each_stage(project: &Project, faults: &mut Faults) {
+    for (name, stage) in stages::stages(project) {
+        let stack = Stack::new(&project.template, &stages::overrides(stage, "deploy"));
+        for path in project.template.paths() {
+            if let (Err(error), _) = read(&stack, &path) {
+                faults.add(format!("{name}: {} does not start there: {error}", path.name));
+            }
+        }
+    }
+}
+
+/// Both numbers come from one place, or at least fit. Where a burial fails, the message is left to SQS in either case.
+fn buried_before_moved(project: &Project, faults: &mut Faults) {
+    let stack = given(&project.template, &[]);
+    for path in project.template.paths() {
+        let last = &path.function.variables()["MAX_RETRIES"];
+        let moved = &path.queue.properties["RedrivePolicy"]["maxReceiveCount"];
+        let tied = last == moved || (number(last).is_some() && number(moved).is_some());
+        let settings = read(&stack, &path).0.ok();
+        let last = settings.map(|settings| u64::from(settings.limits.max_receives));
+        let fits = last.zip(number(&stack.value(moved))).is_some_and(|(last, moved)| last <= moved);
+        let fault = format!(
+            "{}: its maxReceiveCount must be tied to the MAX_RETRIES of {}, and never be less",
+            path.queue.id, path.function.id
+        );
+        faults.unless(tied && fits, fault);
+    }
+}
+
+/// No record starts with less time left than its budget, and some start late: records of one reservation run one after
+/// the other. Half a budget on top lets a second one start behind a first that took half of its worst time. With less,
+/// the second would go back to its queue whenever a service is slow, and use up a receive.
+fn calls_end_before_timeout(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let (id, name) = (path.function.id, path.name);
+        let (Ok(settings), _) = read(&given(&project.template, &[]), &path) else {
+            faults.add(format!("{id}: it does not start with the parameters' defaults"));
+            continue;
+        };
+        let timeout = project.template.range(&path.function.properties["Timeout"]).map(|(least, _)| least);
+        let timeout = Duration::from_secs(timeout.unwrap_or_default());
+        let budget = settings.limits.budget;
+        let fault = format!(
+            "{id}: a record of {name} takes up to {budget:?}, so Timeout must be at least {:?}",
+            budget * 3 / 2
+        );
+        faults.unless(timeout >= budget * 3 / 2, fault);
+    }
+}

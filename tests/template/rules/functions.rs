@@ -1,0 +1,171 @@
+//! Functions: each is there, built for what it runs on, logs where it should, and is rolled back by its own alarms.
+
+use std::{collections::BTreeSet, fs};
+
+use local_stack::build::workspace;
+use serde_json::{Value, json};
+
+use super::{Faults, Rule};
+use crate::{
+    code,
+    evaluate::Stack,
+    project::{Project, edit},
+    template::{FUNCTION, items, nodes, reference},
+};
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "each folder of functions/ is deployed, under its own name",
+        check: folders_are_deployed,
+        breaks: &[
+            edit("CodeUri: functions/payment-failed", "CodeUri: functions/payment-lost"),
+            edit("CodeUri: functions/payment-failed", "CodeUri: functions/payment-approved"),
+            edit(
+                "FunctionName: !Sub ${AWS::StackName}-payment-failed",
+                "FunctionName: !Sub ${AWS::StackName}-payment-lost",
+            ),
+            edit("Name: payment.failed, Function: payment-failed", "Name: payment.failed, Function: payment-lost"),
+        ],
+    },
+    Rule {
+        name: "a function is built for what it runs on",
+        check: built_for_what_it_runs_on,
+        breaks: &[
+            edit("BuildMethod: rust-cargolambda", "BuildMethod: makefile"),
+            edit("Runtime: provided.al2023", "Runtime: provided.al2"),
+            edit("Default: arm64", "Default: x86_64"),
+            edit("Handler: bootstrap", "Handler: main"),
+            edit("Tracing: Active", "Tracing: PassThrough"),
+        ],
+    },
+    Rule {
+        name: "a function logs every line to a log group that ends",
+        check: logs_to_its_own_group,
+        breaks: &[
+            edit("ApplicationLogLevel: TRACE", "ApplicationLogLevel: INFO"),
+            edit("LogFormat: JSON", "LogFormat: Text"),
+            edit("LogGroup: !Ref PaymentFailedLogGroup", "LogGroup: !Ref PaymentApprovedLogGroup"),
+            edit("          RetentionInDays: !Ref LogRetentionDays\n", ""),
+            edit("- /aws/lambda/${AWS::StackName}-${Function}", "- /aws/lambda/${Function}"),
+        ],
+    },
+    Rule {
+        name: "a new version is rolled back by the alarms of its own function",
+        check: rolled_back_by_its_own_alarms,
+        breaks: &[
+            edit("- !Ref PaymentFailedErrorsAlarm", "- !Ref PaymentApprovedErrorsAlarm"),
+            edit("          - !Ref PaymentFailedErrorsAlarm\n", ""),
+            edit("AutoPublishAlias: live", "Tags: {}"),
+            edit("      AutoPublishAliasAllProperties: true\n", ""),
+        ],
+    },
+    Rule {
+        name: "a function buries messages in its own dead-letter queue",
+        check: buries_in_its_own,
+        breaks: &[
+            edit("DLQ_URL: !Ref PaymentFailedDeadLetterQueue", "DLQ_URL: !Ref PaymentApprovedDeadLetterQueue"),
+            edit("DLQ_URL: !Ref PaymentFailedDeadLetterQueue", "DLQ_URL: !GetAtt PaymentFailedDeadLetterQueue.Arn"),
+        ],
+    },
+];
+
+fn folders_are_deployed(project: &Project, faults: &mut Faults) {
+    let folders: BTreeSet<String> = fs::read_dir(workspace().join("functions"))
+        .expect("functions/ is there")
+        .filter_map(|entry| entry.expect("the entry is readable").file_name().into_string().ok())
+        .collect();
+    let functions = project.template.of_type(FUNCTION);
+    let uris: Vec<&str> = functions.iter().filter_map(|function| function.properties["CodeUri"].as_str()).collect();
+    for folder in &folders {
+        let uses = uris.iter().filter(|uri| **uri == format!("functions/{folder}")).count();
+        faults.unless(uses == 1, format!("functions/{folder}: one function must have it as CodeUri, and {uses} do"));
+    }
+    let mapped: Vec<(&str, &str)> = project.template.section("Mappings")["EventTypes"]
+        .as_object()
+        .into_iter()
+        .flat_map(|types| {
+            types.values().filter_map(|entry| Some((entry["Function"].as_str()?, entry["Name"].as_str()?)))
+        })
+        .collect();
+    for (name, workflow) in code::functions() {
+        faults.unless(folders.contains(name), format!("functions/{name} is not there"));
+        let entry = (name, workflow.event_type.name());
+        faults.unless(mapped.contains(&entry), format!("EventTypes: it must hold {entry:?}"));
+    }
+    for function in functions {
+        let folder = function.properties["CodeUri"].as_str().and_then(|uri| uri.strip_prefix("functions/"));
+        let known = folder.is_some_and(|folder| folders.contains(folder));
+        faults.unless(known, format!("{}: CodeUri must be a folder of functions/", function.id));
+        let name = json!({"Fn::Sub": format!("${{AWS::StackName}}-{}", folder.unwrap_or_default())});
+        faults.unless(function.properties["FunctionName"] == name, format!("{}: name it {name}", function.id));
+    }
+}
+
+fn built_for_what_it_runs_on(project: &Project, faults: &mut Faults) {
+    let stack = Stack::new(&project.template, &[]);
+    let expected = [
+        ("Runtime", json!("provided.al2023")),
+        ("Handler", json!("bootstrap")),
+        ("Architectures", json!(["arm64"])),
+        ("Tracing", json!("Active")),
+    ];
+    for function in project.template.of_type(FUNCTION) {
+        let method = &function.body["Metadata"]["BuildMethod"];
+        faults.unless(method == "rust-cargolambda", format!("{}: BuildMethod must be rust-cargolambda", function.id));
+        for (name, value) in &expected {
+            let fault = format!("{}: {name} must be {value} by default", function.id);
+            faults.unless(stack.value(&function.properties[*name]) == *value, fault);
+        }
+    }
+}
+
+/// Lambda's own filter would drop the metrics, which are lines without a level. A group that Lambda makes by itself
+/// keeps its lines forever.
+fn logs_to_its_own_group(project: &Project, faults: &mut Faults) {
+    for function in project.template.of_type(FUNCTION) {
+        let (id, logging) = (function.id, &function.properties["LoggingConfig"]);
+        faults.unless(logging["LogFormat"] == "JSON", format!("{id}: LogFormat must be JSON"));
+        faults.unless(logging["ApplicationLogLevel"] == "TRACE", format!("{id}: ApplicationLogLevel must be TRACE"));
+        let group = reference(&logging["LogGroup"]).and_then(|group| project.template.resource(group));
+        let Some(group) = group.filter(|group| group.body["Type"] == "AWS::Logs::LogGroup") else {
+            faults.add(format!("{id}: LoggingConfig must refer to a log group of this template"));
+            continue;
+        };
+        let name = function.properties["FunctionName"]["Fn::Sub"].as_str().unwrap_or_default();
+        let expected = json!({"Fn::Sub": format!("/aws/lambda/{name}")});
+        faults.unless(group.properties["LogGroupName"] == expected, format!("{}: name it {expected}", group.id));
+        let ends = !group.properties["RetentionInDays"].is_null();
+        faults.unless(ends, format!("{}: set RetentionInDays", group.id));
+    }
+}
+
+/// The alias moves to a version for every change, a parameter's too, and moves back when an alarm fires that the
+/// version can have caused.
+fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let (id, properties) = (path.function.id, path.function.properties);
+        faults.unless(!properties["AutoPublishAlias"].is_null(), format!("{id}: set AutoPublishAlias"));
+        let all = properties["AutoPublishAliasAllProperties"] == true;
+        faults.unless(all, format!("{id}: set AutoPublishAliasAllProperties"));
+        let mut metrics: Vec<&str> = Vec::new();
+        for alarm in items(&properties["DeploymentPreference"]["Alarms"]) {
+            let alarm = reference(alarm).and_then(|alarm| project.template.resource(alarm));
+            let own =
+                [path.function.reference(), path.dead_letters.get("QueueName"), json!(path.workflow.event_type.name())];
+            let watched = alarm.map_or(&Value::Null, |alarm| &alarm.properties["Dimensions"]);
+            let fault = format!("{id}: its DeploymentPreference names an alarm that does not watch it: {alarm:?}");
+            faults.unless(nodes(watched).into_iter().any(|node| own.contains(node)), fault);
+            metrics.extend(alarm.and_then(|alarm| alarm.properties["MetricName"].as_str()));
+        }
+        let fault = format!("{id}: its DeploymentPreference must name the alarm on Errors");
+        faults.unless(metrics.contains(&"Errors"), fault);
+    }
+}
+
+fn buries_in_its_own(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let url = &path.function.variables()["DLQ_URL"];
+        let fault = format!("{}: DLQ_URL must be !Ref {}", path.function.id, path.dead_letters.id);
+        faults.unless(*url == path.dead_letters.reference(), fault);
+    }
+}

@@ -1,0 +1,118 @@
+//! Event source mappings: how Lambda reads a queue for a function.
+
+use std::collections::BTreeMap;
+
+use super::{Faults, Rule};
+use crate::{
+    project::{Project, edit},
+    template::{FUNCTION, QUEUE, attribute, items, mappings},
+};
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "a failed record alone comes back",
+        check: partial_responses,
+        breaks: &[
+            edit("            FunctionResponseTypes: [ReportBatchItemFailures]\n", ""),
+            edit("FunctionResponseTypes: [ReportBatchItemFailures]", "FunctionResponseTypes: []"),
+        ],
+    },
+    Rule {
+        name: "no message is filtered away",
+        check: nothing_filtered,
+        breaks: &[edit(
+            "            BatchSize: 10\n",
+            "            BatchSize: 10\n            FilterCriteria: {Filters: []}\n",
+        )],
+    },
+    Rule {
+        name: "a batch has ten records",
+        check: batch_of_ten,
+        breaks: &[edit("BatchSize: 10", "BatchSize: 11"), edit("            BatchSize: 10\n", "")],
+    },
+    Rule {
+        name: "each queue is read by one function, and no dead-letter queue by any",
+        check: one_reader,
+        breaks: &[
+            edit("Queue: !GetAtt PaymentFailedQueue.Arn", "Queue: !GetAtt PaymentApprovedQueue.Arn"),
+            edit("Queue: !GetAtt PaymentFailedQueue.Arn", "Queue: !GetAtt PaymentFailedDeadLetterQueue.Arn"),
+            edit(
+                "      Events:\n        Queue:\n          Type: SQS",
+                "      Events:\n        Queue:\n          Type: SNS",
+            ),
+        ],
+    },
+    Rule {
+        name: "concurrency is limited where the queue is read",
+        check: no_reserved_concurrency,
+        breaks: &[
+            edit("\n    Tracing: Active\n", "\n    Tracing: Active\n    ReservedConcurrentExecutions: 50\n"),
+            edit("            ScalingConfig: !If [LimitsConcurrency", "            Scaling: !If [LimitsConcurrency"),
+        ],
+    },
+];
+
+/// Calls `check` for each mapping of each function, with both names for a fault.
+fn each_mapping(project: &Project, mut check: impl FnMut(String, &serde_json::Value)) {
+    for function in project.template.of_type(FUNCTION) {
+        for mapping in mappings(function) {
+            check(function.id.to_owned(), mapping);
+        }
+    }
+}
+
+/// Without it the answer is ignored: one failed record repeats the whole batch, or is deleted with it.
+fn partial_responses(project: &Project, faults: &mut Faults) {
+    each_mapping(project, |id, mapping| {
+        let on = items(&mapping["FunctionResponseTypes"]).iter().any(|kind| **kind == "ReportBatchItemFailures");
+        faults.unless(on, format!("{id}: set FunctionResponseTypes to [ReportBatchItemFailures]"));
+    });
+}
+
+/// Lambda deletes what does not match, so a producer's new spelling would vanish and not be dead-lettered.
+fn nothing_filtered(project: &Project, faults: &mut Faults) {
+    each_mapping(project, |id, mapping| {
+        let free = mapping["FilterCriteria"].is_null();
+        faults.unless(free, format!("{id}: take FilterCriteria away; the rule of the bus decides what is queued"));
+    });
+}
+
+/// Ten is what SQS takes back in one call, and the most that needs no batching window.
+fn batch_of_ten(project: &Project, faults: &mut Faults) {
+    each_mapping(project, |id, mapping| {
+        faults.unless(mapping["BatchSize"] == 10, format!("{id}: set BatchSize to 10"));
+    });
+}
+
+fn one_reader(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let mut readers: BTreeMap<&str, Vec<&str>> =
+        template.of_type(QUEUE).into_iter().map(|queue| (queue.id, Vec::new())).collect();
+    for function in template.of_type(FUNCTION) {
+        let mappings = mappings(function);
+        let fault = format!("{}: it must read one queue, and reads {}", function.id, mappings.len());
+        faults.unless(mappings.len() == 1, fault);
+        for queue in mappings.iter().filter_map(|mapping| attribute(&mapping["Queue"], "Arn")) {
+            readers.entry(queue).or_default().push(function.id);
+        }
+    }
+    for (queue, readers) in readers {
+        let is_read = template.resource(queue).is_some_and(|queue| !queue.properties["RedrivePolicy"].is_null());
+        let expected = usize::from(is_read);
+        let fault = format!("{queue}: {expected} functions must read it, and these do: {readers:?}");
+        faults.unless(readers.len() == expected, fault);
+    }
+}
+
+/// Reserved concurrency does not slow the pollers down: what they take and can't hand over uses up receives, and
+/// messages reach the dead-letter queue untouched.
+fn no_reserved_concurrency(project: &Project, faults: &mut Faults) {
+    for function in project.template.of_type(FUNCTION) {
+        let free = function.properties["ReservedConcurrentExecutions"].is_null();
+        faults.unless(free, format!("{}: limit ScalingConfig, not ReservedConcurrentExecutions", function.id));
+    }
+    each_mapping(project, |id, mapping| {
+        let limited = !mapping["ScalingConfig"].is_null() || !mapping["ProvisionedPollerConfig"].is_null();
+        faults.unless(limited, format!("{id}: give its mapping a ScalingConfig"));
+    });
+}

@@ -1,0 +1,205 @@
+//! Queues: how long a message is hidden, how long it lives, and where it goes when it dies.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{Faults, Rule};
+use crate::{
+    project::{Project, edit},
+    template::{FUNCTION, QUEUE, Resource, Template, attribute, mappings},
+};
+
+const DAY: u64 = 24 * 60 * 60;
+
+/// SQS keeps no message longer.
+const LONGEST_RETENTION: u64 = 14 * DAY;
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "a message stays hidden while it is worked",
+        check: hidden_while_worked,
+        breaks: &[
+            edit("VisibilityTimeout: 180", "VisibilityTimeout: 179"),
+            edit("          VisibilityTimeout: 180\n", ""),
+            edit("\n    Timeout: 30\n", "\n    Timeout: 31\n"),
+            edit("MaximumBatchingWindowInSeconds: 0", "MaximumBatchingWindowInSeconds: 1"),
+        ],
+    },
+    Rule {
+        name: "a dead message outlives a waiting one",
+        check: dead_outlive_waiting,
+        breaks: &[
+            edit("MessageRetentionPeriod: 1209600", "MessageRetentionPeriod: 345600"),
+            edit("MessageRetentionPeriod: 345600", "MessageRetentionPeriod: 1209600"),
+            edit("          MessageRetentionPeriod: 1209600 # 14 days\n", ""),
+        ],
+    },
+    Rule {
+        name: "a finished event is known longer than its message can live",
+        check: known_longer_than_alive,
+        breaks: &[
+            edit("MinValue: 19", "MinValue: 18"),
+            edit("    MinValue: 19\n", ""),
+            edit("MessageRetentionPeriod: 345600", "MessageRetentionPeriod: 432000"),
+        ],
+    },
+    Rule {
+        name: "a message has its last receive before its queue forgets it",
+        check: received_before_forgotten,
+        breaks: &[
+            edit("BACKOFF_CAP_MS: ", "BACKOFF_CAP_MS: 43200000 # "),
+            edit("MaxValue: 20", "MaxValue: 400"),
+            edit("    MaxValue: 20\n", ""),
+        ],
+    },
+    Rule {
+        name: "each queue that is read has a dead-letter queue of its own",
+        check: dead_letter_queue_of_its_own,
+        breaks: &[
+            edit("          RedrivePolicy:\n", "          Redrive:\n"),
+            edit(
+                "- !Sub ${EventType}DeadLetterQueue\n              - Arn\n            maxReceiveCount",
+                "- PaymentFailedDeadLetterQueue\n              - Arn\n            maxReceiveCount",
+            ),
+        ],
+    },
+    Rule {
+        name: "a dead-letter queue takes from its queue alone",
+        check: takes_from_its_queue_alone,
+        breaks: &[
+            edit("redrivePermission: byQueue", "redrivePermission: allowAll"),
+            edit(
+                "${AWS::AccountId}:${AWS::StackName}-${Function}",
+                "${AWS::AccountId}:${AWS::StackName}-payment-failed",
+            ),
+        ],
+    },
+    Rule {
+        name: "each queue is encrypted",
+        check: encrypted,
+        breaks: &[
+            edit("          SqsManagedSseEnabled: true\n          RedrivePolicy", "          RedrivePolicy"),
+            edit("SqsManagedSseEnabled: true", "SqsManagedSseEnabled: false"),
+        ],
+    },
+];
+
+/// AWS asks for six times the function's timeout: throttled invocations are repeated for as long, and a message that
+/// shows again while it is worked uses up a receive.
+fn hidden_while_worked(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    for path in template.paths() {
+        let id = path.queue.id;
+        let hidden = template.range(&path.queue.properties["VisibilityTimeout"]);
+        let timeout = template.range(&path.function.properties["Timeout"]);
+        let windows = mappings(path.function).into_iter().map(|mapping| &mapping["MaximumBatchingWindowInSeconds"]);
+        let window = windows.filter_map(|window| Some(template.range(window)?.1)).max().unwrap_or_default();
+        match (hidden, timeout) {
+            (Some((hidden, _)), Some((_, timeout))) => {
+                let needed = timeout.saturating_mul(6).saturating_add(window);
+                let fault = format!(
+                    "{id}: VisibilityTimeout is {hidden} s; make it {needed} s, six times the function's timeout and \
+                     its batching window"
+                );
+                faults.unless(hidden >= needed, fault);
+            }
+            (Some(_) | None, Some(_) | None) => {
+                faults.add(format!("{id}: write out VisibilityTimeout, and the function's Timeout"));
+            }
+        }
+    }
+}
+
+fn retention(template: &Template, queue: Resource<'_>, faults: &mut Faults) -> Option<u64> {
+    let retention = template.range(&queue.properties["MessageRetentionPeriod"]).map(|(_, longest)| longest);
+    faults.unless(retention.is_some(), format!("{}: write out MessageRetentionPeriod", queue.id));
+    retention
+}
+
+/// A message's age counts from when it was first sent, in its dead-letter queue too.
+fn dead_outlive_waiting(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let waiting = retention(&project.template, path.queue, faults);
+        let dead = retention(&project.template, path.dead_letters, faults);
+        let (Some(waiting), Some(dead)) = (waiting, dead) else { continue };
+        let fault = format!(
+            "{}: keep messages longer than the {waiting} s of {}, or what waited long is gone at once",
+            path.dead_letters.id, path.queue.id
+        );
+        faults.unless(dead > waiting && dead <= LONGEST_RETENTION, fault);
+    }
+}
+
+/// A redriven message is new to SQS, so it may wait in its queue a second time.
+fn known_longer_than_alive(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    for path in template.paths() {
+        let days = template.range(&path.function.variables()["IDEMPOTENCY_TTL_DAYS"]).map(|(least, _)| least);
+        let Some(days) = days else {
+            faults.add(format!("{}: IDEMPOTENCY_TTL_DAYS must be a number", path.function.id));
+            continue;
+        };
+        let queues = [path.queue, path.dead_letters];
+        let alive: u64 = queues.into_iter().filter_map(|queue| retention(template, queue, faults)).sum();
+        let fault = format!(
+            "{}: a message lives for {} days, and IDEMPOTENCY_TTL_DAYS can be {days}: raise its MinValue above that",
+            path.function.id,
+            alive.div_ceil(DAY)
+        );
+        faults.unless(days.saturating_mul(DAY) > alive, fault);
+    }
+}
+
+/// What SQS deletes by age never reaches a dead-letter queue.
+fn received_before_forgotten(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let most = |value| template.range(value).map_or(u64::MAX, |(_, most)| most);
+    for path in template.paths() {
+        let Some(kept) = retention(template, path.queue, faults) else { continue };
+        let receives = most(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]);
+        let back_off = most(&path.function.variables()["BACKOFF_CAP_MS"]).div_ceil(1_000);
+        let between = back_off.saturating_add(most(&path.queue.properties["VisibilityTimeout"]));
+        let fault = format!(
+            "{}: {receives} receives with up to {between} s between them take longer than its MessageRetentionPeriod",
+            path.queue.id
+        );
+        faults.unless(receives.saturating_mul(between) < kept, fault);
+    }
+}
+
+fn dead_letter_queue_of_its_own(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let mut taken = BTreeSet::new();
+    for path in template.paths() {
+        let (queue, dead_letters) = (path.queue.id, path.dead_letters.id);
+        let fault = format!("{queue}: {dead_letters} holds another queue's dead letters; give each queue its own");
+        faults.unless(taken.insert(dead_letters), fault);
+        let fault = format!("{dead_letters} must be a queue and none that a function reads");
+        let is_queue = path.dead_letters.body["Type"] == QUEUE;
+        faults.unless(is_queue && path.dead_letters.properties["RedrivePolicy"].is_null(), fault);
+    }
+    let read = template.of_type(FUNCTION).into_iter().flat_map(mappings);
+    for queue in read.filter_map(|mapping| template.resource(attribute(&mapping["Queue"], "Arn")?)) {
+        let has_one = attribute(&queue.properties["RedrivePolicy"]["deadLetterTargetArn"], "Arn").is_some();
+        faults.unless(has_one, format!("{}: add a RedrivePolicy, or messages are lost when they expire", queue.id));
+    }
+}
+
+fn takes_from_its_queue_alone(project: &Project, faults: &mut Faults) {
+    const ARN: &str = "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:";
+    for path in project.template.paths() {
+        let name = path.queue.properties["QueueName"]["Fn::Sub"].as_str().unwrap_or_default();
+        let expected =
+            json!({"redrivePermission": "byQueue", "sourceQueueArns": [{"Fn::Sub": format!("{ARN}{name}")}]});
+        let fault = format!("{}: RedriveAllowPolicy must be {expected}", path.dead_letters.id);
+        faults.unless(!name.is_empty() && path.dead_letters.properties["RedriveAllowPolicy"] == expected, fault);
+    }
+}
+
+fn encrypted(project: &Project, faults: &mut Faults) {
+    for queue in project.template.of_type(QUEUE) {
+        let encrypted = queue.properties["SqsManagedSseEnabled"] == true;
+        faults.unless(encrypted, format!("{}: set SqsManagedSseEnabled", queue.id));
+    }
+}

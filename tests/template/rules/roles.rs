@@ -1,0 +1,188 @@
+//! Roles: each function may do what its code does, on its own resources, and nothing else.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use shared::workflow::guard::LostRace;
+
+use super::{Faults, Rule};
+use crate::{
+    project::{Project, edit},
+    template::{FUNCTION, Path, Resource, Template, attribute, fields, items, nodes, reference},
+};
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "no policy has a wildcard",
+        check: no_wildcard,
+        breaks: &[
+            edit("Action: dynamodb:UpdateItem", "Action: dynamodb:*"),
+            edit("Resource: !GetAtt IdempotencyTable.Arn", "Resource: \"*\""),
+            edit("Resource: !GetAtt IdempotencyTable.Arn", "NotResource: !GetAtt IdempotencyTable.Arn"),
+            edit("Action: dynamodb:UpdateItem", "NotAction: dynamodb:DeleteItem"),
+            edit("event-bus/${EventBusName}", "event-bus/*"),
+            edit("Principal: {Service: events.amazonaws.com}", "Principal: {Service: \"*\"}"),
+        ],
+    },
+    Rule {
+        name: "a role allows what its function does, and nothing else",
+        check: allows_what_the_code_does,
+        breaks: &[
+            edit("Action: dynamodb:UpdateItem", "Action: [dynamodb:UpdateItem, dynamodb:DeleteItem]"),
+            edit("                      - sqs:ChangeMessageVisibility\n", ""),
+            edit("Resource: !GetAtt IdempotencyTable.Arn", "Resource: !GetAtt PaymentFailedQueue.Arn"),
+            edit("Roles: [!Ref PaymentApprovedRole]", "Roles: [!Ref PaymentApprovedRole, !Ref PaymentFailedRole]"),
+            edit("Roles: [!Ref PaymentApprovedRole]", "Roles: [!Ref PaymentFailedRole]"),
+            edit(
+                "Sid: BuryMessages\n                    Effect: Allow",
+                "Sid: BuryMessages\n                    Effect: Deny",
+            ),
+            edit(
+                "Action: events:PutEvents\n",
+                "Action: events:PutEvents\n            Condition: {StringEquals: {events:source: other}}\n",
+            ),
+            edit("Resource: !Ref SecretArn", "Resource: !Sub ${SecretArn}-other"),
+        ],
+    },
+    Rule {
+        name: "a role is that of one function, and Lambda's alone to take",
+        check: one_role_each,
+        breaks: &[
+            edit("Role: !GetAtt PaymentFailedRole.Arn", "Role: !GetAtt PaymentApprovedRole.Arn"),
+            edit("      Role: !GetAtt PaymentFailedRole.Arn\n", ""),
+            edit("Principal: {Service: lambda.amazonaws.com}", "Principal: {Service: ec2.amazonaws.com}"),
+            edit("iam::aws:policy/AWSXRayDaemonWriteAccess", "iam::aws:policy/AdministratorAccess"),
+        ],
+    },
+];
+
+fn no_wildcard(project: &Project, faults: &mut Faults) {
+    for resource in project.template.resources() {
+        let policies = nodes(resource.properties).into_iter().filter(|node| !node["Effect"].is_null());
+        for statement in policies {
+            for (key, value) in fields(statement) {
+                let fault = format!("{}: say what is allowed, not {key}", resource.id);
+                faults.unless(!key.starts_with("Not"), fault);
+                let wild = nodes(value).into_iter().find(|node| node.as_str().is_some_and(|text| text.contains('*')));
+                let is_free = wild.is_none() || key == "Sid";
+                faults.unless(is_free, format!("{}: {key} has a wildcard: {value}", resource.id));
+            }
+        }
+    }
+}
+
+/// What the code of a function does at AWS, or Lambda in its name. The reason stands in the fault when it is missing.
+fn needed(template: &Template, path: &Path<'_>) -> BTreeMap<(String, String), &'static str> {
+    let table = template.of_type("AWS::DynamoDB::Table").first().map(|table| table.get("Arn"));
+    let bus = template.of_type("AWS::Events::EventBus").first().map(|bus| bus.get("Arn"));
+    let group = &path.function.properties["LoggingConfig"]["LogGroup"];
+    let group = reference(group).map(|group| json!({"Fn::GetAtt": [group, "Arn"]}));
+    let other_bus = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}";
+    let (queue, dead_letters) = (Some(path.queue.get("Arn")), Some(path.dead_letters.get("Arn")));
+    let secret = Some(path.function.variables()["SECRET_NAME"].clone());
+    let mut needed = vec![
+        ("sqs:ReceiveMessage", &queue, "Lambda polls the queue with the function's role"),
+        ("sqs:DeleteMessage", &queue, "Lambda deletes what the function does not report"),
+        ("sqs:GetQueueAttributes", &queue, "Lambda scales by the queue's length"),
+        ("sqs:ChangeMessageVisibility", &queue, "Queues::postpone and Queues::give_back set the back-off"),
+        ("sqs:SendMessage", &dead_letters, "Queues::bury sends a message with its reason"),
+        ("dynamodb:UpdateItem", &table, "Store claims, completes and releases by updates"),
+        ("logs:CreateLogStream", &group, "Lambda writes the function's log"),
+        ("logs:PutLogEvents", &group, "Lambda writes the function's log"),
+        ("secretsmanager:GetSecretValue", &secret, "settings::secret reads the one secret"),
+    ];
+    let other_bus = Some(json!({"Fn::Sub": other_bus}));
+    if path.workflow.lost_race == LostRace::Refund {
+        const WHY: &str = "RefundDesk publishes refund requests, on the stack's bus or on that of a parameter";
+        needed.push(("events:PutEvents", &bus, WHY));
+        needed.push(("events:PutEvents", &other_bus, WHY));
+    }
+    let grant =
+        |(action, on, why): (&str, &Option<Value>, _)| Some(((action.to_owned(), on.as_ref()?.to_string()), why));
+    needed.into_iter().filter_map(grant).collect()
+}
+
+fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let id = path.function.id;
+        let Some(role) = role(&project.template, path.function) else {
+            faults.add(format!("{id}: give it a role of this template"));
+            continue;
+        };
+        let mut needed = needed(&project.template, &path);
+        let statements = statements(&project.template, role);
+        let mut grants = Vec::new();
+        for statement in statements {
+            let plain = statement["Effect"] == "Allow" && statement["Condition"].is_null();
+            let fault = format!("{}: Effect must be Allow, without a Condition that may never hold", role.id);
+            faults.unless(plain, format!("{fault}: {statement}"));
+            for action in items(&statement["Action"]) {
+                for on in items(&statement["Resource"]).into_iter().flat_map(branches) {
+                    grants.push((action.as_str().unwrap_or_default().to_owned(), on.to_string()));
+                }
+            }
+        }
+        for (action, on) in &grants {
+            let fault = format!("{}: nothing in {} calls {action} on {on}; take it away", role.id, path.name);
+            faults.unless(needed.contains_key(&(action.clone(), on.clone())), fault);
+        }
+        needed.retain(|grant, _| !grants.contains(grant));
+        for ((action, on), why) in needed {
+            faults.add(format!("{}: allow {action} on {on}: {why}", role.id));
+        }
+    }
+}
+
+/// Traces and network interfaces can't be limited to a resource, so AWS's own two policies are taken for them.
+const MANAGED: [&str; 2] = [
+    "arn:${AWS::Partition}:iam::aws:policy/AWSXRayDaemonWriteAccess",
+    "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaENIManagementAccess",
+];
+
+fn one_role_each(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let functions = template.of_type(FUNCTION);
+    for function in &functions {
+        let own = &function.properties["Role"];
+        let users = functions.iter().filter(|other| other.properties["Role"] == *own).count();
+        let fault = format!("{}: give it a Role of its own; {users} functions have {own}", function.id);
+        faults.unless(role(template, *function).is_some() && users == 1, fault);
+        let added = function.properties["Policies"].is_null();
+        faults.unless(added, format!("{}: SAM ignores Policies beside a Role; put them into the role", function.id));
+    }
+    let trust =
+        json!([{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]);
+    for role in template.of_type("AWS::IAM::Role") {
+        let statement = &role.properties["AssumeRolePolicyDocument"]["Statement"];
+        faults.unless(*statement == trust, format!("{}: only Lambda may assume it: {trust}", role.id));
+        for policy in items(&role.properties["ManagedPolicyArns"]).into_iter().flat_map(branches) {
+            let known = policy["Fn::Sub"].as_str().is_some_and(|arn| MANAGED.contains(&arn));
+            faults.unless(known, format!("{}: {policy} is no managed policy that it needs", role.id));
+        }
+    }
+}
+
+fn role<'t>(template: &'t Template, function: Resource<'t>) -> Option<Resource<'t>> {
+    let role = template.resource(attribute(&function.properties["Role"], "Arn")?)?;
+    (role.body["Type"] == "AWS::IAM::Role").then_some(role)
+}
+
+/// Every statement that holds for a role: its own, and those of the policies that name it.
+fn statements<'t>(template: &'t Template, role: Resource<'t>) -> Vec<&'t Value> {
+    let own = items(&role.properties["Policies"]);
+    let attached = template.of_type("AWS::IAM::Policy");
+    let attached =
+        attached.into_iter().filter(|policy| items(&policy.properties["Roles"]).contains(&&role.reference()));
+    let documents =
+        own.into_iter().chain(attached.map(|policy| policy.properties)).map(|policy| &policy["PolicyDocument"]);
+    documents.flat_map(|document| items(&document["Statement"])).flat_map(branches).collect()
+}
+
+/// What a value can be, whatever its conditions; nothing where it can only be left out.
+fn branches(value: &Value) -> Vec<&Value> {
+    match value["Fn::If"].as_array().map(Vec::as_slice) {
+        Some([_, then, otherwise]) => branches(then).into_iter().chain(branches(otherwise)).collect(),
+        Some(_) | None if reference(value) == Some("AWS::NoValue") => Vec::new(),
+        Some(_) | None => vec![value],
+    }
+}
