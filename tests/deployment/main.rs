@@ -1,0 +1,366 @@
+//! The real template, built and deployed by SAM into an account of its own (MiniStack), with events on its bus. The two
+//! services that the functions call are those of the local stack; everything between bus and services is deployed.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
+mod ministack;
+mod sam;
+mod traffic;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use local_stack::{
+    inventory::{Inventory, Standing},
+    reservations::{Reservations, Status},
+    scenario::FUNCTIONS,
+};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use self::{
+    ministack::{MiniStack, free_port},
+    traffic::{Case, End, Entry},
+};
+
+const STACK: &str = "holdfast-test";
+
+/// Longer than every back-off of a record that ends well.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its_table() {
+    if sam::built().is_none() {
+        return;
+    }
+    let account = MiniStack::start("events").await;
+    let (reservations, inventory) = (Reservations::default(), Inventory::default());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let api = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(reservations.clone().serve(listener));
+    // Nobody listens here yet: the inventory is down while the first events arrive.
+    let inventory_address = format!("127.0.0.1:{}", free_port());
+    let parameters = [
+        ("ReservationApiBase", api.as_str()),
+        ("InventoryGrpcAddr", &inventory_address),
+        ("MaxReceives", "10"), // However slow this machine is, nothing may run out of receives before the inventory is up.
+    ];
+    sam::deploy(&account.url, STACK, &parameters);
+
+    every_function_has_its_alarms(&account).await;
+    let refund_queue = subscribe_to_refunds(&account).await;
+    let cases = traffic::two_hundred_events();
+    cases.iter().for_each(|case| traffic::seed(case, &reservations, &inventory));
+    assert_eq!(put_on_the_bus(&account, STACK, cases.iter().flat_map(|case| &case.entries)).await, 200);
+
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let listener = TcpListener::bind(&inventory_address).await.unwrap();
+    tokio::spawn(inventory.clone().serve(listener));
+    until("every queue is empty", async || waiting(&account, STACK).await == 0).await;
+
+    let refunds: Vec<Value> =
+        messages(&account, &refund_queue).await.iter().map(|message| body(message)["detail"].clone()).collect();
+    for case in &cases {
+        check_end(case, &reservations, &inventory, &refunds);
+    }
+    assert_eq!(inventory.oversold(), Vec::<String>::new(), "no seat is sold twice");
+    every_poison_event_lies_in_its_dead_letter_queue(&account, &cases).await;
+    let outcomes = outcomes(&account).await;
+    assert!(outcomes["retried"] > 0, "the inventory was down for a while: {outcomes:?}");
+    assert_eq!(outcomes["duplicate"], 36, "each second delivery is a duplicate: {outcomes:?}");
+    assert_eq!(outcomes["rejected"], 15, "{outcomes:?}");
+    assert_eq!(outcomes.get("exhausted"), None, "nothing ran out of receives: {outcomes:?}");
+
+    // Not by `sam delete`, which reads the address of a nested template and knows those of AWS only.
+    account.query("cloudformation", &format!("Action=DeleteStack&Version=2010-05-15&StackName={STACK}")).await;
+    until("the stack is deleted", async || {
+        let form = "Action=ListStacks&Version=2010-05-15&StackStatusFilter.member.1=DELETE_COMPLETE";
+        account.query("cloudformation", form).await.contains(&format!("<StackName>{STACK}</StackName>"))
+    })
+    .await;
+    only_the_table_is_left(&account).await;
+}
+
+/// The runbook of README.md, "Alarms": a function that can't start raises `errors` and its log names the variable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_secret_is_named_at_the_start_and_keeps_its_messages() {
+    if sam::built().is_none() {
+        return;
+    }
+    let account = MiniStack::start("secret").await;
+    let secret = "arn:aws:secretsmanager:us-east-1:000000000000:secret:no-such-secret-AbCdEf";
+    sam::deploy(&account.url, STACK, &[("SecretArn", secret)]);
+    let case = &traffic::two_hundred_events()[0];
+    put_on_the_bus(&account, STACK, &case.entries).await;
+
+    until("the log names the variable", async || {
+        let log = account.log(); // Lambda would have it in the function's log group.
+        log.contains("the function can't start") && log.contains("SECRET_NAME could not be read")
+    })
+    .await;
+    assert_eq!(waiting(&account, STACK).await, 1, "the message stays in its queue");
+    // MiniStack counts the errors of direct invocations only. It looks at alarms when somebody puts a metric, and then
+    // not at dimensions: it takes one function's errors for all functions'. So the kind is what this can tell.
+    account.invoke(&format!("{STACK}-reservation-expired")).await;
+    let look = "Action=PutMetricData&Version=2010-08-01&Namespace=Test&MetricData.member.1.MetricName=look&\
+                MetricData.member.1.Value=1";
+    until("the alarm of the runbook fires", async || {
+        account.query("monitoring", look).await;
+        alarms(&account, "ALARM").await.contains(&format!("{STACK}-reservation-expired-errors"))
+    })
+    .await;
+    let firing = alarms(&account, "ALARM").await;
+    assert!(firing.iter().all(|name| name.ends_with("-errors")), "no other kind does: {firing:?}");
+}
+
+/// As above for an address: the function starts, the message waits, lies in the dead-letter queue in the end, and is sent
+/// back when the services are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_when_it_answers() {
+    if sam::built().is_none() {
+        return;
+    }
+    let account = MiniStack::start("address").await;
+    let api = format!("127.0.0.1:{}", free_port());
+    let inventory_address = format!("127.0.0.1:{}", free_port());
+    let base = format!("http://{api}");
+    let parameters =
+        [("ReservationApiBase", base.as_str()), ("InventoryGrpcAddr", &inventory_address), ("MaxReceives", "3")];
+    sam::deploy(&account.url, STACK, &parameters);
+    let case = &traffic::two_hundred_events()[0];
+    put_on_the_bus(&account, STACK, &case.entries).await;
+
+    until("every queue is empty", async || waiting(&account, STACK).await == 0).await;
+    let log = log(&account, "reservation-expired").await;
+    for fault in
+        [format!("RESERVATION_API_BASE names {base}"), format!("INVENTORY_GRPC_ADDR names http://{inventory_address}")]
+    {
+        assert!(log.contains(&fault), "{fault:?} is missing in the log:\n{log}");
+    }
+    let shown = redrive(&account, &[]);
+    for part in ["retries_exhausted", "call the reservation API", "1 message read", &case.reservation_id] {
+        assert!(shown.contains(part), "{part:?} is missing in:\n{shown}");
+    }
+
+    let (reservations, inventory) = (Reservations::default(), Inventory::default());
+    traffic::seed(case, &reservations, &inventory);
+    tokio::spawn(reservations.clone().serve(TcpListener::bind(&api).await.unwrap()));
+    tokio::spawn(inventory.clone().serve(TcpListener::bind(&inventory_address).await.unwrap()));
+    let sent = redrive(&account, &["--code", "retries_exhausted", "--send"]);
+    assert!(sent.contains("1 message sent, 0 not sent."), "{sent}");
+    until("every queue is empty", async || waiting(&account, STACK).await == 0).await;
+    check_end(case, &reservations, &inventory, &[]);
+    assert_eq!(messages(&account, &format!("{STACK}-reservation-expired-dlq")).await, Vec::<Value>::new());
+}
+
+/// What `cargo redrive` prints about the dead letters of expiries.
+fn redrive(account: &MiniStack, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_redrive"))
+        .args(["reservation-expired", "--stack", STACK])
+        .args(arguments)
+        .env_remove("AWS_PROFILE")
+        .envs([("AWS_ENDPOINT_URL", account.url.as_str()), ("AWS_REGION", "us-east-1")])
+        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+        .output()
+        .expect("the program runs");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+fn check_end(case: &Case, reservations: &Reservations, inventory: &Inventory, refunds: &[Value]) {
+    let id = &case.reservation_id;
+    let found = (reservations.get(id).unwrap().status, inventory.standing(id));
+    let payment = case.payment();
+    let refunds: Vec<_> = refunds.iter().filter(|refund| refund["reservation_id"] == **id).collect();
+    let effects = inventory.calls().iter().filter(|call| call.reservation_id == *id && call.had_effect).count();
+    let refunded = match case.end {
+        End::Settled(status, standing) => {
+            assert_eq!(found, (status, standing), "{id}");
+            assert_eq!(effects, 1, "{id} is settled once");
+            false
+        }
+        End::Refunded => {
+            assert_eq!(found, (Status::Expired, Standing::Free), "{id}");
+            assert_eq!(effects, 0, "{id} had ended before");
+            true
+        }
+        End::Raced => {
+            let sold = (Status::Confirmed, Standing::Sold);
+            assert!(found == sold || found == (Status::Expired, Standing::Free), "{id}: {found:?}");
+            assert_eq!(effects, 1, "{id} is settled once");
+            found != sold
+        }
+        End::Rejected(_) => {
+            assert_eq!(found, (Status::Hold, Standing::Held), "{id} is untouched");
+            false
+        }
+    };
+    assert_eq!(refunds.len(), usize::from(refunded), "{id}: {refunds:#?}");
+    assert!(refunds.iter().all(|refund| refund["payment_intent_id"] == *payment), "{refunds:#?}");
+}
+
+async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, cases: &[Case]) {
+    for function in FUNCTIONS {
+        let buried = messages(account, &format!("{STACK}-{function}-dlq")).await;
+        let reasons: BTreeMap<String, String> = buried
+            .iter()
+            .map(|message| (body(message)["detail"]["seat_ids"].to_string(), attribute(message, "error_code")))
+            .collect();
+        let own = |case: &&Case| case.entries[0].detail_type == function.replacen('-', ".", 1);
+        let expected: BTreeMap<String, String> = cases
+            .iter()
+            .filter(own)
+            .filter_map(|case| match case.end {
+                End::Rejected(code) => Some((case.entries[0].detail["seat_ids"].to_string(), code.to_owned())),
+                End::Settled(..) | End::Refunded | End::Raced => None,
+            })
+            .collect();
+        assert_eq!(expected.len(), 5, "each function gets poison");
+        assert_eq!(reasons, expected, "{function}");
+        assert_eq!(buried.len(), expected.len(), "{function} buries each once");
+    }
+}
+
+async fn every_function_has_its_alarms(account: &MiniStack) {
+    let alarms: BTreeSet<String> = alarms(account, "").await;
+    for function in FUNCTIONS {
+        for kind in
+            ["dead-letters", "oldest-message", "errors", "throttles", "duration", "rejected", "inventory-conflicts"]
+        {
+            let name = format!("{STACK}-{function}-{kind}");
+            assert!(alarms.contains(&name), "{name} is missing in {alarms:?}");
+        }
+    }
+    assert!(alarms.contains(&format!("{STACK}-payment-approved-late-approvals")), "{alarms:?}");
+}
+
+/// The names of the stack's alarms in a state; of all of them without one.
+async fn alarms(account: &MiniStack, state: &str) -> BTreeSet<String> {
+    let filter = if state.is_empty() { String::new() } else { format!("&StateValue={state}") };
+    let form = format!("Action=DescribeAlarms&Version=2010-08-01&AlarmNamePrefix={STACK}{filter}");
+    let answer = account.query("monitoring", &form).await;
+    let names = answer.split("<AlarmName>").skip(1).filter_map(|part| part.split('<').next());
+    names.map(str::to_owned).collect()
+}
+
+/// What a function wrote to its own log group.
+async fn log(account: &MiniStack, function: &str) -> String {
+    let input = json!({"logGroupName": format!("/aws/lambda/{STACK}-{function}")});
+    let answer = account.call("logs", "Logs_20140328.FilterLogEvents", input).await;
+    let lines = answer["events"].as_array().into_iter().flatten().filter_map(|event| event["message"].as_str());
+    lines.map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+/// The records of all functions by outcome, as their logs tell.
+async fn outcomes(account: &MiniStack) -> BTreeMap<String, usize> {
+    let mut outcomes = BTreeMap::new();
+    for function in FUNCTIONS {
+        for line in log(account, function).await.lines() {
+            let line: Value = serde_json::from_str(line).unwrap_or_default();
+            if let (Some(outcome), Some(_)) = (line["outcome"].as_str(), line["message_id"].as_str()) {
+                *outcomes.entry(outcome.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    outcomes
+}
+
+async fn subscribe_to_refunds(account: &MiniStack) -> String {
+    let name = "refund-desk";
+    account.call("sqs", "AmazonSQS.CreateQueue", json!({"QueueName": name})).await;
+    let pattern = json!({"source": ["holdfast"], "detail-type": ["payment.refund_requested"]}).to_string();
+    let rule = json!({"Name": name, "EventBusName": STACK, "EventPattern": pattern});
+    account.call("events", "AWSEvents.PutRule", rule).await;
+    let queue = json!({"Id": "queue", "Arn": format!("arn:aws:sqs:us-east-1:000000000000:{name}")});
+    let targets = json!({"Rule": name, "EventBusName": STACK, "Targets": [queue]});
+    account.call("events", "AWSEvents.PutTargets", targets).await;
+    name.to_owned()
+}
+
+/// Puts events on the bus, ten at a time as EventBridge takes them, and says how many.
+async fn put_on_the_bus<'a>(account: &MiniStack, bus: &str, entries: impl IntoIterator<Item = &'a Entry>) -> usize {
+    let entry = |entry: &Entry| {
+        let (source, kind, detail) = (entry.source, entry.detail_type, entry.detail.to_string());
+        json!({"EventBusName": bus, "Source": source, "DetailType": kind, "Detail": detail})
+    };
+    let entries: Vec<Value> = entries.into_iter().map(entry).collect();
+    for ten in entries.chunks(10) {
+        let answer = account.call("events", "AWSEvents.PutEvents", json!({"Entries": ten})).await;
+        assert_eq!(answer["FailedEntryCount"], 0, "{answer}");
+    }
+    entries.len()
+}
+
+/// How many messages wait in the stack's queues, hidden ones included, dead letters not.
+async fn waiting(account: &MiniStack, stack: &str) -> u64 {
+    let mut waiting = 0;
+    for function in FUNCTIONS {
+        let url = queue_url(account, &format!("{stack}-{function}")).await;
+        let input = json!({"QueueUrl": url, "AttributeNames": ["All"]});
+        let answer = account.call("sqs", "AmazonSQS.GetQueueAttributes", input).await;
+        for name in ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"] {
+            waiting += answer["Attributes"][name].as_str().and_then(|count| count.parse::<u64>().ok()).unwrap();
+        }
+    }
+    waiting
+}
+
+/// Takes every message out of a queue.
+async fn messages(account: &MiniStack, queue: &str) -> Vec<Value> {
+    let url = queue_url(account, queue).await;
+    let mut messages = Vec::new();
+    loop {
+        let input = json!({"QueueUrl": url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]});
+        let answer = account.call("sqs", "AmazonSQS.ReceiveMessage", input).await;
+        match answer["Messages"].as_array() {
+            Some(some) if !some.is_empty() => messages.extend(some.iter().cloned()),
+            Some(_) | None => break messages,
+        }
+    }
+}
+
+async fn queue_url(account: &MiniStack, name: &str) -> String {
+    let answer = account.call("sqs", "AmazonSQS.GetQueueUrl", json!({"QueueName": name})).await;
+    answer["QueueUrl"].as_str().unwrap().to_owned()
+}
+
+fn body(message: &Value) -> Value {
+    serde_json::from_str(message["Body"].as_str().unwrap()).unwrap()
+}
+
+fn attribute(message: &Value, name: &str) -> String {
+    message["MessageAttributes"][name]["StringValue"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Looks through everything that the template can make.
+async fn only_the_table_is_left(account: &MiniStack) {
+    let tables = account.call("dynamodb", "DynamoDB_20120810.ListTables", json!({})).await;
+    let tables: Vec<_> = tables["TableNames"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert!(matches!(tables[..], [table] if table.starts_with(STACK)), "the table is retained: {tables:?}");
+    let listings = [
+        ("queues", account.call("sqs", "AmazonSQS.ListQueues", json!({})).await.to_string()),
+        ("buses", account.call("events", "AWSEvents.ListEventBuses", json!({})).await.to_string()),
+        ("log groups", account.call("logs", "Logs_20140328.DescribeLogGroups", json!({})).await.to_string()),
+        ("functions", account.get("lambda", "/2015-03-31/functions").await),
+        ("mappings", account.get("lambda", "/2015-03-31/event-source-mappings/").await),
+        ("alarms", account.query("monitoring", "Action=DescribeAlarms&Version=2010-08-01").await),
+        ("dashboards", account.query("monitoring", "Action=ListDashboards&Version=2010-08-01").await),
+        ("roles", account.query("iam", "Action=ListRoles&Version=2010-05-08").await),
+    ];
+    for (what, listing) in listings {
+        assert!(!listing.contains(STACK), "{what} are left: {listing}");
+    }
+}
+
+/// Waits until something holds; a test fails when it does not in time.
+async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < PATIENCE, "{what}: never came true");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

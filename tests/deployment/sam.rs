@@ -1,0 +1,111 @@
+//! `sam build` and `sam deploy` of the repository's own template, with the stage `local` of samconfig.toml.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use local_stack::{build::workspace, ring};
+
+/// The programs that the ring needs, and the packages that bring them.
+const TOOLS: [(&str, &str); 3] =
+    [("sam", "aws-sam-cli"), ("cargo-lambda", "cargo-lambda"), ("ministack", "ministack[full]")];
+
+/// The template and the functions, built once for all tests. Nothing when the ring is skipped.
+pub(crate) fn built() -> Option<&'static Path> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let find_and_build = || {
+        let missing: Vec<_> = TOOLS.iter().filter(|(program, _)| !is_installed(program)).collect();
+        if missing.is_empty() {
+            return Some(build());
+        }
+        let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
+        let packages: Vec<_> = missing.iter().map(|(_, package)| format!("'{package}'")).collect();
+        let reason = format!("{} not found; install with: pipx install {}", programs.join(", "), packages.join(" "));
+        ring::skip_or_fail("deployment", &reason);
+        None
+    };
+    BUILT.get_or_init(find_and_build).as_deref()
+}
+
+/// A folder for what the ring writes.
+pub(crate) fn folder() -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    let folder = target.join("deployment");
+    fs::create_dir_all(&folder).expect("the target directory is writable");
+    folder
+}
+
+/// Deploys a stack to the account at `endpoint`, with the parameters of the stage `local` but for `changes`.
+pub(crate) fn deploy(endpoint: &str, stack: &str, changes: &[(&str, &str)]) {
+    let template = built().expect("the ring runs").join("template.yaml");
+    let mut parameters = local_parameters();
+    parameters.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    parameters.insert("Architecture".to_owned(), architecture().to_owned());
+    let mut command = sam(endpoint, "deploy");
+    command.arg("--template-file").arg(template).args(["--stack-name", stack, "--parameter-overrides"]);
+    command.args(parameters.iter().map(|(name, value)| format!("{name}={value}")));
+    run(command, &format!("deploy-{stack}"));
+}
+
+fn build() -> PathBuf {
+    let out = folder().join("build");
+    // A build needs no account; the endpoint only keeps the tool from asking the real one.
+    let mut command = sam("http://127.0.0.1:9", "build");
+    command.arg("--build-dir").arg(&out).arg("--cache-dir").arg(folder().join("cache"));
+    command.arg("--parameter-overrides").arg(format!("Architecture={}", architecture()));
+    run(command, "build");
+    out
+}
+
+/// What Lambda calls this machine's architecture.
+fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
+}
+
+fn local_parameters() -> BTreeMap<String, String> {
+    let text = fs::read_to_string(workspace().join("samconfig.toml")).expect("samconfig.toml is there");
+    let config: toml::Table = text.parse().expect("samconfig.toml is TOML");
+    let overrides = config["local"]["deploy"]["parameters"]["parameter_overrides"].as_array().expect("a list");
+    let pair = |text: &toml::Value| {
+        let (name, value) = text.as_str().and_then(|text| text.split_once('=')).expect("each override is Name=value");
+        (name.to_owned(), value.to_owned())
+    };
+    overrides.iter().map(pair).collect()
+}
+
+fn sam(endpoint: &str, subcommand: &str) -> Command {
+    let mut command = Command::new("sam");
+    // SAM looks for the file beside the template, and the built template lies elsewhere.
+    command.arg(subcommand).arg("--config-file").arg(workspace().join("samconfig.toml"));
+    command.args(["--config-env", "local"]).current_dir(workspace());
+    for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN"] {
+        command.env_remove(name);
+    }
+    command.envs([
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("SAM_CLI_TELEMETRY", "0"),
+    ]);
+    command
+}
+
+/// Runs a command to its end. A test fails with what it printed when it fails.
+fn run(mut command: Command, name: &str) {
+    let output = command.stdin(Stdio::null()).output().expect("sam can be run");
+    let text = [output.stdout, output.stderr].concat();
+    fs::write(folder().join(format!("{name}.log")), &text).expect("the target directory is writable");
+    assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&text));
+}
+
+fn is_installed(program: &str) -> bool {
+    let path: OsString = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
