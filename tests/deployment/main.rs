@@ -51,6 +51,7 @@ async fn two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its_tabl
     sam::deploy(&account.url, STACK, &parameters);
 
     every_function_has_its_alarms(&account).await;
+    the_dashboard_shows_every_queue(&account).await;
     let refund_queue = subscribe_to_refunds(&account).await;
     let cases = traffic::two_hundred_events();
     cases.iter().for_each(|case| traffic::seed(case, &reservations, &inventory));
@@ -114,6 +115,19 @@ async fn a_wrong_secret_is_named_at_the_start_and_keeps_its_messages() {
     .await;
     let firing = alarms(&account, "ALARM").await;
     assert!(firing.iter().all(|name| name.ends_with("-errors")), "no other kind does: {firing:?}");
+
+    assert_eq!(live_version(&account).await, "1");
+    sam::deploy(&account.url, STACK, &[("SecretArn", "\"\"")]); // Left out, it would keep its last value.
+    assert_eq!(live_version(&account).await, "2", "a corrected parameter reaches the alias that the queue feeds");
+    let answer = account.invoke(&format!("{STACK}-reservation-expired:live")).await;
+    assert!(answer.contains("missing field `Records`"), "the function starts now, and takes batches only: {answer}");
+}
+
+/// The version that the alias of the expiry function points to.
+async fn live_version(account: &MiniStack) -> String {
+    let alias = account.get("lambda", &format!("/2015-03-31/functions/{STACK}-reservation-expired/aliases/live")).await;
+    let alias: Value = serde_json::from_str(&alias).unwrap();
+    alias["FunctionVersion"].as_str().unwrap().to_owned()
 }
 
 /// As above for an address: the function starts, the message waits, lies in the dead-letter queue in the end, and is sent
@@ -236,6 +250,15 @@ async fn every_function_has_its_alarms(account: &MiniStack) {
         }
     }
     assert!(alarms.contains(&format!("{STACK}-payment-approved-late-approvals")), "{alarms:?}");
+}
+
+async fn the_dashboard_shows_every_queue(account: &MiniStack) {
+    let form = format!("Action=GetDashboard&Version=2010-08-01&DashboardName={STACK}");
+    let dashboard = account.query("monitoring", &form).await;
+    for function in FUNCTIONS {
+        let dead_letters = format!("{STACK}-{function}-dlq");
+        assert!(dashboard.contains(&dead_letters), "{dead_letters} is missing in {dashboard}");
+    }
 }
 
 /// The names of the stack's alarms in a state; of all of them without one.

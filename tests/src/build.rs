@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     env, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -54,10 +54,13 @@ pub fn functions() -> Result<Binaries, BuildError> {
     }
 }
 
-/// The root of the repository.
-pub fn workspace() -> &'static Path {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package)
+/// The root of the repository, as the cargo that runs us says. A program that is started by itself has only the place where
+/// it was built, which need not be this clone where several share a target directory.
+pub fn workspace() -> PathBuf {
+    let mut package =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.pop();
+    package
 }
 
 /// The part of cargo's messages that says where a binary is.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::build::workspace;
 use crate::inventory::Standing;
 use crate::reservations::Status;
 
@@ -209,10 +210,9 @@ pub enum ScenarioError {
     },
 }
 
-/// The repository's folder `events`, found from this package's own place, so that it does not depend on where a command
-/// is run.
+/// The repository's folder `events`, wherever a command is run.
 pub fn events_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("events")
+    workspace().join("events")
 }
 
 /// Reads one file and checks that its promises can be judged at all.

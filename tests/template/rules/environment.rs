@@ -15,7 +15,7 @@ use super::{Faults, Rule, stages};
 use crate::{
     evaluate::Stack,
     project::{File, Project, edit, edit_in},
-    template::{Path, Template, fields, items, nodes, number, reference},
+    template::{FUNCTION, Path, Template, fields, items, nodes, number, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -27,6 +27,20 @@ pub(crate) const RULES: &[Rule] = &[
             edit("          DLQ_URL: !Ref PaymentFailedDeadLetterQueue\n", "          DLQ: x\n"),
             edit("        SECRET_NAME: !Ref SecretArn\n", ""),
             edit("WORKER_CONCURRENCY: ", "WORKERS: "),
+        ],
+    },
+    Rule {
+        name: "a changed parameter makes a new version of each function",
+        check: parameters_make_versions,
+        breaks: &[
+            edit("!Ref LogLevel, ", ""),
+            edit("        OTEL_EXPORTER_OTLP_PROTOCOL: !Ref OtlpProtocol\n", ""),
+            edit(
+                "          STACK_PARAMETERS:\n            Fn::ToJsonString:",
+                "          STACK_PARAMETERS:\n            Fn::Sub:",
+            ),
+            edit("    Tracing: Active\n", "    Tracing: !Ref Environment\n"),
+            edit("      AutoPublishAliasAllProperties: true\n", ""),
         ],
     },
     Rule {
@@ -79,8 +93,13 @@ pub(crate) const RULES: &[Rule] = &[
 ];
 
 /// Variables that the code of this workspace does not read.
-const READ_BY_OTHERS: [(&str, &str); 1] =
-    [("AWS_ENDPOINT_URL", "the AWS SDK sends every call there, and it is unset on AWS")];
+const READ_BY_OTHERS: [(&str, &str); 2] = [
+    ("AWS_ENDPOINT_URL", "the AWS SDK sends every call there, and it is unset on AWS"),
+    ("STACK_PARAMETERS", "it changes when a parameter does, so that SAM publishes a version"),
+];
+
+/// The properties that SAM makes other resources of.
+const BESIDE_A_VERSION: [&str; 2] = ["Events", "DeploymentPreference"];
 
 /// A value for each parameter that may be empty, so that what it switches on is on.
 const PLACEHOLDERS: [(&str, &str); 6] = [
@@ -91,6 +110,26 @@ const PLACEHOLDERS: [(&str, &str); 6] = [
     ("AwsEndpointUrl", "http://127.0.0.1:4566"),
     ("VpcSubnetIds", "subnet-1,subnet-2"),
 ];
+
+/// The alias, which the queue feeds, moves when SAM publishes a version. SAM compares the function's properties, in which
+/// every reference to a parameter looks as before, whatever its value; only what `Fn::ToJsonString` made is a value by then.
+fn parameters_make_versions(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    for function in template.of_type(FUNCTION) {
+        let all = &function.properties["AutoPublishAliasAllProperties"];
+        faults.unless(*all == true, format!("{}: set AutoPublishAliasAllProperties", function.id));
+        // Mappings and deployments are no part of a version.
+        let parts = fields(function.properties).into_iter().filter(|(name, _)| !BESIDE_A_VERSION.contains(name));
+        let mut parts: serde_json::Map<_, _> = parts.map(|(name, part)| (name.to_owned(), part.clone())).collect();
+        let copy = parts["Environment"]["Variables"]["STACK_PARAMETERS"]["Fn::ToJsonString"].take();
+        let copied: BTreeSet<&str> = items(&copy).into_iter().filter_map(reference).collect();
+        let parameters: BTreeSet<&str> = template.parameters().into_iter().map(|(name, _)| name).collect();
+        let used = parts.values().flat_map(nodes).filter_map(reference).filter(|name| parameters.contains(name));
+        let used: BTreeSet<&str> = used.collect();
+        let fault = format!("{}: name in STACK_PARAMETERS {used:?}, and not {copied:?}", function.id);
+        faults.unless(used == copied, fault);
+    }
+}
 
 /// An environment that remembers what it was asked for.
 struct Recording {

@@ -27,7 +27,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "each parameter and condition is used, and each parameter has its group",
         check: nothing_in_vain,
         breaks: &[
-            edit("        OTEL_EXPORTER_OTLP_PROTOCOL: !Ref OtlpProtocol\n", ""),
+            edit("Threshold: !Ref LateApprovalAlarmCount", "Threshold: 10"),
             edit("Conditions:\n", "Conditions:\n  Never: !Equals [1, 2]\n"),
             edit("[MaximumConcurrency, MaxReceives, IdempotencyTtlDays]", "[MaximumConcurrency, MaxReceives]"),
             edit(

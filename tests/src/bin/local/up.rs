@@ -8,7 +8,7 @@ use local_stack::{
     replay::attribute,
     reservations::Status,
     scenario::{self, EventFile, FUNCTIONS},
-    stack::{Ports, Stack},
+    stack::{Ports, Stack, StackError},
 };
 
 /// How often the stack is looked at for changes.
@@ -20,7 +20,11 @@ const SHARED_DEAD_LETTERS: &str = FUNCTIONS[0];
 /// Runs until Ctrl-C.
 pub(crate) async fn run(ports: Ports) -> Result<bool, Box<dyn Error>> {
     let files = scenario::load_all(scenario::events_folder())?;
-    let stack = Stack::start_on(ports).await?;
+    let stack = Stack::start_on(ports).await.map_err(|error| {
+        let taken = matches!(error, StackError::Listen(_));
+        let hint = "; end what listens there, or choose other ports by --inventory-port and --reservation-port";
+        format!("{error}{}", if taken { hint } else { "" })
+    })?;
     for file in &files {
         stack.seed(&file.scenario.given);
     }
