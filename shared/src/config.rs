@@ -38,6 +38,39 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// A text for people without this value in it: whoever is shown a secret may quote it back.
+    pub fn hidden_in(&self, text: &str) -> String {
+        let mut shown = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            rest = match self.after(rest).filter(|after| after.len() < rest.len()) {
+                Some(after) => {
+                    shown.push_str("***");
+                    after
+                }
+                None => {
+                    shown.push(first);
+                    &rest[first.len_utf8()..]
+                }
+            };
+        }
+        shown
+    }
+
+    /// What follows this value at the start of a text. Each character may be escaped, because a service quotes with
+    /// whatever JSON library it has.
+    fn after<'a>(&self, text: &'a str) -> Option<&'a str> {
+        self.0.chars().try_fold(text, |text, character| {
+            let is_it = |digits: &&str| u32::from_str_radix(digits, 16) == Ok(character.into());
+            let hexadecimal = ["\\u00", "%"].into_iter().find_map(|sign| {
+                let (digits, after) = text.strip_prefix(sign)?.split_at_checked(2)?;
+                Some(digits).filter(is_it).map(|_| after)
+            });
+            let escaped = || text.strip_prefix('\\')?.strip_prefix(character);
+            hexadecimal.or_else(escaped).or_else(|| text.strip_prefix(character))
+        })
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -149,5 +182,15 @@ mod tests {
     #[test]
     fn a_secret_does_not_show() {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "***");
+    }
+
+    #[test]
+    fn a_quoted_secret_is_hidden_however_it_is_escaped() {
+        let secret = Secret::new("a/\"é\\b=");
+        for quoted in ["a/\"é\\b=", r#"a\/\"é\\b="#, r#"a/\"\u00e9\\b\u003d"#, "a%2F%22é%5cb%3D"] {
+            assert_eq!(secret.hidden_in(&format!("<a/{quoted}{quoted}>")), "<a/******>", "{quoted}");
+        }
+        assert_eq!(secret.hidden_in("a/ and a%2"), "a/ and a%2", "a part of it is none");
+        assert_eq!(Secret::new("").hidden_in("text"), "text");
     }
 }

@@ -12,5 +12,7 @@ mod outcomes;
 mod redrive;
 mod reflection;
 mod replay;
+mod secrets;
 mod settle;
 mod telemetry;
+mod tls;

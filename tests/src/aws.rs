@@ -21,7 +21,7 @@ use dynoxide::Database;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::queue::Queue;
+use crate::{queue::Queue, tripwire::Tripwire};
 
 pub use self::events::BusEntry;
 
@@ -116,6 +116,7 @@ struct Settings {
     requests: Vec<Request>,
     latency: Duration,
     failures: Vec<(String, Failure)>,
+    tripwire: Tripwire,
 }
 
 #[derive(Debug)]
@@ -200,6 +201,11 @@ impl AwsEndpoint {
         self.shared.lock().entries_to_fail += count;
     }
 
+    /// Lets every request from now on pass this wire.
+    pub fn set_tripwire(&self, tripwire: Tripwire) {
+        self.shared.lock().tripwire = tripwire;
+    }
+
     /// Creates the table of the idempotency records, as the template does.
     pub async fn create_idempotency_table(&self, name: &str) -> Result<(), AwsError> {
         let table = json!({
@@ -241,18 +247,26 @@ async fn listen() -> io::Result<(TcpListener, String)> {
 
 async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let tripwire = shared.lock().tripwire.clone();
+    let passage = tripwire.arrive(&target).await;
+    let answer = carry_out(&shared, &target, headers, body).await;
+    passage.leave().await;
+    answer
+}
+
+async fn carry_out(shared: &Shared, target: &str, headers: HeaderMap, body: Bytes) -> Response {
     let input: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let (latency, failure) = shared.note(&target, &input);
+    let (latency, failure) = shared.note(target, &input);
     tokio::time::sleep(latency).await;
     match failure {
-        None => shared.dispatch(&target, headers, body, &input).await,
+        None => shared.dispatch(target, headers, body, &input).await,
         Some(Failure::Answer { status, kind, message }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Fault { status, code: kind.clone(), query_code: kind, message }.into_response()
         }
         Some(Failure::Silence) => pending().await, // Ends when the caller hangs up.
         Some(Failure::LostAnswer) => {
-            shared.dispatch(&target, headers, body, &input).await;
+            shared.dispatch(target, headers, body, &input).await;
             pending().await
         }
     }

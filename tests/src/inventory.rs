@@ -15,10 +15,14 @@ use tokio::net::TcpListener;
 use tonic::{
     Code, Request, Response, Status,
     metadata::MetadataMap,
-    transport::{Server, server::TcpIncoming},
+    transport::{
+        Server,
+        server::{ServerTlsConfig, TcpIncoming},
+    },
 };
 
 use self::books::{Act, Books, Stock, audit};
+use crate::tripwire::Tripwire;
 use proto::{
     common::v1::{Error, ErrorCode, Seat, SeatStatus},
     reservation::v1::{
@@ -63,6 +67,7 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors
 #[derive(Clone, Default)]
 pub struct Inventory {
     books: Arc<Mutex<Books>>,
+    tripwire: Arc<Mutex<Tripwire>>,
 }
 
 /// Where the seats or the quantity of a reservation stand.
@@ -113,6 +118,8 @@ pub struct Call {
     pub payment_intent_id: String,
     /// What tells a repeat from a new request.
     pub idempotency_key: String,
+    /// What the caller would prove who it is with. It has nothing to prove by a header, so a test looks that there is none.
+    pub authorization: Option<String>,
     /// The trace that the caller continued.
     pub traceparent: Option<String>,
     /// The context that came with the trace.
@@ -198,9 +205,18 @@ pub enum ServeError {
 impl Inventory {
     /// Serves until the task is dropped. Reflection comes in both versions, because tools still ask for the older one.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
+        self.serve_by(Server::builder(), listener).await
+    }
+
+    /// As [`Self::serve`], to callers that speak TLS and have whatever certificate `tls` asks them for.
+    pub async fn serve_tls(self, listener: TcpListener, tls: ServerTlsConfig) -> Result<(), ServeError> {
+        self.serve_by(Server::builder().tls_config(tls)?, listener).await
+    }
+
+    async fn serve_by(self, mut server: Server, listener: TcpListener) -> Result<(), ServeError> {
         let reflection =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
-        Server::builder()
+        server
             .add_service(InventoryServiceServer::new(self))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
@@ -253,6 +269,16 @@ impl Inventory {
         self.lock().scripts.entry(reservation_id.to_owned()).or_default().push_back(answer);
     }
 
+    /// Forgets what was prepared for the reservation and not used up.
+    pub fn forget_answers(&self, reservation_id: &str) {
+        self.lock().scripts.remove(reservation_id);
+    }
+
+    /// Lets every request from now on pass this wire.
+    pub fn set_tripwire(&self, tripwire: Tripwire) {
+        *self.tripwire.lock().unwrap_or_else(PoisonError::into_inner) = tripwire;
+    }
+
     /// Replays the ledger and describes each breach of what must always hold; empty when all is well.
     pub fn oversold(&self) -> Vec<String> {
         audit(&self.lock().ledger)
@@ -264,10 +290,13 @@ impl Inventory {
     }
 
     async fn carry_out(&self, call: Call) -> Result<Reply, Status> {
+        let tripwire = self.tripwire.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let passage = tripwire.arrive(&format!("{:?}", call.method)).await;
         let (latency, answer) = {
             let mut books = self.lock();
             (books.latency, books.receive(call))
         };
+        passage.leave().await;
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
@@ -411,6 +440,7 @@ impl Call {
             reason: String::new(),
             payment_intent_id: String::new(),
             idempotency_key: String::new(),
+            authorization: header("authorization"),
             traceparent: header("traceparent"),
             baggage: header("baggage"),
             had_effect: false,

@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::net::TcpListener;
 
+use crate::tripwire::Tripwire;
+
 const PATH: &str = "/internal/reservations/";
 
 /// More than any body of this API; a larger one is a fault of the caller.
@@ -161,6 +163,11 @@ impl Reservations {
         self.lock().latency = latency;
     }
 
+    /// Lets every request from now on pass this wire.
+    pub fn set_tripwire(&self, tripwire: Tripwire) {
+        self.lock().tripwire = tripwire;
+    }
+
     /// From now on, a call without this bearer token is turned away.
     pub fn require_token(&self, token: &str) {
         self.lock().token = Some(token.to_owned());
@@ -215,6 +222,7 @@ struct Store {
     scripts: HashMap<(String, Method), VecDeque<Answer>>,
     latency: Duration,
     token: Option<String>,
+    tripwire: Tripwire,
 }
 
 struct Entry {
@@ -267,10 +275,13 @@ async fn handle(State(reservations): State<Reservations>, request: Request) -> R
         body: String::from_utf8_lossy(&body).into_owned(),
         answered: None,
     };
+    let tripwire = reservations.lock().tripwire.clone();
+    let passage = tripwire.arrive(call.method.as_str()).await;
     let (latency, action) = {
         let mut store = reservations.lock();
         (store.latency, store.receive(call))
     };
+    passage.leave().await;
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }

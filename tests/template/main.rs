@@ -13,6 +13,7 @@ mod project;
 mod reader;
 mod rules;
 mod template;
+mod workspace;
 
 use std::collections::BTreeSet;
 

@@ -138,6 +138,10 @@ impl InventoryClient {
         let encrypted = uri.scheme_str() == Some("https");
         let mut endpoint = Endpoint::from(uri).connect_timeout(timeout);
         if encrypted {
+            // Text without any certificate in it would count as an authority and add none.
+            if tls.authority.as_ref().is_some_and(|authority| !authority.contains("-----BEGIN CERTIFICATE-----")) {
+                return Err(SetupError::Tls("the authority holds no PEM certificate".to_owned()));
+            }
             endpoint = endpoint.tls_config(tls_config(tls)).map_err(|error| SetupError::Tls(chain(&error)))?;
         } else if *tls != TlsMaterial::default() {
             return Err(SetupError::NotEncrypted);

@@ -100,6 +100,7 @@ pub struct ReservationClient {
     http: Client,
     base: Url,
     authorization: Option<HeaderValue>,
+    token: Option<Secret>,
 }
 
 impl ReservationClient {
@@ -125,7 +126,7 @@ impl ReservationClient {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| SetupError::Client(chain(&error)))?;
-        Ok(Self { http, base, authorization: authorization.transpose()? })
+        Ok(Self { http, base, authorization: authorization.transpose()?, token: token.cloned() })
     }
 
     /// Where the API is.
@@ -164,9 +165,9 @@ impl ReservationClient {
         let request = request.header("Idempotency-Key", idempotency_key).json(&body);
         let (status, headers_wait, text) = send(request).await?;
         match status {
-            StatusCode::CONFLICT => Ok(Answer::Conflict(Snapshot::of_conflict(&text))),
-            _ if status.is_success() => Ok(Answer::Accepted(readable(status, &text)?)),
-            _ => Err(refusal(status, headers_wait, &text)),
+            StatusCode::CONFLICT => Ok(Answer::Conflict(self.conflict(&text))),
+            _ if status.is_success() => Ok(Answer::Accepted(self.read(status, &text)?)),
+            _ => Err(self.refusal(status, headers_wait, &text)),
         }
     }
 
@@ -177,10 +178,10 @@ impl ReservationClient {
     pub async fn get(&self, reservation_id: &str, trace: &TraceContext) -> Result<Snapshot, Error> {
         let (status, wait, text) = send(self.request(Method::GET, reservation_id, trace)).await?;
         if status == StatusCode::OK {
-            return readable(status, &text);
+            return self.read(status, &text);
         }
         // A GET carries nothing that could be refused for good.
-        Err(Error::Unexpected { status, retry_after: wait, text: quoted(&text).into_owned() })
+        Err(Error::Unexpected { status, retry_after: wait, text: self.quoted(&text) })
     }
 
     fn request(&self, method: Method, reservation_id: &str, trace: &TraceContext) -> RequestBuilder {
@@ -197,6 +198,41 @@ impl ReservationClient {
             }
         }
         request
+    }
+
+    fn read(&self, status: StatusCode, text: &str) -> Result<Snapshot, Error> {
+        let snapshot = Snapshot::of_reservation(text).map_err(|fault| Error::Unreadable { status, text: fault })?;
+        Ok(self.without_token(snapshot))
+    }
+
+    fn conflict(&self, text: &str) -> Snapshot {
+        self.without_token(Snapshot::of_conflict(text))
+    }
+
+    /// Only what says that the request itself is wrong is final.
+    fn refusal(&self, status: StatusCode, retry_after: Option<Duration>, text: &str) -> Error {
+        let text = self.quoted(text);
+        match status {
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Error::Refused { status, text },
+            _ => Error::Unexpected { status, text, retry_after },
+        }
+    }
+
+    /// A status that nobody knows is told to people. The ids are data, and stay what they are.
+    fn without_token(&self, mut snapshot: Snapshot) -> Snapshot {
+        if let Some(Status::Other(name)) = &mut snapshot.status {
+            *name = self.hidden(name);
+        }
+        snapshot
+    }
+
+    fn quoted(&self, text: &str) -> String {
+        quoted(&self.hidden(text)).into_owned()
+    }
+
+    /// The API, or a gateway before it, has seen our token and may quote the request that it refuses.
+    fn hidden(&self, text: &str) -> String {
+        self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hidden_in(text))
     }
 }
 
@@ -218,19 +254,6 @@ async fn send(request: RequestBuilder) -> Result<(StatusCode, Option<Duration>, 
     Ok((status, wait, String::from_utf8_lossy(&body).into_owned()))
 }
 
-fn readable(status: StatusCode, text: &str) -> Result<Snapshot, Error> {
-    Snapshot::of_reservation(text).map_err(|fault| Error::Unreadable { status, text: fault })
-}
-
-/// Only what says that the request itself is wrong is final.
-fn refusal(status: StatusCode, retry_after: Option<Duration>, text: &str) -> Error {
-    let text = quoted(text).into_owned();
-    match status {
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Error::Refused { status, text },
-        _ => Error::Unexpected { status, text, retry_after },
-    }
-}
-
 /// Retry-After in seconds, or as a date.
 fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
     parse_retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim(), now)
@@ -244,44 +267,4 @@ fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn url(base: &str, id: &str) -> String {
-        let client = ReservationClient::new(base, None, Duration::from_secs(1)).unwrap();
-        client.request(Method::GET, id, &TraceContext::default()).build().unwrap().url().to_string()
-    }
-
-    #[test]
-    fn an_id_is_one_path_segment_whatever_it_holds() {
-        assert_eq!(url("http://api:8010", "rsv_1"), "http://api:8010/internal/reservations/rsv_1");
-        assert_eq!(url("http://api/v2/", "a/../b"), "http://api/v2/internal/reservations/a%2F..%2Fb");
-        assert_eq!(url("http://api", "a?b#c%2F"), "http://api/internal/reservations/a%3Fb%23c%252F");
-        assert_eq!(url("http://api", "a\\b@c:d"), "http://api/internal/reservations/a%5Cb%40c%3Ad");
-    }
-
-    #[test]
-    fn a_base_that_is_no_plain_http_url_is_refused() {
-        for base in ["", "api:8010", "ftp://api", "http://", "http://api?x=1", "http://api#x", "http://user:pw@api"] {
-            let refused = ReservationClient::new(base, None, Duration::from_secs(1)).err();
-            assert_eq!(refused, Some(SetupError::Base), "{base}");
-        }
-    }
-
-    #[test]
-    fn a_token_that_could_split_a_header_is_refused() {
-        let token = Secret::new("a\r\nHost: evil");
-        let refused = ReservationClient::new("http://api", Some(&token), Duration::from_secs(1)).err();
-        assert_eq!(refused, Some(SetupError::Token));
-    }
-
-    #[test]
-    fn retry_after_is_read_in_seconds_and_as_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        let at = |text| parse_retry_after(text, now);
-        assert_eq!(at("120"), Some(Duration::from_secs(120)));
-        assert_eq!(at("Thu, 01 Jan 1970 00:17:40 GMT"), Some(Duration::from_secs(60)));
-        assert_eq!(at("Thu, 01 Jan 1970 00:00:00 GMT"), None, "the past asks for no wait");
-        assert_eq!(at("soon"), None);
-    }
-}
+mod tests;

@@ -1,0 +1,65 @@
+use super::*;
+
+fn url(base: &str, id: &str) -> String {
+    let client = ReservationClient::new(base, None, Duration::from_secs(1)).unwrap();
+    client.request(Method::GET, id, &TraceContext::default()).build().unwrap().url().to_string()
+}
+
+#[test]
+fn an_id_is_one_path_segment_whatever_it_holds() {
+    assert_eq!(url("http://api:8010", "rsv_1"), "http://api:8010/internal/reservations/rsv_1");
+    assert_eq!(url("http://api/v2/", "a/../b"), "http://api/v2/internal/reservations/a%2F..%2Fb");
+    assert_eq!(url("http://api", "a?b#c%2F"), "http://api/internal/reservations/a%3Fb%23c%252F");
+    assert_eq!(url("http://api", "a\\b@c:d"), "http://api/internal/reservations/a%5Cb%40c%3Ad");
+}
+
+#[test]
+fn a_base_that_is_no_plain_http_url_is_refused() {
+    for base in ["", "api:8010", "ftp://api", "http://", "http://api?x=1", "http://api#x", "http://user:pw@api"] {
+        let refused = ReservationClient::new(base, None, Duration::from_secs(1)).err();
+        assert_eq!(refused, Some(SetupError::Base), "{base}");
+    }
+}
+
+#[test]
+fn a_token_that_could_split_a_header_is_refused() {
+    let token = Secret::new("a\r\nHost: evil");
+    let refused = ReservationClient::new("http://api", Some(&token), Duration::from_secs(1)).err();
+    assert_eq!(refused, Some(SetupError::Token));
+}
+
+#[test]
+fn retry_after_is_read_in_seconds_and_as_a_date() {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+    let at = |text| parse_retry_after(text, now);
+    assert_eq!(at("120"), Some(Duration::from_secs(120)));
+    assert_eq!(at("Thu, 01 Jan 1970 00:17:40 GMT"), Some(Duration::from_secs(60)));
+    assert_eq!(at("Thu, 01 Jan 1970 00:00:00 GMT"), None, "the past asks for no wait");
+    assert_eq!(at("soon"), None);
+}
+
+#[test]
+fn a_token_that_the_api_quotes_is_not_told_on() {
+    let token = Secret::new("t0ken/of=ours");
+    let client = ReservationClient::new("http://api", Some(&token), Duration::from_secs(1)).unwrap();
+    let body = format!(r#"{{"got": "Bearer t0ken\/of\u003dours", "status": "Bearer {}"}}"#, token.expose());
+    let refused = client.refusal(StatusCode::UNAUTHORIZED, None, &body).to_string();
+    assert!(refused.ends_with(r#"{"got": "Bearer ***", "status": "Bearer ***"}"#), "{refused}");
+    let cut_off_within_the_token = "x".repeat(190) + token.expose();
+    assert!(!client.quoted(&cut_off_within_the_token).contains("t0ken"));
+
+    let snapshot = client.read(StatusCode::OK, &body).unwrap();
+    assert_eq!(
+        snapshot.status,
+        Some(Status::Other("Bearer ***".into())),
+        "which is quoted where nothing is settled on it"
+    );
+    assert_eq!(client.conflict(&body).status, snapshot.status);
+}
+
+#[test]
+fn an_id_that_looks_like_the_token_stays_what_it_is() {
+    let client = ReservationClient::new("http://api", Some(&Secret::new("A-1")), Duration::from_secs(1)).unwrap();
+    let snapshot = client.read(StatusCode::OK, r#"{"event_id": "A-1", "seat_ids": ["A-12"]}"#).unwrap();
+    assert_eq!((snapshot.event_id.as_deref(), snapshot.seat_ids.as_slice()), (Some("A-1"), &["A-12".to_owned()][..]));
+}

@@ -1,0 +1,77 @@
+//! The rules that every crate is compiled under. A lint that is forbidden in the workspace holds only where a package
+//! takes the workspace's lints over; cargo says nothing of one that does not.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use local_stack::build::workspace;
+use serde_json::Value;
+
+/// The manifests of the workspace's members, as cargo itself sees them.
+fn members() -> BTreeSet<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(workspace());
+    let output = command.output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo answers in JSON");
+    let packages = metadata["packages"].as_array().expect("there are packages");
+    packages.iter().filter_map(|package| package["manifest_path"].as_str()).map(PathBuf::from).collect()
+}
+
+/// Every file of this name in the folders of the repository, but for what a build or a tool left there.
+fn files(named: &str) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![workspace()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder can be read") {
+            let path = entry.expect("an entry can be read").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if name == named {
+                found.insert(path);
+            }
+        }
+    }
+    found
+}
+
+fn manifest(path: &Path) -> Value {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()));
+    toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Why this package may be compiled under other rules than the workspace's; nothing when it may not.
+fn escape(package: &Value) -> Option<&'static str> {
+    let inherited = package["lints"]["workspace"] == true;
+    // Generated code is included into a crate and so under its lints. What is forbidden can't be allowed again.
+    (!inherited).then_some("it does not say `[lints] workspace = true`")
+}
+
+#[test]
+fn no_crate_of_ours_can_hold_unsafe_code() {
+    let root = manifest(&workspace().join("Cargo.toml"));
+    assert_eq!(root["workspace"]["lints"]["rust"]["unsafe_code"], "forbid");
+    let members = members();
+    assert!(members.len() >= 5, "three functions, the library and the tests: {members:?}");
+    for path in &members {
+        assert_eq!(escape(&manifest(path)), None, "{}", path.display());
+    }
+    // A package that is no member would be under no rule at all.
+    let mut manifests = files("Cargo.toml");
+    manifests.remove(&workspace().join("Cargo.toml"));
+    assert_eq!(manifests, members);
+}
+
+#[test]
+fn a_package_that_escapes_the_lints_is_found() {
+    for text in ["", "[lints]", "[lints]\nworkspace = false", "[lints.rust]\nunsafe_code = 'allow'"] {
+        let package: Value = toml::from_str(text).expect("the text is TOML");
+        assert!(escape(&package).is_some(), "{text:?}");
+    }
+}
