@@ -1,0 +1,155 @@
+//! What the optimiser and the profile could change: the functions as a deployment compiles them, through the Runtime API.
+//!
+//! They are built by the profile `release-check`, which is `release` without the linking across crates: that takes minutes
+//! and changes nothing that is asked here.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use local_stack::{
+    build::workspace,
+    inventory::Standing,
+    lambda::{Function, FunctionError},
+    queue::Message,
+    reservations::Status,
+    scenario::{FUNCTIONS, Given},
+    stack::Stack,
+};
+use serde_json::{Value, json};
+
+/// The functions, and the example that panics, by name.
+fn binaries() -> &'static BTreeMap<String, PathBuf> {
+    static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        // Not the target directory of the tests: the functions are built alone, with the features that they deploy with.
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release-check");
+        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["build", "--locked", "--profile", "release-check", "--target-dir"]).arg(&target);
+        command.args(FUNCTIONS.iter().flat_map(|function| ["--package", *function, "--bin", *function]));
+        command.args(["--package", "shared", "--example", "panics"]).current_dir(workspace());
+        assert!(command.status().expect("cargo runs").success(), "the release build fails: see cargo's messages above");
+        let built = target.join("release-check");
+        let functions = FUNCTIONS.iter().map(|function| ((*function).to_owned(), built.join(function)));
+        functions.chain([("panics".to_owned(), built.join("examples").join("panics"))]).collect()
+    })
+}
+
+fn function(stack: &Stack, name: &str, changes: &[(&str, &str)]) -> Function {
+    let mut environment = stack.environment(name);
+    environment.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    stack.deploy_with(name, binaries()[name].clone(), 1, environment).expect("the binary is there")
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_record_alone_and_the_process_goes_on() {
+    let stack = Stack::start().await.unwrap();
+    let function = function(&stack, "panics", &[]);
+    let queue = stack.queue("panics");
+    let bodies = ["a", "panic in decode", "b", "panic in process", "c"];
+    let ids = bodies.map(|body| queue.send(Message::new(body)).unwrap());
+    let delivery = stack.map(queue.clone(), function.clone()).deliver_once().await.unwrap();
+    let kept: Vec<&str> =
+        ids.iter().zip(bodies).filter(|(id, _)| delivery.verdict.keeps(id)).map(|(_, body)| body).collect();
+    assert_eq!(kept, ["panic in decode", "panic in process"], "{:#?}", delivery.invocation.logs);
+    let panics = delivery.invocation.logs.iter().filter(|line| line.contains(r#""msg":"the code panicked""#)).count();
+    assert_eq!(panics, 2, "each panic is a line of the log: {:#?}", delivery.invocation.logs);
+
+    queue.send(Message::new("d")).unwrap();
+    let delivery = stack.map(queue, function).deliver_once().await.unwrap();
+    assert!(!delivery.invocation.cold, "the same process takes the next batch");
+}
+
+#[tokio::test]
+async fn every_line_is_json_with_the_documented_fields() {
+    const FIELDS: [&str; 15] = [
+        "ts",
+        "level",
+        "msg",
+        "event_type",
+        "reservation_id",
+        "event_id",
+        "message_id",
+        "trace_id",
+        "attempt",
+        "outcome",
+        "latency_ms",
+        "error",
+        "error_code",
+        "note",
+        "place",
+    ];
+    let stack = Stack::start().await.unwrap();
+    let seats = || vec!["A-1".to_owned(), "A-2".to_owned()];
+    let given = |id: &str, status, seats_are| Given {
+        reservation_id: id.to_owned(),
+        event_id: format!("evt_{id}"),
+        user_id: "usr_1".to_owned(),
+        status,
+        seat_ids: seats(),
+        quantity: 2,
+        payment_intent_id: None,
+        seats: seats_are,
+    };
+    stack.seed(&[given("rsv_1", Status::Hold, Standing::Held), given("rsv_2", Status::Expired, Standing::Free)]);
+    let queue = stack.queue("payment-approved");
+    let approval = |id: &str| {
+        let detail = json!({"reservation_id": id, "payment_intent_id": "pi_1", "amount": 7_600});
+        json!({"detail-type": "payment.approved", "detail": detail}).to_string()
+    };
+    for body in [approval("rsv_1"), approval("rsv_2"), "{".to_owned()] {
+        queue.send(Message::new(body)).unwrap();
+    }
+    let function = function(&stack, "payment-approved", &[]);
+    let delivery = stack.map(queue, function).deliver_once().await.unwrap();
+    assert_eq!(stack.inventory.standing("rsv_1"), Standing::Sold, "{:#?}", delivery.invocation.logs);
+
+    let mut outcomes = Vec::new();
+    for line in &delivery.invocation.logs {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line:?} is not JSON: {error}"));
+        let line = line.as_object().expect("a line is an object");
+        if line.contains_key("_aws") {
+            continue;
+        }
+        assert!(["ts", "level", "msg"].iter().all(|name| line.contains_key(*name)), "{line:?}");
+        let unknown: Vec<_> = line.keys().filter(|name| !FIELDS.contains(&name.as_str())).collect();
+        assert!(unknown.is_empty(), "{unknown:?} in {line:?}");
+        outcomes.extend(line.get("outcome").and_then(Value::as_str).map(str::to_owned));
+    }
+    outcomes.sort();
+    assert_eq!(outcomes, ["late_approval", "rejected", "success"]);
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
+    let stack = Stack::start().await.unwrap();
+    let wrong = [("MAX_RETRIES", "0"), ("INVENTORY_GRPC_ADDR", "inventory"), ("LOG_LEVEL", "loud")];
+    let function = function(&stack, "payment-failed", &wrong);
+    let invocation = function.invoke(r#"{"Records": []}"#).await;
+    let Err(FunctionError::Init(text)) = invocation.result else { panic!("it must not start: {invocation:?}") };
+    for (name, _) in wrong {
+        assert!(text.contains(name), "{name} is missing in {text}");
+    }
+}
+
+#[test]
+fn the_profile_that_cargo_lambda_builds_unwinds_and_so_does_ours() {
+    let manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let release = &manifest["profile"]["release"];
+    assert_eq!(
+        release["panic"].as_str(),
+        Some("unwind"),
+        "cargo-lambda aborts unless the root manifest says otherwise"
+    );
+    let check = manifest["profile"]["release-check"].as_table().unwrap();
+    assert_eq!(check["inherits"].as_str(), Some("release"));
+    let changed: Vec<_> = check.keys().filter(|name| *name != "inherits").collect();
+    assert_eq!(changed, ["codegen-units", "lto"], "only what linking across crates costs");
+}
