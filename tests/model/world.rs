@@ -1,0 +1,255 @@
+//! The world between two remote calls, and what may happen next in it.
+
+use std::collections::{BTreeSet, HashMap};
+
+use local_stack::reservations::Status;
+use shared::workflow::Workflow;
+use tokio::runtime::Runtime;
+use tonic::Code;
+
+use crate::{
+    decisions::{Decisions, Next},
+    gate::{Answer, Request},
+    kind::Kind,
+    rules::{judge, owed},
+    services::{Dialect, Held, Lease, Part, Record, Sabotage, Seats, Services},
+};
+
+/// Where one delivery is.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Delivery {
+    /// A history of [`Decisions`], or [`Delivery::GONE`]. The first history of a kind is a message that waits.
+    pub(crate) at: u16,
+    /// Whether the record of its key carries the token of the worker that is at it now.
+    pub(crate) owner: bool,
+}
+
+impl Delivery {
+    /// Its message was acknowledged.
+    pub(crate) const GONE: u16 = u16::MAX;
+}
+
+/// Everything that is remembered somewhere.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct World {
+    pub(crate) reservation: Held,
+    pub(crate) seats: Seats,
+    /// By kind: each has a key of its own.
+    pub(crate) records: [Record; 4],
+    /// By kind: whether the refund of its payment was requested.
+    pub(crate) refunds: [bool; 4],
+    pub(crate) deliveries: Vec<Delivery>,
+    faults: Faults,
+}
+
+/// What may still go wrong.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Faults {
+    /// So many things.
+    Left(u8),
+    /// Anything, any number of times.
+    Any,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Act {
+    /// A worker's request is carried out and answered. That of a waiting message is its claim.
+    Served(usize),
+    /// It is carried out, and the answer does not arrive.
+    AnswerLost(usize),
+    /// It is not carried out, and the worker hears of a fault.
+    Refused(usize),
+    /// The worker is gone; its message comes back.
+    Crashed(usize),
+    /// The lease of whoever holds the claim is over. If that worker is still there, it goes on all the same.
+    LeaseOver(Kind),
+}
+
+/// A step to another world.
+pub(crate) struct Step {
+    pub(crate) act: Act,
+    /// Whether the step needs nothing to go wrong.
+    pub(crate) calm: bool,
+    pub(crate) world: World,
+}
+
+/// The rules of all worlds; what it learns of the code and the services, it keeps.
+pub(crate) struct Model {
+    runtime: Runtime,
+    decisions: Decisions,
+    services: Services,
+    seen: HashMap<(u16, Part), (u16, Part)>,
+    pub(crate) kinds: Vec<Kind>,
+}
+
+impl Model {
+    pub(crate) fn new(dialect: Dialect, sabotage: Sabotage, workflow: fn(Kind) -> Workflow) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let decisions = runtime.block_on(Decisions::new(workflow));
+        let services = runtime.block_on(Services::start(dialect, sabotage));
+        Self { runtime, decisions, services, seen: HashMap::new(), kinds: Vec::new() }
+    }
+
+    pub(crate) fn start(&mut self, kinds: &[Kind], faults: Faults) -> World {
+        self.kinds = kinds.to_vec();
+        World {
+            reservation: Held { status: Status::Hold, paid_by: None },
+            seats: Seats::Held,
+            records: [Record::Absent; 4],
+            refunds: [false; 4],
+            deliveries: kinds.iter().map(|kind| Delivery { at: *kind as u16, owner: false }).collect(),
+            faults,
+        }
+    }
+
+    /// Every step that can follow.
+    ///
+    /// # Errors
+    /// The first breach of what must always hold.
+    pub(crate) fn steps(&mut self, world: &World) -> Result<Vec<Step>, (Act, String)> {
+        let mut steps = Vec::new();
+        let after_fault = World { faults: world.faults.less_one(), ..world.clone() };
+        let faults = world.faults != Faults::Left(0);
+        for index in 0..world.deliveries.len() {
+            let at = world.deliveries[index].at;
+            if at == Delivery::GONE {
+                continue;
+            }
+            for (act, calm) in
+                [(Act::Served(index), true), (Act::AnswerLost(index), false), (Act::Refused(index), false)]
+            {
+                if calm || faults {
+                    let before = if calm { world } else { &after_fault };
+                    let world = self.advance(before, index, act).map_err(|breach| (act, breach))?;
+                    steps.push(Step { act, calm, world });
+                }
+            }
+            if faults && at != self.kinds[index] as u16 {
+                let mut world = after_fault.clone();
+                world.deliveries[index] = self.waiting(index);
+                steps.push(Step { act: Act::Crashed(index), calm: false, world });
+            }
+        }
+        for kind in Kind::ALL {
+            let key = kind as usize;
+            let owned = world.deliveries.iter().zip(&self.kinds).any(|(delivery, of)| *of == kind && delivery.owner);
+            if world.records[key] == Record::InProgress(Lease::Live) && (faults || !owned) {
+                let mut world = if owned { after_fault.clone() } else { world.clone() };
+                world.records[key] = Record::InProgress(Lease::Over);
+                steps.push(Step { act: Act::LeaseOver(kind), calm: !owned, world });
+            }
+        }
+        Ok(steps)
+    }
+
+    fn waiting(&self, index: usize) -> Delivery {
+        Delivery { at: self.kinds[index] as u16, owner: false }
+    }
+
+    fn advance(&mut self, world: &World, index: usize, act: Act) -> Result<World, String> {
+        let Delivery { at, owner } = world.deliveries[index];
+        let Next::Ask(asked) = *self.decisions.next(at) else { panic!("a worker that ended was not taken away") };
+        let (kind, mut world) = (self.kinds[index], world.clone());
+        let mut answer = None;
+        if act != Act::Refused(index) {
+            let part = match self.decisions.request(asked) {
+                Request::Rest { .. } => Part::Reservation(world.reservation),
+                Request::Commit(_) | Request::Release(_) => Part::Seats(world.seats),
+                Request::Aws { target, .. } if target.ends_with("PutEvents") => Part::Bus(false),
+                Request::Aws { .. } => Part::Record(world.records[kind as usize], owner),
+            };
+            let (said, after) = self.carry_out(asked, part);
+            judge(world.reservation, self.decisions.request(asked), part, after)?;
+            match after {
+                Part::Reservation(held) => world.reservation = held,
+                Part::Seats(seats) => world.seats = seats,
+                Part::Bus(taken) => world.refunds[kind as usize] |= taken,
+                Part::Record(record, own) => {
+                    world.records[kind as usize] = record;
+                    for (delivery, of) in world.deliveries.iter_mut().zip(&self.kinds) {
+                        delivery.owner &= *of != kind || !own;
+                    }
+                    world.deliveries[index].owner = own;
+                }
+            }
+            answer = (act == Act::Served(index)).then_some(said);
+        }
+        let answer = answer.unwrap_or_else(|| {
+            let fault = fault(self.decisions.request(asked), act);
+            self.decisions.number_of(fault)
+        });
+        let after = match self.decisions.known(at, answer) {
+            Some(after) => after,
+            None => self.runtime.block_on(self.decisions.after(at, answer)),
+        };
+        match self.decisions.next(after) {
+            Next::Ask(_) => world.deliveries[index].at = after,
+            Next::ComesBack(_) => world.deliveries[index] = self.waiting(index),
+            Next::Acknowledged(outcome) => {
+                owed(&world, kind).map_err(|debt| format!("{kind:?} was acknowledged as {outcome}, but {debt}"))?;
+                world.deliveries[index] = Delivery { at: Delivery::GONE, owner: false };
+            }
+            Next::Buried(code) => return Err(format!("{kind:?} was rejected as {code}")),
+        }
+        Ok(world)
+    }
+
+    fn carry_out(&mut self, asked: u16, part: Part) -> (u16, Part) {
+        if let Some(seen) = self.seen.get(&(asked, part)) {
+            return *seen;
+        }
+        let request = self.decisions.request(asked).clone();
+        let (answer, after) = self.runtime.block_on(self.services.carry_out(&request, part));
+        let seen = (self.decisions.number_of(answer), after);
+        self.seen.insert((asked, part), seen);
+        seen
+    }
+
+    pub(crate) fn describe(&self, world: &World, act: Act) -> String {
+        let what = match act {
+            Act::LeaseOver(_) => String::new(),
+            Act::Served(index) | Act::AnswerLost(index) | Act::Refused(index) | Act::Crashed(index) => {
+                let kind = self.kinds[index];
+                match self.decisions.next(world.deliveries[index].at) {
+                    Next::Ask(asked) => format!(" {kind:?} at {:?}", self.decisions.request(*asked)),
+                    Next::Acknowledged(_) | Next::ComesBack(_) | Next::Buried(_) => format!(" {kind:?}"),
+                }
+            }
+        };
+        format!("{act:?}{what}")
+    }
+
+    pub(crate) fn histories(&self) -> usize {
+        self.decisions.len()
+    }
+
+    /// In which ways workers have ended so far.
+    pub(crate) fn endings(&self) -> BTreeSet<String> {
+        self.decisions.endings().into_iter().collect()
+    }
+}
+
+impl Faults {
+    fn less_one(self) -> Self {
+        match self {
+            Self::Left(left) => Self::Left(left.saturating_sub(1)),
+            Self::Any => Self::Any,
+        }
+    }
+}
+
+/// What a worker hears when a service is not well; whether anything was done, it can't tell.
+///
+/// The SDK tries again what answers 500. The search follows that where it matters, which is when a claim that was
+/// granted is asked for again; anywhere else, the worker hears what it would hear after its last try.
+fn fault(request: &Request, act: Act) -> Answer {
+    match request {
+        Request::Rest { .. } => Answer::Http { status: 503, body: String::new() },
+        Request::Aws { body, .. } if matches!(act, Act::AnswerLost(_)) && body.contains("#attempt") => {
+            Answer::Http { status: 500, body: r#"{"__type":"InternalServerError"}"#.to_owned() }
+        }
+        Request::Aws { .. } => Answer::Http { status: 400, body: r#"{"__type":"AccessDeniedException"}"#.to_owned() },
+        Request::Commit(_) | Request::Release(_) => Answer::Grpc(Code::Unavailable, "not well".to_owned()),
+    }
+}
