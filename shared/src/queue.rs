@@ -81,6 +81,9 @@ impl Record {
     }
 }
 
+/// The attributes that tell a buried message from others: those of its [`DeathNote`], and the id that it had before.
+pub const BURIAL_ATTRIBUTES: [&str; 4] = ["error_code", "error_message", "event_type", "source_message_id"];
+
 /// Why a message lies in a dead-letter queue; it travels there as message attributes.
 #[derive(Debug)]
 pub struct DeathNote<'a> {
@@ -217,14 +220,9 @@ fn burial_attributes(
     record: &Record,
     note: &DeathNote<'_>,
 ) -> Result<HashMap<String, MessageAttributeValue>, QueueError> {
-    let ours = [
-        ("error_code", note.code),
-        ("error_message", note.message),
-        ("event_type", note.event_type),
-        ("source_message_id", &record.message_id),
-    ];
+    let values = [note.code, note.message, note.event_type, &record.message_id];
     let mut attributes = HashMap::with_capacity(SQS_LIMIT);
-    for (name, value) in ours {
+    for (name, value) in BURIAL_ATTRIBUTES.into_iter().zip(values) {
         let value = MessageAttributeValue::builder().data_type("String").string_value(attribute_text(value));
         attributes.insert(name.to_owned(), value.build()?);
     }

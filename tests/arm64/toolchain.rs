@@ -8,7 +8,8 @@ use std::{
 };
 
 use local_stack::{
-    build::{Binaries, workspace},
+    build::{Binaries, cargo, workspace},
+    ring::on_path,
     scenario::FUNCTIONS,
 };
 
@@ -43,6 +44,7 @@ impl Toolchain {
     pub(crate) fn find() -> Result<Self, String> {
         let rustcs = env::var(RUSTC).map_or_else(|_| RUSTCS.map(str::to_owned).to_vec(), |named| vec![named]);
         let rustc = rustcs.into_iter().find(|rustc| has_standard_library(rustc));
+        // Its whole path, because the local stack's Lambda hands its own search path to nobody.
         let qemu = QEMUS.iter().find_map(|name| on_path(name));
 
         let loader = Path::new(SYSROOT).join("lib/ld-linux-aarch64.so.1");
@@ -65,11 +67,11 @@ impl Toolchain {
     pub(crate) fn build(&self) -> Binaries {
         // A folder of its own keeps what another compiler built apart, and the two builds never wait for one lock.
         let target_dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("arm64");
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = cargo();
         command.args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"]).arg(&target_dir);
         // Only the functions: the local stack would bring features and C code along that no function is deployed with.
         command.args(FUNCTIONS.iter().flat_map(|function| ["--package", *function]));
-        command.current_dir(workspace()).env("RUSTC", &self.rustc).env("CARGO_PROFILE_RELEASE_LTO", "off");
+        command.env("RUSTC", &self.rustc).env("CARGO_PROFILE_RELEASE_LTO", "off");
         // What wraps or instruments the build of the tests, for coverage say, is not meant for this compiler.
         for variable in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
             command.env_remove(variable);
@@ -105,9 +107,4 @@ fn has_standard_library(rustc: &str) -> bool {
     let folder = String::from_utf8_lossy(&output.stdout);
     let Ok(mut files) = fs::read_dir(folder.trim()) else { return false };
     files.any(|file| file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("libstd-")))
-}
-
-/// The whole path of a program, because the local stack's Lambda hands its own search path to nobody.
-fn on_path(program: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
 }

@@ -172,14 +172,9 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
 
 /// What `cargo redrive` prints about the dead letters of expiries.
 fn redrive(account: &MiniStack, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_redrive"))
-        .args(["reservation-expired", "--stack", STACK])
-        .args(arguments)
-        .env_remove("AWS_PROFILE")
-        .envs([("AWS_ENDPOINT_URL", account.url.as_str()), ("AWS_REGION", "us-east-1")])
-        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
-        .output()
-        .expect("the program runs");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_redrive"));
+    command.args(["reservation-expired", "--stack", STACK]).args(arguments);
+    let output = sam::aim(&mut command, &account.url).output().expect("the program runs");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{text}");
     text

@@ -2,8 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -20,7 +18,7 @@ const TOOLS: [(&str, &str); 3] =
 pub(crate) fn built() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find_and_build = || {
-        let missing: Vec<_> = TOOLS.iter().filter(|(program, _)| !is_installed(program)).collect();
+        let missing: Vec<_> = TOOLS.iter().filter(|(program, _)| ring::on_path(program).is_none()).collect();
         if missing.is_empty() {
             return Some(build());
         }
@@ -35,8 +33,7 @@ pub(crate) fn built() -> Option<&'static Path> {
 
 /// A folder for what the ring writes.
 pub(crate) fn folder() -> PathBuf {
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    let folder = target.join("deployment");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("deployment");
     fs::create_dir_all(&folder).expect("the target directory is writable");
     folder
 }
@@ -84,17 +81,19 @@ fn sam(endpoint: &str, subcommand: &str) -> Command {
     // SAM looks for the file beside the template, and the built template lies elsewhere.
     command.arg(subcommand).arg("--config-file").arg(workspace().join("samconfig.toml"));
     command.args(["--config-env", "local"]).current_dir(workspace());
-    for name in ["AWS_PROFILE", "AWS_SESSION_TOKEN"] {
-        command.env_remove(name);
-    }
-    command.envs([
+    aim(&mut command, endpoint).env("SAM_CLI_TELEMETRY", "0");
+    command
+}
+
+/// Sends a program's AWS calls to the account at `endpoint`, and to none that this machine's user has.
+pub(crate) fn aim<'c>(command: &'c mut Command, endpoint: &str) -> &'c mut Command {
+    command.env_remove("AWS_PROFILE").env_remove("AWS_SESSION_TOKEN").envs([
         ("AWS_ENDPOINT_URL", endpoint),
         ("AWS_ACCESS_KEY_ID", "test"),
         ("AWS_SECRET_ACCESS_KEY", "test"),
         ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("SAM_CLI_TELEMETRY", "0"),
-    ]);
-    command
+        ("AWS_REGION", "us-east-1"),
+    ])
 }
 
 /// Runs a command to its end. A test fails with what it printed when it fails.
@@ -103,9 +102,4 @@ fn run(mut command: Command, name: &str) {
     let text = [output.stdout, output.stderr].concat();
     fs::write(folder().join(format!("{name}.log")), &text).expect("the target directory is writable");
     assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&text));
-}
-
-fn is_installed(program: &str) -> bool {
-    let path: OsString = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

@@ -65,17 +65,10 @@ impl Bench {
     async fn new(concurrency: usize) -> Self {
         let stack = Stack::start().await.unwrap();
         let queue = stack.queue("payment-failed");
-        let config = aws_sdk_sqs::Config::builder()
-            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
-            .region(aws_sdk_sqs::config::Region::new("us-east-1"))
-            .endpoint_url(stack.aws.url())
-            .credentials_provider(aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test"))
-            .build();
-        let client = aws_sdk_sqs::Client::from_conf(config);
         let worker = Worker {
             event_type: "test",
             processor: Script::default(),
-            queues: Queues::new(client, Some(stack.dead_letters("payment-failed").url())),
+            queues: Queues::new(stack.aws.sqs(), Some(stack.dead_letters("payment-failed").url())),
             limits: Limits { concurrency, max_receives: 5, budget: Duration::from_secs(10), backoff: Backoff::DEFAULT },
             metrics: Metrics::default(),
             tracing: Tracing::default(),

@@ -168,16 +168,10 @@ async fn check_in_runtime(batch: &[Delivered], can_bury: bool, in_time: bool) {
     let dead_letters = Queue::new("dead", QueueOptions::default());
     aws.add_queue(dead_letters.clone());
     let queue = Queue::new("queue", QueueOptions::default());
-    let config = aws_sdk_sqs::Config::builder()
-        .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
-        .region(aws_sdk_sqs::config::Region::new("us-east-1"))
-        .endpoint_url(aws.url())
-        .credentials_provider(aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test"))
-        .build();
     let worker = Worker {
         event_type: "test",
         processor: Script::default(),
-        queues: Queues::new(aws_sdk_sqs::Client::from_conf(config), can_bury.then(|| dead_letters.url())),
+        queues: Queues::new(aws.sqs(), can_bury.then(|| dead_letters.url())),
         limits: Limits {
             concurrency: 20,
             max_receives: LAST_RECEIVE,

@@ -7,14 +7,13 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::OnceLock,
 };
 
 use local_stack::{
-    build::workspace,
+    build::{cargo, workspace},
     inventory::Standing,
     lambda::{Function, FunctionError},
     queue::Message,
@@ -30,10 +29,10 @@ fn binaries() -> &'static BTreeMap<String, PathBuf> {
     BUILT.get_or_init(|| {
         // Not the target directory of the tests: the functions are built alone, with the features that they deploy with.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release-check");
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut command = cargo();
         command.args(["build", "--locked", "--profile", "release-check", "--target-dir"]).arg(&target);
         command.args(FUNCTIONS.iter().flat_map(|function| ["--package", *function, "--bin", *function]));
-        command.args(["--package", "shared", "--example", "panics"]).current_dir(workspace());
+        command.args(["--package", "shared", "--example", "panics"]);
         assert!(command.status().expect("cargo runs").success(), "the release build fails: see cargo's messages above");
         let built = target.join("release-check");
         let functions = FUNCTIONS.iter().map(|function| ((*function).to_owned(), built.join(function)));

@@ -151,6 +151,16 @@ impl AwsEndpoint {
         &self.url
     }
 
+    /// A client of the queues, with the SDK's own patience.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+            .region(aws_sdk_sqs::config::Region::new("us-east-1"))
+            .endpoint_url(&self.url)
+            .credentials_provider(aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test"));
+        aws_sdk_sqs::Client::from_conf(config.build())
+    }
+
     /// Makes the queue known by its name.
     pub fn add_queue(&self, queue: Queue) {
         self.shared.lock().queues.insert(queue.name().to_owned(), queue);

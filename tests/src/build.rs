@@ -30,9 +30,8 @@ pub enum BuildError {
 
 /// Builds the functions, or finds them built. cargo shows its progress on standard error.
 pub fn functions() -> Result<Binaries, BuildError> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["build", "--message-format=json-render-diagnostics"]).current_dir(workspace());
+    let mut command = cargo();
+    command.args(["build", "--message-format=json-render-diagnostics"]);
     // This package takes part in the selection, so that cargo resolves the features that it was built with, and does
     // not compile the dependencies a second time.
     command.args(["--package", env!("CARGO_PKG_NAME")]);
@@ -52,6 +51,13 @@ pub fn functions() -> Result<Binaries, BuildError> {
         Some(missing) => Err(BuildError::Missing((*missing).to_owned())),
         None => Ok(built),
     }
+}
+
+/// The cargo that runs us, in this workspace.
+pub fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace());
+    command
 }
 
 /// The root of the repository, as the cargo that runs us says. A program that is started by itself has only the place where

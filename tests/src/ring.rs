@@ -5,6 +5,7 @@
 use std::{
     env,
     io::{self, Write},
+    path::PathBuf,
 };
 
 /// The names of the rings that must run, separated by commas.
@@ -19,6 +20,11 @@ pub fn skip_or_fail(ring: &str, reason: &str) {
     assert!(!names(&required, ring), "{REQUIRED} asks for the ring {ring}, which cannot run: {reason}");
     // Not by a macro: the test harness shows what macros print only when a test fails.
     drop(io::stderr().write_all(format!("SKIPPED {ring}: {reason}\n").as_bytes()));
+}
+
+/// The whole path of a program that this machine finds by its name.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn names(list: &str, ring: &str) -> bool {

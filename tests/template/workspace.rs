@@ -3,19 +3,17 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
-use local_stack::build::workspace;
+use local_stack::build::{cargo, workspace};
 use serde_json::Value;
 
 /// The manifests of the workspace's members, as cargo itself sees them.
 fn members() -> BTreeSet<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]).current_dir(workspace());
+    let mut command = cargo();
+    command.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
     let output = command.output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo answers in JSON");

@@ -10,7 +10,7 @@ pub enum RedriveError {
     #[error(
         "no queue is named {0}\n\
          Is --stack the name of the CloudFormation stack, and do profile and region point to it? A queue with another \
-         name is chosen by --dlq-url URL."
+         name is chosen by --dlq-url URL, and where to send to by --queue-url URL."
     )]
     NoQueue(String),
     /// No queue's redrive policy names the dead-letter queue.

@@ -8,6 +8,7 @@ use std::{
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
 use serde_json::Value;
+use shared::queue::BURIAL_ATTRIBUTES;
 
 /// The code of a message that SQS moved by its receive count. SQS gives no reason, so this one is ours.
 pub const MAX_RECEIVE_COUNT: &str = "max_receive_count";
@@ -15,9 +16,8 @@ pub const MAX_RECEIVE_COUNT: &str = "max_receive_count";
 /// The code of a message that came in none of the known ways.
 pub const NO_REASON: &str = "no_reason";
 
-/// What a function attaches to a message that it buries (`shared::queue`).
-const BURIAL: Stamp =
-    Stamp { always: &["error_code", "error_message", "event_type", "source_message_id"], sometimes: &[] };
+/// What a function attaches to a message that it buries.
+const BURIAL: Stamp = Stamp { always: &BURIAL_ATTRIBUTES, sometimes: &[] };
 
 /// What EventBridge attaches to an event that it could not deliver to a rule's target:
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>.

@@ -71,7 +71,7 @@ pub(crate) fn hint(arguments: &Arguments, letters: &[Letter], chosen: usize, sou
         println!("  {}", arguments.sending(&options, source_known));
     }
     if !source_known {
-        println!("URL is the function's queue: it could not be found by its redrive policy.");
+        println!("URL is the function's queue, which could not be found.");
     }
 }
 
