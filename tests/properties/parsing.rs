@@ -1,24 +1,27 @@
 //! From any message body to an event, and from an event's ids to a URL.
 
-use std::{sync::LazyLock, time::SystemTime};
+// The fuzzer's own judge, so that both ask the same.
+#[path = "../fuzz/oracle.rs"]
+mod oracle;
 
-use local_stack::reservations::Reservations;
+use std::{fs, panic, sync::LazyLock};
+
+use local_stack::{build::workspace, reservations::Reservations, scenario};
 use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use shared::{
-    event::{Event, EventType},
+    event::{Event, EventType, Payment},
     rest::reservation::ReservationClient,
     telemetry::trace::TraceContext,
 };
 use tokio::{net::TcpListener, runtime::Runtime};
 
+use self::oracle::{TYPES, check_event, read};
 use crate::cases;
 
-const TYPES: [EventType; 3] = [EventType::ReservationExpired, EventType::PaymentApproved, EventType::PaymentFailed];
-
 /// Every field that is read, under each of its names.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 27] = [
     "detail-type",
     "type",
     "detail",
@@ -38,9 +41,12 @@ const NAMES: [&str; 24] = [
     "quantity",
     "amount",
     "currency",
+    "user_id",
+    "userId",
     "expires_at",
     "expiresAt",
     "trace_id",
+    "traceId",
     "traceparent",
     "baggage",
 ];
@@ -89,18 +95,6 @@ fn valid(event_type: EventType, id: &str) -> Value {
             "amount": 7600, "currency": "USD", "user_id": "usr_1", "expires_at": "2026-11-20T09:14:20Z",
         },
     })
-}
-
-/// Reads a body as each function would. What is accepted can be used for everything that an event is used for.
-fn read(body: &str) -> Vec<Event> {
-    let accepted: Vec<Event> = TYPES.iter().filter_map(|own| Event::parse(*own, body).ok()).collect();
-    for event in &accepted {
-        let key = event.key();
-        assert!(key.as_str().starts_with(event.event_type.name()), "{key}");
-        event.early_by(SystemTime::now());
-        event.unchanging();
-    }
-    accepted
 }
 
 /// A reservation API that notes what it is asked, and a client of it.
@@ -171,7 +165,7 @@ proptest! {
         event_type in proptest::sample::select(&TYPES[..]),
         id in id(),
     ) {
-        for event in read(&valid(event_type, &id).to_string()) {
+        if let Some(event) = read(&valid(event_type, &id).to_string()) {
             prop_assert_eq!(&event.reservation_id, &id, "an id is never changed");
             let target = target_of(&event.reservation_id);
             let segment = target.strip_prefix("/base/internal/reservations/");
@@ -186,11 +180,51 @@ proptest! {
 /// The test above says nothing if no id is ever accepted or refused.
 #[test]
 fn ids_are_accepted_and_refused() {
-    let accepted = |id: &str| !read(&valid(EventType::PaymentApproved, id).to_string()).is_empty();
+    let accepted = |id: &str| read(&valid(EventType::PaymentApproved, id).to_string()).is_some();
     for id in ["rsv_1", "a/../b", "...", "%2e%2e", "?x#y", "a\\b"] {
         assert!(accepted(id), "{id}");
     }
     for id in ["", ".", "..", " ", "a b", "a\nb", "ü", "a\u{7f}"] {
         assert!(!accepted(id), "{id:?}");
+    }
+}
+
+/// They are what the fuzzer starts from.
+#[test]
+fn every_body_of_the_event_files_is_read_soundly() {
+    let files = scenario::load_all(scenario::events_folder()).unwrap();
+    let bodies = files.iter().flat_map(|file| &file.records).map(|record| &record.body);
+    let accepted = bodies.clone().filter(|body| read(body).is_some()).count();
+    assert!((1..bodies.count()).contains(&accepted), "some are broken on purpose, {accepted} are not");
+}
+
+/// A judge that never finds anything would say nothing about the parser.
+#[test]
+fn an_event_that_the_parser_must_not_make_is_found() {
+    let event = read(&valid(EventType::PaymentApproved, "rsv_1").to_string()).unwrap();
+    let payment = |intent_id: &str, amount| Some(Payment { intent_id: intent_id.into(), amount, currency: None });
+    let faulty = [
+        Event { event_type: EventType::ReservationExpired, ..event.clone() },
+        Event { reservation_id: "..".into(), ..event.clone() },
+        Event { reservation_id: "a b".into(), ..event.clone() },
+        Event { event_id: Some(String::new()), ..event.clone() },
+        Event { payment: None, ..event.clone() },
+        Event { payment: payment("pi_1", None), ..event.clone() },
+        Event { payment: payment("a\nb", Some(1)), ..event.clone() },
+        Event { quantity: Some(0), ..event.clone() },
+        Event { quantity: Some(3), ..event.clone() },
+    ];
+    check_event(&event);
+    for event in faulty {
+        assert!(panic::catch_unwind(|| check_event(&event)).is_err(), "{event:?}");
+    }
+}
+
+/// The fuzzer can only guess a name that it is not told.
+#[test]
+fn the_dictionary_of_the_fuzzer_has_every_name() {
+    let dictionary = fs::read_to_string(workspace().join("tests/fuzz/event.dict")).unwrap();
+    for name in NAMES.into_iter().chain(TYPES.map(EventType::name)) {
+        assert!(dictionary.lines().any(|line| line == format!(r#""\"{name}\"""#)), "{name}");
     }
 }

@@ -51,6 +51,20 @@ fn escape(package: &Value) -> Option<&'static str> {
     (!inherited).then_some("it does not say `[lints] workspace = true`")
 }
 
+/// The one package that is no member, and the root of a workspace of its own.
+fn fuzzer() -> PathBuf {
+    workspace().join("tests/fuzz")
+}
+
+/// The packages of a lock file that come from a registry, with their versions.
+fn locked(folder: &Path) -> BTreeSet<(String, String)> {
+    let lock = manifest(&folder.join("Cargo.lock"));
+    let packages = lock["package"].as_array().expect("a lock file has packages").iter();
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let foreign = packages.filter(|package| !package["source"].is_null());
+    foreign.map(|package| (text(&package["name"]), text(&package["version"]))).collect()
+}
+
 #[test]
 fn no_crate_of_ours_can_hold_unsafe_code() {
     let root = manifest(&workspace().join("Cargo.toml"));
@@ -60,10 +74,24 @@ fn no_crate_of_ours_can_hold_unsafe_code() {
     for path in &members {
         assert_eq!(escape(&manifest(path)), None, "{}", path.display());
     }
-    // A package that is no member would be under no rule at all.
+    // A package that is no member would be under no rule at all, so the only one has a copy of the rules.
     let mut manifests = files("Cargo.toml");
     manifests.remove(&workspace().join("Cargo.toml"));
+    let path = fuzzer().join("Cargo.toml");
+    assert!(manifests.remove(&path));
     assert_eq!(manifests, members);
+    let package = manifest(&path);
+    assert_eq!(escape(&package), None, "{}", path.display());
+    assert_eq!(package["workspace"]["lints"], root["workspace"]["lints"], "{}", path.display());
+}
+
+#[test]
+fn the_fuzzer_is_built_of_the_versions_that_are_deployed() {
+    let deployed = locked(&workspace());
+    let others: Vec<_> = locked(&fuzzer()).into_iter().filter(|package| !deployed.contains(package)).collect();
+    let names: Vec<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
+    let mend = "copy Cargo.lock to tests/fuzz and run: cargo metadata --manifest-path tests/fuzz/Cargo.toml";
+    assert_eq!(names, ["arbitrary", "libfuzzer-sys"], "{mend}");
 }
 
 #[test]

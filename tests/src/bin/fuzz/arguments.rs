@@ -1,0 +1,81 @@
+//! What the program is told.
+
+use std::{num::NonZeroU32, path::PathBuf};
+
+use clap::Parser;
+
+use crate::program;
+
+/// How long a run is when nothing is said.
+const MINUTES: u32 = 10;
+
+/// Hands made-up message bodies to the event parser and judges what becomes of each. A body must be read or refused
+/// without a panic, and by one function at most; tests/fuzz/oracle.rs has every rule.
+///
+/// Inputs grow out of the bodies of events/ by libFuzzer, which keeps what reaches new code. The parser is built with
+/// debug assertions and overflow checks, in a folder of its own under cargo's target directory.
+#[derive(Parser)]
+#[command(name = "cargo fuzz-events", bin_name = "cargo fuzz-events", version, verbatim_doc_comment, after_help = more())]
+pub(crate) struct Arguments {
+    /// Hand these inputs to the parser once, such as one that a run has found, and make up none
+    #[arg(value_name = "FILE", conflicts_with_all = ["minutes", "runs", "seed"])]
+    files: Vec<PathBuf>,
+    /// Run this long, from the corpus of the last such run on [default: 10]
+    #[arg(long, value_name = "M", conflicts_with = "runs", value_parser = clap::value_parser!(u32).range(1..))]
+    minutes: Option<u32>,
+    /// Run this many inputs, from events/ alone: with the same seed and the same code they are the same inputs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    runs: Option<u64>,
+    /// Where the random numbers start; 1 for --runs, otherwise another one each time
+    #[arg(long, value_name = "S")]
+    seed: Option<NonZeroU32>,
+}
+
+fn more() -> String {
+    format!(
+        "\
+Exit status: 0 no fault; 1 an input brought a fault to light, and the command that hands it to the parser again is
+printed; 2 nothing could be run: a wrong argument, no cargo-fuzz, a failed build.
+
+It needs a C++ compiler, and cargo-fuzz: cargo install cargo-fuzz --version {} --locked",
+        program::pinned_cargo_fuzz()
+    )
+}
+
+/// What is to be done.
+pub(crate) enum Task {
+    /// To look for new inputs.
+    Fuzz(Plan),
+    /// To hand known inputs to the parser, once.
+    Replay(Vec<PathBuf>),
+}
+
+/// A run of the fuzzer.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) limit: Limit,
+    /// Without one, libFuzzer takes one by chance.
+    pub(crate) seed: Option<NonZeroU32>,
+}
+
+/// When a run ends.
+#[derive(Clone, Copy)]
+pub(crate) enum Limit {
+    /// After this time. Such a run goes on from what the last one has kept.
+    Minutes(u32),
+    /// After this many inputs. Such a run starts anew, so that it is the same each time.
+    Runs(u64),
+}
+
+impl Arguments {
+    /// What is to be done.
+    pub(crate) fn task(self) -> Task {
+        if !self.files.is_empty() {
+            return Task::Replay(self.files);
+        }
+        Task::Fuzz(match self.runs {
+            Some(runs) => Plan { limit: Limit::Runs(runs), seed: self.seed.or(Some(NonZeroU32::MIN)) },
+            None => Plan { limit: Limit::Minutes(self.minutes.unwrap_or(MINUTES)), seed: self.seed },
+        })
+    }
+}
