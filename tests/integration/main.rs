@@ -7,6 +7,7 @@ mod harness;
 mod bad_input;
 mod batch;
 mod configuration;
+mod faults;
 mod guard;
 mod outcomes;
 mod redrive;

@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
     io,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,7 +20,8 @@ use axum::{
 };
 use dynoxide::Database;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{queue::Queue, tripwire::Tripwire};
 
@@ -36,9 +38,10 @@ const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// The running endpoint; clones share it, and the last one to go ends it.
 #[derive(Clone, Debug)]
 pub struct AwsEndpoint {
+    address: SocketAddr,
     url: String,
     shared: Arc<Shared>,
-    _servers: Arc<Servers>,
+    _servers: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
 /// A request as it arrived.
@@ -119,31 +122,29 @@ struct Settings {
     tripwire: Tripwire,
 }
 
-#[derive(Debug)]
-struct Servers([JoinHandle<()>; 2]);
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
-}
-
 impl AwsEndpoint {
     /// Starts the endpoint with an empty in-memory database and the default bus.
     pub async fn start() -> Result<Self, AwsError> {
         let database = Database::memory().map_err(|error| AwsError::Database(error.to_string()))?;
         let (emulator, dynamodb) = listen().await?;
-        let (listener, url) = listen().await?;
+        let (listener, address) = listen().await?;
+        let (dynamodb, url) = (format!("http://{dynamodb}"), format!("http://{address}"));
         let http = reqwest::Client::builder().no_proxy().build()?;
         let buses = BTreeSet::from(["default".to_owned()]);
         let shared = Arc::new(Shared { http, dynamodb, state: Mutex::new(Settings { buses, ..Settings::default() }) });
         let routes =
             Router::new().fallback(serve).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(shared.clone());
-        let servers = Servers([
+        let servers = [
             tokio::spawn(dynoxide::server::serve_on(emulator, database)),
             tokio::spawn(async move { drop(axum::serve(listener, routes).await) }),
-        ]);
-        Ok(Self { url, shared, _servers: Arc::new(servers) })
+        ];
+        let servers = servers.map(AbortOnDropHandle::new);
+        Ok(Self { address, url, shared, _servers: Arc::new(servers) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The value for `AWS_ENDPOINT_URL`.
@@ -249,10 +250,10 @@ impl AwsEndpoint {
     }
 }
 
-async fn listen() -> io::Result<(TcpListener, String)> {
+async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    Ok((listener, url))
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {

@@ -9,6 +9,7 @@
 //! | [`aws`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, conditions |
 //! | [`inventory`] | the inventory service, over gRPC | no release of sold seats, no sale of another's seats |
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
+//! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`build`] | the function binaries, built by cargo | |
@@ -26,6 +27,7 @@ pub mod queue;
 pub mod inventory;
 pub mod reservations;
 
+pub mod proxy;
 pub mod tripwire;
 
 pub mod build;

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     aws::{AwsEndpoint, AwsError},
@@ -37,7 +38,7 @@ pub struct Stack {
     /// Where the reservation API listens.
     pub reservation_address: SocketAddr,
     dead_letters: BTreeMap<String, Queue>,
-    _servers: Arc<Servers>,
+    _servers: Arc<[AbortOnDropHandle<()>; 2]>,
 }
 
 /// Why the stack could not start.
@@ -58,14 +59,6 @@ pub struct Ports {
     pub inventory: u16,
     /// The reservation API's.
     pub reservations: u16,
-}
-
-struct Servers(Vec<JoinHandle<()>>);
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        self.0.iter().for_each(JoinHandle::abort);
-    }
 }
 
 impl Stack {
@@ -98,7 +91,7 @@ impl Stack {
         let (inventory, reservations) = (Inventory::default(), Reservations::default());
         let (inventory_listener, inventory_address) = listen(ports.inventory).await?;
         let (reservation_listener, reservation_address) = listen(ports.reservations).await?;
-        let servers = Servers(vec![
+        let servers = [
             tokio::spawn({
                 let inventory = inventory.clone();
                 async move { drop(inventory.serve(inventory_listener).await) }
@@ -107,8 +100,8 @@ impl Stack {
                 let reservations = reservations.clone();
                 async move { drop(reservations.serve(reservation_listener).await) }
             }),
-        ]);
-        let servers = Arc::new(servers);
+        ];
+        let servers = Arc::new(servers.map(AbortOnDropHandle::new));
         Ok(Self {
             aws,
             inventory,

@@ -24,7 +24,7 @@ pub struct Point {
 }
 
 /// A side of a request's effect.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Side {
     /// The request has arrived and nothing has happened.
     Before,
