@@ -56,6 +56,8 @@ pub struct Invocation {
     pub cold: bool,
     /// The id that the function saw.
     pub request_id: String,
+    /// The process that took it, by the system's number; it may be gone by now.
+    pub process: Option<u32>,
 }
 
 /// Why an invocation has no answer.
@@ -151,7 +153,7 @@ impl Function {
 impl Invocation {
     fn failed(error: FunctionError, logs: Vec<String>) -> Self {
         let request_id = String::new();
-        Self { result: Err(error), logs, duration: Duration::ZERO, init: None, cold: false, request_id }
+        Self { result: Err(error), logs, duration: Duration::ZERO, init: None, cold: false, request_id, process: None }
     }
 }
 

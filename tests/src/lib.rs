@@ -12,6 +12,7 @@
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
+//! | [`soak`] | thousands of events while everything goes wrong | nothing lost, nothing twice |
 //! | [`build`] | the function binaries, built by cargo | |
 //! | [`ring`] | tests that need tools which not every machine has | |
 //!
@@ -29,6 +30,8 @@ pub mod reservations;
 
 pub mod proxy;
 pub mod tripwire;
+
+pub mod soak;
 
 pub mod build;
 pub mod replay;

@@ -60,14 +60,21 @@ impl FileReport {
     }
 }
 
-/// The fields of a record's log line that a report needs.
+/// The fields of the line by which a function says how a record ended, as far as a report needs them.
 #[derive(Debug, Deserialize)]
-struct LogLine {
+pub(crate) struct LogLine {
     message_id: String,
-    outcome: String,
+    pub(crate) outcome: String,
     latency_ms: u64,
     error: Option<String>,
     error_code: Option<String>,
+}
+
+impl LogLine {
+    /// The lines of ended records among all that was written.
+    pub(crate) fn all(logs: &[String]) -> impl Iterator<Item = Self> {
+        logs.iter().filter_map(|line| serde_json::from_str(line).ok())
+    }
 }
 
 impl Replay {
@@ -113,13 +120,8 @@ impl Replay {
             return FileReport::failed(error.to_string());
         }
 
-        let logged: HashMap<String, LogLine> = delivery
-            .invocation
-            .logs
-            .iter()
-            .filter_map(|line| serde_json::from_str::<LogLine>(line).ok())
-            .map(|line| (line.message_id.clone(), line))
-            .collect();
+        let logged: HashMap<String, LogLine> =
+            LogLine::all(&delivery.invocation.logs).map(|line| (line.message_id.clone(), line)).collect();
         let (waiting, dead) = (queue.messages(), dead_letters.messages());
         let records = file.records.iter().zip(&file.scenario.then).map(|(record, promise)| {
             let line = logged.get(&record.message_id);

@@ -91,6 +91,7 @@ impl Environment {
         let request_id = Uuid::new_v4().to_string();
         let function_arn = self.function_arn.clone();
         let task = Task { request_id: request_id.clone(), function_arn, timeout: limit, payload };
+        let process = self.child.id();
         let started = Instant::now();
         let deadline = started + limit;
         // A process that died while idle shows in the wait below.
@@ -100,7 +101,7 @@ impl Environment {
         if !matches!(result, Ok(_) | Err(FunctionError::Unhandled { .. })) || !self.polls(deadline, &mut logs).await {
             self.kill(&mut logs).await;
         }
-        Invocation { result, logs, duration, init: None, cold: false, request_id }
+        Invocation { result, logs, duration, init: None, cold: false, request_id, process }
     }
 
     async fn answer(&mut self, deadline: Instant, logs: &mut Vec<String>) -> Result<Vec<u8>, FunctionError> {
