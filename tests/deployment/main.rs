@@ -3,7 +3,6 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
-mod ministack;
 mod sam;
 mod traffic;
 
@@ -15,16 +14,14 @@ use std::{
 
 use local_stack::{
     inventory::{Inventory, Standing},
+    ministack::{MiniStack, free_port},
     reservations::{Reservations, Status},
     scenario::FUNCTIONS,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use self::{
-    ministack::{MiniStack, free_port},
-    traffic::{Case, End, Entry},
-};
+use self::traffic::{Case, End, Entry};
 
 const STACK: &str = "holdfast-test";
 
@@ -36,7 +33,7 @@ async fn two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its_tabl
     if sam::built().is_none() {
         return;
     }
-    let account = MiniStack::start("events").await;
+    let account = sam::account("events").await;
     let (reservations, inventory) = (Reservations::default(), Inventory::default());
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let api = format!("http://{}", listener.local_addr().unwrap());
@@ -91,7 +88,7 @@ async fn a_wrong_secret_is_named_at_the_start_and_keeps_its_messages() {
     if sam::built().is_none() {
         return;
     }
-    let account = MiniStack::start("secret").await;
+    let account = sam::account("secret").await;
     let secret = "arn:aws:secretsmanager:us-east-1:000000000000:secret:no-such-secret-AbCdEf";
     sam::deploy(&account.url, STACK, &[("SecretArn", secret)]);
     let case = &traffic::two_hundred_events()[0];
@@ -137,7 +134,7 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
     if sam::built().is_none() {
         return;
     }
-    let account = MiniStack::start("address").await;
+    let account = sam::account("address").await;
     let api = format!("127.0.0.1:{}", free_port());
     let inventory_address = format!("127.0.0.1:{}", free_port());
     let base = format!("http://{api}");

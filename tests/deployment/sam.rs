@@ -8,7 +8,7 @@ use std::{
     sync::OnceLock,
 };
 
-use local_stack::{build::workspace, ring};
+use local_stack::{build::workspace, ministack::MiniStack, ring};
 
 /// The programs that the ring needs, and the packages that bring them.
 const TOOLS: [(&str, &str); 3] =
@@ -31,8 +31,13 @@ pub(crate) fn built() -> Option<&'static Path> {
     BUILT.get_or_init(find_and_build).as_deref()
 }
 
+/// An account to deploy to. `name` tells its log from others.
+pub(crate) async fn account(name: &str) -> MiniStack {
+    MiniStack::start(folder().join(format!("ministack-{name}.log"))).await
+}
+
 /// A folder for what the ring writes.
-pub(crate) fn folder() -> PathBuf {
+fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("deployment");
     fs::create_dir_all(&folder).expect("the target directory is writable");
     folder

@@ -11,7 +11,10 @@ use std::{
 };
 
 use axum::body::Bytes;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use self::environment::Environment;
 
@@ -77,6 +80,9 @@ pub enum FunctionError {
     /// The process ended without an answer.
     #[error("Runtime exited: {0}")]
     Exited(String),
+    /// No environment became free in time, so that the function never saw the event.
+    #[error("TooManyRequestsException: Rate exceeded")]
+    Throttled,
     /// The process never asked for work. The text holds what it wrote, so that a wrong variable can be found.
     #[error("initialization failed: {0}")]
     Init(String),
@@ -115,7 +121,14 @@ impl Function {
     /// Invokes the function and waits for its end. With every environment busy it first waits for one to become free,
     /// where Lambda would throttle. Dropping the future kills the process that it used.
     pub async fn invoke(&self, payload: impl Into<Bytes>) -> Invocation {
-        let _permit = self.shared.permits.acquire().await; // Never closed, so this cannot fail.
+        self.invoke_within(payload, Duration::MAX).await
+    }
+
+    /// As [`Function::invoke`], with an end to the patience: a caller that Lambda throttles asks again for that long.
+    pub async fn invoke_within(&self, payload: impl Into<Bytes>, patience: Duration) -> Invocation {
+        let Ok(_permit) = timeout(patience, self.shared.permits.acquire()).await else {
+            return Invocation::failed(FunctionError::Throttled, Vec::new());
+        };
         let warm = lock(&self.shared.idle).pop();
         let (cold, mut logs) = (warm.is_none(), Vec::new());
         let environment = match warm {

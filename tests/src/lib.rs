@@ -12,6 +12,7 @@
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
+//! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
 //! | [`soak`] | thousands of events while everything goes wrong | nothing lost, nothing twice |
 //! | [`build`] | the function binaries, built by cargo | |
 //! | [`ring`] | tests that need tools which not every machine has | |
@@ -30,6 +31,8 @@ pub mod reservations;
 
 pub mod proxy;
 pub mod tripwire;
+
+pub mod ministack;
 
 pub mod soak;
 

@@ -1,6 +1,7 @@
 //! The SQS event source mapping: polls a queue, hands a batch to a function, and decides by the bytes of the answer which
 //! messages are deleted. Emulators tend to get this table wrong, and a wrong reading hides lost messages, so the decision
-//! is a pure function with a test per row. Filter criteria are absent because Holdfast never sets any.
+//! is a pure function with a test per row. Filter criteria, batching windows and FIFO are absent because Holdfast never uses
+//! them, and so is the pace at which Lambda adds pollers. `tests/mapping` holds all of it against AWS's rules.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,8 +13,14 @@ use tokio::{
 
 use crate::{
     lambda::{Function, Invocation},
-    queue::{MAX_PER_REQUEST, Queue, Received},
+    queue::{Queue, Received},
 };
+
+/// Lambda's limit for the event of an invocation.
+pub const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024;
+
+/// What the largest message may take of an event: JSON writes two bytes for a quote or a line break, and names the fields.
+const LARGEST_RECORD_BYTES: usize = 2 * 1024 * 1024 + 8 * 1024;
 
 /// A mapping between one queue and one function.
 #[derive(Clone, Debug)]
@@ -165,22 +172,24 @@ impl Mapping {
         })
     }
 
-    /// A batch above SQS's ten takes several requests.
+    /// Lambda collects a batch from as many requests as it takes, and hands it over before the event grows too large.
     fn poll(&self) -> Vec<Received> {
-        let mut records = Vec::new();
-        while records.len() < self.options.batch_size {
-            let more = self.queue.receive((self.options.batch_size - records.len()).min(MAX_PER_REQUEST));
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while records.len() < self.options.batch_size && bytes + LARGEST_RECORD_BYTES <= MAX_PAYLOAD_BYTES {
+            let more = self.queue.receive(1);
             if more.is_empty() {
                 break;
             }
+            bytes += event(&self.queue, &more).to_string().len();
             records.extend(more);
         }
         records
     }
 
     async fn deliver(&self, records: Vec<Received>) -> Delivery {
-        let event = event(&self.queue, &records);
-        let invocation = self.function.invoke(event.to_string().into_bytes()).await;
+        let event = event(&self.queue, &records).to_string().into_bytes();
+        // Lambda repeats a throttled invocation for as long as the messages are hidden, and lets go of them then.
+        let invocation = self.function.invoke_within(event, self.queue.options().visibility).await;
         let ids: Vec<&str> = records.iter().map(|record| record.id.as_str()).collect();
         let verdict = match &invocation.result {
             Err(error) => Verdict::Failure(error.to_string()),
@@ -306,6 +315,17 @@ mod tests {
         let verdict = judge(br#"{"batchItemFailures": [{"itemIdentifier": "b"}, {"itemIdentifier": "b"}]}"#, BATCH);
         assert_eq!(verdict, Verdict::Partial(BTreeSet::from(["b".to_owned()])));
         assert!(verdict.keeps("b") && !verdict.keeps("a"));
+    }
+
+    #[test]
+    fn the_largest_message_fits_into_an_event_as_it_is_reckoned() {
+        let queue = Queue::new("holds", QueueOptions::default());
+        let name = |index: usize| format!("{index}{}", "n".repeat(250));
+        let attributes = (0..10).map(|index| (name(index), MessageAttribute::string("\n"))).collect();
+        let body = "\"".repeat(1024 * 1024 - 10 * (251 + 6 + 1));
+        queue.send(Message { attributes, trace_header: Some("Root=1".to_owned()), ..Message::new(body) }).unwrap();
+        let size = event(&queue, &queue.receive(1)).to_string().len();
+        assert!(size <= LARGEST_RECORD_BYTES, "{size}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State},
+    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -118,8 +118,23 @@ async fn next(State(host): State<Host>) -> Response {
     (headers, task.payload).into_response()
 }
 
-async fn response(State(host): State<Host>, Path(id): Path<String>, answer: Bytes) -> (StatusCode, Json<Value>) {
-    host.conclude(&id, Event::Answer(answer))
+async fn response(
+    State(host): State<Host>,
+    Path(id): Path<String>,
+    answer: Result<Bytes, BytesRejection>,
+) -> (StatusCode, Json<Value>) {
+    let refusal = match answer {
+        Ok(answer) => return host.conclude(&id, Event::Answer(answer)),
+        Err(refusal) => refusal,
+    };
+    let status = refusal.status();
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let error_message =
+            format!("Response payload size exceeded maximum allowed payload size ({MAX_ANSWER_BYTES} bytes).");
+        let error_type = "Function.ResponseSizeTooLarge".to_owned();
+        drop(host.conclude(&id, Event::Error(Diagnostic { error_type, error_message })));
+    }
+    (status, Json(json!({"errorType": "InvalidResponse", "errorMessage": refusal.body_text()})))
 }
 
 async fn error(

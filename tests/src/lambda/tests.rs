@@ -36,6 +36,10 @@ async fn play(api: &str) {
         match event["do"].as_str() {
             Some("exit") => std::process::exit(7),
             Some("hang") => std::future::pending().await,
+            Some("boast") => {
+                let answer = " ".repeat(6 * 1024 * 1024) + "{}";
+                drop(http.post(format!("{base}/invocation/{id}/response")).body(answer).send().await);
+            }
             Some("fail") => {
                 let error = json!({"errorType": "Sad", "errorMessage": "no luck"});
                 http.post(format!("{base}/invocation/{id}/error")).json(&error).send().await.unwrap();
@@ -72,6 +76,7 @@ fn function(environment: &[(&str, &str)]) -> Function {
         timeout: Duration::from_secs(2),
         environments: 2,
         memory_mb: 256,
+        core: None,
     })
     .unwrap()
 }
@@ -125,6 +130,15 @@ async fn a_reported_error_keeps_the_process() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_too_long_is_an_error_and_keeps_the_process() {
+    let function = function(&[]);
+    let failed = invoke(&function, "boast").await;
+    let Err(FunctionError::Unhandled { error_type, .. }) = failed.result else { panic!("{failed:?}") };
+    assert_eq!(error_type, "Function.ResponseSizeTooLarge");
+    assert!(!invoke(&function, "echo").await.cold);
+}
+
+#[tokio::test]
 async fn a_process_that_exits_is_replaced() {
     let function = function(&[]);
     let exited = invoke(&function, "exit").await;
@@ -140,6 +154,19 @@ async fn a_process_that_runs_out_of_time_is_killed_and_replaced() {
     assert_eq!(late.result, Err(FunctionError::TimedOut));
     assert!(late.duration >= Duration::from_secs(2));
     assert!(invoke(&function, "echo").await.cold);
+}
+
+#[tokio::test]
+async fn without_a_free_process_an_invocation_is_throttled_and_starts_none() {
+    let function = function(&[]);
+    let busy = async { tokio::join!(invoke(&function, "hang"), invoke(&function, "hang")) };
+    let throttled = async {
+        tokio::task::yield_now().await; // The two take the permits first.
+        function.invoke_within("{}", Duration::from_millis(100)).await
+    };
+    let ((one, two), throttled) = tokio::join!(busy, throttled);
+    assert_eq!((one.result, two.result), (Err(FunctionError::TimedOut), Err(FunctionError::TimedOut)));
+    assert_eq!((throttled.result, throttled.logs.len()), (Err(FunctionError::Throttled), 0));
 }
 
 #[tokio::test]

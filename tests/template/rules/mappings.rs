@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::{Faults, Rule};
 use crate::{
+    evaluate::Stack,
     project::{Project, edit},
     template::{FUNCTION, QUEUE, attribute, items, mappings},
 };
@@ -31,6 +34,11 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[edit("BatchSize: 10", "BatchSize: 11"), edit("            BatchSize: 10\n", "")],
     },
     Rule {
+        name: "a batch is not waited for",
+        check: no_window,
+        breaks: &[edit("MaximumBatchingWindowInSeconds: 0", "MaximumBatchingWindowInSeconds: 1")],
+    },
+    Rule {
         name: "each queue is read by one function, and no dead-letter queue by any",
         check: one_reader,
         breaks: &[
@@ -48,6 +56,19 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit("\n    Tracing: Active\n", "\n    Tracing: Active\n    ReservedConcurrentExecutions: 50\n"),
             edit("            ScalingConfig: !If [LimitsConcurrency", "            Scaling: !If [LimitsConcurrency"),
+            edit(
+                "            ScalingConfig: !If [LimitsConcurrency",
+                "            ProvisionedPollerConfig: {MinimumPollers: 2}\n            ScalingConfig: !If [LimitsConcurrency",
+            ),
+        ],
+    },
+    Rule {
+        name: "a limit of concurrency is one that Lambda takes",
+        check: limit_is_taken,
+        breaks: &[
+            edit("^(0|[2-9]|[1-9][0-9]{1,2}|1000)$", "^[0-9]+$"),
+            edit("{MaximumConcurrency: !Ref MaximumConcurrency}", "{MaximumConcurrency: 1}"),
+            edit("!Not [!Equals [!Ref MaximumConcurrency, \"0\"]]", "!Not [!Equals [!Ref MaximumConcurrency, \"1\"]]"),
         ],
     },
 ];
@@ -84,6 +105,14 @@ fn batch_of_ten(project: &Project, faults: &mut Faults) {
     });
 }
 
+/// The local stack knows no window, and a customer who has paid should not wait for others.
+fn no_window(project: &Project, faults: &mut Faults) {
+    each_mapping(project, |id, mapping| {
+        let window = &mapping["MaximumBatchingWindowInSeconds"];
+        faults.unless(window.is_null() || *window == 0, format!("{id}: set MaximumBatchingWindowInSeconds to 0"));
+    });
+}
+
 fn one_reader(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let mut readers: BTreeMap<&str, Vec<&str>> =
@@ -112,7 +141,26 @@ fn no_reserved_concurrency(project: &Project, faults: &mut Faults) {
         faults.unless(free, format!("{}: limit ScalingConfig, not ReservedConcurrentExecutions", function.id));
     }
     each_mapping(project, |id, mapping| {
-        let limited = !mapping["ScalingConfig"].is_null() || !mapping["ProvisionedPollerConfig"].is_null();
-        faults.unless(limited, format!("{id}: give its mapping a ScalingConfig"));
+        let limits = ["ScalingConfig", "ProvisionedPollerConfig"].map(|name| !mapping[name].is_null());
+        let fault = format!("{id}: give its mapping a ScalingConfig, or a ProvisionedPollerConfig, which excludes it");
+        faults.unless(limits[0] != limits[1], fault);
+    });
+}
+
+/// Lambda takes 2 to 1,000. The pattern is compared as a text, because it can't say a range in another way that is clearer.
+fn limit_is_taken(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let pattern = &template.section("Parameters")["MaximumConcurrency"]["AllowedPattern"];
+    let allowed = *pattern == "^(0|[2-9]|[1-9][0-9]{1,2}|1000)$";
+    faults.unless(allowed, format!("MaximumConcurrency: allow 0 and 2 to 1000, and not {pattern}"));
+    each_mapping(project, |id, mapping| {
+        if mapping["ScalingConfig"].is_null() {
+            return;
+        }
+        for (given, expected) in [("0", json!(null)), ("2", json!({"MaximumConcurrency": "2"}))] {
+            let limit = Stack::new(template, &[("MaximumConcurrency", given)]).value(&mapping["ScalingConfig"]);
+            let fault = format!("{id}: with MaximumConcurrency {given} its ScalingConfig is {limit}, not {expected}");
+            faults.unless(limit == expected, fault);
+        }
     });
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Faults, Rule};
 use crate::{
     project::{Project, edit},
-    template::{FUNCTION, QUEUE, Resource, Template, attribute, mappings},
+    template::{FUNCTION, QUEUE, Resource, Template, attribute, mappings, nodes},
 };
 
 const DAY: u64 = 24 * 60 * 60;
@@ -73,6 +73,14 @@ pub(crate) const RULES: &[Rule] = &[
                 "${AWS::AccountId}:${AWS::StackName}-${Function}",
                 "${AWS::AccountId}:${AWS::StackName}-payment-failed",
             ),
+        ],
+    },
+    Rule {
+        name: "each queue is a standard queue",
+        check: standard,
+        breaks: &[
+            edit("          VisibilityTimeout: 180\n", "          VisibilityTimeout: 180\n          FifoQueue: true\n"),
+            edit("QueueName: !Sub [\"${AWS::StackName}-${Function}\"", "QueueName: !Sub [\"${Function}.fifo\""),
         ],
     },
     Rule {
@@ -194,6 +202,16 @@ fn takes_from_its_queue_alone(project: &Project, faults: &mut Faults) {
             json!({"redrivePermission": "byQueue", "sourceQueueArns": [{"Fn::Sub": format!("{ARN}{name}")}]});
         let fault = format!("{}: RedriveAllowPolicy must be {expected}", path.dead_letters.id);
         faults.unless(!name.is_empty() && path.dead_letters.properties["RedriveAllowPolicy"] == expected, fault);
+    }
+}
+
+/// A FIFO queue holds a whole message group back behind a message that waits, and the worker lets messages wait.
+fn standard(project: &Project, faults: &mut Faults) {
+    for queue in project.template.of_type(QUEUE) {
+        let name = &queue.properties["QueueName"];
+        let is_fifo = nodes(name).into_iter().any(|part| part.as_str().is_some_and(|text| text.ends_with(".fifo")));
+        let standard = queue.properties["FifoQueue"].is_null() && !is_fifo;
+        faults.unless(standard, format!("{}: take FIFO away; order is kept by the reservation's status", queue.id));
     }
 }
 

@@ -1,5 +1,8 @@
 //! MiniStack, an AWS account on a loopback port: CloudFormation, EventBridge, SQS, Lambda, DynamoDB, CloudWatch, IAM.
-//! Policies are enforced, so that a permission that the template forgets shows.
+//! Policies are enforced, so that a permission that the template forgets shows. It is a program of its own, so only the
+//! rings that need it start it.
+
+#![allow(clippy::expect_used, reason = "only tests start an account, and a test that panics is a test that fails")]
 
 use std::{
     fs::{self, File},
@@ -16,23 +19,25 @@ use aws_sigv4::{
 };
 use serde_json::Value;
 
-use crate::sam;
-
 /// A running MiniStack; it ends when this is dropped.
-pub(crate) struct MiniStack {
-    pub(crate) url: String,
+#[derive(Debug)]
+pub struct MiniStack {
+    /// Where it listens.
+    pub url: String,
     log: PathBuf,
     process: Child,
     http: reqwest::Client,
 }
 
 impl MiniStack {
-    /// Starts it and waits until it answers. `name` tells its log from others.
-    pub(crate) async fn start(name: &str) -> Self {
+    /// Starts it and waits until it answers. `log` is the file that takes its output.
+    ///
+    /// # Panics
+    /// When `ministack` is not on the path, does not answer, or the log can't be written.
+    pub async fn start(log: PathBuf) -> Self {
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
-        let log = sam::folder().join(format!("ministack-{name}.log"));
-        let output = File::create(&log).expect("the target directory is writable");
+        let output = File::create(&log).expect("the log is writable");
         let process = Command::new("ministack")
             .env("GATEWAY_PORT", port.to_string())
             .env("BIND_HOST", "127.0.0.1")
@@ -55,35 +60,76 @@ impl MiniStack {
     }
 
     /// What it wrote so far, among it the output of functions that failed to start.
-    pub(crate) fn log(&self) -> String {
+    ///
+    /// # Panics
+    /// When somebody took the log away.
+    pub fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log is there")
     }
 
     /// A call in AWS's JSON protocol, such as `sqs`, `AmazonSQS.ListQueues`.
-    pub(crate) async fn call(&self, service: &str, target: &str, input: Value) -> Value {
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn call(&self, service: &str, target: &str, input: Value) -> Value {
+        self.try_call(service, target, &input).await.unwrap_or_else(|refusal| panic!("{target}: {refusal}"))
+    }
+
+    /// As [`MiniStack::call`], for a call that may be refused. The error is the status and the body.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn try_call(&self, service: &str, target: &str, input: &Value) -> Result<Value, String> {
         let headers = [("content-type", "application/x-amz-json-1.0"), ("x-amz-target", target)];
-        let text = self.send(service, "POST", "/", &headers, input.to_string()).await;
-        if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("the answer is JSON") }
+        Ok(json(&self.send(service, "POST", "/", &headers, input.to_string()).await?))
     }
 
     /// A call in AWS's query protocol; the answer is XML.
-    pub(crate) async fn query(&self, service: &str, form: &str) -> String {
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn query(&self, service: &str, form: &str) -> String {
         let headers = [("content-type", "application/x-www-form-urlencoded")];
-        self.send(service, "POST", "/", &headers, form.to_owned()).await
+        let answer = self.send(service, "POST", "/", &headers, form.to_owned()).await;
+        answer.unwrap_or_else(|refusal| panic!("{form}: {refusal}"))
     }
 
     /// A read of a REST service.
-    pub(crate) async fn get(&self, service: &str, path: &str) -> String {
-        self.send(service, "GET", path, &[], String::new()).await
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub async fn get(&self, service: &str, path: &str) -> String {
+        let answer = self.send(service, "GET", path, &[], String::new()).await;
+        answer.unwrap_or_else(|refusal| panic!("{path}: {refusal}"))
+    }
+
+    /// A change by a REST service, which may be refused. The error is the status and the body.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn try_rest(&self, service: &str, method: &str, path: &str, input: &Value) -> Result<Value, String> {
+        let headers = [("content-type", "application/json")];
+        Ok(json(&self.send(service, method, path, &headers, input.to_string()).await?))
     }
 
     /// Invokes a function by itself, with an empty event.
-    pub(crate) async fn invoke(&self, function: &str) -> String {
-        self.send("lambda", "POST", &format!("/2015-03-31/functions/{function}/invocations"), &[], "{}".to_owned())
-            .await
+    ///
+    /// # Panics
+    /// When that is refused. What the function answers is no reason.
+    pub async fn invoke(&self, function: &str) -> String {
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        let answer = self.send("lambda", "POST", &path, &[], "{}".to_owned()).await;
+        answer.unwrap_or_else(|refusal| panic!("{path}: {refusal}"))
     }
 
-    async fn send(&self, service: &str, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> String {
+    async fn send(
+        &self,
+        service: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<String, String> {
         let url = format!("{}{path}", self.url);
         let host = self.url.trim_start_matches("http://");
         let identity = Credentials::new("test", "test", None, None, "test").into();
@@ -108,9 +154,13 @@ impl MiniStack {
         }
         let answer = call.body(body).send().await.expect("ministack answers");
         let (status, text) = (answer.status(), answer.text().await.expect("the answer has a body"));
-        assert!(status.is_success(), "{service} answered {status}: {text}");
-        text
+        if status.is_success() { Ok(text) } else { Err(format!("{service} answered {status}: {text}")) }
     }
+}
+
+/// Some answers are empty.
+fn json(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { serde_json::from_str(text).expect("the answer is JSON") }
 }
 
 impl Drop for MiniStack {
@@ -127,7 +177,10 @@ impl Drop for MiniStack {
 }
 
 /// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
     listener.local_addr().expect("a bound listener has an address").port()
 }
