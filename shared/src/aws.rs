@@ -1,5 +1,7 @@
 //! The one way in which this crate sets up AWS clients: region and credentials once, few and short tries.
 
+pub mod http;
+
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
@@ -24,5 +26,10 @@ pub async fn sdk_config() -> SdkConfig {
         .operation_attempt_timeout(TRY_TIMEOUT)
         .operation_timeout(CALL_TIMEOUT)
         .build();
-    aws_config::defaults(BehaviorVersion::latest()).retry_config(retries).timeout_config(timeouts).load().await
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http::client())
+        .retry_config(retries)
+        .timeout_config(timeouts)
+        .load()
+        .await
 }

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | composition | [`worker`] | environment variables, which client is built when |
 //! | reservations | [`workflow`], [`event`], [`rest`], [`grpc`], [`refund`] | reservations, seats, payments |
-//! | delivery | [`batch`], [`queue`], [`backoff`], [`idempotency`], [`failure`], [`deadline`], [`aws`], [`config`], [`telemetry`] | queues, records, keys, outcomes; nothing of reservations |
+//! | delivery | [`batch`], [`queue`], [`backoff`], [`idempotency`], [`failure`], [`deadline`], [`aws`], [`config`], [`tls`], [`telemetry`] | queues, records, keys, outcomes; nothing of reservations |
 //!
 //! The delivery layer must stay free of reservations: other systems are to stand on it.
 
@@ -28,3 +28,4 @@ pub mod failure;
 pub mod idempotency;
 pub mod queue;
 pub mod telemetry;
+pub mod tls;

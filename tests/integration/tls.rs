@@ -1,9 +1,25 @@
-//! TLS to the inventory, against a server whose certificate comes from an authority that only the test knows.
+//! TLS to every service, against servers whose certificates come from an authority that only the test knows.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use local_stack::{inventory::Standing, lambda::FunctionError, reservations::Status, stack::Stack};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use uuid::Uuid;
 
@@ -186,4 +202,68 @@ async fn tls_material_that_cannot_be_used_stops_the_start_and_does_not_show() {
     does_not_start(&json!({"inventory_tls_ca": one_line(&authority.pem())}), "certificate").await;
     // It would leave the function with the system's authorities only, as if none had been given.
     does_not_start(&json!({"inventory_tls_ca": "this-is-not-a-certificate-at-all"}), "certificate").await;
+}
+
+/// Takes TLS off before a server that speaks none; the answer is its URL.
+async fn terminated(server: SocketAddr, Issued { certificate, key }: &Issued) -> String {
+    let chain = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("the certificate is PEM");
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("the key is PEM");
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|versions| versions.with_no_client_auth().with_single_cert(vec![chain], key))
+        .expect("the pair is usable");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port is free");
+    let port = listener.local_addr().expect("a bound listener has an address").port();
+    tokio::spawn(async move {
+        while let Ok((caller, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let (Ok(mut caller), Ok(mut server)) =
+                    (acceptor.accept(caller).await, TcpStream::connect(server).await)
+                else {
+                    return;
+                };
+                drop(copy_bidirectional(&mut caller, &mut server).await);
+            });
+        }
+    });
+    format!("https://localhost:{port}")
+}
+
+/// A function that trusts the authority as one of the system's, and reaches AWS and the reservation API at `localhost` by
+/// TLS, where the servers show a certificate for `name`.
+async fn encrypted_throughout(trusted: &Authority, server: &Authority, name: &str) -> World {
+    let stack = Stack::start().await.expect("the stack starts");
+    let issued = server.issue(name);
+    let aws = terminated(stack.aws.address(), &issued).await;
+    let reservations = terminated(stack.reservation_address, &issued).await;
+    let authorities: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.pem", Uuid::new_v4()));
+    fs::write(&authorities, trusted.pem()).expect("the folder for such files is there");
+    let authorities = authorities.to_str().expect("a path of ours is text");
+    let changes =
+        [("AWS_ENDPOINT_URL", aws.as_str()), ("RESERVATION_API_BASE", &reservations), ("SSL_CERT_FILE", authorities)];
+    // A busy machine may need a while for its first handshake, and time is not what is tested.
+    let patience = [("RESERVATION_TIMEOUT_MS", "4000")];
+    World::on(stack, "payment-failed", &[changes.as_slice(), &patience].concat())
+}
+
+#[tokio::test]
+async fn aws_and_the_reservation_api_are_spoken_to_by_tls() {
+    let authority = Authority::new();
+    settles(&encrypted_throughout(&authority, &authority, "localhost").await).await;
+}
+
+#[tokio::test]
+async fn aws_and_the_reservation_api_are_told_nothing_when_they_are_not_who_they_should_be() {
+    let authority = Authority::new();
+    for (server, name) in [(&Authority::new(), "localhost"), (&authority, "elsewhere.example")] {
+        let world = encrypted_throughout(&authority, server, name).await;
+        world.given(Status::Hold, Standing::Held);
+        world.deliver_one(event("payment.failed")).await.is("retried").says("ertificate");
+        assert_eq!((world.queue.len(), world.dead_letters.len()), (1, 0), "nothing is lost");
+        assert_eq!(world.stack.aws.requests(), [], "nothing is said to another AWS");
+        assert_eq!(world.stack.reservations.calls(), [], "nothing is said to another API");
+        assert_eq!(world.stack.reservations.probes(), [], "nor at the start");
+    }
 }

@@ -187,6 +187,7 @@ impl Clients {
                     .behavior_version(BehaviorVersion::latest())
                     .region(Region::new("us-east-1"))
                     .endpoint_url(&url)
+                    .http_client(shared::aws::http::client())
                     .credentials_provider(Credentials::new("test", "test", None, None, "test"))
                     .retry_config(retries)
                     .retry_partition(retry::RetryPartition::new(partition.clone()))

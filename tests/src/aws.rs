@@ -156,6 +156,7 @@ impl AwsEndpoint {
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
         let config = aws_sdk_sqs::Config::builder()
             .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+            .http_client(shared::aws::http::client())
             .region(aws_sdk_sqs::config::Region::new("us-east-1"))
             .endpoint_url(&self.url)
             .credentials_provider(aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test"));

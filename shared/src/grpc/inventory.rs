@@ -17,7 +17,7 @@ use self::{
         CommitReservationRequest, ReleaseHoldRequest, inventory_service_client::InventoryServiceClient,
     },
 };
-use crate::{config::Secret, failure::chain, telemetry::trace::TraceContext};
+use crate::{config::Secret, failure::chain, telemetry::trace::TraceContext, tls};
 
 /// Generated from `proto/`. The nesting is that of the protobuf packages, because generated code refers to its siblings
 /// by it.
@@ -246,12 +246,12 @@ fn timed_out(status: &GrpcStatus) -> bool {
     false
 }
 
-fn tls_config(tls: &TlsMaterial) -> ClientTlsConfig {
-    let mut config = ClientTlsConfig::new().with_native_roots();
-    if let Some(authority) = &tls.authority {
+fn tls_config(material: &TlsMaterial) -> ClientTlsConfig {
+    let mut config = ClientTlsConfig::new().trust_anchors(tls::authorities().roots.iter().cloned());
+    if let Some(authority) = &material.authority {
         config = config.ca_certificate(Certificate::from_pem(authority));
     }
-    if let Some((certificate, key)) = &tls.identity {
+    if let Some((certificate, key)) = &material.identity {
         config = config.identity(Identity::from_pem(certificate, key.expose()));
     }
     config

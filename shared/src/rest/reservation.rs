@@ -18,6 +18,7 @@ use crate::{
     config::Secret,
     failure::{DOWNSTREAM_REJECTED, Failure, chain, quoted},
     telemetry::trace::TraceContext,
+    tls,
 };
 
 /// More of an answer is not read: no reservation is that large.
@@ -120,7 +121,9 @@ impl ReservationClient {
             value.set_sensitive(true);
             Ok(value)
         });
+        let tls = if base.scheme() == "https" { tls::client() } else { tls::unused() };
         let http = Client::builder()
+            .tls_backend_preconfigured(tls.map_err(|error| SetupError::Client(chain(&error)))?)
             .timeout(timeout)
             // A redirect would carry the token to wherever the answer says.
             .redirect(reqwest::redirect::Policy::none())

@@ -16,7 +16,8 @@ use local_stack::redrive::{DeadLetterQueue, HIDDEN_FOR, Letter, RedriveError, Se
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::read();
-    let config = aws_config::defaults(BehaviorVersion::latest()).load().await;
+    let client = shared::aws::http::client();
+    let config = aws_config::defaults(BehaviorVersion::latest()).http_client(client).load().await;
     match run(&arguments, &config).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
