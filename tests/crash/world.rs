@@ -48,8 +48,9 @@ impl Site {
         let deploy = |timeout| {
             let (name, binary) = (scenario.function.to_owned(), binaries[scenario.function].clone());
             let environment = environment.clone();
-            let options = FunctionOptions { name, binary, environment, timeout, environments: 2, memory_mb: 256 };
-            Function::start(options).expect("the binary is there")
+            let (environments, memory_mb, core) = (2, 256, None);
+            Function::start(FunctionOptions { name, binary, environment, timeout, environments, memory_mb, core })
+                .expect("the binary is there")
         };
         let hurried = scenario.hurried.then(|| deploy(Duration::from_secs(5)));
         Self { function: deploy(FUNCTION_TIMEOUT), hurried, stack }

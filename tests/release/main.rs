@@ -5,15 +5,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+use std::{fs, path::Path, sync::OnceLock};
 
 use local_stack::{
-    build::{cargo, workspace},
+    build::{Binaries, by_profile, workspace},
     inventory::Standing,
     lambda::{Function, FunctionError},
     queue::Message,
@@ -24,19 +19,11 @@ use local_stack::{
 use serde_json::{Value, json};
 
 /// The functions, and the example that panics, by name.
-fn binaries() -> &'static BTreeMap<String, PathBuf> {
-    static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+fn binaries() -> &'static Binaries {
+    static BUILT: OnceLock<Binaries> = OnceLock::new();
     BUILT.get_or_init(|| {
-        // Not the target directory of the tests: the functions are built alone, with the features that they deploy with.
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release-check");
-        let mut command = cargo();
-        command.args(["build", "--locked", "--profile", "release-check", "--target-dir"]).arg(&target);
-        command.args(FUNCTIONS.iter().flat_map(|function| ["--package", *function, "--bin", *function]));
-        command.args(["--package", "shared", "--example", "panics"]);
-        assert!(command.status().expect("cargo runs").success(), "the release build fails: see cargo's messages above");
-        let built = target.join("release-check");
-        let functions = FUNCTIONS.iter().map(|function| ((*function).to_owned(), built.join(function)));
-        functions.chain([("panics".to_owned(), built.join("examples").join("panics"))]).collect()
+        by_profile("release-check", &target, &FUNCTIONS, &["panics"]).expect("the release build works")
     })
 }
 

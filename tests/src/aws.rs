@@ -1,6 +1,7 @@
 //! One loopback endpoint for every AWS service that the functions call, reached by `AWS_ENDPOINT_URL` and routed by
-//! `X-Amz-Target`: SQS, EventBridge, Secrets Manager, and DynamoDB, which is handed on to an embedded emulator. It records
-//! every request, so that a test can count them, and fails or delays them on demand. Signatures are not checked.
+//! `X-Amz-Target`: SQS, EventBridge, Secrets Manager, and DynamoDB, which is handed on to an embedded emulator or done by
+//! the small [`Table::InMemory`]. It records every request, so that a test can count them, and fails or delays them on
+//! demand. Signatures are not checked.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -23,12 +24,13 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{queue::Queue, tripwire::Tripwire};
-
 pub use self::events::BusEntry;
+use self::table::Tables;
+use crate::{latency, queue::Queue, tripwire::Tripwire};
 
 mod events;
 mod sqs;
+mod table;
 
 const JSON: &str = "application/x-amz-json-1.0";
 
@@ -41,7 +43,18 @@ pub struct AwsEndpoint {
     address: SocketAddr,
     url: String,
     shared: Arc<Shared>,
-    _servers: Arc<[AbortOnDropHandle<()>; 2]>,
+    _servers: Arc<[AbortOnDropHandle<()>]>,
+}
+
+/// What stands for DynamoDB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Table {
+    /// The embedded emulator, which knows all of DynamoDB.
+    #[default]
+    Emulated,
+    /// A map that knows only the requests of the idempotency store. It answers in a fraction of the emulator's time, so that
+    /// `cargo bench` measures the functions and not a database.
+    InMemory,
 }
 
 /// A request as it arrived.
@@ -90,7 +103,7 @@ pub enum AwsError {
     /// The emulator could not be reached.
     #[error("call the DynamoDB emulator")]
     Call(#[from] reqwest::Error),
-    /// The emulator refused.
+    /// The database refused.
     #[error("{operation} answered {status}: {body}")]
     Refused {
         /// The operation.
@@ -104,9 +117,14 @@ pub enum AwsError {
 
 #[derive(Debug)]
 struct Shared {
-    http: reqwest::Client,
-    dynamodb: String,
+    dynamodb: Dynamo,
     state: Mutex<Settings>,
+}
+
+#[derive(Debug)]
+enum Dynamo {
+    Emulator { http: reqwest::Client, url: String },
+    Tables(Tables),
 }
 
 #[derive(Debug, Default)]
@@ -123,23 +141,32 @@ struct Settings {
 }
 
 impl AwsEndpoint {
-    /// Starts the endpoint with an empty in-memory database and the default bus.
+    /// Starts the endpoint with an empty emulated database and the default bus.
     pub async fn start() -> Result<Self, AwsError> {
-        let database = Database::memory().map_err(|error| AwsError::Database(error.to_string()))?;
-        let (emulator, dynamodb) = listen().await?;
+        Self::start_with(Table::default()).await
+    }
+
+    /// As [`Self::start`], with an empty database of the caller's choice.
+    pub async fn start_with(table: Table) -> Result<Self, AwsError> {
+        let (dynamodb, emulator) = match table {
+            Table::Emulated => {
+                let database = Database::memory().map_err(|error| AwsError::Database(error.to_string()))?;
+                let (listener, address) = listen().await?;
+                let http = reqwest::Client::builder().no_proxy().build()?;
+                let server = tokio::spawn(dynoxide::server::serve_on(listener, database));
+                (Dynamo::Emulator { http, url: format!("http://{address}") }, Some(server))
+            }
+            Table::InMemory => (Dynamo::Tables(Tables::default()), None),
+        };
         let (listener, address) = listen().await?;
-        let (dynamodb, url) = (format!("http://{dynamodb}"), format!("http://{address}"));
-        let http = reqwest::Client::builder().no_proxy().build()?;
+        let url = format!("http://{address}");
         let buses = BTreeSet::from(["default".to_owned()]);
-        let shared = Arc::new(Shared { http, dynamodb, state: Mutex::new(Settings { buses, ..Settings::default() }) });
+        let shared = Arc::new(Shared { dynamodb, state: Mutex::new(Settings { buses, ..Settings::default() }) });
         let routes =
             Router::new().fallback(serve).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(shared.clone());
-        let servers = [
-            tokio::spawn(dynoxide::server::serve_on(emulator, database)),
-            tokio::spawn(async move { drop(axum::serve(listener, routes).await) }),
-        ];
-        let servers = servers.map(AbortOnDropHandle::new);
-        Ok(Self { address, url, shared, _servers: Arc::new(servers) })
+        let endpoint = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
+        let servers = std::iter::once(endpoint).chain(emulator).map(AbortOnDropHandle::new).collect();
+        Ok(Self { address, url, shared, _servers: servers })
     }
 
     /// Where it listens.
@@ -198,7 +225,7 @@ impl AwsEndpoint {
         self.shared.lock().requests.clear();
     }
 
-    /// Delays every answer from now on.
+    /// Delays every answer from now on until so long after its request, but not the effect.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.lock().latency = latency;
     }
@@ -231,11 +258,21 @@ impl AwsEndpoint {
 
     /// Calls the database directly, past records, latency and failures: for what a test prepares and looks up.
     pub async fn dynamodb(&self, operation: &str, input: &Value) -> Result<Value, AwsError> {
+        let (http, url) = match &self.shared.dynamodb {
+            Dynamo::Emulator { http, url } => (http, url),
+            Dynamo::Tables(tables) => {
+                let (status, body) = tables.call(operation, input);
+                let refused = || AwsError::Refused {
+                    operation: operation.to_owned(),
+                    status: status.as_u16(),
+                    body: body.to_string(),
+                };
+                return if status.is_success() { Ok(body) } else { Err(refused()) };
+            }
+        };
         let credential = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/dynamodb/aws4_request";
-        let request = self
-            .shared
-            .http
-            .post(&self.shared.dynamodb)
+        let request = http
+            .post(url)
             .header(header::CONTENT_TYPE, JSON)
             .header(header::AUTHORIZATION, format!("{credential}, SignedHeaders=host, Signature=0"))
             .header("x-amz-date", "20260101T000000Z")
@@ -258,19 +295,20 @@ async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let arrived = Instant::now();
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let tripwire = shared.lock().tripwire.clone();
     let passage = tripwire.arrive(&target).await;
-    let answer = carry_out(&shared, &target, headers, body).await;
+    let (latency, answer) = carry_out(&shared, &target, headers, body).await;
+    latency::wait(arrived, latency).await;
     passage.leave().await;
     answer
 }
 
-async fn carry_out(shared: &Shared, target: &str, headers: HeaderMap, body: Bytes) -> Response {
+async fn carry_out(shared: &Shared, target: &str, headers: HeaderMap, body: Bytes) -> (Duration, Response) {
     let input: Value = serde_json::from_slice(&body).unwrap_or_default();
     let (latency, failure) = shared.note(target, &input);
-    tokio::time::sleep(latency).await;
-    match failure {
+    let answer = match failure {
         None => shared.dispatch(target, headers, body, &input).await,
         Some(Failure::Answer { status, kind, message }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -281,7 +319,8 @@ async fn carry_out(shared: &Shared, target: &str, headers: HeaderMap, body: Byte
             shared.dispatch(target, headers, body, &input).await;
             pending().await
         }
-    }
+    };
+    (latency, answer)
 }
 
 impl Shared {
@@ -294,7 +333,15 @@ impl Shared {
 
     async fn dispatch(&self, target: &str, headers: HeaderMap, body: Bytes, input: &Value) -> Response {
         let answer = match target.split_once('.') {
-            Some(("DynamoDB_20120810", _)) => return self.forward(headers, body).await,
+            Some(("DynamoDB_20120810", operation)) => {
+                return match &self.dynamodb {
+                    Dynamo::Emulator { http, url } => forward(http.post(url), headers, body).await,
+                    Dynamo::Tables(tables) => {
+                        let (status, body) = tables.call(operation, input);
+                        (status, [(header::CONTENT_TYPE, JSON)], body.to_string()).into_response()
+                    }
+                };
+            }
             Some(("AmazonSQS", operation)) => sqs::call(self, operation, input).await,
             Some(("AWSEvents", "PutEvents")) => events::put(&mut self.lock(), input),
             Some(("secretsmanager", "GetSecretValue")) => self.secret(input),
@@ -303,28 +350,6 @@ impl Shared {
         answer.map_or_else(Fault::into_response, |value| {
             ([(header::CONTENT_TYPE, JSON)], value.to_string()).into_response()
         })
-    }
-
-    /// Hands a request on byte for byte; only what belongs to the connection stays behind.
-    async fn forward(&self, mut headers: HeaderMap, body: Bytes) -> Response {
-        headers.remove(header::HOST);
-        headers.remove(header::CONTENT_LENGTH);
-        headers.remove(header::TRANSFER_ENCODING);
-        let sent = self.http.post(&self.dynamodb).headers(headers).body(body).send().await;
-        let answer = match sent {
-            Ok(response) => {
-                let (status, mut headers) = (response.status(), response.headers().clone());
-                headers.remove(header::CONTENT_LENGTH);
-                headers.remove(header::TRANSFER_ENCODING);
-                headers.remove(header::CONNECTION);
-                response.bytes().await.map(|body| (status, headers, body))
-            }
-            Err(error) => Err(error),
-        };
-        answer.map_or_else(
-            |error| (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
-            IntoResponse::into_response,
-        )
     }
 
     fn secret(&self, input: &Value) -> Result<Value, Fault> {
@@ -346,6 +371,25 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Settings> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Hands a request on byte for byte; only what belongs to the connection stays behind.
+async fn forward(request: reqwest::RequestBuilder, mut headers: HeaderMap, body: Bytes) -> Response {
+    headers.remove(header::HOST);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRANSFER_ENCODING);
+    let answer = match request.headers(headers).body(body).send().await {
+        Ok(response) => {
+            let (status, mut headers) = (response.status(), response.headers().clone());
+            headers.remove(header::CONTENT_LENGTH);
+            headers.remove(header::TRANSFER_ENCODING);
+            headers.remove(header::CONNECTION);
+            response.bytes().await.map(|body| (status, headers, body))
+        }
+        Err(error) => Err(error),
+    };
+    answer
+        .map_or_else(|error| (StatusCode::BAD_GATEWAY, error.to_string()).into_response(), IntoResponse::into_response)
 }
 
 /// An error answer of the AWS JSON protocol.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     env, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::scenario::FUNCTIONS;
 
-/// Where each function's binary lies, by function.
+/// Where each binary lies, by the name of its function or example.
 pub type Binaries = BTreeMap<String, PathBuf>;
 
 /// Why there are no binaries.
@@ -28,15 +28,30 @@ pub enum BuildError {
     Missing(String),
 }
 
-/// Builds the functions, or finds them built. cargo shows its progress on standard error.
+/// Builds the functions for the tests, or finds them built. cargo shows its progress on standard error.
 pub fn functions() -> Result<Binaries, BuildError> {
     let mut command = cargo();
     command.args(["build", "--message-format=json-render-diagnostics"]);
     // This package takes part in the selection, so that cargo resolves the features that it was built with, and does
     // not compile the dependencies a second time.
     command.args(["--package", env!("CARGO_PKG_NAME")]);
-    for function in FUNCTIONS {
-        command.args(["--package", function, "--bin", function]);
+    build(command, &FUNCTIONS, &[])
+}
+
+/// Builds functions, and examples of `shared`, by a profile of the workspace and into the folder `target`. It must not be
+/// that of the cargo that runs us: here the functions are built alone, with the features that they are deployed with.
+pub fn by_profile(profile: &str, target: &Path, functions: &[&str], examples: &[&str]) -> Result<Binaries, BuildError> {
+    let mut command = cargo();
+    command.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
+    command.args(["--profile", profile, "--target-dir"]).arg(target);
+    build(command, functions, examples)
+}
+
+fn build(mut command: Command, functions: &[&str], examples: &[&str]) -> Result<Binaries, BuildError> {
+    command.args(functions.iter().flat_map(|function| ["--package", function, "--bin", function]));
+    if !examples.is_empty() {
+        command.args(["--package", "shared"]);
+        command.args(examples.iter().flat_map(|example| ["--example", example]));
     }
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
@@ -47,7 +62,7 @@ pub fn functions() -> Result<Binaries, BuildError> {
         .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
         .filter_map(|message| Some((message.target?.name, message.executable?)))
         .collect();
-    match FUNCTIONS.iter().find(|function| !built.contains_key(**function)) {
+    match functions.iter().chain(examples).find(|name| !built.contains_key(**name)) {
         Some(missing) => Err(BuildError::Missing((*missing).to_owned())),
         None => Ok(built),
     }

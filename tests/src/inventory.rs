@@ -7,7 +7,7 @@
 use std::{
     fmt, future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde::Deserialize;
@@ -22,7 +22,7 @@ use tonic::{
 };
 
 use self::books::{Act, Books, Stock, audit};
-use crate::tripwire::Tripwire;
+use crate::{latency, tripwire::Tripwire};
 use proto::{
     common::v1::{Error, ErrorCode, Seat, SeatStatus},
     reservation::v1::{
@@ -259,7 +259,8 @@ impl Inventory {
         self.lock().calls.clone()
     }
 
-    /// Delays every answer, not its effect: a caller that gives up waiting has changed the books all the same.
+    /// Delays every answer until so long after its request, but not the effect: a caller that gives up waiting has changed
+    /// the books all the same.
     pub fn set_latency(&self, latency: Duration) {
         self.lock().latency = latency;
     }
@@ -290,6 +291,7 @@ impl Inventory {
     }
 
     async fn carry_out(&self, call: Call) -> Result<Reply, Status> {
+        let arrived = Instant::now();
         let tripwire = self.tripwire.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let passage = tripwire.arrive(&format!("{:?}", call.method)).await;
         let (latency, answer) = {
@@ -297,9 +299,7 @@ impl Inventory {
             (books.latency, books.receive(call))
         };
         passage.leave().await;
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
-        }
+        latency::wait(arrived, latency).await;
         match answer {
             Some(answer) => answer,
             None => future::pending().await,
@@ -308,15 +308,14 @@ impl Inventory {
 
     /// The view of one event, taken in the same step that logs the question.
     async fn look_up<T>(&self, call: Call, view: impl FnOnce(&Stock) -> T) -> Result<T, Error> {
+        let arrived = Instant::now();
         let (latency, seen) = {
             let mut books = self.lock();
             let seen = books.events.get(&call.event_id).map(view);
             books.calls.push(call);
             (books.latency, seen)
         };
-        if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
-        }
+        latency::wait(arrived, latency).await;
         seen.ok_or_else(|| in_band(ErrorCode::NotFound, "no such event"))
     }
 }

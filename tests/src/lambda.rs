@@ -36,6 +36,8 @@ pub struct FunctionOptions {
     pub environments: usize,
     /// The size that the process is told.
     pub memory_mb: u32,
+    /// The only core that the processes run on; none lets them run where they like.
+    pub core: Option<usize>,
 }
 
 /// A deployed function; clones share its processes, and the last one to go ends them.

@@ -15,6 +15,7 @@
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
 //! | [`soak`] | thousands of events while everything goes wrong | nothing lost, nothing twice |
 //! | [`build`] | the function binaries, built by cargo | |
+//! | [`cores`], [`process`] | where a process runs, and what it takes | |
 //! | [`ring`] | tests that need tools which not every machine has | |
 //!
 //! [`redrive`] stands for nothing: it is what `cargo redrive` does to a dead-letter queue, here or on AWS.
@@ -29,6 +30,8 @@ pub mod queue;
 pub mod inventory;
 pub mod reservations;
 
+mod latency;
+
 pub mod proxy;
 pub mod tripwire;
 
@@ -37,6 +40,8 @@ pub mod ministack;
 pub mod soak;
 
 pub mod build;
+pub mod cores;
+pub mod process;
 pub mod replay;
 pub mod ring;
 pub mod scenario;

@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt, future, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::net::TcpListener;
 
-use crate::tripwire::Tripwire;
+use crate::{latency, tripwire::Tripwire};
 
 const PATH: &str = "/internal/reservations/";
 
@@ -158,7 +158,8 @@ impl Reservations {
         self.lock().probes.clone()
     }
 
-    /// Delays every answer, not its effect: a caller that gives up waiting has moved the reservation all the same.
+    /// Delays every answer until so long after its request, but not the effect: a caller that gives up waiting has moved the
+    /// reservation all the same.
     pub fn set_latency(&self, latency: Duration) {
         self.lock().latency = latency;
     }
@@ -260,6 +261,7 @@ enum Action {
 }
 
 async fn handle(State(reservations): State<Reservations>, request: Request) -> Response {
+    let arrived = Instant::now();
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_LIMIT).await else {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_REQUEST", "body is too large").into_response();
@@ -282,9 +284,7 @@ async fn handle(State(reservations): State<Reservations>, request: Request) -> R
         (store.latency, store.receive(call))
     };
     passage.leave().await;
-    if !latency.is_zero() {
-        tokio::time::sleep(latency).await;
-    }
+    latency::wait(arrived, latency).await;
     match action {
         Action::Send(response) => response,
         Action::Silence => future::pending().await,

@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    aws::{AwsEndpoint, AwsError},
+    aws::{AwsEndpoint, AwsError, Table},
     inventory::{Inventory, Standing},
     lambda::{Function, FunctionOptions},
     mapping::{Mapping, MappingOptions},
@@ -75,7 +75,15 @@ impl Stack {
     /// # Errors
     /// When a part could not start.
     pub async fn start_on(ports: Ports) -> Result<Self, StackError> {
-        let aws = AwsEndpoint::start().await?;
+        Self::start_with(Table::default(), ports).await
+    }
+
+    /// As [`Stack::start_on`], with a database of the caller's choice.
+    ///
+    /// # Errors
+    /// When a part could not start.
+    pub async fn start_with(table: Table, ports: Ports) -> Result<Self, StackError> {
+        let aws = AwsEndpoint::start_with(table).await?;
         aws.create_idempotency_table(TABLE).await?;
         aws.add_bus(BUS);
         let dead_letters: BTreeMap<_, _> = FUNCTIONS
@@ -169,6 +177,7 @@ impl Stack {
             timeout: FUNCTION_TIMEOUT,
             environments,
             memory_mb: 256,
+            core: None,
         })
     }
 

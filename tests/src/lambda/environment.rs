@@ -4,8 +4,10 @@
 
 use std::{
     future::poll_fn,
+    io,
     process::Stdio,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -13,6 +15,7 @@ use axum::body::Bytes;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader, Split},
     process::{Child, ChildStderr, ChildStdout, Command},
+    runtime::Handle,
     sync::oneshot,
     task::coop,
     time::{Instant, sleep_until, timeout},
@@ -23,6 +26,7 @@ use super::{
     FunctionError, FunctionOptions, Invocation, left,
     runtime_api::{Event, RuntimeApi, Task},
 };
+use crate::cores;
 
 /// Lambda gives a process ten seconds to ask for its first invocation.
 const INIT_LIMIT: Duration = Duration::from_secs(10);
@@ -46,15 +50,16 @@ impl Environment {
     /// Starts the process and waits for its first poll. `logs` gets what it writes meanwhile.
     pub(super) async fn start(options: &FunctionOptions, logs: &mut Vec<String>) -> Result<Self, FunctionError> {
         let api = RuntimeApi::start().await.map_err(|error| FunctionError::Init(format!("no listener: {error}")))?;
-        let started = Instant::now();
-        let mut child = Command::new(&options.binary)
+        let mut command = Command::new(&options.binary);
+        command
             .env_clear()
             .envs(options.variables(&api.address))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
+            .kill_on_drop(true);
+        let started = Instant::now();
+        let mut child = spawn(&mut command, options.core)
             .map_err(|error| FunctionError::Init(format!("{}: {error}", options.binary.display())))?;
         let output = Output::of(&mut child);
         let function_arn = format!("arn:aws:lambda:us-east-1:000000000000:function:{}", options.name);
@@ -151,6 +156,19 @@ impl Environment {
         };
         drop(timeout(LAST_WORDS, rest).await);
     }
+}
+
+/// A process can't be started on a core of its own; it inherits that of the thread which starts it.
+fn spawn(command: &mut Command, core: Option<usize>) -> io::Result<Child> {
+    let Some(core) = core else { return command.spawn() };
+    let runtime = Handle::current();
+    let bound = || {
+        cores::bind(&[core])?;
+        let _inside = runtime.enter();
+        command.spawn()
+    };
+    thread::scope(|threads| threads.spawn(bound).join())
+        .unwrap_or_else(|_panic| Err(io::Error::other("the thread that starts it panicked")))
 }
 
 fn exit_text(status: std::io::Result<std::process::ExitStatus>) -> String {

@@ -1,8 +1,8 @@
 //! Whether the functions' processes stay as large as they were.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
-use crate::lambda::Invocation;
+use crate::{lambda::Invocation, process::Process};
 
 /// A process is measured once it has worked so many batches: the first ones fill pools and buffers.
 const WARM_AFTER: usize = 10;
@@ -43,7 +43,7 @@ impl Samples {
     /// Looks at the process that has just answered. Where the system does not tell, there is nothing to see.
     pub(super) fn take(&mut self, invocation: &Invocation) {
         let Some(process) = invocation.process else { return };
-        if let Some(resident) = resident_kib(process) {
+        if let Some(resident) = Process(process).resident_kib() {
             self.0.entry(process).or_default().push(resident);
         }
     }
@@ -60,13 +60,6 @@ fn of(sizes: &[u64]) -> Memory {
     let batches = sizes.len();
     let first = mean(&sizes[WARM_AFTER..WARM_AFTER + WINDOW]);
     Memory { batches, first, last: mean(&sizes[batches - WINDOW..]), most: sizes.iter().copied().max().unwrap_or(0) }
-}
-
-/// What a process holds, where Linux tells.
-fn resident_kib(process: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[cfg(test)]

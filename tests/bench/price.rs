@@ -1,0 +1,57 @@
+//! What a million events cost on AWS in us-east-1, as of 2026-11, by the measured figures and with the arithmetic.
+
+use crate::{
+    cost::Cost,
+    stage::MEMORY_MB,
+    warm::{BATCH, Warm},
+};
+
+const EVENTS: f64 = 1_000_000.0;
+
+/// For a gigabyte and a second on arm64, in the first tier.
+const LAMBDA_GB_SECOND: f64 = 0.000_013_333_4;
+
+// For a million each.
+const LAMBDA_REQUESTS: f64 = 0.20;
+/// On demand; a record is smaller than the kilobyte that one unit writes.
+const DYNAMODB_WRITES: f64 = 0.625;
+const SQS_REQUESTS: f64 = 0.40;
+const EVENTBRIDGE_EVENTS: f64 = 1.00;
+
+/// A part of the price.
+pub(crate) struct Item {
+    pub(crate) what: &'static str,
+    pub(crate) arithmetic: String,
+    /// USD.
+    pub(crate) price: f64,
+}
+
+/// The parts of the price of a million events in full batches, none of which comes twice. Logs, metrics, and what the two
+/// services cost are no part of it.
+pub(crate) fn items(warm: &Warm, cost: &Cost) -> Vec<Item> {
+    let invocations = EVENTS / BATCH as f64;
+    // Lambda bills whole milliseconds.
+    let seconds = warm.waiting.median().ceil() / 1_000.0;
+    let gigabytes = f64::from(MEMORY_MB) / 1_024.0;
+    let writes = cost.record.dynamodb.requests * EVENTS;
+    // The bus sends each event by itself; Lambda receives and deletes by the batch.
+    let sqs = EVENTS + 2.0 * invocations;
+    let of_millions = |what, count: f64, each: f64, how: &str| {
+        let arithmetic = format!("{how}{} million x {each} USD", count / EVENTS);
+        Item { what, arithmetic, price: count / EVENTS * each }
+    };
+    vec![
+        Item {
+            what: "Lambda, time",
+            arithmetic: format!(
+                "{invocations} invocations x {seconds} s x {gigabytes} GB = {:.0} GB-s x {LAMBDA_GB_SECOND} USD",
+                invocations * seconds * gigabytes
+            ),
+            price: invocations * seconds * gigabytes * LAMBDA_GB_SECOND,
+        },
+        of_millions("Lambda, requests", invocations, LAMBDA_REQUESTS, &format!("batches of {BATCH}: ")),
+        of_millions("DynamoDB", writes, DYNAMODB_WRITES, &format!("{} writes each: ", cost.record.dynamodb.requests)),
+        of_millions("SQS", sqs, SQS_REQUESTS, &format!("sends; receives and deletes by {BATCH}: ")),
+        of_millions("EventBridge", EVENTS, EVENTBRIDGE_EVENTS, ""),
+    ]
+}

@@ -1,0 +1,211 @@
+//! The figures as tables.
+
+use std::env::consts::ARCH;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::{
+    arguments::Arguments,
+    bar::{Bar, Bound},
+    batch::FUNCTION,
+    cold::Cold,
+    cost::{Cost, Share, Traffic},
+    figure::{Figure, number},
+    memory::{LARGE_BATCH, Memory},
+    price,
+    scale::Step,
+    sections::Results,
+    size::{LEVEL, Size},
+    stage::Latencies,
+    warm::{BATCH, Warm},
+    workplace::Workplace,
+};
+
+/// Prints everything that was measured.
+pub(crate) fn print(results: &Results, bars: &[Bar], workplace: &Workplace, arguments: &Arguments) {
+    println!("{}\n", conditions(workplace, arguments));
+    let Results { cold, warm, cost, memory, sizes, scale } = results;
+    if let Some(cold) = cold {
+        println!("{}\n", starts(cold));
+    }
+    if let Some(warm) = warm {
+        println!("{}\n", batches(warm));
+    }
+    if let Some(cost) = cost {
+        println!("{}\n", processor(cost));
+        println!("{}\n", traffic("a record", &cost.record));
+        println!("{}\n", traffic("a duplicate", &cost.duplicate));
+    }
+    if let Some(memory) = memory {
+        println!("{}\n", peaks(memory));
+    }
+    if let Some(sizes) = sizes {
+        println!("{}\n", functions(sizes));
+    }
+    if let Some(scale) = scale {
+        println!("{}\n", steps("side by side, services at 0 ms", &scale.busy));
+        println!("{}\n", steps(&format!("side by side, services at {}", latencies()), &scale.waiting));
+    }
+    if let (Some(warm), Some(cost)) = (warm, cost) {
+        println!("{}\n", million(warm, cost));
+    }
+    println!("{}", held_against(bars));
+}
+
+fn conditions(workplace: &Workplace, arguments: &Arguments) -> String {
+    let cores = match (workplace.own_cores(), workplace.cores()) {
+        (Some((driver, function)), Some(cores)) => format!(
+            "{cores} cores: the driver and all services on core {driver}, the function on core {function}; environments \
+             side by side, and a driver of {cores} threads, on all of them"
+        ),
+        (_, Some(cores)) => {
+            format!("{cores} core: the function and the driver share it, which every time suffers from")
+        }
+        (_, None) => {
+            "this system binds no process to a core, so the function and the driver run where they like".to_owned()
+        }
+    };
+    let quick = if arguments.quick { " A quick run: too few measurements for figures." } else { "" };
+    format!("Functions for {ARCH} by the profile {}. {cores}.{quick}", arguments.profile)
+}
+
+fn latencies() -> String {
+    let Latencies { dynamodb_ms, rest_ms, grpc_ms } = Latencies::NEARBY;
+    format!("{dynamodb_ms}, {rest_ms} and {grpc_ms} ms")
+}
+
+fn starts(cold: &Cold) -> Table {
+    let mut table = table("cold start, ms", &["median", "p5 - p95", "runs"]);
+    for (name, starts) in [(FUNCTION, &cold.ours), ("no-op", &cold.no_op)] {
+        table.add_row(row(&format!("{name}, to the first poll"), &starts.first_poll));
+        table.add_row(row(&format!("{name}, to the first answer"), &starts.first_answer));
+    }
+    table
+}
+
+fn batches(warm: &Warm) -> Table {
+    let mut table = table(&format!("warm batch of {BATCH}, ms"), &["p50", "p99", "p5 - p95", "runs"]);
+    let Latencies { dynamodb_ms, rest_ms, grpc_ms } = Latencies::NEARBY;
+    let limit = number(f64::from(Latencies::NEARBY.limit_ms()));
+    let sum =
+        format!("the limit: {dynamodb_ms} + {rest_ms} + {grpc_ms} + {dynamodb_ms} of DynamoDB, REST, gRPC, DynamoDB");
+    table.add_row([sum, limit]);
+    for (name, times) in [
+        (format!("{FUNCTION}, services at {}", latencies()), &warm.waiting),
+        (format!("{FUNCTION}, services at 0 ms"), &warm.busy),
+        ("no-op".to_owned(), &warm.no_op),
+    ] {
+        let (p50, p99) = (number(times.median()), number(times.percentile(99)));
+        table.add_row([name, p50, p99, times.spread(), times.runs().to_string()]);
+    }
+    table
+}
+
+fn processor(cost: &Cost) -> Table {
+    let mut table = table("processor time of 1,000 records, ms", &["median", "p5 - p95", "runs"]);
+    table.add_row(row(&format!("{FUNCTION}, services at 0 ms"), &cost.ours));
+    table.add_row(row("no-op", &cost.no_op));
+    table.add_row(row("the driver and all services, which are no part of it", &cost.driver));
+    table
+}
+
+fn traffic(of: &str, traffic: &Traffic) -> Table {
+    let mut table =
+        table(&format!("{of}: on the wire, headers included"), &["requests", "bytes sent", "bytes received"]);
+    let services = [("DynamoDB", traffic.dynamodb), ("reservation API", traffic.rest), ("inventory", traffic.grpc)];
+    let sum = |part: fn(&Share) -> f64| services.iter().map(|(_, share)| part(share)).sum::<f64>();
+    let (requests, sent, received) =
+        (sum(|share| share.requests), sum(|share| share.sent), sum(|share| share.received));
+    for (name, share) in services.into_iter().chain([("in all", Share { requests, sent, received })]) {
+        let Share { requests, sent, received } = share;
+        table.add_row([name.to_owned(), number(requests), format!("{sent:.0}"), format!("{received:.0}")]);
+    }
+    table
+}
+
+fn peaks(memory: &Memory) -> Table {
+    let mut table = table("peak memory of a process, MiB", &["median", "p5 - p95", "processes"]);
+    table.add_row(row(&format!("{FUNCTION}, batches of {BATCH}"), &memory.usual));
+    table.add_row(row(&format!("{FUNCTION}, batches of {LARGE_BATCH}"), &memory.large));
+    table
+}
+
+fn functions(sizes: &[Size]) -> Table {
+    let mut table = table("size, MiB", &["binary", &format!("zipped, deflate {LEVEL}")]);
+    for size in sizes {
+        table.add_row([size.function.to_owned(), number(size.binary), number(size.zipped)]);
+    }
+    table
+}
+
+fn steps(title: &str, steps: &[Step]) -> Table {
+    let mut table = table(title, &["records/s", "p5 - p95", "growth", "processor ms / 1,000", "runs"]);
+    let first = steps.first().map_or(f64::NAN, |step| step.rate.median());
+    for Step { environments, rate, processor } in steps {
+        let name = if *environments == 1 { "1 environment".to_owned() } else { format!("{environments} environments") };
+        let growth = format!("{:.2} x", rate.median() / first);
+        let (median, cpu, runs) = (number(rate.median()), number(processor.median()), rate.runs().to_string());
+        table.add_row([name, median, rate.spread(), growth, cpu, runs]);
+    }
+    table
+}
+
+fn million(warm: &Warm, cost: &Cost) -> Table {
+    let items = price::items(warm, cost);
+    let mut table = table("a million events, arm64", &["USD", "arithmetic"]);
+    for item in &items {
+        table.add_row([item.what.to_owned(), format!("{:.4}", item.price), item.arithmetic.clone()]);
+    }
+    let total: f64 = items.iter().map(|item| item.price).sum();
+    table.add_row(["in all".to_owned(), format!("{total:.4}"), "without logs and metrics".to_owned()]);
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(CellAlignment::Left);
+    }
+    table
+}
+
+fn held_against(bars: &[Bar]) -> Table {
+    let mut table = table("held against its bar", &["measured", "bar", "", ""]);
+    for bar in bars {
+        let (sign, bound) = match bar.bound {
+            Bound::AtMost(bound) => ("at most", bound),
+            Bound::Below(bound) => ("below", bound),
+            Bound::AtLeast(bound) => ("at least", bound),
+        };
+        let verdict = match (&bar.unjudged, bar.is_met()) {
+            (Some(_), _) => "not judged",
+            (None, true) => "met",
+            (None, false) => "MISSED",
+        };
+        let note = bar.unjudged.as_ref().unwrap_or(&bar.derived);
+        let measured = format!("{} {}", number(bar.measured), bar.unit);
+        table.add_row([
+            bar.what.clone(),
+            measured,
+            format!("{sign} {}", number(bound)),
+            verdict.to_owned(),
+            note.clone(),
+        ]);
+    }
+    for index in [3, 4] {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Left);
+        }
+    }
+    table
+}
+
+fn row(name: &str, figure: &Figure) -> [String; 4] {
+    [name.to_owned(), number(figure.median()), figure.spread(), figure.runs().to_string()]
+}
+
+fn table(left: &str, right: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(std::iter::once(&left).chain(right).map(|title| title.to_uppercase()));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}

@@ -1,0 +1,189 @@
+//! The emulator is the judge: the store's own requests, recorded once, get the same answers from both, in the order in which
+//! they were made and in many others.
+
+use std::time::Duration;
+
+use shared::idempotency::{Claim, Key, Lease, Store, StoreError};
+
+use super::*;
+use crate::aws::{AwsEndpoint, AwsError, Request, Table};
+
+const TABLE: &str = "records";
+const NOW: u64 = 1_800_000_000_000;
+const LEASE: u64 = 30_000;
+const TIME_TO_LIVE: Duration = Duration::from_secs(100);
+
+async fn endpoint(table: Table) -> AwsEndpoint {
+    let endpoint = AwsEndpoint::start_with(table).await.unwrap();
+    endpoint.create_idempotency_table(TABLE).await.unwrap();
+    endpoint
+}
+
+fn store(endpoint: &AwsEndpoint, table: &str) -> Store {
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+        .http_client(shared::aws::http::client())
+        .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
+        .endpoint_url(endpoint.url())
+        .credentials_provider(aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"));
+    Store::new(aws_sdk_dynamodb::Client::from_conf(config.build()), table, TIME_TO_LIVE)
+}
+
+fn acquired(claim: Result<Claim, StoreError>) -> Lease {
+    let Claim::Acquired(lease) = claim.unwrap() else { panic!("another has the claim") };
+    lease
+}
+
+/// Takes the store through every branch of its claim and every end of a lease, and hands back the requests.
+async fn story(endpoint: &AwsEndpoint) -> Vec<Request> {
+    let store = store(endpoint, TABLE);
+    let (key, other) =
+        (Key::of(&["payment.approved", "rsv_1", "pi_1"]), Key::of(&["payment.approved", "rsv_2", "pi_2"]));
+    let claim = |payload: &'static str, now| store.claim(key.clone(), payload, now, now + LEASE);
+    store.probe().await.unwrap();
+
+    let stale = acquired(claim("amount=1", NOW).await);
+    assert!(matches!(claim("amount=1", NOW + LEASE).await.unwrap(), Claim::InProgress { .. }));
+    assert!(matches!(claim("amount=2", NOW + LEASE + 1).await.unwrap(), Claim::PayloadChanged));
+    let successor = acquired(claim("amount=1", NOW + LEASE + 1).await);
+    assert!(matches!(store.complete(&stale, "success").await, Err(StoreError::Lost { .. })));
+    assert!(matches!(store.release(&stale).await, Err(StoreError::Lost { .. })));
+    store.release(&successor).await.unwrap();
+    let third = acquired(claim("amount=1", NOW + LEASE + 2).await);
+    store.complete(&third, "success").await.unwrap();
+    assert!(matches!(claim("amount=1", NOW + 99_000).await.unwrap(), Claim::Completed { data } if data == "success"));
+    assert!(matches!(claim("amount=2", NOW + 99_000).await.unwrap(), Claim::PayloadChanged));
+    // The time to live is over, and nothing of the old record counts any more but its attempts.
+    acquired(claim("amount=2", NOW + LEASE + 101_000 + 2).await);
+
+    let unknown = acquired(store.claim(other.clone(), "", NOW, NOW + LEASE).await);
+    store.complete(&unknown, "late_approval").await.unwrap();
+    store.probe().await.unwrap();
+    endpoint.requests()
+}
+
+/// What a caller can tell of an answer: status, kind of error, item.
+async fn answer(endpoint: &AwsEndpoint, operation: &str, body: &Value) -> (u16, String, Value) {
+    match endpoint.dynamodb(operation, body).await {
+        Ok(answer) => (200, String::new(), answer["Item"].clone()),
+        Err(AwsError::Refused { status, body, .. }) => {
+            let body: Value = serde_json::from_str(&body).unwrap();
+            let kind = body["__type"].as_str().unwrap();
+            (status, kind.rsplit('#').next().unwrap_or(kind).to_owned(), body["Item"].clone())
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[track_caller]
+fn same(emulated: &(u16, String, Value), in_memory: &(u16, String, Value), of: &Value) {
+    assert_eq!(emulated, in_memory, "the emulator and the table in memory disagree about {of:#}");
+}
+
+#[tokio::test]
+async fn the_stores_requests_get_the_answers_of_the_emulator_in_any_order() {
+    let (emulated, in_memory) = (endpoint(Table::Emulated).await, endpoint(Table::InMemory).await);
+    let requests = story(&emulated).await;
+    assert_eq!(story(&in_memory).await.len(), requests.len(), "and through the SDK it is the same story");
+    let mut kinds = std::collections::BTreeMap::<String, usize>::new();
+    for round in 0..30_u64 {
+        let table = format!("round-{round}");
+        emulated.create_idempotency_table(&table).await.unwrap();
+        in_memory.create_idempotency_table(&table).await.unwrap();
+        // Twice, because the SDK sends again what got no answer.
+        let mut played: Vec<&Request> = requests.iter().flat_map(|request| [request, request]).collect();
+        if round > 0 {
+            fastrand::Rng::with_seed(round).shuffle(&mut played);
+        }
+        for request in played {
+            let mut body = request.body.clone();
+            body["TableName"] = json!(table);
+            let expected = answer(&emulated, request.operation(), &body).await;
+            same(&expected, &answer(&in_memory, request.operation(), &body).await, &body);
+            *kinds.entry(expected.1).or_default() += 1;
+            let stored = json!({"TableName": table, "Key": body["Key"], "ConsistentRead": true});
+            same(&answer(&emulated, "GetItem", &stored).await, &answer(&in_memory, "GetItem", &stored).await, &body);
+        }
+    }
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["", "ConditionalCheckFailedException"]);
+    assert!(kinds.values().all(|count| *count > 100), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_fit_is_refused_alike() {
+    let (emulated, in_memory) = (endpoint(Table::Emulated).await, endpoint(Table::InMemory).await);
+    let sound = json!({
+        "TableName": TABLE,
+        "Key": {"id": {"S": "a"}},
+        "UpdateExpression": "SET #a = :a",
+        "ExpressionAttributeNames": {"#a": "a"},
+        "ExpressionAttributeValues": {":a": {"N": "1"}},
+    });
+    let without = |name: &str| {
+        let mut body = sound.clone();
+        body.as_object_mut().unwrap().remove(name);
+        body
+    };
+    let with = |name: &str, value: Value| {
+        let mut body = sound.clone();
+        body[name] = value;
+        body
+    };
+    let wrong = [
+        with("TableName", json!("absent")),
+        with("Key", json!({"name": {"S": "a"}})),
+        with("Key", json!({"id": {"N": "1"}})),
+        with("Key", json!({"id": {"S": "a"}, "range": {"S": "a"}})),
+        with("UpdateExpression", json!("SET #a = :b")),
+        with("UpdateExpression", json!("SET #b = :a")),
+        with("UpdateExpression", json!("SET #a = ")),
+        with("UpdateExpression", json!("SET #a = #b + :a")),
+        with("ConditionExpression", json!("#a = :a AND")),
+        with("ConditionExpression", json!("(#a = :a")),
+        with("ConditionExpression", json!("#a = :a :a")),
+        with("ExpressionAttributeNames", json!({"#a": "id"})),
+        with("ExpressionAttributeNames", json!({"#a": "a", "#unused": "u"})),
+        with("ExpressionAttributeValues", json!({":a": {"N": "1"}, ":unused": {"N": "1"}})),
+        without("ExpressionAttributeNames"),
+        without("ExpressionAttributeValues"),
+    ];
+    for body in &wrong {
+        let expected = answer(&emulated, "UpdateItem", body).await;
+        assert_eq!(expected.0, 400, "{body:#}");
+        same(&expected, &answer(&in_memory, "UpdateItem", body).await, body);
+    }
+    for endpoint in [&emulated, &in_memory] {
+        assert_eq!(answer(endpoint, "UpdateItem", &sound).await.0, 200);
+    }
+    let error = store(&in_memory, "absent").probe().await.unwrap_err();
+    assert!(matches!(error, shared::idempotency::TableError::Missing(_)), "the SDK knows the error: {error}");
+}
+
+#[tokio::test]
+async fn what_the_table_does_not_know_it_refuses() {
+    let in_memory = endpoint(Table::InMemory).await;
+    let update = |name: &str, value: &str| {
+        let mut body = json!({
+            "TableName": TABLE,
+            "Key": {"id": {"S": "a"}},
+            "ExpressionAttributeNames": {"#a": "a"},
+            "ExpressionAttributeValues": {":a": {"N": "1"}},
+        });
+        body[name] = json!(value);
+        body
+    };
+    for body in [
+        update("ConditionExpression", "NOT #a = :a"),
+        update("ConditionExpression", "#a <= :a"),
+        update("ConditionExpression", "#a <> :a"),
+        update("ConditionExpression", "size(#a) = :a"),
+        update("ConditionExpression", "a = :a AND #a = :a"),
+        update("UpdateExpression", "ADD #a :a"),
+        update("UpdateExpression", "SET #a = #a - :a"),
+        update("ReturnValues", "ALL_NEW"),
+    ] {
+        assert_eq!(answer(&in_memory, "UpdateItem", &body).await.1, "ValidationException", "{body:#}");
+    }
+    let put = json!({"TableName": TABLE, "Item": {"id": {"S": "a"}}});
+    assert_eq!(answer(&in_memory, "PutItem", &put).await.1, "ValidationException");
+}
