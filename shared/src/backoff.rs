@@ -93,7 +93,13 @@ mod tests {
 
     #[test]
     fn nothing_waits_longer_than_eleven_hours() {
-        assert_eq!(Backoff::DEFAULT.wait(1, Some(Duration::from_secs(u64::MAX))), LONGEST_WAIT);
+        assert_eq!(Backoff::DEFAULT.wait(1, Some(Duration::from_secs(u64::MAX))), Duration::from_secs(39_600));
+    }
+
+    #[test]
+    fn a_base_may_be_its_cap() {
+        let constant = Backoff::try_new(SECOND * 2, SECOND * 2).unwrap();
+        assert_eq!([1, 9].map(|receives| constant.wait_with_jitter(receives, None, 1.0)), [SECOND * 2; 2]);
     }
 
     #[test]

@@ -61,5 +61,7 @@ mod tests {
             assert!((seconds - 2..=seconds).contains(&remaining), "{stated}: {remaining} s");
         }
         assert_eq!(Deadline::at(SystemTime::now() - Duration::from_secs(1)).remaining(), Duration::ZERO);
+        let year_2001 = 1_000_000_000_000;
+        assert_eq!(Deadline::stated(year_2001).remaining(), Duration::ZERO, "a moment, which has passed");
     }
 }

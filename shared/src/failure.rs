@@ -95,7 +95,13 @@ mod tests {
     fn a_quoted_text_is_one_line_of_at_most_200_characters() {
         assert_eq!(quoted("short"), "short");
         assert_eq!(quoted("two\nlines"), "two\u{fffd}lines");
-        assert_eq!(quoted(&"é".repeat(201)).chars().count(), 201, "200 characters and an ellipsis");
-        assert_eq!(quoted(&"é".repeat(200)).chars().count(), 200);
+        assert_eq!(quoted(&"é".repeat(300)), "é".repeat(200) + "…");
+        assert_eq!(quoted(&"é".repeat(200)), "é".repeat(200));
+    }
+
+    #[test]
+    fn a_failure_reads_as_its_message() {
+        assert_eq!(Failure::transient("the service is down").to_string(), "the service is down");
+        assert_eq!(Failure::permanent("code", "it is wrong").to_string(), "it is wrong");
     }
 }

@@ -9,7 +9,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use local_stack::{inventory::Standing, mapping, queue::Queue, reservations::Status, stack::Stack};
+use local_stack::{
+    aws,
+    inventory::Standing,
+    lambda::{Function, FunctionOptions},
+    mapping,
+    queue::Queue,
+    reservations::Status,
+    stack::Stack,
+};
 use serde_json::json;
 use shared::{
     backoff::Backoff,
@@ -23,7 +31,7 @@ use shared::{
     },
 };
 
-use crate::harness::{World, attribute, event_with};
+use crate::harness::{World, attribute, event, event_with};
 
 /// Does what a body says, and notes what it did.
 #[derive(Default)]
@@ -176,6 +184,38 @@ async fn what_was_not_started_on_its_last_receive_is_buried_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_burial_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue() {
+    let bench = Bench::new(20).await;
+    bench.stack.aws.fail_next("AmazonSQS.SendMessage", aws::Failure::Silence);
+    let message = local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("a") };
+    let id = bench.queue.send(message).unwrap();
+    let failed = bench.work_waiting(&BTreeMap::from([(id, "a".to_owned())]), Duration::from_millis(700)).await;
+    assert_eq!(failed, ["a"], "nobody knows whether it lies in the dead-letter queue");
+}
+
+#[tokio::test]
+async fn a_timeout_in_which_no_record_can_start_is_said_in_the_log() {
+    let world = World::of("payment-failed").await;
+    let says = |world: &World, part: &str| world.function.all_logs().iter().any(|line| line.contains(part));
+    let (too_short, stays) = ("no record can start", "messages could not be made visible");
+    world.warm_up().await;
+    assert!(!says(&world, too_short), "there is time enough");
+
+    let options = FunctionOptions { timeout: Duration::from_secs(10), ..world.function.options().clone() };
+    let world = World { function: Function::start(options).unwrap(), ..world };
+    world.deliver_one(event("payment.failed")).await.is("retried").says("deadline");
+    assert!(says(&world, too_short) && !says(&world, stays), "{:#?}", world.function.all_logs());
+    // The SDK tries twice.
+    for _ in 0..2 {
+        let (kind, message) = ("InternalFailure".to_owned(), "on demand".to_owned());
+        let failure = aws::Failure::Answer { status: 500, kind, message };
+        world.stack.aws.fail_next("AmazonSQS.ChangeMessageVisibilityBatch", failure);
+    }
+    world.redeliver().await[0].is("retried");
+    assert!(says(&world, stays) && says(&world, "on demand"), "{:#?}", world.function.all_logs());
+}
+
+#[tokio::test]
 async fn ten_records_take_little_longer_than_one() {
     let world = World::of("payment-failed").await;
     world.stack.reservations.set_latency(Duration::from_millis(100));
@@ -196,6 +236,8 @@ async fn ten_records_take_little_longer_than_one() {
     for (id, ended) in ids.iter().zip(&ended) {
         ended.is("success");
         assert_eq!(world.state_of(id), "CANCELLED, free");
+        let latency = ended.line["latency_ms"].as_u64().unwrap();
+        assert!((400..2_000).contains(&latency), "its line says how long it took: {latency} ms");
     }
     // One record waits four times 100 ms; ten in turn would wait four seconds.
     assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");

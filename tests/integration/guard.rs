@@ -6,6 +6,7 @@ use local_stack::{
     reservations::{Answer, Status},
 };
 use serde_json::json;
+use shared::refund::{Refund, RefundDesk};
 
 use crate::harness::{EVENT, PAYMENT, RESERVATION, World, attribute, event, event_with};
 
@@ -163,6 +164,38 @@ async fn a_refund_request_that_the_bus_does_not_take_is_retried() {
 }
 
 #[tokio::test]
+async fn an_entry_that_failed_without_a_code_is_no_refund_request() {
+    for (answer, taken) in [
+        (json!({"FailedEntryCount": 0, "Entries": [{"EventId": "taken"}]}), true),
+        (json!({"FailedEntryCount": 1, "Entries": [{}]}), false),
+    ] {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let bus = axum::Router::new().fallback(async move || axum::Json(answer));
+        tokio::spawn(async move { axum::serve(listener, bus).await });
+        let config = aws_sdk_eventbridge::Config::builder()
+            .behavior_version(aws_sdk_eventbridge::config::BehaviorVersion::latest())
+            .http_client(shared::aws::http::client())
+            .region(aws_sdk_eventbridge::config::Region::new("us-east-1"))
+            .endpoint_url(url)
+            .credentials_provider(aws_sdk_eventbridge::config::Credentials::new("test", "test", None, None, "test"));
+        let desk = RefundDesk::new(aws_sdk_eventbridge::Client::from_conf(config.build()), Some("bus".to_owned()));
+        let refund = Refund {
+            reservation_id: RESERVATION,
+            payment_intent_id: PAYMENT,
+            amount: Some(1),
+            currency: None,
+            reservation_status: "EXPIRED",
+            reason: "reservation_expired",
+            event_id: None,
+            trace_id: None,
+            idempotency_key: "key",
+        };
+        assert_eq!(desk.request(&refund).await.is_ok(), taken);
+    }
+}
+
+#[tokio::test]
 async fn a_409_that_names_no_end_is_retried() {
     for status in ["HOLD", "PENDING", "SOMETHING"] {
         let world = answering("payment-failed", respond(409, json!({"status": status}))).await;
@@ -299,4 +332,13 @@ async fn a_reservation_of_which_nobody_says_what_it_holds_is_rejected() {
     let bare = json!({"event_id": null, "seat_ids": null, "qty": null});
     world.deliver_one(event_with("payment.failed", bare)).await.is("rejected").because("incomplete_reservation");
     assert!(world.stack.inventory.calls().is_empty());
+}
+
+#[tokio::test]
+async fn a_reservation_that_was_read_for_its_status_is_not_read_again_for_what_it_holds() {
+    let world = answering("payment-failed", respond(409, "")).await;
+    world.stack.reservations.answer_next(RESERVATION, Method::GET, respond(200, json!({"status": "CANCELLED"})));
+    let bare = json!({"event_id": null, "seat_ids": null, "qty": null});
+    world.deliver_one(event_with("payment.failed", bare)).await.is("rejected").because("incomplete_reservation");
+    assert_eq!(world.downstream_calls(), (2, 0));
 }

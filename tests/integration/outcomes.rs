@@ -131,6 +131,31 @@ async fn a_lease_that_is_over_is_taken_over() {
 }
 
 #[tokio::test]
+async fn a_completed_event_is_a_duplicate_after_its_lease_too() {
+    let world = ready().await;
+    world.deliver_one(event("payment.approved")).await.is("success");
+    let mut item = record(&world).await;
+    item["in_progress_expiration"] = json!({"N": "1000"});
+    world.stack.aws.dynamodb("PutItem", &json!({"TableName": TABLE, "Item": item})).await.expect("DynamoDB answers");
+    let calls = world.downstream_calls();
+    world.deliver_one(event("payment.approved")).await.is("duplicate");
+    assert_eq!(world.downstream_calls(), calls);
+}
+
+#[tokio::test]
+async fn a_record_that_outlived_its_expiration_is_as_good_as_none() {
+    let world = ready().await;
+    world.deliver_one(event("payment.approved")).await.is("success");
+    // DynamoDB deletes it late, up to days later.
+    let mut item = record(&world).await;
+    item["expiration"] = json!({"N": (in_a_minute() / 1_000 - 120).to_string()});
+    world.stack.aws.dynamodb("PutItem", &json!({"TableName": TABLE, "Item": item})).await.expect("DynamoDB answers");
+    world.deliver_one(event("payment.approved")).await.is("success");
+    assert_eq!(world.downstream_calls(), (2, 2), "it is worked as a new event");
+    assert_eq!(world.state(), "CONFIRMED, sold");
+}
+
+#[tokio::test]
 async fn a_failed_attempt_gives_its_claim_back_and_keeps_its_count() {
     let world = ready().await;
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, unavailable());

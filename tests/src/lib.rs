@@ -18,7 +18,8 @@
 //! | [`cores`], [`process`] | where a process runs, and what it takes | |
 //! | [`ring`] | tests that need tools which not every machine has | |
 //!
-//! [`redrive`] stands for nothing: it is what `cargo redrive` does to a dead-letter queue, here or on AWS.
+//! [`redrive`] stands for nothing: it is what `cargo redrive` does to a dead-letter queue, here or on AWS. Nor does
+//! [`removals`]: it is what `cargo removals` takes out of the code, and the tests that must notice.
 
 pub mod stack;
 
@@ -47,3 +48,5 @@ pub mod ring;
 pub mod scenario;
 
 pub mod redrive;
+
+pub mod removals;

@@ -131,7 +131,9 @@ fn numbers_out_of_range_and_of_wrong_types_are_refused() {
     {
         rejected(approved_with("qty", bad), INVALID_FIELD, "qty");
     }
-    for bad in [json!(-1), json!(0.5), json!(u64::MAX), json!("12.50"), json!("99999999999999999999"), json!({})] {
+    for bad in
+        [json!(-1), json!(0.5), json!(u64::MAX), json!("12.50"), json!("99999999999999999999"), json!("+5"), json!({})]
+    {
         rejected(approved_with("amount", bad), INVALID_FIELD, "amount");
     }
     rejected(approved_with("amount", Value::Null), INVALID_FIELD, "amount is missing");
@@ -143,6 +145,21 @@ fn seats_have_names_and_their_number_is_the_quantity() {
         rejected(approved_with("seat_ids", bad), INVALID_FIELD, "seat_ids");
     }
     rejected(approved_with("qty", json!(3)), INVALID_FIELD, "2 seats");
+}
+
+#[test]
+fn a_thousand_seats_are_not_too_many() {
+    let seats: Vec<String> = (0..1_000).map(|number| format!("A-{number}")).collect();
+    let body = json!({"detail-type": "reservation.expired", "detail": {"reservation_id": "rsv_1", "seat_ids": seats}});
+    assert_eq!(Event::parse(EventType::ReservationExpired, &body.to_string()).unwrap().seat_ids, seats);
+    rejected(approved_with("seat_ids", json!(vec!["A"; 1_001])), INVALID_FIELD, "1,000");
+}
+
+#[test]
+fn a_text_of_eight_kibibytes_is_kept_and_a_longer_one_is_absent() {
+    let text = "x".repeat(8_192);
+    assert_eq!(approved_with("trace_id", json!(text)).unwrap().trace_id.as_deref(), Some(text.as_str()));
+    assert_eq!(approved_with("trace_id", json!(text + "x")).unwrap().trace_id, None);
 }
 
 #[test]

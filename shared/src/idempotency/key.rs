@@ -37,7 +37,9 @@ mod tests {
     #[test]
     fn parts_are_joined_by_a_hash() {
         assert_eq!(Key::of(&["reservation.expired", "rsv_1"]).as_str(), "reservation.expired#rsv_1");
-        assert_eq!(Key::of(&["payment.failed", "rsv_1", "pi_2"]).step("guard"), "payment.failed#rsv_1#pi_2#guard");
+        let key = Key::of(&["payment.failed", "rsv_1", "pi_2"]);
+        assert_eq!(key.step("guard"), "payment.failed#rsv_1#pi_2#guard");
+        assert_eq!(key.to_string(), key.as_str());
     }
 
     #[test]

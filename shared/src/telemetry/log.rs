@@ -96,3 +96,60 @@ impl Visit for Collect<'_> {
         self.put(field, value.into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::json;
+    use tracing::{info, info_span};
+    use tracing_subscriber::{filter::filter_fn, layer::SubscriberExt};
+
+    use super::*;
+
+    /// Keeps the fields of the last event and of the spans around it, in place of writing them.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Map<String, Value>>>);
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Kept {
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            let mut fields = self.0.lock().unwrap();
+            for span in context.event_scope(event).into_iter().flatten() {
+                fields.extend(span.extensions().get::<SpanFields>().unwrap().0.clone());
+            }
+            event.record(&mut Collect(&mut fields));
+        }
+    }
+
+    #[test]
+    fn a_field_keeps_its_type_and_an_absent_one_leaves_nothing() {
+        let kept = Kept::default();
+        let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(kept.clone()));
+        info!(text = "a", whole = 1_u64, signed = -1_i64, ratio = 0.5, yes = true, other = ?Some(1), absent = None::<u64>, "said");
+        let expected = json!({
+            "msg": "said", "text": "a", "whole": 1, "signed": -1, "ratio": 0.5, "yes": true, "other": "Some(1)",
+        });
+        assert_eq!(Value::Object(kept.0.lock().unwrap().clone()), expected);
+    }
+
+    #[test]
+    fn what_a_span_is_told_later_is_a_field_as_well() {
+        let kept = Kept::default();
+        let spans_only = JsonLines.with_filter(filter_fn(|metadata| metadata.is_span()));
+        let _listening =
+            tracing::subscriber::set_default(tracing_subscriber::registry().with(spans_only).with(kept.clone()));
+        let span = info_span!("record", early = 1_u64, late = tracing::field::Empty);
+        span.record("late", 2_u64);
+        span.in_scope(|| info!("said"));
+        assert_eq!(Value::Object(kept.0.lock().unwrap().clone()), json!({"early": 1, "late": 2, "msg": "said"}));
+    }
+
+    #[test]
+    fn a_line_says_when_to_the_millisecond_in_utc() {
+        let now = now();
+        let fraction = now.split_once('.').map(|(_, fraction)| fraction.trim_end_matches('Z').len());
+        assert!(fraction.is_none_or(|digits| digits <= 3) && now.ends_with('Z'), "{now}");
+        let age = OffsetDateTime::now_utc() - OffsetDateTime::parse(&now, &Rfc3339).unwrap();
+        assert!((0..60).contains(&age.whole_seconds()), "{now}");
+    }
+}

@@ -143,6 +143,14 @@ mod tests {
     }
 
     #[test]
+    fn a_line_says_when_in_milliseconds_since_the_epoch() {
+        let line = Metrics::default().line("payment.failed", "worker_cold_start", "Count", json!(1), &["type"]);
+        let now = crate::deadline::epoch_ms(std::time::SystemTime::now());
+        let stated = line["_aws"]["Timestamp"].as_u64().unwrap();
+        assert!((now - 60_000..=now).contains(&stated), "{stated} is not {now}");
+    }
+
+    #[test]
     fn a_namespace_is_what_cloudwatch_takes_from_a_function() {
         let longest = "x".repeat(255);
         for namespace in ["H", "Holdfast/dev", "A-z_0.9/#:", "AWSome", longest.as_str()] {

@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(settings.limits.concurrency, 20);
         assert_eq!(settings.limits.backoff, Backoff::DEFAULT);
         assert_eq!(settings.limits.budget, Duration::from_millis(16_500), "5 x 2 s + 2 x 2 s + 2 s + 0.5 s");
-        assert_eq!(settings.idempotency_ttl, DAY * 30);
+        assert_eq!(settings.idempotency_ttl, Duration::from_secs(2_592_000), "30 days");
         assert_eq!(settings.log_level, Level::INFO);
         assert_eq!(settings.metrics, Metrics::in_namespace("Holdfast").unwrap());
     }
@@ -375,6 +375,14 @@ mod tests {
         let changes = [("INVENTORY_GRPC_ADDR", ""), ("RESERVATION_API_BASE", ""), ("SECRET_NAME", "s")];
         let error = read(&changes, Err("could not be read: no access".to_owned())).unwrap_err();
         assert_eq!(error.0, ["SECRET_NAME could not be read: no access"]);
+    }
+
+    #[tokio::test]
+    async fn a_queue_is_named_by_an_http_url() {
+        for url in ["ftp://sqs.example/1/dlq", "mailto:dlq", "dlq"] {
+            let error = read(&[("DLQ_URL", url)], Ok(BTreeMap::new())).unwrap_err();
+            assert_eq!(error.0, ["DLQ_URL must be the queue's URL"], "{url}");
+        }
     }
 
     #[tokio::test]

@@ -147,6 +147,15 @@ mod tests {
     }
 
     #[test]
+    fn a_quantity_of_none_says_nothing() {
+        let quantity = |body| Snapshot::of_reservation(body).unwrap().quantity;
+        assert_eq!(quantity(r#"{"quantity": 3}"#), Some(3));
+        for body in [r#"{"quantity": 0}"#, r#"{"quantity": -1}"#, r#"{"quantity": 4294967296}"#, "{}"] {
+            assert_eq!(quantity(body), None, "{body}");
+        }
+    }
+
+    #[test]
     fn an_empty_answer_says_nothing_and_a_page_of_a_proxy_is_no_answer() {
         assert_eq!(Snapshot::of_reservation(""), Ok(Snapshot::default()));
         assert!(Snapshot::of_reservation("<html>welcome</html>").is_err());

@@ -1,3 +1,9 @@
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+};
+
 use super::*;
 
 fn url(base: &str, id: &str) -> String {
@@ -62,4 +68,36 @@ fn an_id_that_looks_like_the_token_stays_what_it_is() {
     let client = ReservationClient::new("http://api", Some(&Secret::new("A-1")), Duration::from_secs(1)).unwrap();
     let snapshot = client.read(StatusCode::OK, r#"{"event_id": "A-1", "seat_ids": ["A-12"]}"#).unwrap();
     assert_eq!((snapshot.event_id.as_deref(), snapshot.seat_ids.as_slice()), (Some("A-1"), &["A-12".to_owned()][..]));
+}
+
+/// What the client makes of a reservation that is followed by so many blanks that it is `length` bytes long.
+async fn answer_of(length: usize) -> Result<Snapshot, Error> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    // Nobody waits for it: a client that never asks must fail the test, and not hang it.
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
+        let mut body = br#"{"status": "EXPIRED"}"#.to_vec();
+        body.resize(length, b' ');
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n").unwrap();
+        // Whoever reads no further closes the connection.
+        drop(stream.write_all(&body));
+    });
+    let client = ReservationClient::new(&base, None, Duration::from_secs(10)).unwrap();
+    client.get("rsv_1", &TraceContext::default()).await
+}
+
+#[tokio::test]
+async fn an_answer_is_read_up_to_256_kibibytes() {
+    assert_eq!(answer_of(262_144).await.unwrap().status, Some(Status::Expired));
+    for too_long in [262_145, 1_000_000] {
+        let refused = answer_of(too_long).await.unwrap_err().to_string();
+        assert!(refused.ends_with("it is longer than 262144 bytes"), "{refused}");
+    }
 }

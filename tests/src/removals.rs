@@ -1,0 +1,312 @@
+//! The guards of the worker, each with the edit that takes it out and the test that must then turn red.
+//!
+//! A test that passes shows that the code is right only if it would fail were the code wrong. `cargo removals` shows that:
+//! in a copy of this workspace it makes one edit at a time and runs the test that is named for it. An edit leaves the code
+//! compiling and its requests well-formed, so that what turns the test red is the missing guard and nothing else.
+
+use std::path::PathBuf;
+
+/// One guard, or a part of one, taken out.
+#[derive(Debug, Clone, Copy)]
+pub struct Removal {
+    /// The guard that it belongs to, one of [`GUARDS`].
+    pub guard: &'static str,
+    /// What the code does without it.
+    pub then: &'static str,
+    /// The file that is edited.
+    pub file: &'static str,
+    /// What is taken out. It stands in the file exactly once.
+    pub text: &'static str,
+    /// What is put in its place.
+    pub instead: &'static str,
+    /// The test that must fail.
+    pub test: Test,
+    /// A part of what it then says. A test that fails for another reason proves nothing about the guard.
+    pub says: &'static str,
+}
+
+/// A test of this package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Test {
+    /// The test target, a folder of this package.
+    pub target: &'static str,
+    /// The name as the harness has it, with its module.
+    pub name: &'static str,
+}
+
+/// Why a removal can't be made.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file} holds this {count} times, and not once: {text}")]
+pub struct Misplaced {
+    file: &'static str,
+    text: &'static str,
+    count: usize,
+}
+
+impl Removal {
+    /// The text of the edited file.
+    ///
+    /// # Errors
+    /// When what is to be taken out is not there exactly once.
+    pub fn applied_to(&self, source: &str) -> Result<String, Misplaced> {
+        match source.matches(self.text).count() {
+            1 => Ok(source.replacen(self.text, self.instead, 1)),
+            count => Err(Misplaced { file: self.file, text: self.text, count }),
+        }
+    }
+}
+
+impl Test {
+    const fn of(target: &'static str, name: &'static str) -> Self {
+        Self { target, name }
+    }
+
+    /// The file that it stands in, seen from the workspace.
+    pub fn file(&self) -> PathBuf {
+        let module = self.name.split_once("::").map_or("main", |(module, _)| module);
+        PathBuf::from("tests").join(self.target).join(module).with_extension("rs")
+    }
+
+    /// The name without its module.
+    pub fn function(&self) -> &'static str {
+        self.name.rsplit("::").next().unwrap_or(self.name)
+    }
+}
+
+/// The guards, in the order in which a record meets them.
+pub const GUARDS: [&str; 7] = [
+    "identifier-check",
+    "deadline-rule",
+    "lease-check",
+    "path-escaping",
+    "conflict-handling",
+    "owner-condition",
+    "dead-letter-fallback",
+];
+
+/// Every removal, guard by guard.
+pub const REMOVALS: [Removal; 19] = [
+    Removal {
+        guard: "identifier-check",
+        then: "a record without a message id is worked",
+        file: "shared/src/queue.rs",
+        text: ".filter(|id| !id.trim().is_empty()).ok_or(MissingMessageId)?",
+        instead: ".unwrap_or_default()",
+        test: Test::of("integration", "bad_input::a_record_without_an_id_fails_the_invocation_loudly"),
+        says: "absent: the function reports an error, not Ok",
+    },
+    Removal {
+        guard: "identifier-check",
+        then: "an id holds any character",
+        file: "shared/src/event/fields.rs",
+        text: "&& id.bytes().all(|byte| byte.is_ascii_graphic())",
+        instead: "",
+        test: Test::of("integration", "bad_input::an_id_that_is_missing_or_unfit_for_a_path_is_rejected"),
+        says: r#"reservation_id = " ""#,
+    },
+    Removal {
+        guard: "identifier-check",
+        then: "an id is a step up in a path",
+        file: "shared/src/event/fields.rs",
+        text: r#"&& !matches!(*id, "." | "..")"#,
+        instead: "",
+        test: Test::of("integration", "bad_input::an_id_that_is_missing_or_unfit_for_a_path_is_rejected"),
+        says: r#"reservation_id = ".""#,
+    },
+    Removal {
+        guard: "deadline-rule",
+        then: "a record starts with too little time",
+        file: "shared/src/batch.rs",
+        text: "if deadline.remaining() < self.limits.budget {\n                unstarted.push(prepared);",
+        instead: "if self.limits.budget.is_zero() {\n                unstarted.push(prepared);",
+        test: Test::of(
+            "integration",
+            "batch::what_can_not_finish_before_the_deadline_is_given_back_at_once_in_one_call",
+        ),
+        says: r#"right: ["a", "b", "c"]"#,
+    },
+    Removal {
+        guard: "deadline-rule",
+        then: "what did not start on its last receive is moved without a reason",
+        file: "shared/src/batch.rs",
+        text: "|prepared| prepared.record.receive_count >= self.limits.max_receives",
+        instead: "|_| false",
+        test: Test::of("integration", "batch::what_was_not_started_on_its_last_receive_is_buried_with_the_reason"),
+        says: "failed.is_empty()",
+    },
+    Removal {
+        guard: "lease-check",
+        then: "a claim is taken from a worker that is at it",
+        file: "shared/src/idempotency.rs",
+        text: "#lease < :now_ms",
+        instead: "#lease <> :now_ms",
+        test: Test::of("integration", "outcomes::a_claim_held_by_another_worker_is_retried_when_its_lease_is_over"),
+        says: r#"left: "success""#,
+    },
+    Removal {
+        guard: "lease-check",
+        then: "the claim of a worker that is gone is never taken over",
+        file: "shared/src/idempotency.rs",
+        text: "#lease < :now_ms",
+        instead: "#lease < :zero AND :now_ms > :zero",
+        test: Test::of("integration", "outcomes::a_lease_that_is_over_is_taken_over"),
+        says: r#"left: "retried""#,
+    },
+    Removal {
+        guard: "lease-check",
+        then: "a completed event is worked again once its lease is over",
+        file: "shared/src/idempotency.rs",
+        text: "(#status = :in_progress AND #lease",
+        instead: "(attribute_exists(#status) AND #lease",
+        test: Test::of("integration", "outcomes::a_completed_event_is_a_duplicate_after_its_lease_too"),
+        says: r#"left: "success""#,
+    },
+    Removal {
+        guard: "path-escaping",
+        then: "an id goes into the path as it is",
+        file: "shared/src/rest/reservation.rs",
+        text: "let segment = utf8_percent_encode(reservation_id, SEGMENT);",
+        instead: "let segment = reservation_id;",
+        test: Test::of("integration", "bad_input::an_opaque_id_settles_and_stays_one_escaped_path_segment"),
+        says: "a/b: ",
+    },
+    Removal {
+        guard: "path-escaping",
+        then: "a slash stays a slash",
+        file: "shared/src/rest/reservation.rs",
+        text: ".remove(b'~')",
+        instead: ".remove(b'~').remove(b'/')",
+        test: Test::of("properties", "parsing::an_id_that_is_accepted_is_one_segment_of_the_path_that_is_asked_for"),
+        says: "led to /base/",
+    },
+    Removal {
+        guard: "conflict-handling",
+        then: "a refused change is taken for a granted one",
+        file: "shared/src/rest/reservation.rs",
+        text: "Ok(Answer::Conflict(self.conflict(&text)))",
+        instead: "Ok(Answer::Accepted(Snapshot { status: None, ..self.conflict(&text) }))",
+        test: Test::of("model", "every_interleaving_ends_well"),
+        says: "of a reservation that is",
+    },
+    Removal {
+        guard: "conflict-handling",
+        then: "a lost race is retried as any fault is",
+        file: "shared/src/rest/reservation.rs",
+        text: "StatusCode::CONFLICT => Ok(Answer::Conflict(self.conflict(&text))),",
+        instead: "",
+        test: Test::of("integration", "guard::an_approval_that_lost_the_race_asks_for_a_refund"),
+        says: r#"left: "retried""#,
+    },
+    Removal {
+        guard: "conflict-handling",
+        then: "a confirmation that names no payment is taken for ours",
+        file: "shared/src/workflow/guard.rs",
+        text: "transition.payment_intent_id.is_some() && snapshot.payment_intent_id.is_none()",
+        instead: "false",
+        test: Test::of("integration", "guard::a_409_confirmed_without_a_payment_is_read_before_it_is_settled"),
+        says: r#"right: "late_approval""#,
+    },
+    Removal {
+        guard: "conflict-handling",
+        then: "a refusal that says nothing is taken for the wanted end",
+        file: "shared/src/workflow/guard.rs",
+        text: "None => Decision::AskAgain,",
+        instead: "None => settle_unless_paid_twice(transition, snapshot),",
+        test: Test::of("integration", "guard::a_409_that_says_nothing_is_decided_by_reading_the_reservation"),
+        says: r#"right: "superseded""#,
+    },
+    Removal {
+        guard: "owner-condition",
+        then: "a worker that lost its lease completes its successor's claim",
+        file: "shared/src/idempotency.rs",
+        text: r##"condition_expression("#owner = :me")"##,
+        instead: r##"condition_expression(if action == "complete" { "#owner = :me OR attribute_exists(#owner)" } else { "#owner = :me" })"##,
+        test: Test::of("model", "every_interleaving_ends_well"),
+        says: "another's claim was changed from InProgress(Live) to Completed",
+    },
+    Removal {
+        guard: "owner-condition",
+        then: "a worker that lost its lease gives its successor's claim back",
+        file: "shared/src/idempotency.rs",
+        text: r##"condition_expression("#owner = :me")"##,
+        instead: r##"condition_expression(if action == "release" { "#owner = :me OR attribute_exists(#owner)" } else { "#owner = :me" })"##,
+        test: Test::of("model", "every_interleaving_ends_well"),
+        says: "another's claim was changed from InProgress(Live) to InProgress(GivenBack)",
+    },
+    Removal {
+        guard: "dead-letter-fallback",
+        then: "a message is deleted although its burial failed",
+        file: "shared/src/batch.rs",
+        text: "self.postpone(record, at_least).await",
+        instead: "Ending { outcome, report: false, buried_as: None }",
+        test: Test::of("integration", "bad_input::a_burial_that_fails_leaves_the_message_in_its_queue"),
+        says: r#"right: "retried""#,
+    },
+    Removal {
+        guard: "dead-letter-fallback",
+        then: "a message is deleted although its burial had no answer",
+        file: "shared/src/batch.rs",
+        text: "latency_ms = 0, \"record ended: retried\"));\n                    Ending::RETRIED",
+        instead: "latency_ms = 0, \"record ended: retried\"));\n                    \
+                  Ending { report: false, ..Ending::RETRIED }",
+        test: Test::of(
+            "integration",
+            "batch::a_burial_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue",
+        ),
+        says: r#"right: ["a"]"#,
+    },
+    Removal {
+        guard: "dead-letter-fallback",
+        then: "a message is deleted although there is no dead-letter queue",
+        file: "shared/src/queue.rs",
+        text: "let url = self.dead_letter_url.as_deref().ok_or(QueueError::NoDeadLetterQueue)?;",
+        instead: "let Some(url) = self.dead_letter_url.as_deref() else { return Ok(()) };",
+        test: Test::of("integration", "bad_input::a_fault_that_lasts_is_not_lost_without_a_dead_letter_url_either"),
+        says: r#"right: "retried""#,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+    use crate::build::workspace;
+
+    fn read(path: impl AsRef<Path>) -> String {
+        let path = workspace().join(path);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    #[test]
+    fn every_guard_has_a_removal_and_no_other_is_named() {
+        let removed: BTreeSet<&str> = REMOVALS.iter().map(|removal| removal.guard).collect();
+        assert_eq!(removed, BTreeSet::from(GUARDS));
+    }
+
+    #[test]
+    fn what_is_taken_out_stands_in_its_file_exactly_once() {
+        for removal in REMOVALS {
+            let source = read(removal.file);
+            let edited = removal.applied_to(&source).unwrap_or_else(|error| panic!("{error}"));
+            assert_ne!(edited, source, "{}: nothing is taken out", removal.then);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_or_there_twice_is_not_taken_out() {
+        let removal = Removal { text: "a", ..REMOVALS[0] };
+        let count = |source| removal.applied_to(source).map_err(|misplaced| misplaced.count);
+        assert_eq!(count("bab"), Ok("b.unwrap_or_default()b".to_owned()));
+        assert_eq!([count("b"), count("aa")], [Err(0), Err(2)]);
+    }
+
+    #[test]
+    fn every_test_that_must_turn_red_is_there() {
+        for Removal { test, .. } in REMOVALS {
+            let declared = format!("fn {}(", test.function());
+            let source = read(test.file());
+            assert_eq!(source.matches(&declared).count(), 1, "{}: {declared}", test.file().display());
+        }
+    }
+}
