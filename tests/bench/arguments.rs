@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// The profile of the functions; `release` is what is deployed
     #[arg(long, default_value = "release")]
     pub(crate) profile: String,
+    /// Build nothing, and measure the functions and the no_op that lie in this folder: to compare builds with each other
+    #[arg(long, value_name = "FOLDER", conflicts_with = "profile")]
+    pub(crate) binaries: Option<PathBuf>,
     /// What cargo says when it runs a benchmark
     #[arg(long, hide = true)]
     pub(crate) bench: bool,

@@ -7,7 +7,8 @@ use local_stack::{
     cores,
     scenario::FUNCTIONS,
 };
-use tokio::runtime::Builder;
+use tokio::{runtime::Builder, task::yield_now};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{arguments::Arguments, batch::FUNCTION, sections::Section};
 
@@ -26,8 +27,13 @@ impl Workplace {
     pub(crate) fn prepare(arguments: &Arguments, sections: &[Section]) -> Result<Self, BuildError> {
         // The sizes need each function; everything else needs one, and linking one may take minutes.
         let functions = if sections.contains(&Section::Size) { &FUNCTIONS[..] } else { &[FUNCTION] };
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-functions");
-        let binaries = by_profile(&arguments.profile, &target, functions, &[NO_OP])?;
+        let binaries = if let Some(folder) = &arguments.binaries {
+            let names = functions.iter().copied().chain([NO_OP]);
+            names.map(|name| (name.to_owned(), folder.join(name))).collect()
+        } else {
+            let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-functions");
+            by_profile(&arguments.profile, &target, functions, &[NO_OP])?
+        };
         Ok(Self { binaries, quick: arguments.quick, cores: cores::allowed() })
     }
 
@@ -49,12 +55,22 @@ impl Workplace {
         Some(self.cores.len()).filter(|cores| *cores > 0)
     }
 
-    /// Runs a measurement with the driver, all services included, on its own core.
+    /// Runs a measurement with the driver, all services included, on its own core. It never sleeps there: how long this
+    /// machine takes to wake a core is no figure of the functions.
     pub(crate) fn bound<T>(&self, measurement: impl Future<Output = T>) -> io::Result<T> {
         if let Some((driver, _)) = self.own_cores() {
             cores::bind(&[driver])?;
         }
-        Ok(Builder::new_current_thread().enable_all().build()?.block_on(measurement))
+        let awake = async {
+            loop {
+                yield_now().await;
+            }
+        };
+        let measured = async {
+            let _awake = AbortOnDropHandle::new(tokio::spawn(awake));
+            measurement.await
+        };
+        Ok(Builder::new_current_thread().enable_all().build()?.block_on(measured))
     }
 
     /// Runs a measurement on all cores, with a driver of as many threads.
