@@ -4,7 +4,10 @@ pub mod http;
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{
+    BehaviorVersion, SdkConfig, retry::RetryConfig, stalled_stream_protection::StalledStreamProtectionConfig,
+    timeout::TimeoutConfig,
+};
 
 /// How often one AWS call is tried. A second try bridges a dead connection or a throttled moment; more would retry in
 /// two layers at once, and the queue is the layer that waits.
@@ -30,6 +33,8 @@ pub async fn sdk_config() -> SdkConfig {
         .http_client(http::client())
         .retry_config(retries)
         .timeout_config(timeouts)
+        // It watches long transfers. Ours are a kilobyte, and each try ends after a second.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .load()
         .await
 }
