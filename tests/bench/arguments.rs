@@ -34,3 +34,13 @@ pub(crate) struct Arguments {
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
 }
+
+impl Arguments {
+    /// Where the functions come from.
+    pub(crate) fn origin(&self) -> String {
+        match &self.binaries {
+            Some(folder) => format!("as they lie in {}", folder.display()),
+            None => format!("built by the profile {}", self.profile),
+        }
+    }
+}

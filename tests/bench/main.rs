@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), (Option<Section>, Stop)> {
     let chosen = |section: &Section| arguments.only.is_empty() || arguments.only.contains(section);
     let sections: Vec<Section> = Section::ALL.into_iter().filter(chosen).collect();
-    eprintln!("Building the functions by the profile {} ...", arguments.profile);
+    eprintln!("The functions: {} ...", arguments.origin());
     let workplace = Workplace::prepare(arguments, &sections).map_err(|error| (None, error.into()))?;
 
     let mut results = Results::default();

@@ -66,7 +66,7 @@ fn conditions(workplace: &Workplace, arguments: &Arguments) -> String {
         }
     };
     let quick = if arguments.quick { " A quick run: too few measurements for figures." } else { "" };
-    format!("Functions for {ARCH} by the profile {}. {cores}.{quick}", arguments.profile)
+    format!("Functions for {ARCH}, {}. {cores}.{quick}", arguments.origin())
 }
 
 fn latencies() -> String {
