@@ -376,14 +376,35 @@ fn millis(started: Instant) -> u64 {
 
 /// Turns a panic of `work` into a failure of its record.
 ///
+/// It is no `async fn`, which would hold `work` twice: as its argument and as what it waits for.
+///
 /// # Errors
 /// The failure of `work` itself, or its panic.
-pub async fn isolated<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+pub fn isolated<T>(work: impl Future<Output = Result<T, Failure>>) -> impl Future<Output = Result<T, Failure>> {
+    let caught = AssertUnwindSafe(work).catch_unwind();
+    caught.map(|ended| ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))))
 }
 
 /// A panic is a fault of this code, not of the event: it is retried, and ends in the dead-letter queue if it persists.
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Failure::transient(format!("the code panicked on this record: {}", text.unwrap_or("without a message")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::ready, mem::size_of_val};
+
+    use super::*;
+
+    #[test]
+    fn isolated_work_is_held_once() {
+        let work = || async {
+            let held = [1_u8; 4_096];
+            ready(()).await;
+            Ok(held.len())
+        };
+        let (bare, isolated) = (size_of_val(&work()), size_of_val(&isolated(work())));
+        assert!(bare >= 4_096 && isolated < bare + 64, "{bare} bytes of work take {isolated}");
+    }
 }
