@@ -1,11 +1,12 @@
 //! How the AWS SDK speaks HTTP here. Its own client reads the system's certificates whether or not it will need them, and
 //! keeps them to itself; this one shares ours. Time-outs are the SDK's: it drops a call that takes too long, and the
-//! connection ends with it.
+//! connection ends with it. So does one that brought a fault of the server, because the SDK asks for it.
 
 use std::sync::{Arc, OnceLock};
 
 use aws_smithy_runtime_api::{
     client::{
+        connection::{CaptureSmithyConnection, ConnectionMetadata},
         http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn},
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
@@ -15,7 +16,10 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, Error, connect},
+    client::legacy::{
+        Client, Error,
+        connect::{self, CaptureConnection, capture_connection},
+    },
     rt::TokioExecutor,
 };
 
@@ -47,7 +51,11 @@ impl HttpConnector for Connector {
 impl Connector {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let malformed = |error: HttpError| ConnectorError::user(error.into());
-        let request = request.try_into_http1x().map_err(malformed)?;
+        let mut request = request.try_into_http1x().map_err(malformed)?;
+        let carrier = capture_connection(&mut request);
+        if let Some(wanted) = request.extensions().get::<CaptureSmithyConnection>() {
+            wanted.set_connection_retriever(move || Some(condemnable(carrier.clone())));
+        }
         let answer = if request.uri().scheme_str() == Some("http") {
             self.plain.get_or_init(plain).request(request).await
         } else {
@@ -60,6 +68,16 @@ impl Connector {
         let answer = answer.map_err(|error: Error| ConnectorError::io(error.into()))?;
         HttpResponse::try_from(answer.map(SdkBody::from_body_1_x)).map_err(malformed)
     }
+}
+
+/// The connection that carries a call, in the form in which the SDK may have it closed.
+fn condemnable(carrier: CaptureConnection) -> ConnectionMetadata {
+    let condemn = move || {
+        if let Some(connection) = carrier.connection_metadata().as_ref() {
+            connection.poison();
+        }
+    };
+    ConnectionMetadata::builder().proxied(false).poison_fn(condemn).build()
 }
 
 fn plain() -> Plain {
@@ -76,4 +94,69 @@ fn socket() -> connect::HttpConnector {
     socket.enforce_http(false); // TLS is spoken on it.
     socket.set_nodelay(true);
     socket
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::ErrorKind,
+        net::SocketAddr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        task::yield_now,
+    };
+
+    use super::*;
+
+    /// A server that is content with everything, and the number of connections that were made to it.
+    async fn server() -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (address, connections) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(answer(stream));
+            }
+        });
+        (address, connections)
+    }
+
+    async fn answer(stream: TcpStream) {
+        loop {
+            stream.readable().await.unwrap();
+            match stream.try_read(&mut [0; 4_096]) {
+                Ok(1..) => drop(stream.try_write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
+    /// A call; what comes back is the connection that carried it.
+    async fn call(client: &Connector, server: SocketAddr) -> ConnectionMetadata {
+        let carrier = CaptureSmithyConnection::new();
+        let mut request = HttpRequest::get(format!("http://{server}/")).unwrap();
+        request.add_extension(carrier.clone());
+        assert_eq!(HttpConnector::call(client, request).await.unwrap().status().as_u16(), 200);
+        // The connection goes back into its pool behind the answer.
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        carrier.get().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_until_the_sdk_condemns_it() {
+        let ((server, connections), client) = (server().await, Connector::default());
+        call(&client, server).await;
+        let second = call(&client, server).await;
+        assert_eq!(connections.load(Ordering::Relaxed), 1);
+        second.poison();
+        call(&client, server).await;
+        assert_eq!(connections.load(Ordering::Relaxed), 2);
+    }
 }
