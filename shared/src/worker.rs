@@ -33,8 +33,6 @@ pub async fn run(workflow: Workflow) -> ExitCode {
     match start(workflow).await {
         Ok(worker) => serve(&worker).await,
         Err(error) => {
-            // The configured level may be what is wrong.
-            telemetry::init(tracing::Level::INFO);
             error!(error = %error, "the function can't start");
             ExitCode::FAILURE
         }
@@ -61,11 +59,12 @@ pub async fn serve<P: Processor>(worker: &Worker<P>) -> ExitCode {
 /// Every fault of the configuration, in one; when it has none, a table that can't be used.
 pub async fn start(workflow: Workflow) -> Result<Worker<Settler>, ConfigError> {
     let environment = ProcessEnvironment;
+    // Before any client, because making one may have something to say.
+    telemetry::init(settings::log_level(&environment));
     let aws = crate::aws::sdk_config().await;
     let secret = settings::secret(&environment, &aws).await;
     let event_type = workflow.event_type.name();
     let settings = Settings::read(&environment, secret, event_type)?;
-    telemetry::init(settings.log_level);
 
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
     let mut services = Services {

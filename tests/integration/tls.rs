@@ -267,3 +267,19 @@ async fn aws_and_the_reservation_api_are_told_nothing_when_they_are_not_who_they
         assert_eq!(world.stack.reservations.probes(), [], "nor at the start");
     }
 }
+
+#[tokio::test]
+async fn a_system_without_authorities_is_named_in_the_log() {
+    let empty = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.pem", Uuid::new_v4()));
+    fs::write(&empty, "").expect("the folder for such files is there");
+    let stack = Stack::start().await.expect("the stack starts");
+    let reservations = terminated(stack.reservation_address, &Authority::new().issue("localhost")).await;
+    let authorities = empty.to_str().expect("a path of ours is text");
+    let changes = [("RESERVATION_API_BASE", reservations.as_str()), ("SSL_CERT_FILE", authorities)];
+    let world = World::on(stack, "payment-failed", &changes);
+    let invocation = world.function.invoke(r#"{"Records": []}"#).await;
+    let warned = log_lines(&invocation.logs).into_iter().any(|line| {
+        line["level"] == "warn" && line["msg"].as_str().is_some_and(|text| text.contains("names no authority"))
+    });
+    assert!(warned, "the start says why no connection will be made: {:#?}", invocation.logs);
+}

@@ -51,8 +51,6 @@ pub struct Settings {
     pub event_bus: Option<String>,
     /// `DLQ_URL`
     pub dead_letter_url: Option<String>,
-    /// `LOG_LEVEL`
-    pub log_level: Level,
     /// `MAX_RETRIES`, `BACKOFF_BASE_MS`, `BACKOFF_CAP_MS`, `WORKER_CONCURRENCY`, and the budget that the timeouts add up to.
     pub limits: Limits,
     /// `INVENTORY_GRPC_ADDR`, `INVENTORY_TIMEOUT_MS`
@@ -63,6 +61,12 @@ pub struct Settings {
     pub metrics: Metrics,
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_EXPORTER_OTLP_PROTOCOL`
     pub tracing: Tracing,
+}
+
+/// What the log shows, known before anything else is: a start that fails is logged too. Of a level that does not exist
+/// [`Settings::read`] tells.
+pub fn log_level(environment: &dyn Source) -> Level {
+    level(&mut Reader::new(environment))
 }
 
 /// The secret's fields, or why they could not be read. Without `USE_SECRET_MANAGER` there are none.
@@ -136,7 +140,7 @@ impl Settings {
             reader.fault("DLQ_URL", "must be the queue's URL");
         }
         let event_bus = reader.optional("EVENT_BUS_NAME");
-        let log_level = log_level(&mut reader);
+        level(&mut reader);
         let metrics = metrics(&mut reader);
         let inventory = inventory(&mut reader, &source, inventory_timeout, secret_fault.is_some());
         let reservations = reservations(&mut reader, &source, reservation_timeout, secret_fault.is_some());
@@ -149,7 +153,6 @@ impl Settings {
                 idempotency_ttl: DAY.saturating_mul(days),
                 event_bus,
                 dead_letter_url,
-                log_level,
                 limits,
                 inventory,
                 reservations,
@@ -269,7 +272,8 @@ fn tracing(reader: &mut Reader<'_>, service: &'static str) -> Option<Tracing> {
     built.map_err(|error| reader.fault("OTEL_EXPORTER_OTLP_ENDPOINT", format!("can't be used: {error}"))).ok()
 }
 
-fn log_level(reader: &mut Reader<'_>) -> Level {
+/// `LOG_LEVEL`
+fn level(reader: &mut Reader<'_>) -> Level {
     match reader.optional("LOG_LEVEL").as_deref() {
         Some("debug") => Level::DEBUG,
         None | Some("info") => Level::INFO,
@@ -315,8 +319,8 @@ mod tests {
         assert_eq!(settings.limits.backoff, Backoff::DEFAULT);
         assert_eq!(settings.limits.budget, Duration::from_millis(16_500), "5 x 2 s + 2 x 2 s + 2 s + 0.5 s");
         assert_eq!(settings.idempotency_ttl, Duration::from_secs(2_592_000), "30 days");
-        assert_eq!(settings.log_level, Level::INFO);
         assert_eq!(settings.metrics, Metrics::in_namespace("Holdfast").unwrap());
+        assert_eq!(log_level(&environment(&[])), Level::INFO);
     }
 
     #[tokio::test]
