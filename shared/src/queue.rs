@@ -280,6 +280,17 @@ mod tests {
         Record::try_from(message).unwrap()
     }
 
+    #[test]
+    fn a_record_takes_its_body_and_its_attributes_over_without_a_copy() {
+        let mut message = SqsMessage::default();
+        message.message_id = Some("m-1".into());
+        message.body = Some("a body".into());
+        message.attributes.insert("AWSTraceHeader".into(), "Root=1".into());
+        let before = (message.body.as_deref().map(str::as_ptr), message.attributes["AWSTraceHeader"].as_ptr());
+        let record = Record::try_from(message).unwrap();
+        assert_eq!((Some(record.body.as_ptr()), record.system_attributes["AWSTraceHeader"].as_ptr()), before);
+    }
+
     const NOTE: DeathNote<'static> = DeathNote { code: "malformed_body", message: "why", event_type: "t" };
 
     #[test]
