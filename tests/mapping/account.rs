@@ -106,9 +106,7 @@ impl Account {
 
     /// A new journal.
     pub(crate) fn journal(&self, name: &str) -> PathBuf {
-        let journal = self.folder.join(name);
-        drop(fs::remove_file(&journal)); // An earlier run may have left one.
-        journal
+        function::journal(&self.folder, name)
     }
 
     /// Runs a case to its end, in real time.

@@ -77,6 +77,13 @@ impl Order {
 /// What the function writes when it fails by itself, which must not be taken for a failure that it was told to make.
 pub(crate) const PANIC: &str = "panicked at";
 
+/// A new journal in this folder.
+pub(crate) fn journal(folder: &Path, name: &str) -> PathBuf {
+    let journal = folder.join(name);
+    drop(fs::remove_file(&journal)); // An earlier run may have left one.
+    journal
+}
+
 /// Every sighting so far, in order.
 pub(crate) fn sightings(journal: &Path) -> Vec<Sighting> {
     let text = fs::read_to_string(journal).unwrap_or_default(); // Without a sighting there is no file.

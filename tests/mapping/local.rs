@@ -1,7 +1,6 @@
 //! The cases on the local stack: its queues, its mapping, and the function's real process.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -64,9 +63,7 @@ impl Local {
 
     /// A new journal.
     pub(crate) fn journal(&self, name: &str) -> PathBuf {
-        let journal = self.folder.join(name);
-        drop(fs::remove_file(&journal)); // An earlier run may have left one.
-        journal
+        function::journal(&self.folder, name)
     }
 
     /// Runs a case to its end. Nobody sits out a wait: the queue's clock is moved, and the journal's with it.

@@ -107,6 +107,9 @@ pub enum SoakError {
     /// A queue would not take a message.
     #[error("send an event: {0}")]
     Send(#[from] crate::queue::QueueError),
+    /// An event is none of the functions'.
+    #[error("send an event: the function {0:?} has no queue")]
+    Unrouted(&'static str),
     /// The dead letters could not be sent back.
     #[error(transparent)]
     Redrive(#[from] RedriveError),
@@ -209,7 +212,7 @@ impl Soak {
     }
 
     fn send(&mut self, story: &Story, event: &Event, delay: Duration) -> Result<(), SoakError> {
-        let Some(queue) = self.queues.get(event.function()) else { return Ok(()) };
+        let queue = self.queues.get(event.function()).ok_or(SoakError::Unrouted(event.function()))?;
         let id = queue.send(Message { delay, ..Message::new(story.body(event)) })?;
         self.messages += 1;
         if *event == Event::Unreadable {
