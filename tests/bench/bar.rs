@@ -1,13 +1,6 @@
-//! What the figures are held against.
+//! A figure beside what it is held against.
 
-use crate::{
-    figure::number,
-    scale::{Scale, Step},
-    sections::Results,
-    stage::Latencies,
-    warm::BATCH,
-    workplace::Workplace,
-};
+use crate::figure::number;
 
 /// A figure beside its bar.
 pub(crate) struct Bar {
@@ -32,12 +25,12 @@ pub(crate) enum Bound {
 }
 
 impl Bar {
-    fn of(what: impl Into<String>, measured: f64, unit: &'static str, bound: Bound) -> Self {
+    pub(crate) fn of(what: impl Into<String>, measured: f64, unit: &'static str, bound: Bound) -> Self {
         Self { what: what.into(), measured, unit, bound, derived: String::new(), floor: None, unjudged: None }
     }
 
     /// A bar that is so many times the best that can be.
-    fn times(what: impl Into<String>, measured: f64, times: f64, (floor, name): (f64, &str)) -> Self {
+    pub(crate) fn times(what: impl Into<String>, measured: f64, times: f64, (floor, name): (f64, &str)) -> Self {
         let derived = format!("{times} x {} ms, {name}", number(floor));
         Self { derived, floor: Some(floor), ..Self::of(what, measured, "ms", Bound::AtMost(times * floor)) }
     }
@@ -49,56 +42,4 @@ impl Bar {
             Bound::AtLeast(bar) => self.measured >= bar,
         }
     }
-}
-
-/// The bars of everything that was measured.
-pub(crate) fn bars(results: &Results, workplace: &Workplace) -> Vec<Bar> {
-    let mut bars = Vec::new();
-    if let Some(warm) = &results.warm {
-        let limit = || (f64::from(Latencies::NEARBY.limit_ms()), "the sum of the four calls");
-        let waiting = &warm.waiting;
-        bars.push(Bar::times(format!("warm batch of {BATCH}, p50"), waiting.median(), 1.06, limit()));
-        bars.push(Bar::times(format!("warm batch of {BATCH}, p99"), waiting.percentile(99), 1.2, limit()));
-        let floor = (warm.no_op.median(), "the no-op's");
-        bars.push(Bar::times(format!("warm batch of {BATCH} at 0 ms, p50"), warm.busy.median(), 15.0, floor));
-    }
-    if let Some(cold) = &results.cold {
-        let (ours, no_op) = (&cold.ours, &cold.no_op);
-        let floor = (no_op.first_poll.median(), "the no-op's");
-        bars.push(Bar::times("cold start to the first poll", ours.first_poll.median(), 3.0, floor));
-        let floor = (no_op.first_answer.median(), "the no-op's");
-        bars.push(Bar::times("cold start to the first answer", ours.first_answer.median(), 6.0, floor));
-    }
-    if let Some(cost) = &results.cost {
-        let of_record = |per_thousand: f64| per_thousand / 1_000.0;
-        bars.push(Bar {
-            floor: Some(of_record(cost.no_op.median())),
-            ..Bar::of("processor time of a record", of_record(cost.ours.median()), "ms", Bound::AtMost(0.15))
-        });
-        let requests = |what: &str, requests, most| Bar::of(what, requests, "requests", Bound::AtMost(most));
-        bars.push(requests("DynamoDB, for a record", cost.record.dynamodb.requests, 2.0));
-        bars.push(requests("DynamoDB, for a duplicate", cost.duplicate.dynamodb.requests, 1.0));
-    }
-    if let Some(memory) = &results.memory {
-        let what = format!("peak memory at batches of {BATCH}");
-        bars.push(Bar::of(what, memory.usual.median(), "MiB", Bound::Below(16.0)));
-    }
-    if let Some(sizes) = &results.sizes {
-        let largest = sizes.iter().map(|size| size.zipped).fold(0.0, f64::max);
-        bars.push(Bar::of("the largest function, zipped", largest, "MiB", Bound::Below(4.0)));
-    }
-    bars.extend(results.scale.as_ref().and_then(|scale| growth(scale, workplace)));
-    bars
-}
-
-/// Two environments against one. The driver and its services want a core too, so that two cores can't tell.
-fn growth(scale: &Scale, workplace: &Workplace) -> Option<Bar> {
-    let rate = |environments| {
-        let step = scale.busy.iter().find(|step: &&Step| step.environments == environments);
-        step.map(|step| step.rate.median())
-    };
-    let cores = workplace.cores().unwrap_or_default();
-    let unjudged = (cores < 3).then(|| format!("the driver wants a core beside theirs, and there are {cores}"));
-    let measured = rate(2)? / rate(1)?;
-    Some(Bar { unjudged, ..Bar::of("two environments against one", measured, "times", Bound::AtLeast(1.8)) })
 }

@@ -24,6 +24,7 @@ mod warm;
 
 mod bar;
 mod figure;
+mod goals;
 mod picture;
 mod price;
 mod report;
@@ -80,7 +81,7 @@ fn run(arguments: &Arguments) -> Result<(), (Option<Section>, Stop)> {
         eprintln!("Measuring: {} ...", section.title());
         section.measure(&workplace, &mut results).map_err(|stop| (Some(section), stop))?;
     }
-    let bars = bar::bars(&results, &workplace);
+    let bars = goals::bars(&results, &workplace);
     report::print(&results, &bars, &workplace, arguments);
     if let Some(file) = &arguments.picture {
         fs::write(file, picture::draw(&bars)).map_err(|error| (None, error.into()))?;

@@ -1,11 +1,5 @@
 //! What a million events cost on AWS in us-east-1, as of 2026-11, by the measured figures and with the arithmetic.
 
-use crate::{
-    cost::Cost,
-    stage::MEMORY_MB,
-    warm::{BATCH, Warm},
-};
-
 const EVENTS: f64 = 1_000_000.0;
 
 /// For a gigabyte and a second on arm64, in the first tier.
@@ -18,6 +12,18 @@ const DYNAMODB_WRITES: f64 = 0.625;
 const SQS_REQUESTS: f64 = 0.40;
 const EVENTBRIDGE_EVENTS: f64 = 1.00;
 
+/// What the price follows from.
+pub(crate) struct Measured {
+    /// Events in an invocation.
+    pub(crate) batch: usize,
+    /// How long such an invocation takes.
+    pub(crate) milliseconds: f64,
+    /// The size of the function.
+    pub(crate) memory_mb: u32,
+    /// Writes to DynamoDB for an event.
+    pub(crate) writes: f64,
+}
+
 /// A part of the price.
 pub(crate) struct Item {
     pub(crate) what: &'static str,
@@ -28,12 +34,11 @@ pub(crate) struct Item {
 
 /// The parts of the price of a million events in full batches, none of which comes twice. Logs, metrics, and what the two
 /// services cost are no part of it.
-pub(crate) fn items(warm: &Warm, cost: &Cost) -> Vec<Item> {
-    let invocations = EVENTS / BATCH as f64;
+pub(crate) fn items(&Measured { batch, milliseconds, memory_mb, writes }: &Measured) -> Vec<Item> {
+    let invocations = EVENTS / batch as f64;
     // Lambda bills whole milliseconds.
-    let seconds = warm.waiting.median().ceil() / 1_000.0;
-    let gigabytes = f64::from(MEMORY_MB) / 1_024.0;
-    let writes = cost.record.dynamodb.requests * EVENTS;
+    let seconds = milliseconds.ceil() / 1_000.0;
+    let gigabytes = f64::from(memory_mb) / 1_024.0;
     // The bus sends each event by itself; Lambda receives and deletes by the batch.
     let sqs = EVENTS + 2.0 * invocations;
     let of_millions = |what, count: f64, each: f64, how: &str| {
@@ -49,9 +54,9 @@ pub(crate) fn items(warm: &Warm, cost: &Cost) -> Vec<Item> {
             ),
             price: invocations * seconds * gigabytes * LAMBDA_GB_SECOND,
         },
-        of_millions("Lambda, requests", invocations, LAMBDA_REQUESTS, &format!("batches of {BATCH}: ")),
-        of_millions("DynamoDB", writes, DYNAMODB_WRITES, &format!("{} writes each: ", cost.record.dynamodb.requests)),
-        of_millions("SQS", sqs, SQS_REQUESTS, &format!("sends; receives and deletes by {BATCH}: ")),
+        of_millions("Lambda, requests", invocations, LAMBDA_REQUESTS, &format!("batches of {batch}: ")),
+        of_millions("DynamoDB", writes * EVENTS, DYNAMODB_WRITES, &format!("{writes} writes each: ")),
+        of_millions("SQS", sqs, SQS_REQUESTS, &format!("sends; receives and deletes by {batch}: ")),
         of_millions("EventBridge", EVENTS, EVENTBRIDGE_EVENTS, ""),
     ]
 }

@@ -12,11 +12,11 @@ use crate::{
     cost::{Cost, Share, Traffic},
     figure::{Figure, number},
     memory::{LARGE_BATCH, Memory},
-    price,
+    price::{self, Measured},
     scale::Step,
     sections::Results,
     size::{LEVEL, Size},
-    stage::Latencies,
+    stage::{Latencies, MEMORY_MB},
     warm::{BATCH, Warm},
     workplace::Workplace,
 };
@@ -90,11 +90,16 @@ fn batches(warm: &Warm) -> Table {
     let sum =
         format!("the limit: {dynamodb_ms} + {rest_ms} + {grpc_ms} + {dynamodb_ms} of DynamoDB, REST, gRPC, DynamoDB");
     table.add_row([sum, limit]);
-    for (name, times) in [
-        (format!("{FUNCTION}, services at {}", latencies()), &warm.waiting),
-        (format!("{FUNCTION}, services at 0 ms"), &warm.busy),
-        ("no-op".to_owned(), &warm.no_op),
-    ] {
+    let waiting = format!("{FUNCTION}, services at {}", latencies());
+    let rows = [
+        Some(("a wait of that time by the driver, and nothing else".to_owned(), &warm.machine)),
+        Some((waiting.clone(), &warm.waiting)),
+        warm.awake.as_ref().map(|awake| (format!("{waiting}, its core kept awake"), awake)),
+        Some((format!("{waiting}, a batch of a single record"), &warm.single)),
+        Some((format!("{FUNCTION}, services at 0 ms"), &warm.busy)),
+        Some(("no-op".to_owned(), &warm.no_op)),
+    ];
+    for (name, times) in rows.into_iter().flatten() {
         let (p50, p99) = (number(times.median()), number(times.percentile(99)));
         table.add_row([name, p50, p99, times.spread(), times.runs().to_string()]);
     }
@@ -151,7 +156,12 @@ fn steps(title: &str, steps: &[Step]) -> Table {
 }
 
 fn million(warm: &Warm, cost: &Cost) -> Table {
-    let items = price::items(warm, cost);
+    let items = price::items(&Measured {
+        batch: BATCH,
+        milliseconds: warm.waiting.median(),
+        memory_mb: MEMORY_MB,
+        writes: cost.record.dynamodb.requests,
+    });
     let mut table = table("a million events, arm64", &["USD", "arithmetic"]);
     for item in &items {
         table.add_row([item.what.to_owned(), format!("{:.4}", item.price), item.arithmetic.clone()]);

@@ -4,7 +4,7 @@ use std::{future::Future, io, path::Path};
 
 use local_stack::{
     build::{Binaries, BuildError, by_profile},
-    cores,
+    cores::{self, Awake},
     scenario::FUNCTIONS,
 };
 use tokio::{runtime::Builder, task::yield_now};
@@ -48,6 +48,11 @@ impl Workplace {
             [driver, function, ..] => Some((driver, function)),
             _ => None,
         }
+    }
+
+    /// Keeps the function's core from going to sleep, if it has one to itself.
+    pub(crate) fn awake(&self) -> Option<Awake> {
+        self.own_cores().and_then(|(_, function)| Awake::keep(function).ok())
     }
 
     /// How many cores there are; none when the system does not tell.

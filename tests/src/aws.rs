@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -295,7 +295,7 @@ async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let arrived = Instant::now();
+    let arrived = latency::arrival().await;
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let tripwire = shared.lock().tripwire.clone();
     let passage = tripwire.arrive(&target).await;

@@ -1,7 +1,53 @@
 //! Which of the machine's cores a thread runs on. A thread and a process inherit it from the thread that starts them, so a
 //! process is bound by starting it from a thread that is. Only Linux is asked; elsewhere everything runs where it likes.
 
-use std::io;
+use std::{
+    hint, io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+/// Keeps a core from going to sleep until it is dropped, by work of the lowest priority, which gives way to whatever else
+/// wants the core. A virtual machine takes long to wake one.
+#[derive(Debug)]
+pub struct Awake {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Awake {
+    /// For this core.
+    ///
+    /// # Errors
+    /// When the core is not there, or the system binds nothing to a core.
+    pub fn keep(core: usize) -> io::Result<Self> {
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = over.clone();
+        let before = allowed();
+        bind(&[core])?; // For the thread to inherit: one that is not bound must not start.
+        let thread = thread::Builder::new().spawn(move || {
+            // Where it can't, it takes the core from others now and then, which a measurement shows.
+            drop(give_way());
+            while !seen.load(Ordering::Relaxed) {
+                hint::spin_loop();
+            }
+        });
+        bind(&before)?;
+        Ok(Self { over, thread: Some(thread?) })
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
 
 /// The cores that this thread may run on; none where the system does not tell.
 #[cfg(target_os = "linux")]
@@ -25,6 +71,19 @@ pub fn bind(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     cores.iter().filter(|core| **core < CpuSet::MAX_CPU).for_each(|core| set.set(*core));
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Gives this thread the lowest priority.
+#[cfg(target_os = "linux")]
+fn give_way() -> io::Result<()> {
+    // Linux counts a thread as a process here.
+    Ok(rustix::process::setpriority_process(None, 19)?)
+}
+
+/// Gives this thread the lowest priority, which this system can't be asked for.
+#[cfg(not(target_os = "linux"))]
+fn give_way() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The cores that this thread may run on, which this system does not tell.
@@ -58,6 +117,15 @@ mod tests {
         });
         assert_eq!(inherited.join().unwrap(), [one]);
         assert_eq!(allowed(), all, "the thread that started it is as it was");
+    }
+
+    #[test]
+    fn a_core_is_kept_awake_until_nobody_wants_it_any_more() {
+        let all = allowed();
+        let awake = Awake::keep(all[0]).unwrap();
+        assert_eq!(allowed(), all, "the thread that asked for it is as it was");
+        drop(awake); // Which waits for the thread's end.
+        Awake::keep(usize::MAX).unwrap_err();
     }
 
     #[test]

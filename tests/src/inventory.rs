@@ -7,7 +7,7 @@
 use std::{
     fmt, future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use serde::Deserialize;
@@ -291,7 +291,7 @@ impl Inventory {
     }
 
     async fn carry_out(&self, call: Call) -> Result<Reply, Status> {
-        let arrived = Instant::now();
+        let arrived = latency::arrival().await;
         let tripwire = self.tripwire.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let passage = tripwire.arrive(&format!("{:?}", call.method)).await;
         let (latency, answer) = {
@@ -308,7 +308,7 @@ impl Inventory {
 
     /// The view of one event, taken in the same step that logs the question.
     async fn look_up<T>(&self, call: Call, view: impl FnOnce(&Stock) -> T) -> Result<T, Error> {
-        let arrived = Instant::now();
+        let arrived = latency::arrival().await;
         let (latency, seen) = {
             let mut books = self.lock();
             let seen = books.events.get(&call.event_id).map(view);

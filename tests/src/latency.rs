@@ -11,6 +11,14 @@ use tokio::{
 /// How much later a sleep may end than it was asked to: Tokio rounds up to its own millisecond, and so does the system's wait.
 const ROUNDING: Duration = Duration::from_micros(2_500);
 
+/// When a request arrived. Whatever else arrived with it is stamped before any of it is worked on: services that stand on
+/// machines of their own would not wait for each other either.
+pub(crate) async fn arrival() -> Instant {
+    let arrived = Instant::now();
+    yield_now().await;
+    arrived
+}
+
 /// Waits until `latency` has passed since `arrived`.
 ///
 /// Four calls in a row that are each late by up to two milliseconds would be the greater part of what `cargo bench` measures,

@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt, future, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use axum::{
@@ -261,7 +261,7 @@ enum Action {
 }
 
 async fn handle(State(reservations): State<Reservations>, request: Request) -> Response {
-    let arrived = Instant::now();
+    let arrived = latency::arrival().await;
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_LIMIT).await else {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_REQUEST", "body is too large").into_response();
