@@ -9,10 +9,9 @@ use crate::{
     figure::Figure,
     stage::{Stage, settle},
     stop::Stop,
+    warm::BATCH,
     workplace::{NO_OP, Workplace},
 };
-
-const BATCH: usize = 10;
 
 /// The first starts read the program from the disk, which Lambda's image cache does elsewhere.
 const UNCOUNTED: usize = 2;
@@ -49,12 +48,8 @@ pub(crate) async fn measure(workplace: &Workplace) -> Result<Cold, Stop> {
     }
     stage.close().await?;
     let [no_op, ours] = starts.map(|starts| Starts {
-        first_poll: millis(starts.iter().skip(UNCOUNTED).map(|(poll, _)| *poll)),
-        first_answer: millis(starts.iter().skip(UNCOUNTED).map(|(_, answer)| *answer)),
+        first_poll: Figure::millis(starts.iter().skip(UNCOUNTED).map(|(poll, _)| *poll)),
+        first_answer: Figure::millis(starts.iter().skip(UNCOUNTED).map(|(_, answer)| *answer)),
     });
     Ok(Cold { ours, no_op })
-}
-
-pub(crate) fn millis(times: impl IntoIterator<Item = Duration>) -> Figure {
-    Figure::of(times.into_iter().map(|time| time.as_secs_f64() * 1_000.0))
 }

@@ -1,5 +1,7 @@
 //! A figure: what was measured several times, shown with its spread.
 
+use std::time::Duration;
+
 /// Measurements of one thing, the smallest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figure(Vec<f64>);
@@ -9,6 +11,11 @@ impl Figure {
         let mut measured: Vec<f64> = measured.into_iter().collect();
         measured.sort_by(f64::total_cmp);
         Self(measured)
+    }
+
+    /// Of times, in milliseconds.
+    pub(crate) fn millis(times: impl IntoIterator<Item = Duration>) -> Self {
+        Self::of(times.into_iter().map(|time| time.as_secs_f64() * 1_000.0))
     }
 
     pub(crate) fn median(&self) -> f64 {

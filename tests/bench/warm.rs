@@ -6,7 +6,6 @@ use tokio::task::yield_now;
 
 use crate::{
     batch::FUNCTION,
-    cold::millis,
     figure::Figure,
     stage::{Latencies, Stage, settle, settle_warm},
     stop::Stop,
@@ -63,7 +62,8 @@ pub(crate) async fn measure(workplace: &Workplace) -> Result<Warm, Stop> {
         }
     }
     stage.close().await?;
-    let [waiting, single, busy, no_op, machine, awake] = times.map(|times| millis(times.into_iter().skip(UNCOUNTED)));
+    let [waiting, single, busy, no_op, machine, awake] =
+        times.map(|times| Figure::millis(times.into_iter().skip(UNCOUNTED)));
     let awake = Some(awake).filter(|awake| awake.runs() > 0);
     Ok(Warm { waiting, awake, single, busy, no_op, machine })
 }
