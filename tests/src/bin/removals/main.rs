@@ -29,14 +29,14 @@ use self::{
 #[command(name = "cargo removals", bin_name = "cargo removals", version, verbatim_doc_comment)]
 struct Arguments {
     /// The guards to take out; all of them when none is named
-    #[arg(value_parser = PossibleValuesParser::new(GUARDS))]
+    #[arg(value_parser = PossibleValuesParser::new(GUARDS.iter().copied()))]
     guards: Vec<String>,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let chosen = |removal: &Removal| arguments.guards.is_empty() || arguments.guards.iter().any(|g| g == removal.guard);
-    let removals: Vec<Removal> = REMOVALS.into_iter().filter(chosen).collect();
+    let removals: Vec<Removal> = REMOVALS.iter().copied().filter(chosen).collect();
     match run(&removals) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
