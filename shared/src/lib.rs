@@ -6,7 +6,7 @@
 //! | layer | modules | knows about |
 //! | --- | --- | --- |
 //! | composition | [`worker`] | environment variables, which client is built when |
-//! | reservations | [`workflow`], [`event`], [`rest`], [`grpc`], [`refund`] | reservations, seats, payments |
+//! | reservations | [`workflow`], [`event`], [`field`], [`rest`], [`grpc`], [`refund`] | reservations, seats, payments |
 //! | delivery | [`batch`], [`queue`], [`backoff`], [`idempotency`], [`failure`], [`deadline`], [`aws`], [`config`], [`tls`], [`telemetry`] | queues, records, keys, outcomes; nothing of reservations |
 //!
 //! The delivery layer must stay free of reservations: other systems are to stand on it.
@@ -14,6 +14,7 @@
 pub mod worker;
 
 pub mod event;
+pub mod field;
 pub mod grpc;
 pub mod refund;
 pub mod rest;

@@ -98,7 +98,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "identifier-check",
         then: "an id holds any character",
-        file: "shared/src/event/fields.rs",
+        file: "shared/src/field.rs",
         text: "&& id.bytes().all(|byte| byte.is_ascii_graphic())",
         instead: "",
         test: Test::of("integration", "bad_input::an_id_that_is_missing_or_unfit_for_a_path_is_rejected"),
@@ -107,7 +107,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "identifier-check",
         then: "an id is a step up in a path",
-        file: "shared/src/event/fields.rs",
+        file: "shared/src/field.rs",
         text: r#"&& !matches!(*id, "." | "..")"#,
         instead: "",
         test: Test::of("integration", "bad_input::an_id_that_is_missing_or_unfit_for_a_path_is_rejected"),

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::INVALID_FIELD;
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    field::{self, whole_number},
+};
 
-const LONGEST_ID: usize = 256;
-const LONGEST_SEAT: usize = 64;
-const MOST_TICKETS: usize = 1_000;
 /// The last second of the year 9999. Milliseconds that were taken for seconds lie far beyond it.
 const LAST_SECOND: u64 = 253_402_300_799;
 
@@ -38,20 +38,12 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// An id: opaque, but fit for a URL's path segment and a log line.
+    /// An id, by the rule of [`field::id`].
     pub(super) fn id(&self, names: &[&str]) -> Result<Option<String>, Failure> {
         let Some((name, value)) = self.find(names) else {
             return Ok(None);
         };
-        let valid = |id: &&str| {
-            (1..=LONGEST_ID).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_graphic())
-                && !matches!(*id, "." | "..")
-        };
-        match value.as_str().filter(valid) {
-            Some(id) => Ok(Some(id.to_owned())),
-            None => Err(invalid(name, "must be a string of 1 to 256 visible ASCII characters, and not . or ..")),
-        }
+        field::id(value).map(Some).map_err(|rule| invalid(name, rule))
     }
 
     /// A text without a rule; blank, overlong and other types count as absent, because nothing is decided by it.
@@ -61,19 +53,12 @@ impl<'a> Fields<'a> {
         (!text.trim().is_empty() && text.len() <= LONGEST).then(|| text.to_owned())
     }
 
+    /// The names of seats, none where there are none.
     pub(super) fn seats(&self) -> Result<Vec<String>, Failure> {
         let Some((name, value)) = self.find(&["seat_ids", "seatIds"]) else {
             return Ok(Vec::new());
         };
-        let seats = value.as_array().ok_or_else(|| invalid(name, "must be an array"))?;
-        if seats.len() > MOST_TICKETS {
-            return Err(invalid(name, "must name at most 1,000 seats"));
-        }
-        let seat = |seat: &Value| {
-            let seat = seat.as_str().filter(|seat| !seat.trim().is_empty() && seat.chars().count() <= LONGEST_SEAT);
-            seat.map(str::to_owned).ok_or_else(|| invalid(name, "must hold non-blank strings of at most 64 characters"))
-        };
-        seats.iter().map(seat).collect()
+        field::seats(value).map_err(|rule| invalid(name, rule))
     }
 
     /// The number of tickets; beside seats it must be their number.
@@ -81,14 +66,7 @@ impl<'a> Fields<'a> {
         let Some((name, value)) = self.find(&["qty", "quantity"]) else {
             return Ok(None);
         };
-        let quantity = whole_number(value)
-            .and_then(|quantity| u32::try_from(quantity).ok())
-            .filter(|quantity| (1..=MOST_TICKETS).contains(&(*quantity as usize)))
-            .ok_or_else(|| invalid(name, "must be a whole number from 1 to 1,000"))?;
-        if seats > 0 && quantity as usize != seats {
-            return Err(invalid(name, &format!("is {quantity}, but {seats} seats are named")));
-        }
-        Ok(Some(quantity))
+        field::quantity(value, seats).map(Some).map_err(|rule| invalid(name, &rule))
     }
 
     pub(super) fn amount(&self) -> Result<Option<u64>, Failure> {
@@ -112,18 +90,6 @@ impl<'a> Fields<'a> {
             OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from)
         });
         time.map(Some).ok_or_else(|| invalid(name, "must be a time in RFC 3339, or epoch seconds"))
-    }
-}
-
-/// A number, or a string of digits: some producers quote every value.
-fn whole_number(value: &Value) -> Option<u64> {
-    match value {
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| text.parse().ok()).flatten()
-        }
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
