@@ -37,6 +37,11 @@ impl Backoff {
         self.wait_with_jitter(receive_count, at_least, 0.5 + fastrand::f64() / 2.0)
     }
 
+    /// The shortest and the longest that [`Backoff::wait`] can be after this receive when nothing asks for a longer one.
+    pub fn bounds(&self, receive_count: u32) -> (Duration, Duration) {
+        (self.wait_with_jitter(receive_count, None, 0.5), self.wait_with_jitter(receive_count, None, 1.0))
+    }
+
     fn wait_with_jitter(&self, receive_count: u32, at_least: Option<Duration>, jitter: f64) -> Duration {
         let doublings = receive_count.saturating_sub(1).min(31);
         let full = self.base.saturating_mul(1 << doublings).min(self.cap);
@@ -77,6 +82,12 @@ mod tests {
         check(1, 0.5, 1);
         check(3, 0.5, 2);
         check(3, 0.6, 3);
+    }
+
+    #[test]
+    fn a_wait_lies_between_its_bounds() {
+        assert_eq!(Backoff::DEFAULT.bounds(1), (SECOND, SECOND), "half a second is rounded up");
+        assert_eq!(Backoff::DEFAULT.bounds(11), (SECOND * 450, SECOND * 900));
     }
 
     #[test]

@@ -68,8 +68,6 @@ pub(crate) struct World {
     pub(crate) messages: Vec<(String, Record)>,
     /// How messages ended, as far as an invocation lived to say so.
     pub(crate) ended: Vec<(String, String)>,
-    /// Messages that were in the hands of a worker that was killed on their last receive.
-    pub(crate) lost_last_receive: Vec<String>,
     /// Whether a worker sent a dead letter and was killed before the mapping had its answer.
     pub(crate) buried_without_answer: bool,
     /// How long the first worker had no answer while the second worked.
@@ -97,7 +95,6 @@ impl World {
             dead_letters: stack.dead_letters(scenario.function),
             messages: Vec::new(),
             ended: Vec::new(),
-            lost_last_receive: Vec::new(),
             buried_without_answer: false,
             stood_still: Duration::ZERO,
             scenario,

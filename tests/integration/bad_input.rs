@@ -10,6 +10,7 @@ use local_stack::{
     mapping,
     queue::{MessageAttribute, Received},
     reservations::Status,
+    stack::{MAX_RECEIVES, MOVED_AFTER},
 };
 use serde_json::{Value, json};
 
@@ -553,7 +554,7 @@ async fn a_burial_that_fails_leaves_the_message_in_its_queue() {
 async fn without_a_dead_letter_url_a_message_gets_there_by_its_receive_count() {
     let world = World::with("payment-failed", &[("DLQ_URL", "")]).await;
     let (_, good) = good_one(&world, 0);
-    let ended = world.deliver([Sent::from("junk".to_owned()).received(5), Sent::from(good)]).await;
+    let ended = world.deliver([Sent::from("junk".to_owned()).received(MOVED_AFTER), Sent::from(good)]).await;
     ended[0].is("retried").because("malformed_body");
     ended[1].is("success");
     assert!(world.dead_letters.is_empty(), "the function cannot bury anything");
@@ -568,7 +569,7 @@ async fn without_a_dead_letter_url_a_message_gets_there_by_its_receive_count() {
 async fn a_fault_that_lasts_is_not_lost_without_a_dead_letter_url_either() {
     let world = World::with("payment-failed", &[("DLQ_URL", "")]).await;
     // The reservation is unknown, which may pass, and this is the last receive.
-    let ended = world.deliver_one(Sent::from(event("payment.failed")).received(5)).await;
+    let ended = world.deliver_one(Sent::from(event("payment.failed")).received(MAX_RECEIVES)).await;
     ended.is("retried").says("404");
     assert_eq!(world.state_of(RESERVATION), "unknown, unknown");
     assert_eq!(world.queue.len(), 1);

@@ -8,7 +8,7 @@ use local_stack::{
     inventory::Standing,
     queue::{Message, MessageAttribute, Queue, QueueOptions, Redrive, Snapshot},
     reservations::{Answer, Status},
-    stack::{MAX_RECEIVES, Stack},
+    stack::{MAX_RECEIVES, MOVED_AFTER, Stack},
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -77,7 +77,7 @@ impl Queues {
     async fn new() -> Self {
         let stack = Stack::start().await.expect("the stack starts");
         let dead = Queue::new("tickets-payment-approved-dlq", QueueOptions::default());
-        let redrive = Some(Redrive { queue: dead.clone(), max_receive_count: MAX_RECEIVES });
+        let redrive = Some(Redrive { queue: dead.clone(), max_receive_count: MOVED_AFTER });
         let source = Queue::new("tickets-payment-approved", QueueOptions { redrive, ..Default::default() });
         stack.aws.add_queue(dead.clone());
         stack.aws.add_queue(source.clone());
@@ -104,7 +104,7 @@ impl Queues {
     /// A message that SQS moved, because it was received too often.
     fn moved(&self, reservation: &str) -> String {
         let attributes = BTreeMap::from([("tenant".to_owned(), MessageAttribute::string("north"))]);
-        let message = Message { attributes, received_before: MAX_RECEIVES, ..Message::new(body(reservation)) };
+        let message = Message { attributes, received_before: MOVED_AFTER, ..Message::new(body(reservation)) };
         let id = self.source.send(message).expect("SQS takes it");
         assert!(self.source.receive(1).is_empty(), "the receives are used up");
         id

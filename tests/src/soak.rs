@@ -44,6 +44,10 @@ const COPIES_WITHIN: Duration = Duration::from_secs(20);
 /// The reasons of dead letters that another try may settle.
 const USED_UP: [&str; 2] = ["retries_exhausted", MAX_RECEIVE_COUNT];
 
+/// `MAX_RETRIES` of the soak. With the default nearly nothing would use up its receives, and the way back from the
+/// dead-letter queue is to be travelled too.
+const LAST_RECEIVE: u32 = 5;
+
 /// How often it is looked for seats that are free again.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -168,6 +172,7 @@ impl Soak {
             for (function, queue) in &queues {
                 let mut environment = stack.environment(function);
                 environment.extend(network.variables());
+                environment.insert("MAX_RETRIES".to_owned(), LAST_RECEIVE.to_string());
                 let binary = binaries.get(*function).cloned().unwrap_or_default();
                 let deployed = stack.deploy_with(function, binary, options.environments, environment)?;
                 let limits = MappingOptions { maximum_concurrency: options.environments, ..MappingOptions::default() };

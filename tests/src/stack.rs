@@ -19,8 +19,11 @@ use crate::{
 pub const TABLE: &str = "holdfast-idempotency";
 /// The event bus's name.
 pub const BUS: &str = "holdfast";
-/// The receives after which SQS moves a message by itself.
-pub const MAX_RECEIVES: u32 = 5;
+/// A function's last receive: the default of `MAX_RETRIES`, which counts receives.
+pub const MAX_RECEIVES: u32 = 12;
+/// The receives after which SQS moves a message by itself, as in the template: more than a function's last one, so that a
+/// worker that died there, or could not bury the message, gets another try.
+pub const MOVED_AFTER: u32 = 24;
 /// A function's timeout.
 pub const FUNCTION_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -130,7 +133,7 @@ impl Stack {
     /// A new, empty queue of a function. It takes the place of an earlier one under the same name, whose waiting messages
     /// are gone with it.
     pub fn queue(&self, function: &str) -> Queue {
-        let redrive = Redrive { queue: self.dead_letters(function), max_receive_count: MAX_RECEIVES };
+        let redrive = Redrive { queue: self.dead_letters(function), max_receive_count: MOVED_AFTER };
         let options = QueueOptions { visibility: FUNCTION_TIMEOUT * 6, redrive: Some(redrive) };
         let queue = Queue::new(function, options);
         self.aws.add_queue(queue.clone());

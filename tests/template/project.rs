@@ -32,6 +32,7 @@ pub(crate) enum File {
     Template,
     Dashboard,
     Stages,
+    Readme,
 }
 
 /// A change to the first place in a file where a text stands.
@@ -86,6 +87,7 @@ impl Edit {
             File::Template => &mut edited.template,
             File::Dashboard => &mut edited.dashboard,
             File::Stages => &mut edited.stages,
+            File::Readme => &mut edited.readme,
         };
         if self.text == self.with || !file.contains(self.text) {
             return Err(format!("the edit is stale, its text is not there: {self:?}"));

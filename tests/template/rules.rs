@@ -9,6 +9,7 @@ pub(crate) mod mappings;
 pub(crate) mod queues;
 pub(crate) mod readme;
 pub(crate) mod references;
+pub(crate) mod retries;
 pub(crate) mod roles;
 pub(crate) mod stages;
 pub(crate) mod table;
@@ -45,7 +46,7 @@ impl Faults {
 
 /// Every rule about the files that are deployed.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    let rules: [&'static [Rule]; 11] = [
+    let rules: [&'static [Rule]; 12] = [
         queues::RULES,
         mappings::RULES,
         events::RULES,
@@ -53,6 +54,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
         roles::RULES,
         table::RULES,
         environment::RULES,
+        retries::RULES,
         alarms::RULES,
         dashboard::RULES,
         stages::RULES,

@@ -203,7 +203,7 @@ mod tests {
             ("AWS::DynamoDB::Table", 1),
             ("AWS::Events::EventBus", 1),
             ("AWS::Events::Rule", 3),
-            ("AWS::IAM::Policy", 1),
+            ("AWS::IAM::Policy", 2),
             ("AWS::IAM::Role", 3),
             ("AWS::Logs::LogGroup", 3),
             ("AWS::SQS::Queue", 6),

@@ -27,6 +27,9 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// How long the spans of one invocation may take to send.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The receive that is the last, by default. With the default back-off an event waits 16 to 32 minutes before it.
+const MAX_RECEIVES: u32 = 12;
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The names of the secret's JSON fields, beside the variables that they stand in for.
@@ -180,7 +183,8 @@ fn limits(reader: &mut Reader<'_>, inventory_timeout: Duration, reservation_time
         reader.fault("BACKOFF_CAP_MS", format!("is below BACKOFF_BASE_MS: {error}"));
         Backoff::DEFAULT
     });
-    let max_receives = reader.count("MAX_RETRIES", 5);
+    // It counts receives and not retries: the name is older than this code.
+    let max_receives = reader.count("MAX_RETRIES", MAX_RECEIVES);
     // More records than a batch can hold would be a typing error that only costs memory.
     let concurrency: u16 = reader.count("WORKER_CONCURRENCY", 20);
     Limits { concurrency: concurrency.into(), max_receives, budget, backoff }
@@ -314,7 +318,7 @@ mod tests {
     #[tokio::test]
     async fn the_defaults_are_those_of_the_design() {
         let settings = read(&[], Ok(BTreeMap::new())).unwrap();
-        assert_eq!(settings.limits.max_receives, 5);
+        assert_eq!(settings.limits.max_receives, 12);
         assert_eq!(settings.limits.concurrency, 20);
         assert_eq!(settings.limits.backoff, Backoff::DEFAULT);
         assert_eq!(settings.limits.budget, Duration::from_millis(16_500), "5 x 2 s + 2 x 2 s + 2 s + 0.5 s");

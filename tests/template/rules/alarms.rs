@@ -32,7 +32,7 @@ pub(crate) const RULES: &[Rule] = &[
         check: waiting_raises_one,
         breaks: &[
             edit("MetricName: ApproximateAgeOfOldestMessage", "MetricName: NumberOfMessagesReceived"),
-            edit("Default: 300", "Default: 345600"),
+            edit("Default: 300", "Default: 864000"),
         ],
     },
     Rule {

@@ -15,7 +15,7 @@ use super::{Faults, Rule, stages};
 use crate::{
     evaluate::Stack,
     project::{File, Project, edit, edit_in},
-    template::{FUNCTION, Path, Template, fields, items, nodes, number, reference},
+    template::{FUNCTION, Path, Template, fields, items, nodes, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -51,6 +51,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("AllowedValues: [grpc, http/protobuf]", "AllowedValues: [grpc, http/json]"),
             edit("INVENTORY_TIMEOUT_MS: ", "INVENTORY_TIMEOUT_MS: 0 # "),
             edit("BACKOFF_BASE_MS: ", "BACKOFF_BASE_MS: 1000000 # "),
+            edit("MinValue: 60000", "MinValue: 100"),
             edit("METRICS_NAMESPACE: !Sub Holdfast/${AWS::StackName}", "METRICS_NAMESPACE: !Sub AWS/${AWS::StackName}"),
             edit("!If [HasSecret, \"true\", \"false\"]", "!If [HasSecret, \"yes\", \"no\"]"),
             edit("MinValue: 3\n", "MinValue: 0\n"),
@@ -70,15 +71,6 @@ pub(crate) const RULES: &[Rule] = &[
                 "ReservationApiBase=https://reservation-api.prod",
                 "ReservationApiBase=reservation-api.prod",
             ),
-        ],
-    },
-    Rule {
-        name: "the worker buries a message before SQS moves it without a reason",
-        check: buried_before_moved,
-        breaks: &[
-            edit("maxReceiveCount: !Ref MaxReceives", "maxReceiveCount: 4"),
-            edit("MAX_RETRIES: !Ref MaxReceives", "MAX_RETRIES: 6"),
-            edit("        MAX_RETRIES: !Ref MaxReceives\n", ""),
         ],
     },
     Rule {
@@ -144,20 +136,26 @@ impl Source for Recording {
     }
 }
 
-/// What the code makes of a function's environment, and the names that it asked for.
-fn read(stack: &Stack<'_>, path: &Path<'_>) -> (Result<Settings, ConfigError>, BTreeSet<String>) {
-    let recording = Recording { values: stack.environment(path.function), asked: RefCell::default() };
+/// Settings make clients, which must be made inside a runtime.
+pub(super) fn within_runtime<T>(read: impl FnOnce() -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
+    runtime.block_on(async { read() })
+}
+
+/// What the code makes of a function's environment, and the names that it asked for.
+pub(super) fn read(stack: &Stack<'_>, path: &Path<'_>) -> (Result<Settings, ConfigError>, BTreeSet<String>) {
+    let recording = Recording { values: stack.environment(path.function), asked: RefCell::default() };
     // A secret may stand in for both addresses, but only one that is read.
     let has_secret = recording.values.get("USE_SECRET_MANAGER").is_some_and(|value| value == "true");
     let fields = [("reservation_api_base", "https://secret.example"), ("inventory_grpc_addr", "secret.example:1")];
     let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let secret = Ok(fields.into_iter().filter(|_| has_secret).collect());
-    let settings = runtime.block_on(async { Settings::read(&recording, secret, path.workflow.event_type.name()) });
+    let settings = within_runtime(|| Settings::read(&recording, secret, path.workflow.event_type.name()));
     (settings, recording.asked.into_inner())
 }
 
-fn given<'t>(template: &'t Template, more: &[(&'t str, &str)]) -> Stack<'t> {
+/// The template with every parameter that may be empty given, and `more`.
+pub(super) fn given<'t>(template: &'t Template, more: &[(&'t str, &str)]) -> Stack<'t> {
     Stack::new(template, &[&PLACEHOLDERS[..], more].concat())
 }
 
@@ -205,24 +203,6 @@ fn starts_in_each_stage(project: &Project, faults: &mut Faults) {
                 faults.add(format!("{name}: {} does not start there: {error}", path.name));
             }
         }
-    }
-}
-
-/// Both numbers come from one place, or at least fit. Where a burial fails, the message is left to SQS in either case.
-fn buried_before_moved(project: &Project, faults: &mut Faults) {
-    let stack = given(&project.template, &[]);
-    for path in project.template.paths() {
-        let last = &path.function.variables()["MAX_RETRIES"];
-        let moved = &path.queue.properties["RedrivePolicy"]["maxReceiveCount"];
-        let tied = last == moved || (number(last).is_some() && number(moved).is_some());
-        let settings = read(&stack, &path).0.ok();
-        let last = settings.map(|settings| u64::from(settings.limits.max_receives));
-        let fits = last.zip(number(&stack.value(moved))).is_some_and(|(last, moved)| last <= moved);
-        let fault = format!(
-            "{}: its maxReceiveCount must be tied to the MAX_RETRIES of {}, and never be less",
-            path.queue.id, path.function.id
-        );
-        faults.unless(tied && fits, fault);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use shared::backoff::LONGEST_WAIT;
 
 use super::{Faults, Rule};
 use crate::{
@@ -30,8 +31,8 @@ pub(crate) const RULES: &[Rule] = &[
         name: "a dead message outlives a waiting one",
         check: dead_outlive_waiting,
         breaks: &[
-            edit("MessageRetentionPeriod: 1209600", "MessageRetentionPeriod: 345600"),
-            edit("MessageRetentionPeriod: 345600", "MessageRetentionPeriod: 1209600"),
+            edit("MessageRetentionPeriod: 1209600", "MessageRetentionPeriod: 864000"),
+            edit("MessageRetentionPeriod: 864000", "MessageRetentionPeriod: 1209600"),
             edit("          MessageRetentionPeriod: 1209600 # 14 days\n", ""),
         ],
     },
@@ -39,18 +40,21 @@ pub(crate) const RULES: &[Rule] = &[
         name: "a finished event is known longer than its message can live",
         check: known_longer_than_alive,
         breaks: &[
-            edit("MinValue: 19", "MinValue: 18"),
-            edit("    MinValue: 19\n", ""),
-            edit("MessageRetentionPeriod: 345600", "MessageRetentionPeriod: 432000"),
+            edit("MinValue: 25", "MinValue: 24"),
+            edit("    MinValue: 25\n", ""),
+            edit("MessageRetentionPeriod: 864000", "MessageRetentionPeriod: 950400"),
         ],
     },
     Rule {
         name: "a message has its last receive before its queue forgets it",
         check: received_before_forgotten,
         breaks: &[
+            edit("MessageRetentionPeriod: 864000", "MessageRetentionPeriod: 800000"),
             edit("BACKOFF_CAP_MS: ", "BACKOFF_CAP_MS: 43200000 # "),
-            edit("MaxValue: 20", "MaxValue: 400"),
+            edit("MaxValue: 10800000", "MaxValue: 43200000"),
+            edit("MaxValue: 20", "MaxValue: 23"),
             edit("    MaxValue: 20\n", ""),
+            edit("maxReceiveCount: 24", "maxReceiveCount: 100"),
         ],
     },
     Rule {
@@ -159,20 +163,26 @@ fn known_longer_than_alive(project: &Project, faults: &mut Faults) {
     }
 }
 
-/// What SQS deletes by age never reaches a dead-letter queue.
+/// What SQS deletes by age never reaches a dead-letter queue. Up to its last receive an expiry may wait for its time, or a
+/// message for another's lease, for as long as SQS hides it; what can't be buried from then on waits by back-off.
 fn received_before_forgotten(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let most = |value| template.range(value).map_or(u64::MAX, |(_, most)| most);
     for path in template.paths() {
         let Some(kept) = retention(template, path.queue, faults) else { continue };
-        let receives = most(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]);
-        let back_off = most(&path.function.variables()["BACKOFF_CAP_MS"]).div_ceil(1_000);
-        let between = back_off.saturating_add(most(&path.queue.properties["VisibilityTimeout"]));
+        let variables = path.function.variables();
+        let last = most(&variables["MAX_RETRIES"]);
+        let burials = most(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]).saturating_sub(last);
+        let hidden = most(&path.queue.properties["VisibilityTimeout"]);
+        let waiting = LONGEST_WAIT.as_secs().saturating_add(hidden);
+        let back_off = most(&variables["BACKOFF_CAP_MS"]).div_ceil(1_000).saturating_add(hidden);
+        let needed = last.saturating_mul(waiting).saturating_add(burials.saturating_mul(back_off));
         let fault = format!(
-            "{}: {receives} receives with up to {between} s between them take longer than its MessageRetentionPeriod",
+            "{}: {last} receives with up to {waiting} s between them, and {burials} with up to {back_off} s, take \
+             {needed} s, longer than its MessageRetentionPeriod",
             path.queue.id
         );
-        faults.unless(receives.saturating_mul(between) < kept, fault);
+        faults.unless(needed < kept, fault);
     }
 }
 

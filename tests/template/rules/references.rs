@@ -29,11 +29,8 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit("Threshold: !Ref LateApprovalAlarmCount", "Threshold: 10"),
             edit("Conditions:\n", "Conditions:\n  Never: !Equals [1, 2]\n"),
-            edit("[MaximumConcurrency, MaxReceives, IdempotencyTtlDays]", "[MaximumConcurrency, MaxReceives]"),
-            edit(
-                "[MaximumConcurrency, MaxReceives, IdempotencyTtlDays]",
-                "[MaximumConcurrency, MaxReceives, Ttl, IdempotencyTtlDays]",
-            ),
+            edit("BackoffCapMs, IdempotencyTtlDays]", "BackoffCapMs]"),
+            edit("BackoffCapMs, IdempotencyTtlDays]", "BackoffCapMs, Ttl, IdempotencyTtlDays]"),
         ],
     },
 ];

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use shared::workflow::guard::LostRace;
+use shared::{event::EventType, workflow::guard::LostRace};
 
 use super::{Faults, Rule};
 use crate::{
@@ -42,6 +42,8 @@ pub(crate) const RULES: &[Rule] = &[
                 "Action: events:PutEvents\n            Condition: {StringEquals: {events:source: other}}\n",
             ),
             edit("Resource: !Ref SecretArn", "Resource: !Sub ${SecretArn}-other"),
+            edit("Roles: [!Ref ReservationExpiredRole]", "Roles: [!Ref PaymentFailedRole]"),
+            edit("Resource: !GetAtt ReservationExpiredQueue.Arn", "Resource: !GetAtt PaymentFailedQueue.Arn"),
         ],
     },
     Rule {
@@ -92,6 +94,9 @@ fn needed(template: &Template, path: &Path<'_>) -> BTreeMap<(String, String), &'
         ("secretsmanager:GetSecretValue", &secret, "settings::secret reads the one secret"),
     ];
     let other_bus = Some(json!({"Fn::Sub": other_bus}));
+    if path.workflow.event_type == EventType::ReservationExpired {
+        needed.push(("sqs:SendMessage", &queue, "an expiry before its time is sent anew on its last receive"));
+    }
     if path.workflow.lost_race == LostRace::Refund {
         const WHY: &str = "RefundDesk publishes refund requests, on the stack's bus or on that of a parameter";
         needed.push(("events:PutEvents", &bus, WHY));

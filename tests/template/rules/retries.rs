@@ -1,0 +1,150 @@
+//! How often a message comes back, for how long, and who hears of it before it dies.
+
+use std::time::Duration;
+
+use local_stack::stack::{MAX_RECEIVES, MOVED_AFTER};
+use shared::{batch::Limits, config::Source, worker::settings::Settings};
+
+use super::{Faults, Rule, environment, stages};
+use crate::{
+    evaluate::Stack,
+    project::{File, Project, edit, edit_in},
+    template::{Path, Template, number},
+};
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "the worker buries a message before SQS moves it without a reason",
+        check: buried_before_moved,
+        breaks: &[
+            edit("maxReceiveCount: 24", "maxReceiveCount: 20"),
+            edit("maxReceiveCount: 24", "maxReceiveCount: !Ref MaxReceives"),
+            edit("MaxValue: 20\n", "MaxValue: 24\n"),
+            edit("        MAX_RETRIES: !Ref MaxReceives\n", ""),
+        ],
+    },
+    Rule {
+        name: "the retries by default are those of the code, and of the local stack",
+        check: defaults_are_one,
+        breaks: &[
+            edit("Default: 12\n", "Default: 5\n"),
+            edit("Default: 1000\n", "Default: 2000\n"),
+            edit("Default: 900000\n", "Default: 600000\n"),
+            edit("maxReceiveCount: 24", "maxReceiveCount: 25"),
+        ],
+    },
+    Rule {
+        name: "somebody hears of an outage before an event dies of it",
+        check: heard_of_before_death,
+        breaks: &[
+            edit("Default: 300", "Default: 900"),
+            edit("EvaluationPeriods: 3", "EvaluationPeriods: 15"),
+            edit_in(File::Stages, "\"MaximumConcurrency=300\"", "\"MaxReceives=5\""),
+            edit_in(File::Stages, "\"MaximumConcurrency=300\"", "\"OldestMessageAlarmSeconds=3600\""),
+            edit_in(File::Stages, "\"MaximumConcurrency=300\"", "\"BackoffCapMs=60000\""),
+        ],
+    },
+];
+
+/// The shortest and the longest that a message waits before its last receive when nothing asks for a longer wait.
+pub(super) fn window(limits: &Limits) -> (Duration, Duration) {
+    let waits = (1..limits.max_receives).map(|receive| limits.backoff.bounds(receive));
+    waits.fold(Default::default(), |(least, most), (shortest, longest)| (least + shortest, most + longest))
+}
+
+/// The limits that the code has where nothing sets them.
+pub(super) fn defaults(path: &Path<'_>) -> Result<Limits, String> {
+    struct Bare;
+    impl Source for Bare {
+        fn get(&self, name: &str) -> Option<String> {
+            match name {
+                "IDEMPOTENCY_TABLE" => Some("idempotency".to_owned()),
+                "INVENTORY_GRPC_ADDR" => Some("inventory:8021".to_owned()),
+                "RESERVATION_API_BASE" => Some("http://reservation-api:8010".to_owned()),
+                _ => None,
+            }
+        }
+    }
+    environment::within_runtime(|| Settings::read(&Bare, Ok(Default::default()), path.workflow.event_type.name()))
+        .map(|settings| settings.limits)
+        .map_err(|error| error.to_string())
+}
+
+fn buried_before_moved(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    for path in template.paths() {
+        let last = template.range(&path.function.variables()["MAX_RETRIES"]).map(|(_, most)| most);
+        let moved = template.range(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]).map(|(least, _)| least);
+        let above = last.zip(moved).is_some_and(|(last, moved)| moved > last);
+        let fault = format!(
+            "{}: its maxReceiveCount must be above every MAX_RETRIES that {} may have, and it is {moved:?} above {last:?}",
+            path.queue.id, path.function.id
+        );
+        faults.unless(above, fault);
+    }
+}
+
+fn defaults_are_one(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths() {
+        let id = path.function.id;
+        let deployed = environment::read(&environment::given(&project.template, &[]), &path).0;
+        let deployed = deployed.map(|settings| settings.limits).map_err(|error| error.to_string());
+        let (deployed, plain) = match (deployed, defaults(&path)) {
+            (Ok(deployed), Ok(plain)) => (deployed, plain),
+            (Err(error), _) | (_, Err(error)) => {
+                faults.add(format!("{id}: it does not start with the defaults: {error}"));
+                continue;
+            }
+        };
+        let same = (deployed.max_receives, deployed.backoff) == (plain.max_receives, plain.backoff);
+        let fault = format!("{id}: by default the template gives it {deployed:?}, and the code itself {plain:?}");
+        faults.unless(same, fault);
+        let fault = format!("{id}: the local stack's MAX_RECEIVES must be {}", plain.max_receives);
+        faults.unless(plain.max_receives == MAX_RECEIVES, fault);
+        let moved = number(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]);
+        let fault = format!("{}: the local stack's MOVED_AFTER must be its maxReceiveCount", path.queue.id);
+        faults.unless(moved == Some(MOVED_AFTER.into()), fault);
+    }
+}
+
+/// With the defaults and in each stage: the alarm on the age of messages fires while the first event of an outage still
+/// has a receive left, however short its waits were.
+fn heard_of_before_death(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let given = stages::stages(project).into_iter().map(|(name, stage)| (name, stages::overrides(stage, "deploy")));
+    for (stage, parameters) in given.chain([("by default", Vec::new())]) {
+        let defaults = environment::given(template, &parameters);
+        for path in template.paths() {
+            let Ok(settings) = environment::read(&defaults, &path).0 else {
+                faults.add(format!("{stage}: {} does not start there", path.name));
+                continue;
+            };
+            let (least, most) = window(&settings.limits);
+            match alarm_after(template, &defaults, &path) {
+                Some(alarm) => {
+                    let fault = format!(
+                        "{stage}: an event of {} is dead after {least:?} to {most:?}, and an alarm on its age fires \
+                         after {alarm:?}; raise MaxReceives or BackoffCapMs, or lower OldestMessageAlarmSeconds",
+                        path.name
+                    );
+                    faults.unless(alarm < least, fault);
+                }
+                None => {
+                    faults.add(format!("{stage}: add an alarm on the age of the oldest message of {}", path.queue.id))
+                }
+            }
+        }
+    }
+}
+
+/// How old the oldest message is when the alarm on it fires.
+fn alarm_after(template: &Template, stack: &Stack<'_>, path: &Path<'_>) -> Option<Duration> {
+    let alarms = template.of_type("AWS::CloudWatch::Alarm");
+    let queue = path.queue.get("QueueName");
+    let alarm = alarms.iter().map(|alarm| alarm.properties).find(|alarm| {
+        alarm["MetricName"] == "ApproximateAgeOfOldestMessage" && alarm["Dimensions"][0]["Value"] == queue
+    })?;
+    let threshold = number(&stack.value(&alarm["Threshold"]))?;
+    let evaluated = number(&alarm["Period"])? * number(&alarm["EvaluationPeriods"])?;
+    Some(Duration::from_secs(threshold + evaluated))
+}
