@@ -332,10 +332,12 @@ mod tests {
     fn a_record_has_the_form_that_lambda_gives_it() {
         let queue = Queue::new("holds", QueueOptions::default());
         let attributes = [("traceparent".to_owned(), MessageAttribute::string("00-1"))].into();
-        queue.send(Message { id: Some("m".to_owned()), attributes, ..Message::new("hello") }).unwrap();
+        let group_id = Some("tenant-1".to_owned());
+        queue.send(Message { id: Some("m".to_owned()), attributes, group_id, ..Message::new("hello") }).unwrap();
         let records = queue.receive(1);
         let event = event(&queue, &records);
         let system = &records[0].system;
+        assert_eq!(system["MessageGroupId"], "tenant-1");
         assert_eq!(
             event["Records"][0],
             json!({

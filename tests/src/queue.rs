@@ -70,6 +70,8 @@ pub struct Message {
     pub attributes: BTreeMap<String, MessageAttribute>,
     /// The X-Ray header, the only system attribute that a sender can set.
     pub trace_header: Option<String>,
+    /// The group. Standard queues deal fairly among groups, and hand the name on as a system attribute.
+    pub group_id: Option<String>,
     /// How long the message stays hidden before it can be received for the first time.
     pub delay: Duration,
     /// How often it counts as received already, so that a test need not fail that often first.
@@ -206,6 +208,7 @@ struct Stored {
     body: String,
     attributes: BTreeMap<String, MessageAttribute>,
     trace_header: Option<String>,
+    group_id: Option<String>,
     source_arn: Option<String>,
     sent: Duration,
     visible_at: Duration,
@@ -226,6 +229,9 @@ impl Stored {
         }
         if let Some(header) = &self.trace_header {
             system.insert("AWSTraceHeader".to_owned(), header.clone());
+        }
+        if let Some(group) = &self.group_id {
+            system.insert("MessageGroupId".to_owned(), group.clone());
         }
         if let Some(arn) = &self.source_arn {
             system.insert("DeadLetterQueueSourceArn".to_owned(), arn.clone());
@@ -279,6 +285,7 @@ impl Queue {
             body: message.body,
             attributes: message.attributes,
             trace_header: message.trace_header,
+            group_id: message.group_id,
             source_arn: None,
             sent: now,
             visible_at: now + message.delay,

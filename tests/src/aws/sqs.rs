@@ -83,6 +83,7 @@ fn send(queue: &Queue, input: &Value) -> Result<Value, Fault> {
         id: None,
         attributes,
         trace_header: input["MessageSystemAttributes"]["AWSTraceHeader"]["StringValue"].as_str().map(str::to_owned),
+        group_id: input["MessageGroupId"].as_str().map(str::to_owned),
         delay: seconds(input, "DelaySeconds")?.unwrap_or_default(),
         body,
         received_before: 0,

@@ -32,14 +32,16 @@ fn string(value: &str) -> aws_sdk_sqs::types::MessageAttributeValue {
 async fn a_message_goes_through_the_sdk_and_back() {
     let (endpoint, config, queue) = endpoint().await;
     let sqs = aws_sdk_sqs::Client::new(&config);
-    let send = sqs.send_message().queue_url(queue.url()).message_body("hello");
+    let send = sqs.send_message().queue_url(queue.url()).message_body("hello").message_group_id("tenant-1");
     let id = send.message_attributes("error_code", string("unknown_type")).send().await.unwrap().message_id;
     let receive = sqs.receive_message().queue_url(queue.url()).message_attribute_names("All");
     let received = receive.message_system_attribute_names(MessageSystemAttributeName::All).send().await.unwrap();
     let message = &received.messages()[0];
     assert_eq!((message.message_id(), message.body()), (id.as_deref(), Some("hello")));
     assert_eq!(message.message_attributes().unwrap()["error_code"].string_value(), Some("unknown_type"));
-    assert_eq!(message.attributes().unwrap()[&MessageSystemAttributeName::ApproximateReceiveCount], "1");
+    let system = message.attributes().unwrap();
+    assert_eq!(system[&MessageSystemAttributeName::ApproximateReceiveCount], "1");
+    assert_eq!(system[&MessageSystemAttributeName::MessageGroupId], "tenant-1");
     let receipt = message.receipt_handle().unwrap();
     sqs.delete_message().queue_url(queue.url()).receipt_handle(receipt).send().await.unwrap();
     assert!(queue.is_empty());

@@ -24,6 +24,15 @@ pub(super) fn check_message(message: &Message) -> Result<(), QueueError> {
             message.attributes.len()
         ));
     }
+    let grouped =
+        |group: &String| (1..=128).contains(&group.len()) && group.bytes().all(|byte| byte.is_ascii_graphic());
+    if message.group_id.as_ref().is_some_and(|group| !grouped(group)) {
+        return invalid(
+            "Value for parameter MessageGroupId is invalid. Reason: MessageGroupId can only include alphanumeric and \
+             punctuation characters. 1 to 128 in length."
+                .to_owned(),
+        );
+    }
     let mut bytes = message.body.len();
     for (name, attribute) in &message.attributes {
         check_attribute(name, attribute)?;

@@ -46,6 +46,7 @@ fn a_message_keeps_its_id_its_attributes_and_its_first_receive() {
         id: Some("given".to_owned()),
         attributes: BTreeMap::from([("traceparent".to_owned(), MessageAttribute::string("00-1"))]),
         trace_header: Some("Root=1".to_owned()),
+        group_id: Some("tenant-1".to_owned()),
         ..Message::new("a")
     };
     assert_eq!(queue.send(message).unwrap(), "given");
@@ -55,6 +56,7 @@ fn a_message_keeps_its_id_its_attributes_and_its_first_receive() {
     assert_eq!(second.id, "given");
     assert_eq!(second.attributes["traceparent"], MessageAttribute::string("00-1"));
     assert_eq!(second.system["AWSTraceHeader"], "Root=1");
+    assert_eq!(second.system["MessageGroupId"], "tenant-1");
     assert_eq!(first.system["ApproximateFirstReceiveTimestamp"], second.system["ApproximateFirstReceiveTimestamp"]);
     assert_eq!(first.system["SentTimestamp"], second.system["SentTimestamp"]);
 }
@@ -62,7 +64,7 @@ fn a_message_keeps_its_id_its_attributes_and_its_first_receive() {
 #[test]
 fn a_worn_out_message_moves_at_the_next_attempt_to_receive_it() {
     let (queue, dead) = with_dead_letters(2);
-    let id = queue.send(Message::new("a")).unwrap();
+    let id = queue.send(Message { group_id: Some("tenant-1".to_owned()), ..Message::new("a") }).unwrap();
     for _ in 0..2 {
         assert_eq!(queue.receive(1).len(), 1);
         assert!(queue.skip_wait());
@@ -73,6 +75,7 @@ fn a_worn_out_message_moves_at_the_next_attempt_to_receive_it() {
     let moved = dead.receive(1).remove(0);
     assert_eq!(moved.id, id);
     assert_eq!(moved.system["DeadLetterQueueSourceArn"], queue.arn());
+    assert_eq!(moved.system["MessageGroupId"], "tenant-1");
 }
 
 #[test]
@@ -162,6 +165,15 @@ fn an_attribute_needs_a_proper_name_a_known_type_and_a_value() {
     refused("a", "String", "\u{1}");
     refused("a", "Number", "ten");
     refused("a", "Binary", "only a string value");
+}
+
+#[test]
+fn a_group_is_1_to_128_visible_characters() {
+    let grouped = |group: &str| queue().send(Message { group_id: Some(group.to_owned()), ..Message::new("a") });
+    assert!(grouped("tenant-1/north").is_ok() && grouped(&"g".repeat(128)).is_ok());
+    for group in ["", "two words", "\u{e9}", &"g".repeat(129)] {
+        assert!(matches!(grouped(group), Err(QueueError::InvalidParameterValue(_))), "{group:?}");
+    }
 }
 
 #[tokio::test]
