@@ -12,6 +12,7 @@ mod expand;
 mod project;
 mod reader;
 mod rules;
+mod supply_chain;
 mod template;
 mod workspace;
 
