@@ -67,13 +67,13 @@ pub async fn start(workflow: Workflow) -> Result<Worker<Settler>, ConfigError> {
     let settings = Settings::read(&environment, secret, event_type)?;
 
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
-    let mut services = Services {
+    let services = Services {
         idempotency: Store::new(dynamodb, settings.idempotency_table, settings.idempotency_ttl),
         reservations: settings.reservations,
         inventory: settings.inventory,
         refunds: RefundDesk::new(aws_sdk_eventbridge::Client::new(&aws), settings.event_bus),
     };
-    probe::look(event_type, &mut services).await?;
+    probe::look(event_type, &services).await?;
     Ok(Worker {
         event_type,
         processor: Settler { workflow, services },

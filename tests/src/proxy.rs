@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Bytes;
+use axum::{body::Bytes, http};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response, Uri, Version,
@@ -31,15 +31,19 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::network::{Network, Pick};
 use self::{
     answer::{Answer, Parts},
     line::Line,
+};
+pub use self::{
+    foreign::Foreign,
+    network::{Network, Pick},
 };
 pub use crate::tripwire::Side;
 
 mod answer;
 mod clock;
+mod foreign;
 mod line;
 mod network;
 
@@ -117,6 +121,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     next: VecDeque<Option<Fault>>,
+    foreign: Vec<(String, usize, Foreign)>,
     share: f64,
     random: fastrand::Rng,
     clock_ahead_ms: i64,
@@ -139,6 +144,7 @@ impl Proxy {
             .build::<_, Full<Bytes>>(connector);
         let state = State {
             next: VecDeque::new(),
+            foreign: Vec::new(),
             share: 0.0,
             random: fastrand::Rng::with_seed(seed),
             clock_ahead_ms: 0,
@@ -157,6 +163,12 @@ impl Proxy {
     /// What happens to the next calls, in order; nothing is a call that goes well. It comes before any share.
     pub fn set_next(&self, faults: impl IntoIterator<Item = Option<Fault>>) {
         self.shared.lock().next = faults.into_iter().collect();
+    }
+
+    /// Answers the next `times` calls of one kind in the service's place. `call` is a part of the method and the path, or of
+    /// AWS's name of the operation.
+    pub fn answer_next(&self, call: &str, times: usize, answer: Foreign) {
+        self.shared.lock().foreign.push((call.to_owned(), times, answer));
     }
 
     /// Lets a share of all calls, from 0 to 1, go wrong by chance, each [`Fault`] as likely as the others.
@@ -207,6 +219,12 @@ impl Shared {
         let (fault, clock_ahead_ms) = self.draw();
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return line.reset().await };
+        if let Some(foreign) = self.foreign(&parts) {
+            if foreign.is_after_effect() {
+                drop(self.forward(Request::from_parts(parts, body.to_bytes())).await);
+            }
+            return foreign.answer();
+        }
         match fault {
             Some(Fault::Slow) => tokio::time::sleep(SLOW).await,
             Some(Fault::Refused) => return answer::refusal(self.service),
@@ -254,6 +272,17 @@ impl Shared {
             *state.counts.faults.entry(fault).or_default() += 1;
         }
         (fault, state.clock_ahead_ms)
+    }
+
+    /// What this call is answered in the service's place.
+    fn foreign(&self, call: &http::request::Parts) -> Option<Foreign> {
+        let operation = call.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+        let name = format!("{} {} {operation}", call.method, call.uri.path());
+        let mut state = self.lock();
+        let (_, times, answer) =
+            state.foreign.iter_mut().find(|(kind, times, _)| *times > 0 && name.contains(&**kind))?;
+        *times -= 1;
+        Some(answer.clone())
     }
 
     /// Sends the call on, without what belongs to the caller's connection alone.

@@ -82,6 +82,7 @@ pub const GUARDS: &[&str] = &[
     "conflict-handling",
     "owner-condition",
     "dead-letter-fallback",
+    "own-word",
 ];
 
 /// Every removal, guard by guard.
@@ -263,6 +264,27 @@ pub const REMOVALS: &[Removal] = &[
         instead: "let Some(url) = self.dead_letter_url.as_deref() else { return Ok(()) };",
         test: Test::of("integration", "bad_input::a_fault_that_lasts_is_not_lost_without_a_dead_letter_url_either"),
         says: r#"right: "retried""#,
+    },
+    Removal {
+        guard: "own-word",
+        then: "what tonic says of an answer that it could not read is taken for the inventory's word",
+        file: "shared/src/grpc/inventory.rs",
+        text: "if heard.half() { unread(&status) } else { unreachable(&status) }",
+        instead: "{ let _heard = heard.half().then(|| unread(&status)); unreachable(&status) }",
+        test: Test::of(
+            "integration",
+            "settle::an_answer_that_cannot_be_read_is_retried_and_settled_by_the_next_delivery",
+        ),
+        says: "gzip that nobody asked for: ",
+    },
+    Removal {
+        guard: "own-word",
+        then: "a proxy's UNIMPLEMENTED, as during a rollout, refuses the request for good",
+        file: "shared/src/grpc/inventory/answer.rs",
+        text: "        Code::InvalidArgument => Error::Refused(text),\n        Code::Ok",
+        instead: "        Code::InvalidArgument => Error::Refused(text),\n        _ if status.code() == Code::Unimplemented => Error::Refused(text),\n        Code::Ok",
+        test: Test::of("integration", "settle::a_proxys_not_found_is_retried_and_settled_by_the_next_delivery"),
+        says: r#"left: "rejected""#,
     },
 ];
 

@@ -1,8 +1,13 @@
 //! The inventory service: the seats and the quantity stock of events.
 
 mod answer;
+mod heard;
 
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tonic::{
     Request, Response, Status as GrpcStatus, TimeoutExpired,
@@ -12,7 +17,8 @@ use tonic::{
 
 pub use self::answer::{Error, INVENTORY_CONFLICT};
 use self::{
-    answer::{committed, released, unreachable},
+    answer::{committed, released, unreachable, unread},
+    heard::{Heard, Listening},
     proto::reservation::v1::{
         CommitReservationRequest, ReleaseHoldRequest, inventory_service_client::InventoryServiceClient,
     },
@@ -110,12 +116,19 @@ pub enum SetupError {
     Tls(String),
 }
 
-/// A client of the inventory service.
+/// A client of the inventory service; clones share its connection.
 #[derive(Debug, Clone)]
 pub struct InventoryClient {
     endpoint: Endpoint,
-    client: InventoryServiceClient<Channel>,
+    line: Arc<Mutex<Line>>,
     timeout: Duration,
+}
+
+/// The connection that calls go out on at present. Which one it is tells a call that failed on it from one on the next.
+#[derive(Debug, Clone)]
+struct Line {
+    channel: Channel,
+    number: u64,
 }
 
 impl InventoryClient {
@@ -136,13 +149,7 @@ impl InventoryClient {
             return Err(SetupError::Address);
         }
         let encrypted = uri.scheme_str() == Some("https");
-        // A connection that has died in silence, as one does behind a NAT gateway, is found and replaced within one call.
-        // Otherwise the calls of this environment would time out until the kernel gives up, a quarter of an hour later. A
-        // server counts pings only between its own answers, so that one for each call is no nuisance.
-        let mut endpoint = Endpoint::from(uri)
-            .connect_timeout(timeout)
-            .http2_keep_alive_interval(timeout / 4)
-            .keep_alive_timeout(timeout / 2);
+        let mut endpoint = Endpoint::from(uri).connect_timeout(timeout);
         if encrypted {
             // Text without any certificate in it would count as an authority and add none.
             if tls.authority.as_ref().is_some_and(|authority| !authority.contains("-----BEGIN CERTIFICATE-----")) {
@@ -152,8 +159,8 @@ impl InventoryClient {
         } else if *tls != TlsMaterial::default() {
             return Err(SetupError::NotEncrypted);
         }
-        let client = InventoryServiceClient::new(endpoint.connect_lazy());
-        Ok(Self { endpoint, client, timeout })
+        let line = Arc::new(Mutex::new(Line { channel: endpoint.connect_lazy(), number: 0 }));
+        Ok(Self { endpoint, line, timeout })
     }
 
     /// Where the service is.
@@ -165,13 +172,13 @@ impl InventoryClient {
     ///
     /// # Errors
     /// Why there is no connection within the timeout of a call.
-    pub async fn connect(&mut self) -> Result<(), String> {
+    pub async fn connect(&self) -> Result<(), String> {
         let channel = match tokio::time::timeout(self.timeout, self.endpoint.connect()).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Err(chain(&error)),
             Err(_elapsed) => return Err(format!("no connection within {} ms", self.timeout.as_millis())),
         };
-        self.client = InventoryServiceClient::new(channel);
+        self.line().channel = channel;
         Ok(())
     }
 
@@ -191,7 +198,7 @@ impl InventoryClient {
             idempotency_key: call.idempotency_key.to_owned(),
         };
         let request = self.request(message, call.trace);
-        committed(self.in_time(self.client.clone().commit_reservation(request)).await?)
+        committed(self.call(|mut client| async move { client.commit_reservation(request).await }).await?)
     }
 
     /// Gives the hold back. `Ok`: the reservation holds nothing any more, by this call or an earlier one.
@@ -209,7 +216,7 @@ impl InventoryClient {
             idempotency_key: call.idempotency_key.to_owned(),
         };
         let request = self.request(message, call.trace);
-        released(self.in_time(self.client.clone().release_hold(request)).await?)
+        released(self.call(|mut client| async move { client.release_hold(request).await }).await?)
     }
 
     fn request<T>(&self, message: T, trace: &TraceContext) -> Request<T> {
@@ -225,12 +232,36 @@ impl InventoryClient {
     }
 
     /// tonic counts its own timeout from the moment a connection stands; ours includes connecting.
-    async fn in_time<T>(&self, call: impl Future<Output = Result<Response<T>, GrpcStatus>>) -> Result<T, Error> {
-        match tokio::time::timeout(self.timeout, call).await {
+    async fn call<T, F>(&self, ask: impl FnOnce(InventoryServiceClient<Listening>) -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<Response<T>, GrpcStatus>>,
+    {
+        let (Line { channel, number }, heard) = (self.line().clone(), Arc::new(Heard::default()));
+        let client = InventoryServiceClient::new(Listening::on(channel, heard.clone()));
+        match tokio::time::timeout(self.timeout, ask(client)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) if !timed_out(&status) => Err(unreachable(&status)),
-            Ok(Err(_)) | Err(_) => Err(Error::TimedOut(self.timeout)),
+            Ok(Err(status)) if !timed_out(&status) => {
+                Err(if heard.half() { unread(&status) } else { unreachable(&status) })
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.hang_up(number);
+                Err(Error::TimedOut(self.timeout))
+            }
         }
+    }
+
+    /// Lets the calls to come go out on a new connection, because a call had no answer on this one: it may have died in
+    /// silence, as one does behind a NAT gateway, or what is behind it may hang. Calls that are out already end as they will.
+    fn hang_up(&self, number: u64) {
+        let mut line = self.line();
+        // Of several calls that had no answer on one connection, the first ends it.
+        if line.number == number {
+            *line = Line { channel: self.endpoint.connect_lazy(), number: number + 1 };
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// When no record could ever be claimed in the table.
-pub(super) async fn look(event_type: &str, services: &mut Services) -> Result<(), ConfigError> {
+pub(super) async fn look(event_type: &str, services: &Services) -> Result<(), ConfigError> {
     let Services { idempotency, reservations, inventory, refunds: _ } = services;
     let (table, api, seats) =
         join!(idempotency.probe(), timeout(PATIENCE, reservations.probe()), timeout(PATIENCE, inventory.connect()));

@@ -28,6 +28,11 @@ pub enum Error {
     /// Anything else; a repeat may succeed.
     #[error("the inventory did not carry the call out: {0}")]
     Unavailable(String),
+    /// An answer that can't be read, be it the service's or not. A repeat may bring another.
+    #[error(
+        "the inventory's answer could not be read, so the seats may have been sold or given back all the same: {0}"
+    )]
+    Unread(String),
     /// No answer within the call's timeout; what happened there is unknown.
     #[error("the inventory did not answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
@@ -39,7 +44,7 @@ impl From<Error> for Failure {
         match error {
             Error::Conflict(_) => Self::permanent(INVENTORY_CONFLICT, message),
             Error::Refused(_) => Self::permanent(DOWNSTREAM_REJECTED, message),
-            Error::Unavailable(_) | Error::TimedOut(_) => Self::transient(message),
+            Error::Unavailable(_) | Error::Unread(_) | Error::TimedOut(_) => Self::transient(message),
         }
     }
 }
@@ -106,12 +111,21 @@ fn in_band(error: Option<InBand>) -> Result<(), Error> {
     })
 }
 
-/// The gRPC status of a call without a response.
+/// The status that tonic made of an answer whose end, with the service's own status, it did not get to.
+pub(super) fn unread(status: &GrpcStatus) -> Error {
+    Error::Unread(described(status))
+}
+
+fn described(status: &GrpcStatus) -> String {
+    format!("{:?}: {}", status.code(), quoted(&chain(status)))
+}
+
+/// The gRPC status of a call without a response. A proxy says UNIMPLEMENTED, or 404, while the service is rolled out.
 pub(super) fn unreachable(status: &GrpcStatus) -> Error {
-    let text = format!("{:?}: {}", status.code(), quoted(&chain(status)));
+    let text = described(status);
     match status.code() {
         Code::FailedPrecondition => Error::Conflict(text),
-        Code::InvalidArgument | Code::Unimplemented | Code::OutOfRange => Error::Refused(text),
+        Code::InvalidArgument => Error::Refused(text),
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
@@ -121,6 +135,8 @@ pub(super) fn unreachable(status: &GrpcStatus) -> Error {
         | Code::PermissionDenied
         | Code::ResourceExhausted
         | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
         | Code::Internal
         | Code::Unavailable
         | Code::DataLoss
@@ -145,7 +161,7 @@ mod tests {
             Ok(()) => Meaning::Settled,
             Err(Error::Conflict(_)) => Meaning::Conflict,
             Err(Error::Refused(_)) => Meaning::Refused,
-            Err(Error::Unavailable(_) | Error::TimedOut(_)) => Meaning::Retry,
+            Err(Error::Unavailable(_) | Error::Unread(_) | Error::TimedOut(_)) => Meaning::Retry,
         }
     }
 
@@ -208,8 +224,8 @@ mod tests {
         for (code, expected) in [
             (Code::FailedPrecondition, Meaning::Conflict),
             (Code::InvalidArgument, Meaning::Refused),
-            (Code::Unimplemented, Meaning::Refused),
-            (Code::OutOfRange, Meaning::Refused),
+            (Code::Unimplemented, Meaning::Retry),
+            (Code::OutOfRange, Meaning::Retry),
             (Code::Ok, Meaning::Retry),
             (Code::Cancelled, Meaning::Retry),
             (Code::Unknown, Meaning::Retry),
