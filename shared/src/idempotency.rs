@@ -142,15 +142,16 @@ impl Store {
     }
 
     /// Looks whether records can be claimed at all, by a write whose condition no item can ever meet. So it changes nothing,
-    /// and it needs no permission that a claim does not need too.
+    /// and it needs no permission that a claim does not need too: a role may be bound to keys of its own event type, so
+    /// `key` is one of those.
     ///
     /// # Errors
     /// What is wrong with the table, or that it is not known.
-    pub async fn probe(&self) -> Result<(), TableError> {
+    pub async fn probe(&self, key: &Key) -> Result<(), TableError> {
         const NEVER: &str = "attribute_exists(#id) AND attribute_not_exists(#id)";
 
         let call = self
-            .update(&Key::of(&["probe"]))
+            .update(key)
             .condition_expression(NEVER)
             .set_expression_attribute_names(Some(attribute::names(&[attribute::ID])));
         let Err(error) = call.send().await else {

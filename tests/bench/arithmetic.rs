@@ -9,7 +9,7 @@ mod price;
 use self::{
     bar::{Bar, Bound},
     figure::{Figure, number},
-    price::{Measured, items},
+    price::{Item, Measured, items},
 };
 
 #[test]
@@ -60,7 +60,7 @@ fn a_bar_may_be_so_many_times_a_floor() {
 
 #[test]
 fn every_part_of_the_price_is_the_product_that_it_shows() {
-    let items = items(&Measured { batch: 10, milliseconds: 20.2, memory_mb: 256, writes: 2.0 });
+    let items = items(&Measured { batch: 10, milliseconds: 20.2, memory_mb: 256, writes: 2.0, log_bytes: 440.0 });
     let parts: Vec<_> = items.iter().map(|item| (item.what, format!("{:.4}", item.price))).collect();
     let expected = [
         ("Lambda, time", "0.0070"), // 100,000 x 21 ms x a quarter of a gigabyte: 525 GB-s.
@@ -68,8 +68,33 @@ fn every_part_of_the_price_is_the_product_that_it_shows() {
         ("DynamoDB", "1.2500"),
         ("SQS", "0.4800"),
         ("EventBridge", "1.0000"),
+        ("CloudWatch Logs", "0.2200"), // 440 MB.
     ];
     assert_eq!(parts, expected.map(|(what, price)| (what, price.to_owned())));
     assert_eq!(items[0].arithmetic, "100000 invocations x 0.021 s x 0.25 GB = 525 GB-s x 0.0000133334 USD");
     assert_eq!(items[3].arithmetic, "sends; receives and deletes by 10: 1.2 million x 0.4 USD");
+}
+
+/// By the README's own assumptions, and no other figure beside it.
+#[test]
+fn the_readme_has_the_one_price_that_this_arithmetic_makes() {
+    let readme = include_str!("../../README.md");
+    let items = items(&Measured { batch: 10, milliseconds: 25.0, memory_mb: 256, writes: 2.0, log_bytes: 500.0 });
+    for Item { what, arithmetic, price } in &items {
+        let row = format!("| {what} | {arithmetic} | {price:.2} |");
+        assert!(readme.contains(&row), "README.md lacks the row {row}");
+    }
+    let total: f64 = items.iter().map(|item| item.price).sum();
+    for text in [
+        format!("A million events cost {total:.2} USD"),
+        format!("| | | **{total:.2}** |"),
+        format!("108 million events, and so {:.0} USD", total * 108.0),
+    ] {
+        assert!(readme.contains(&text), "README.md lacks {text:?}");
+    }
+    assert_eq!(
+        readme.matches("million events cost").count(),
+        2,
+        "the price stands there once, and once how it is made"
+    );
 }

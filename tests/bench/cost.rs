@@ -35,6 +35,8 @@ pub(crate) struct Traffic {
     pub(crate) dynamodb: Share,
     pub(crate) rest: Share,
     pub(crate) grpc: Share,
+    /// What it writes to the log, line ends and its share of the batch's metrics included.
+    pub(crate) log_bytes: f64,
 }
 
 /// The share of one service.
@@ -76,11 +78,14 @@ async fn processor(workplace: &Workplace) -> Result<[Figure; 3], Stop> {
     Ok(times.map(Figure::of))
 }
 
-async fn work(function: &Function, batches: &[Batch]) -> Result<(), Stop> {
+/// Settles the batches, and says how many bytes they wrote to the log.
+async fn work(function: &Function, batches: &[Batch]) -> Result<usize, Stop> {
+    let mut logged = 0;
     for batch in batches {
-        settle_warm(function, batch).await?;
+        let invocation = settle_warm(function, batch).await?;
+        logged += invocation.logs.iter().map(|line| line.len() + 1).sum::<usize>();
     }
-    Ok(())
+    Ok(logged)
 }
 
 /// What a process has used so far.
@@ -99,13 +104,13 @@ async fn traffic(workplace: &Workplace) -> Result<[Traffic; 2], Stop> {
 
     let before = Seen::of(&stage.stack, &relays);
     let batches = (0..20).map(|_| stage.batch(BATCH)).collect::<Result<Vec<_>, _>>()?;
-    work(&function, &batches).await?;
+    let logged = work(&function, &batches).await?;
     let after = Seen::of(&stage.stack, &relays);
-    let record = after.since(&before, batches.len() * BATCH)?;
+    let record = after.since(&before, batches.len() * BATCH, logged)?;
 
     let batches = stage.duplicates(BATCH)?;
-    work(&function, &batches).await?;
-    let duplicate = Seen::of(&stage.stack, &relays).since(&after, batches.len() * BATCH)?;
+    let logged = work(&function, &batches).await?;
+    let duplicate = Seen::of(&stage.stack, &relays).since(&after, batches.len() * BATCH, logged)?;
     stage.close().await?;
     Ok([record, duplicate])
 }
@@ -137,7 +142,7 @@ impl Seen {
         }
     }
 
-    fn since(&self, before: &Self, records: usize) -> Result<Traffic, Stop> {
+    fn since(&self, before: &Self, records: usize, logged: usize) -> Result<Traffic, Stop> {
         if self.others != before.others {
             return Err(Stop::invalid("a record went to another service than those that are measured".to_owned()));
         }
@@ -153,6 +158,7 @@ impl Seen {
             dynamodb: share(&self.dynamodb, &before.dynamodb),
             rest: share(&self.rest, &before.rest),
             grpc: share(&self.grpc, &before.grpc),
+            log_bytes: logged as f64 / records as f64,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! What a million events cost on AWS in us-east-1, as of 2026-11, by the measured figures and with the arithmetic.
+//! What a million events cost on AWS in us-east-1, as of 2026-11, by the measured figures and with the arithmetic. It is the
+//! only arithmetic of prices here: the README's figures are those that it makes of the README's assumptions.
 
 const EVENTS: f64 = 1_000_000.0;
 
@@ -12,6 +13,9 @@ const DYNAMODB_WRITES: f64 = 0.625;
 const SQS_REQUESTS: f64 = 0.40;
 const EVENTBRIDGE_EVENTS: f64 = 1.00;
 
+/// For a gigabyte that is taken in, in the first tier of Lambda's logs.
+const LOGS_GIGABYTE: f64 = 0.50;
+
 /// What the price follows from.
 pub(crate) struct Measured {
     /// Events in an invocation.
@@ -22,6 +26,8 @@ pub(crate) struct Measured {
     pub(crate) memory_mb: u32,
     /// Writes to DynamoDB for an event.
     pub(crate) writes: f64,
+    /// Bytes of log for an event, the metrics among them.
+    pub(crate) log_bytes: f64,
 }
 
 /// A part of the price.
@@ -32,15 +38,16 @@ pub(crate) struct Item {
     pub(crate) price: f64,
 }
 
-/// The parts of the price of a million events in full batches, none of which comes twice. Logs, metrics, and what the two
-/// services cost are no part of it.
-pub(crate) fn items(&Measured { batch, milliseconds, memory_mb, writes }: &Measured) -> Vec<Item> {
+/// The parts of the price of a million events in full batches, none of which comes twice. What the two services cost is no
+/// part of it, nor is what costs the same without events: alarms, metrics, stored records.
+pub(crate) fn items(&Measured { batch, milliseconds, memory_mb, writes, log_bytes }: &Measured) -> Vec<Item> {
     let invocations = EVENTS / batch as f64;
     // Lambda bills whole milliseconds.
     let seconds = milliseconds.ceil() / 1_000.0;
     let gigabytes = f64::from(memory_mb) / 1_024.0;
     // The bus sends each event by itself; Lambda receives and deletes by the batch.
     let sqs = EVENTS + 2.0 * invocations;
+    let logged = EVENTS * log_bytes / 1e9;
     let of_millions = |what, count: f64, each: f64, how: &str| {
         let arithmetic = format!("{how}{} million x {each} USD", count / EVENTS);
         Item { what, arithmetic, price: count / EVENTS * each }
@@ -58,5 +65,10 @@ pub(crate) fn items(&Measured { batch, milliseconds, memory_mb, writes }: &Measu
         of_millions("DynamoDB", writes * EVENTS, DYNAMODB_WRITES, &format!("{writes} writes each: ")),
         of_millions("SQS", sqs, SQS_REQUESTS, &format!("sends; receives and deletes by {batch}: ")),
         of_millions("EventBridge", EVENTS, EVENTBRIDGE_EVENTS, ""),
+        Item {
+            what: "CloudWatch Logs",
+            arithmetic: format!("{log_bytes:.0} bytes each: {logged:.2} GB x {LOGS_GIGABYTE} USD"),
+            price: logged * LOGS_GIGABYTE,
+        },
     ]
 }

@@ -161,13 +161,18 @@ fn million(warm: &Warm, cost: &Cost) -> Table {
         milliseconds: warm.waiting.median(),
         memory_mb: MEMORY_MB,
         writes: cost.record.dynamodb.requests,
+        log_bytes: cost.record.log_bytes,
     });
     let mut table = table("a million events, arm64", &["USD", "arithmetic"]);
     for item in &items {
         table.add_row([item.what.to_owned(), format!("{:.4}", item.price), item.arithmetic.clone()]);
     }
     let total: f64 = items.iter().map(|item| item.price).sum();
-    table.add_row(["in all".to_owned(), format!("{total:.4}"), "without logs and metrics".to_owned()]);
+    table.add_row([
+        "in all".to_owned(),
+        format!("{total:.4}"),
+        "without alarms, metrics and stored records".to_owned(),
+    ]);
     if let Some(column) = table.column_mut(2) {
         column.set_cell_alignment(CellAlignment::Left);
     }

@@ -308,6 +308,22 @@ async fn a_start_with_everything_in_place_says_nothing_and_changes_nothing() {
     }
 }
 
+/// The template lets each function claim under its own event type alone.
+#[tokio::test]
+async fn every_key_begins_with_the_function_s_own_event_type_that_of_the_look_too() {
+    for function in FUNCTIONS {
+        let event_type = function.replacen('-', ".", 1);
+        let world = World::of(function).await;
+        world.given(Status::Hold, Standing::Held);
+        world.deliver_one(event(&event_type)).await.is("success");
+        let requests = world.stack.aws.requests();
+        let keys: Vec<&str> =
+            requests.iter().filter_map(|request| request.body.pointer("/Key/id/S")?.as_str()).collect();
+        assert_eq!(keys.len(), 3, "{function}: the look, the claim, the completion: {keys:?}");
+        assert!(keys.iter().all(|key| key.starts_with(&format!("{event_type}#"))), "{function}: {keys:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_look_at_the_reservation_api_shows_it_no_token() {
     let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", SECRET)]).await;

@@ -6,6 +6,8 @@ pub(crate) mod environment;
 pub(crate) mod events;
 pub(crate) mod functions;
 pub(crate) mod mappings;
+pub(crate) mod names;
+pub(crate) mod partitions;
 pub(crate) mod queues;
 pub(crate) mod readme;
 pub(crate) mod references;
@@ -46,7 +48,7 @@ impl Faults {
 
 /// Every rule about the files that are deployed.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    let rules: [&'static [Rule]; 12] = [
+    let rules: [&'static [Rule]; 14] = [
         queues::RULES,
         mappings::RULES,
         events::RULES,
@@ -59,6 +61,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
         dashboard::RULES,
         stages::RULES,
         references::RULES,
+        names::RULES,
+        partitions::RULES,
     ];
     rules.into_iter().flatten()
 }

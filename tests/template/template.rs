@@ -199,13 +199,14 @@ mod tests {
         }
         let expected = [
             ("AWS::CloudFormation::Stack", 1),
-            ("AWS::CloudWatch::Alarm", 3 * 7 + 1),
+            ("AWS::CloudWatch::Alarm", 3 * 8 + 1),
             ("AWS::DynamoDB::Table", 1),
             ("AWS::Events::EventBus", 1),
             ("AWS::Events::Rule", 3),
             ("AWS::IAM::Policy", 2),
-            ("AWS::IAM::Role", 3),
+            ("AWS::IAM::Role", 4),
             ("AWS::Logs::LogGroup", 3),
+            ("AWS::Logs::MetricFilter", 3),
             ("AWS::SQS::Queue", 6),
             ("AWS::SQS::QueuePolicy", 6),
             ("AWS::Serverless::Function", 3),

@@ -9,7 +9,11 @@ use std::{fmt, time::Duration};
 use tokio::{join, time::timeout};
 use tracing::{error, warn};
 
-use crate::{config::ConfigError, idempotency::TableError, workflow::Services};
+use crate::{
+    config::ConfigError,
+    idempotency::{Key, TableError},
+    workflow::Services,
+};
 
 /// The longest look at a service, however long its calls may take: Lambda gives an environment ten seconds to start, and
 /// reading the secret may have taken two of them.
@@ -21,8 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// When no record could ever be claimed in the table.
 pub(super) async fn look(event_type: &str, services: &Services) -> Result<(), ConfigError> {
     let Services { idempotency, reservations, inventory, refunds: _ } = services;
+    let key = Key::of(&[event_type, "probe"]);
     let (table, api, seats) =
-        join!(idempotency.probe(), timeout(PATIENCE, reservations.probe()), timeout(PATIENCE, inventory.connect()));
+        join!(idempotency.probe(&key), timeout(PATIENCE, reservations.probe()), timeout(PATIENCE, inventory.connect()));
     report(event_type, "RESERVATION_API_BASE", reservations.base(), api);
     report(event_type, "INVENTORY_GRPC_ADDR", inventory.address(), seats);
     match table {

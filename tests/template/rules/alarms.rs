@@ -60,7 +60,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "an alarm on a metric of our own watches what the code writes",
         check: own_metrics_are_written,
         breaks: &[
-            edit("Namespace: !Sub Holdfast/${AWS::StackName}", "Namespace: Holdfast"),
+            edit("          Namespace: !Sub Holdfast/${AWS::StackName}", "          Namespace: Holdfast"),
             edit("METRICS_NAMESPACE: !Sub Holdfast/${AWS::StackName}", "METRICS_NAMESPACE: Holdfast"),
             edit("MetricName: worker_dead_letters_total", "MetricName: worker_dead_letters"),
             edit("{Name: outcome, Value: rejected}", "{Name: result, Value: rejected}"),

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::{Faults, Rule};
 use crate::{
     code::{Announcement, announcements},
+    evaluate::Stack,
     project::{Project, edit},
-    template::{Path, Resource, Template, attribute, fields, items},
+    template::{Path, QUEUE, Resource, Template, attribute, fields, items},
 };
 
 const BUS_RULE: &str = "AWS::Events::Rule";
@@ -63,6 +64,29 @@ pub(crate) const RULES: &[Rule] = &[
                 "            - Ref: !Sub ${EventType}Queue\n          PolicyDocument",
             ),
             edit("Action: sqs:SendMessage", "Action: sqs:DeleteMessage"),
+        ],
+    },
+    Rule {
+        name: "a queue takes no request without TLS, but for a local account",
+        check: over_tls_alone,
+        breaks: &[
+            edit(
+                "Condition: {Bool: {aws:SecureTransport: \"false\"}}",
+                "Condition: {Bool: {aws:SecureTransport: \"true\"}}",
+            ),
+            edit("Action: sqs:*", "Action: sqs:ReceiveMessage"),
+            edit(
+                "Effect: Deny\n                  Principal: \"*\"",
+                "Effect: Deny\n                  Principal: {AWS: x}",
+            ),
+            edit(
+                "                - HasEndpointUrl # A local account speaks plain HTTP.\n",
+                "                - HasSecret\n",
+            ),
+            edit(
+                "                    - !Sub ${EventType}DeadLetterQueue\n                    - Arn\n                  Condition",
+                "                    - !Sub ${EventType}Queue\n                    - Arn\n                  Condition",
+            ),
         ],
     },
 ];
@@ -169,33 +193,62 @@ fn undeliverable_kept(project: &Project, faults: &mut Faults) {
     }
 }
 
+/// The policies that name a queue.
+fn policies<'t>(template: &'t Template, queue: &Resource<'_>) -> Vec<Resource<'t>> {
+    let names_it = |policy: &Resource<'_>| items(&policy.properties["Queues"]).contains(&&queue.reference());
+    template.of_type("AWS::SQS::QueuePolicy").into_iter().filter(names_it).collect()
+}
+
+/// A local account speaks plain HTTP, and is known by its endpoint.
+fn over_tls_alone(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let (on_aws, local) =
+        (Stack::new(template, &[]), Stack::new(template, &[("AwsEndpointUrl", "http://127.0.0.1:4566")]));
+    for queue in template.of_type(QUEUE) {
+        let denials = |stack: &Stack<'_>| -> Vec<Value> {
+            let policies = policies(template, &queue);
+            let statements = policies.iter().flat_map(|policy| statements(stack, policy));
+            statements.filter(|statement| statement["Effect"] == "Deny").collect()
+        };
+        let expected = json!({
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "sqs:*",
+            "Resource": on_aws.value(&queue.get("Arn")),
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        });
+        let fault = format!("{}: its queue policy must hold {expected}, unless AwsEndpointUrl is given", queue.id);
+        faults.unless(denials(&on_aws) == [expected] && denials(&local).is_empty(), fault);
+    }
+}
+
 /// The rule itself sends to the queue, and to the dead-letter queue what it can't deliver.
 fn only_its_rule_sends(project: &Project, faults: &mut Faults) {
-    let policies = project.template.of_type("AWS::SQS::QueuePolicy");
+    let stack = Stack::new(&project.template, &[]);
     for path in project.template.paths() {
         for rule in senders(&project.template, &path) {
             for queue in [path.queue, path.dead_letters] {
-                let names_it =
-                    |policy: &&Resource<'_>| items(&policy.properties["Queues"]).contains(&&queue.reference());
-                let statements: Vec<Value> = policies.iter().filter(names_it).flat_map(statements).collect();
+                let policies = policies(&project.template, &queue);
+                let statements = policies.iter().flat_map(|policy| statements(&stack, policy));
+                let statements: Vec<Value> = statements.filter(|statement| statement["Effect"] != "Deny").collect();
                 let expected = json!({
                     "Effect": "Allow",
                     "Principal": {"Service": "events.amazonaws.com"},
                     "Action": "sqs:SendMessage",
-                    "Resource": queue.get("Arn"),
-                    "Condition": {"ArnEquals": {"aws:SourceArn": rule.get("Arn")}},
+                    "Resource": stack.value(&queue.get("Arn")),
+                    "Condition": {"ArnEquals": {"aws:SourceArn": stack.value(&rule.get("Arn"))}},
                 });
-                let fault = format!("{}: its queue policies must hold this statement alone: {expected}", queue.id);
+                let fault = format!("{}: its queue policies must allow this alone: {expected}", queue.id);
                 faults.unless(statements == [expected], fault);
             }
         }
     }
 }
 
-/// The statements of a queue policy without their names.
-fn statements(policy: &Resource<'_>) -> Vec<Value> {
-    let mut statements: Vec<Value> =
-        items(&policy.properties["PolicyDocument"]["Statement"]).into_iter().cloned().collect();
+/// The statements of a queue policy in a stack, without their names.
+fn statements(stack: &Stack<'_>, policy: &Resource<'_>) -> Vec<Value> {
+    let evaluated = stack.value(&policy.properties["PolicyDocument"]["Statement"]);
+    let mut statements: Vec<Value> = items(&evaluated).into_iter().cloned().collect();
     for statement in statements.iter_mut().filter_map(Value::as_object_mut) {
         statement.remove("Sid");
     }

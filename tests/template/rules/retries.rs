@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use local_stack::stack::{MAX_RECEIVES, MOVED_AFTER};
-use shared::{batch::Limits, config::Source, worker::settings::Settings};
+use serde_json::json;
+use shared::{backoff::Backoff, batch::Limits, config::Source, worker::settings::Settings};
 
 use super::{Faults, Rule, environment, stages};
 use crate::{
+    code::FAILING,
     evaluate::Stack,
     project::{File, Project, edit, edit_in},
     template::{Path, Template, number},
@@ -34,11 +36,38 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        name: "events that go on failing are counted from the lines that the code writes",
+        check: failing_counted,
+        breaks: &[
+            edit("$.outcome = \"retried\"", "$.outcome = \"repeated\""),
+            edit("$.attempt >= 10", "$.receives >= 10"),
+            edit("{Key: type, Value: $.event_type}", "{Key: type, Value: $.type}"),
+            edit(
+                "MetricName: worker_failing_total\n              MetricValue",
+                "MetricName: failing\n              MetricValue",
+            ),
+            edit(
+                "            - MetricNamespace: !Sub Holdfast/${AWS::StackName}",
+                "            - MetricNamespace: Holdfast",
+            ),
+            edit(
+                "LogGroupName:\n            Ref: !Sub ${EventType}LogGroup",
+                "LogGroupName:\n            Ref: PaymentFailedLogGroup",
+            ),
+        ],
+    },
+    Rule {
         name: "somebody hears of an outage before an event dies of it",
         check: heard_of_before_death,
         breaks: &[
             edit("Default: 300", "Default: 900"),
             edit("EvaluationPeriods: 3", "EvaluationPeriods: 15"),
+            edit("$.attempt >= 10", "$.attempt >= 12"),
+            edit(
+                "MetricName: worker_failing_total\n          Dimensions",
+                "MetricName: worker_failed\n          Dimensions",
+            ),
+            edit_in(File::Stages, "\"MaximumConcurrency=300\"", "\"MaxReceives=10\""),
             edit_in(File::Stages, "\"MaximumConcurrency=300\"", "\"MaxReceives=5\""),
             edit_in(File::Stages, "\"MaximumConcurrency=300\"", "\"OldestMessageAlarmSeconds=3600\""),
             edit_in(File::Stages, "\"MaximumConcurrency=300\"", "\"BackoffCapMs=60000\""),
@@ -47,8 +76,8 @@ pub(crate) const RULES: &[Rule] = &[
 ];
 
 /// The shortest and the longest that a message waits before its last receive when nothing asks for a longer wait.
-pub(super) fn window(limits: &Limits) -> (Duration, Duration) {
-    let waits = (1..limits.max_receives).map(|receive| limits.backoff.bounds(receive));
+pub(super) fn window(last_receive: u32, backoff: &Backoff) -> (Duration, Duration) {
+    let waits = (1..last_receive).map(|receive| backoff.bounds(receive));
     waits.fold(Default::default(), |(least, most), (shortest, longest)| (least + shortest, most + longest))
 }
 
@@ -68,6 +97,16 @@ pub(super) fn defaults(path: &Path<'_>) -> Result<Limits, String> {
     environment::within_runtime(|| Settings::read(&Bare, Ok(Default::default()), path.workflow.event_type.name()))
         .map(|settings| settings.limits)
         .map_err(|error| error.to_string())
+}
+
+/// The last receive and the back-off that a function of this stack has. Read by hand, since settings make clients, and
+/// many stacks are asked.
+fn retries(stack: &Stack<'_>, path: &Path<'_>) -> Option<(u32, Backoff)> {
+    let variables = stack.environment(path.function);
+    let number = |name: &str| variables.get(name)?.parse::<u32>().ok();
+    let milliseconds = |name: &str| Some(Duration::from_millis(number(name)?.into()));
+    let backoff = Backoff::try_new(milliseconds("BACKOFF_BASE_MS")?, milliseconds("BACKOFF_CAP_MS")?);
+    Some((number("MAX_RETRIES")?, backoff.ok()?))
 }
 
 fn buried_before_moved(project: &Project, faults: &mut Faults) {
@@ -107,20 +146,61 @@ fn defaults_are_one(project: &Project, faults: &mut Faults) {
     }
 }
 
-/// With the defaults and in each stage: the alarm on the age of messages fires while the first event of an outage still
-/// has a receive left, however short its waits were.
+/// The receive from which on a failing event is counted, as the filter on the log of this path says it.
+fn counted_from(template: &Template, path: &Path<'_>) -> Option<u32> {
+    let group = &path.function.properties["LoggingConfig"]["LogGroup"];
+    let filters = template.of_type("AWS::Logs::MetricFilter");
+    let filter = filters.iter().find(|filter| filter.properties["LogGroupName"] == *group)?;
+    let pattern = filter.properties["FilterPattern"].as_str()?;
+    pattern.strip_prefix("{ $.outcome = \"retried\" && $.attempt >= ")?.strip_suffix(" }")?.parse().ok()
+}
+
+/// The names are those of the log, which `tests/integration/telemetry.rs` holds the code to.
+fn failing_counted(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    for path in template.paths() {
+        let id = path.function.id;
+        let group = &path.function.properties["LoggingConfig"]["LogGroup"];
+        let pattern = counted_from(template, &path).is_some();
+        faults.unless(
+            pattern,
+            format!("{id}: add a filter to its log group, {{ $.outcome = \"retried\" && $.attempt >= 10 }}"),
+        );
+        let expected = json!([{
+            "MetricNamespace": path.function.variables()["METRICS_NAMESPACE"],
+            "MetricName": FAILING,
+            "MetricValue": "1",
+            "Dimensions": [{"Key": "type", "Value": "$.event_type"}],
+        }]);
+        let filters = template.of_type("AWS::Logs::MetricFilter");
+        for filter in filters.iter().filter(|filter| filter.properties["LogGroupName"] == *group) {
+            let fault = format!("{}: its MetricTransformations must be {expected}", filter.id);
+            faults.unless(filter.properties["MetricTransformations"] == expected, fault);
+        }
+    }
+}
+
+/// With the defaults and in each stage: an alarm on events that fail goes off two receives before the last or earlier, and
+/// the one on the age of messages before the shortest time that an event lives for, however short its waits are.
 fn heard_of_before_death(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let given = stages::stages(project).into_iter().map(|(name, stage)| (name, stages::overrides(stage, "deploy")));
     for (stage, parameters) in given.chain([("by default", Vec::new())]) {
-        let defaults = environment::given(template, &parameters);
+        let stack = Stack::new(template, &parameters);
         for path in template.paths() {
-            let Ok(settings) = environment::read(&defaults, &path).0 else {
-                faults.add(format!("{stage}: {} does not start there", path.name));
+            let Some((last, backoff)) = retries(&stack, &path) else {
+                faults.add(format!("{stage}: {} must have MAX_RETRIES and a back-off", path.name));
                 continue;
             };
-            let (least, most) = window(&settings.limits);
-            match alarm_after(template, &defaults, &path) {
+            let (least, most) = window(last, &backoff);
+            let counted = counted_from(template, &path).filter(|_| has_failing_alarm(template, &path));
+            let in_time = counted.is_some_and(|counted| counted + 2 <= last);
+            let fault = format!(
+                "{stage}: add an alarm on {FAILING} of {}, two receives or more before the last, which is {last}",
+                path.name
+            );
+            faults.unless(in_time, fault);
+            match alarm_after(template, &stack, &path) {
                 Some(alarm) => {
                     let fault = format!(
                         "{stage}: an event of {} is dead after {least:?} to {most:?}, and an alarm on its age fires \
@@ -129,9 +209,7 @@ fn heard_of_before_death(project: &Project, faults: &mut Faults) {
                     );
                     faults.unless(alarm < least, fault);
                 }
-                None => {
-                    faults.add(format!("{stage}: add an alarm on the age of the oldest message of {}", path.queue.id))
-                }
+                None => faults.add(format!("{stage}: add an alarm on the age of messages in {}", path.queue.id)),
             }
         }
     }
@@ -147,4 +225,14 @@ fn alarm_after(template: &Template, stack: &Stack<'_>, path: &Path<'_>) -> Optio
     let threshold = number(&stack.value(&alarm["Threshold"]))?;
     let evaluated = number(&alarm["Period"])? * number(&alarm["EvaluationPeriods"])?;
     Some(Duration::from_secs(threshold + evaluated))
+}
+
+/// Whether one such event is enough for an alarm.
+fn has_failing_alarm(template: &Template, path: &Path<'_>) -> bool {
+    template.of_type("AWS::CloudWatch::Alarm").iter().map(|alarm| alarm.properties).any(|alarm| {
+        alarm["MetricName"] == FAILING
+            && alarm["Dimensions"][0]["Value"] == path.workflow.event_type.name()
+            && alarm["Threshold"] == 0
+            && alarm["ComparisonOperator"] == "GreaterThanThreshold"
+    })
 }

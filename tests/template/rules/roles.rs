@@ -7,6 +7,7 @@ use shared::{event::EventType, workflow::guard::LostRace};
 
 use super::{Faults, Rule};
 use crate::{
+    evaluate::Stack,
     project::{Project, edit},
     template::{FUNCTION, Path, Resource, Template, attribute, fields, items, nodes, reference},
 };
@@ -22,6 +23,10 @@ pub(crate) const RULES: &[Rule] = &[
             edit("Action: dynamodb:UpdateItem", "NotAction: dynamodb:DeleteItem"),
             edit("event-bus/${EventBusName}", "event-bus/*"),
             edit("Principal: {Service: events.amazonaws.com}", "Principal: {Service: \"*\"}"),
+            edit(
+                "Effect: Deny\n                  Principal: \"*\"",
+                "Effect: Allow\n                  Principal: \"*\"",
+            ),
         ],
     },
     Rule {
@@ -42,8 +47,22 @@ pub(crate) const RULES: &[Rule] = &[
                 "Action: events:PutEvents\n            Condition: {StringEquals: {events:source: other}}\n",
             ),
             edit("Resource: !Ref SecretArn", "Resource: !Sub ${SecretArn}-other"),
+            edit("\"${Name}#*\"", "\"${Name}*\""),
+            edit("\"${Name}#*\"", "\"payment.failed#*\""),
+            edit("dynamodb:LeadingKeys:", "dynamodb:Attributes:"),
             edit("Roles: [!Ref ReservationExpiredRole]", "Roles: [!Ref PaymentFailedRole]"),
             edit("Resource: !GetAtt ReservationExpiredQueue.Arn", "Resource: !GetAtt PaymentFailedQueue.Arn"),
+        ],
+    },
+    Rule {
+        name: "every role can be given a boundary, CodeDeploy's too",
+        check: bounded,
+        breaks: &[
+            edit("      PermissionsBoundary: !If", "      Boundary: !If"),
+            edit("          PermissionsBoundary: !If", "          Boundary: !If"),
+            edit("Not [!Equals [!Ref PermissionsBoundaryArn, \"\"]]", "Equals [!Ref PermissionsBoundaryArn, \"\"]"),
+            edit("        Role: !If [DeploysGradually, !GetAtt DeploymentRole.Arn, !Ref AWS::NoValue]\n", ""),
+            edit("DeploysGradually: !Equals [!Ref GradualDeployment, \"true\"]", "DeploysGradually: !Equals [1, 2]"),
         ],
     },
     Rule {
@@ -54,19 +73,23 @@ pub(crate) const RULES: &[Rule] = &[
             edit("      Role: !GetAtt PaymentFailedRole.Arn\n", ""),
             edit("Principal: {Service: lambda.amazonaws.com}", "Principal: {Service: ec2.amazonaws.com}"),
             edit("iam::aws:policy/AWSXRayDaemonWriteAccess", "iam::aws:policy/AdministratorAccess"),
+            edit("Principal: {Service: codedeploy.amazonaws.com}", "Principal: {Service: lambda.amazonaws.com}"),
+            edit("service-role/AWSCodeDeployRoleForLambda", "service-role/AWSCodeDeployRole"),
         ],
     },
 ];
 
 fn no_wildcard(project: &Project, faults: &mut Faults) {
     for resource in project.template.resources() {
-        let policies = nodes(resource.properties).into_iter().filter(|node| !node["Effect"].is_null());
+        // A Deny may be as wide as it likes. The only Condition that a role may have is judged below, to the letter.
+        let allows = |node: &&Value| !node["Effect"].is_null() && node["Effect"] != "Deny";
+        let policies = nodes(resource.properties).into_iter().filter(allows);
         for statement in policies {
             for (key, value) in fields(statement) {
                 let fault = format!("{}: say what is allowed, not {key}", resource.id);
                 faults.unless(!key.starts_with("Not"), fault);
                 let wild = nodes(value).into_iter().find(|node| node.as_str().is_some_and(|text| text.contains('*')));
-                let is_free = wild.is_none() || key == "Sid";
+                let is_free = wild.is_none() || key == "Sid" || key == "Condition";
                 faults.unless(is_free, format!("{}: {key} has a wildcard: {value}", resource.id));
             }
         }
@@ -118,8 +141,9 @@ fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
         let statements = statements(&project.template, role);
         let mut grants = Vec::new();
         for statement in statements {
-            let plain = statement["Effect"] == "Allow" && statement["Condition"].is_null();
-            let fault = format!("{}: Effect must be Allow, without a Condition that may never hold", role.id);
+            let condition = condition(&path, statement);
+            let plain = statement["Effect"] == "Allow" && statement["Condition"] == condition;
+            let fault = format!("{}: Effect must be Allow, and Condition {condition}", role.id);
             faults.unless(plain, format!("{fault}: {statement}"));
             for action in items(&statement["Action"]) {
                 for on in items(&statement["Resource"]).into_iter().flat_map(branches) {
@@ -138,11 +162,52 @@ fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
     }
 }
 
+/// The one condition that a statement must have. Any other may never hold, and then the function can do nothing.
+fn condition(path: &Path<'_>, statement: &Value) -> Value {
+    if statement["Action"] != "dynamodb:UpdateItem" {
+        return Value::Null;
+    }
+    // `shared::idempotency` makes every key of the event type and `#`, that of the look at the start included.
+    json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [format!("{}#*", path.workflow.event_type.name())]}})
+}
+
 /// Traces and network interfaces can't be limited to a resource, so AWS's own two policies are taken for them.
 const MANAGED: [&str; 2] = [
     "arn:${AWS::Partition}:iam::aws:policy/AWSXRayDaemonWriteAccess",
     "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaENIManagementAccess",
 ];
+
+/// What CodeDeploy needs to move traffic and to look at alarms, as AWS keeps it.
+const MANAGED_DEPLOYMENT: &str = "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSCodeDeployRoleForLambda";
+
+/// The role that CodeDeploy takes for a function, where traffic is moved gradually.
+fn deployment_role(function: Resource<'_>) -> Option<&str> {
+    let role = &function.properties["DeploymentPreference"]["Role"];
+    branches(role).into_iter().find_map(|role| attribute(role, "Arn"))
+}
+
+/// Organisations forbid roles without a boundary, and a role that SAM makes by itself can't have one.
+fn bounded(project: &Project, faults: &mut Faults) {
+    const BOUNDARY: &str = "arn:aws:iam::123456789012:policy/boundary";
+    let template = &project.template;
+    let given = [("PermissionsBoundaryArn", BOUNDARY), ("GradualDeployment", "true")];
+    let (with, without) = (Stack::new(template, &given), Stack::new(template, &[]));
+    for role in template.of_type("AWS::IAM::Role") {
+        let boundary = &role.properties["PermissionsBoundary"];
+        let bounded = with.value(boundary) == BOUNDARY && without.value(boundary).is_null();
+        let fault =
+            format!("{}: PermissionsBoundary must be PermissionsBoundaryArn, or nothing where that is empty", role.id);
+        faults.unless(bounded, fault);
+    }
+    for function in template.of_type(FUNCTION) {
+        let own = deployment_role(function).and_then(|role| template.resource(role));
+        let role = own.is_some_and(|role| {
+            with.value(&function.properties["DeploymentPreference"]["Role"]) == with.value(&role.get("Arn"))
+                && with.holds(&json!({"Condition": role.body["Condition"]}))
+        });
+        faults.unless(role, format!("{}: name in its DeploymentPreference a Role of this template", function.id));
+    }
+}
 
 fn one_role_each(project: &Project, faults: &mut Faults) {
     let template = &project.template;
@@ -155,13 +220,18 @@ fn one_role_each(project: &Project, faults: &mut Faults) {
         let added = function.properties["Policies"].is_null();
         faults.unless(added, format!("{}: SAM ignores Policies beside a Role; put them into the role", function.id));
     }
-    let trust =
-        json!([{"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}]);
     for role in template.of_type("AWS::IAM::Role") {
+        let deploys = functions.iter().any(|function| deployment_role(*function) == Some(role.id));
+        let (service, managed) = if deploys {
+            ("codedeploy.amazonaws.com", &[MANAGED_DEPLOYMENT][..])
+        } else {
+            ("lambda.amazonaws.com", &MANAGED[..])
+        };
+        let trust = json!([{"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}]);
         let statement = &role.properties["AssumeRolePolicyDocument"]["Statement"];
-        faults.unless(*statement == trust, format!("{}: only Lambda may assume it: {trust}", role.id));
+        faults.unless(*statement == trust, format!("{}: only {service} may assume it: {trust}", role.id));
         for policy in items(&role.properties["ManagedPolicyArns"]).into_iter().flat_map(branches) {
-            let known = policy["Fn::Sub"].as_str().is_some_and(|arn| MANAGED.contains(&arn));
+            let known = policy["Fn::Sub"].as_str().is_some_and(|arn| managed.contains(&arn));
             faults.unless(known, format!("{}: {policy} is no managed policy that it needs", role.id));
         }
     }

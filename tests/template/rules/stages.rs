@@ -84,6 +84,11 @@ fn told<'p>(stage: &'p Value, command: &str, name: &str) -> &'p Value {
     if own.is_null() { &stage["global"]["parameters"][name] } else { own }
 }
 
+/// The stack that a stage is deployed to.
+pub(super) fn stack_name(stage: &Value) -> Option<&str> {
+    told(stage, "deploy", "stack_name").as_str()
+}
+
 /// The values that a command gives to parameters of the template.
 pub(super) fn overrides<'p>(stage: &'p Value, command: &str) -> Vec<(&'p str, &'p str)> {
     let pairs = items(told(stage, command, "parameter_overrides"));
@@ -93,7 +98,7 @@ pub(super) fn overrides<'p>(stage: &'p Value, command: &str) -> Vec<(&'p str, &'
 fn stages_are_there(project: &Project, faults: &mut Faults) {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (name, stage) in stages(project) {
-        let stack = told(stage, "deploy", "stack_name").as_str();
+        let stack = stack_name(stage);
         faults.unless(stack.is_some(), format!("{name}: it deploys nothing, or to no stack_name"));
         if let Some(other) = stack.and_then(|stack| owners.insert(stack, name)) {
             faults.add(format!("{name}: its stack_name is that of {other}"));

@@ -40,7 +40,7 @@ async fn story(endpoint: &AwsEndpoint) -> Vec<Request> {
     let (key, other) =
         (Key::of(&["payment.approved", "rsv_1", "pi_1"]), Key::of(&["payment.approved", "rsv_2", "pi_2"]));
     let claim = |payload: &'static str, now| store.claim(key.clone(), payload, now, now + LEASE);
-    store.probe().await.unwrap();
+    store.probe(&key).await.unwrap();
 
     let stale = acquired(claim("amount=1", NOW).await);
     assert!(matches!(claim("amount=1", NOW + LEASE).await.unwrap(), Claim::InProgress { .. }));
@@ -58,7 +58,7 @@ async fn story(endpoint: &AwsEndpoint) -> Vec<Request> {
 
     let unknown = acquired(store.claim(other.clone(), "", NOW, NOW + LEASE).await);
     store.complete(&unknown, "late_approval").await.unwrap();
-    store.probe().await.unwrap();
+    store.probe(&key).await.unwrap();
     endpoint.requests()
 }
 
@@ -155,7 +155,7 @@ async fn a_request_that_does_not_fit_is_refused_alike() {
     for endpoint in [&emulated, &in_memory] {
         assert_eq!(answer(endpoint, "UpdateItem", &sound).await.0, 200);
     }
-    let error = store(&in_memory, "absent").probe().await.unwrap_err();
+    let error = store(&in_memory, "absent").probe(&Key::of(&["payment.approved", "probe"])).await.unwrap_err();
     assert!(matches!(error, shared::idempotency::TableError::Missing(_)), "the SDK knows the error: {error}");
 }
 
