@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::failure::Wait;
+
 /// No message waits longer: SQS refuses a visibility that ends more than 12 hours after the first receive.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(11 * 60 * 60);
 
@@ -31,24 +33,37 @@ impl Backoff {
         if base.is_zero() || base > cap { Err(InvalidBackoff) } else { Ok(Self { base, cap }) }
     }
 
-    /// The wait before the next delivery: `min(cap, base * 2^(receive_count - 1))` times a random factor between 0.5
-    /// and 1, or `at_least` when that is longer; rounded up to a second, because SQS counts in seconds.
-    pub fn wait(&self, receive_count: u32, at_least: Option<Duration>) -> Duration {
-        self.wait_with_jitter(receive_count, at_least, 0.5 + fastrand::f64() / 2.0)
+    /// The wait before the next delivery after a failure: `min(cap, base * 2^(receive_count - 1))` times a random factor
+    /// between 0.5 and 1, or what `wait` says when that is longer; rounded up to a second, because SQS counts in seconds.
+    pub fn wait(&self, receive_count: u32, wait: Wait) -> Duration {
+        self.wait_with_jitter(receive_count, wait, 0.5 + fastrand::f64() / 2.0)
     }
 
     /// The shortest and the longest that [`Backoff::wait`] can be after this receive when nothing asks for a longer one.
     pub fn bounds(&self, receive_count: u32) -> (Duration, Duration) {
-        (self.wait_with_jitter(receive_count, None, 0.5), self.wait_with_jitter(receive_count, None, 1.0))
+        (
+            self.wait_with_jitter(receive_count, Wait::BackOff, 0.5),
+            self.wait_with_jitter(receive_count, Wait::BackOff, 1.0),
+        )
     }
 
-    fn wait_with_jitter(&self, receive_count: u32, at_least: Option<Duration>, jitter: f64) -> Duration {
+    fn wait_with_jitter(&self, receive_count: u32, wait: Wait, jitter: f64) -> Duration {
         let doublings = receive_count.saturating_sub(1).min(31);
         let full = self.base.saturating_mul(1 << doublings).min(self.cap);
-        let wait = full.mul_f64(jitter).max(at_least.unwrap_or_default()).min(LONGEST_WAIT);
-        let partial_second = u64::from(wait.subsec_nanos() > 0);
-        Duration::from_secs(wait.as_secs() + partial_second)
+        let at_least = match wait {
+            Wait::BackOff => Duration::ZERO,
+            Wait::Asked(asked) => asked.min(self.cap),
+            Wait::Claimed(rest) => rest,
+        };
+        in_seconds(full.mul_f64(jitter).max(at_least))
     }
+}
+
+/// A wait as SQS takes one: in whole seconds, rounded up, and no longer than [`LONGEST_WAIT`].
+pub fn in_seconds(wait: Duration) -> Duration {
+    let wait = wait.min(LONGEST_WAIT);
+    let partial_second = u64::from(wait.subsec_nanos() > 0);
+    Duration::from_secs(wait.as_secs() + partial_second)
 }
 
 #[cfg(test)]
@@ -60,7 +75,7 @@ mod tests {
     #[track_caller]
     fn check(receive_count: u32, jitter: f64, seconds: u64) {
         assert_eq!(
-            Backoff::DEFAULT.wait_with_jitter(receive_count, None, jitter),
+            Backoff::DEFAULT.wait_with_jitter(receive_count, Wait::BackOff, jitter),
             Duration::from_secs(seconds),
             "receive {receive_count} with jitter {jitter}"
         );
@@ -97,20 +112,31 @@ mod tests {
 
     #[test]
     fn a_longer_hint_takes_the_place_of_the_back_off_and_a_shorter_one_does_not() {
-        let wait = |hint| Backoff::DEFAULT.wait_with_jitter(3, Some(Duration::from_millis(hint)), 1.0);
-        assert_eq!(wait(30_500), Duration::from_secs(31));
-        assert_eq!(wait(100), Duration::from_secs(4));
+        for hint in [Wait::Asked, Wait::Claimed] {
+            let wait = |ms| Backoff::DEFAULT.wait_with_jitter(3, hint(Duration::from_millis(ms)), 1.0);
+            assert_eq!(wait(30_500), Duration::from_secs(31));
+            assert_eq!(wait(100), Duration::from_secs(4));
+        }
+    }
+
+    #[test]
+    fn what_a_service_asks_for_delays_by_no_more_than_the_cap() {
+        let wait = |asked| Backoff::DEFAULT.wait(1, Wait::Asked(Duration::from_secs(asked)));
+        assert_eq!([899, 900, 86_400, u64::MAX].map(wait), [899, 900, 900, 900].map(Duration::from_secs));
     }
 
     #[test]
     fn nothing_waits_longer_than_eleven_hours() {
-        assert_eq!(Backoff::DEFAULT.wait(1, Some(Duration::from_secs(u64::MAX))), Duration::from_secs(39_600));
+        let longest = Wait::Claimed(Duration::from_secs(u64::MAX));
+        assert_eq!(Backoff::DEFAULT.wait(1, longest), Duration::from_secs(39_600));
+        assert_eq!(in_seconds(Duration::MAX), Duration::from_secs(39_600));
+        assert_eq!(in_seconds(Duration::from_millis(39_599_001)), Duration::from_secs(39_600));
     }
 
     #[test]
     fn a_base_may_be_its_cap() {
         let constant = Backoff::try_new(SECOND * 2, SECOND * 2).unwrap();
-        assert_eq!([1, 9].map(|receives| constant.wait_with_jitter(receives, None, 1.0)), [SECOND * 2; 2]);
+        assert_eq!([1, 9].map(|receives| constant.wait_with_jitter(receives, Wait::BackOff, 1.0)), [SECOND * 2; 2]);
     }
 
     #[test]

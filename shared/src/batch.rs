@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
@@ -16,9 +16,9 @@ use tracing::{Instrument, Span, error, info, info_span, warn};
 
 pub use crate::queue::{MissingMessageId, Record};
 use crate::{
-    backoff::Backoff,
+    backoff::{Backoff, in_seconds},
     deadline::Deadline,
-    failure::Failure,
+    failure::{Failure, Wait},
     queue::{DeathNote, Queues, joined},
     telemetry::{
         metrics::{Measurements, Metrics},
@@ -33,6 +33,10 @@ const REJECTED: &str = "rejected";
 
 /// `error_code` of a message that ran out of receives.
 const RETRIES_EXHAUSTED: &str = "retries_exhausted";
+
+/// A message that only waits for its time is sent anew once it is so old. A queue keeps it for four days, and between two
+/// deliveries lie up to eleven hours.
+const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the reservations layer, or any other, does with one record.
 pub trait Processor: Sync {
@@ -112,7 +116,7 @@ pub struct Worker<P> {
 /// How a record ended, as its log line and the batch response say it.
 struct Ending {
     outcome: &'static str,
-    /// Whether the message must stay in its queue.
+    /// Whether the message must stay in its queue. One that was sent there anew must not.
     report: bool,
     /// The `error_code` that it carries in the dead-letter queue, if it was sent there.
     buried_as: Option<&'static str>,
@@ -128,6 +132,15 @@ impl Ending {
             measurements.dead_letter(error_code);
         }
     }
+}
+
+/// Why records of a batch did not start.
+#[derive(Debug, Clone, Copy)]
+struct ShortOfTime {
+    /// What the invocation had when it began.
+    time_in_all: Duration,
+    /// No record of the batch could start, so that to deliver them at once would only use up their receives.
+    nothing_started: bool,
 }
 
 /// A record that was looked at, with the span that its log lines are written in.
@@ -154,11 +167,7 @@ impl<P: Processor> Worker<P> {
         let records = event.records.into_iter().map(Record::try_from).collect::<Result<Vec<_>, _>>()?;
         let order: Vec<String> = records.iter().map(|record| record.message_id.clone()).collect();
 
-        if deadline.remaining() < self.limits.budget {
-            let budget_ms = self.limits.budget.as_millis();
-            error!(%budget_ms, "no record can start: the function's timeout must exceed the time of one record's calls");
-        }
-
+        let time_in_all = deadline.remaining();
         let groups = self.group(records);
         let worked = stream::iter(groups)
             .map(|group| self.work_group(group, deadline))
@@ -177,7 +186,20 @@ impl<P: Processor> Worker<P> {
             }
             unstarted.extend(left);
         }
-        for (message_id, ending) in self.give_back(unstarted, deadline).await {
+        let short_of_time = ShortOfTime { time_in_all, nothing_started: reported.is_empty() };
+        if short_of_time.nothing_started && (time_in_all < self.limits.budget || !unstarted.is_empty()) {
+            let (time_ms, budget_ms) = (time_in_all.as_millis(), self.limits.budget.as_millis());
+            error!(
+                event_type = self.event_type,
+                %time_ms,
+                %budget_ms,
+                records = unstarted.len(),
+                "no record could start, because the invocation had less time than one record's calls may take: raise the \
+                 function's timeout above the budget, or look at its clock; the messages come back by back-off"
+            );
+            measurements.unstarted(unstarted.len());
+        }
+        for (message_id, ending) in self.give_back(unstarted, short_of_time, deadline).await {
             ending.measure(Duration::ZERO, &mut measurements);
             *reported.entry(message_id).or_default() |= ending.report;
         }
@@ -276,18 +298,20 @@ impl<P: Processor> Worker<P> {
         let (outcome, latency_ms, text) = (ending.outcome, millis(started), error.message());
         let error_code = match &error {
             Failure::Permanent { code, .. } => Some(*code),
-            Failure::Transient { .. } => ending.buried_as,
+            Failure::Transient { .. } | Failure::Early { .. } => ending.buried_as,
         };
-        if ending.report {
-            warn!(outcome, latency_ms, error = text, error_code, "record ended: {outcome}");
-        } else {
-            error!(
+        match (ending.report, ending.buried_as) {
+            (true, _) => warn!(outcome, latency_ms, error = text, error_code, "record ended: {outcome}"),
+            (false, Some(_)) => error!(
                 outcome,
                 latency_ms,
                 error = text,
                 error_code,
                 "record ended: {outcome}, sent to the dead-letter queue"
-            );
+            ),
+            (false, None) => {
+                warn!(outcome, latency_ms, error = text, "record ended: {outcome}, sent to its own queue once more")
+            }
         }
         trace.finish(outcome, Some(text));
         ending
@@ -295,48 +319,98 @@ impl<P: Processor> Worker<P> {
 
     /// Postpones or buries a message that did not end well.
     async fn dispose(&self, record: &Record, failure: &Failure) -> Ending {
-        let (code, outcome, at_least) = match failure {
-            Failure::Permanent { code, .. } => (*code, REJECTED, None),
-            Failure::Transient { at_least, .. } if record.receive_count < self.limits.max_receives => {
-                return self.postpone(record, *at_least).await;
+        let last = self.limits.max_receives;
+        let (code, outcome, wait) = match failure {
+            Failure::Early { rest, .. } => return self.wait_for(record, *rest).await,
+            Failure::Permanent { code, .. } => (*code, REJECTED, Wait::BackOff),
+            Failure::Transient { wait, .. } if record.receive_count < last => {
+                return self.postpone(record, *wait).await;
             }
-            Failure::Transient { at_least, .. } => (RETRIES_EXHAUSTED, EXHAUSTED, *at_least),
+            // Its receives are used up by another worker that may be about to succeed. One more shows what became of it.
+            Failure::Transient { wait: wait @ Wait::Claimed(_), .. } if record.receive_count == last => {
+                return self.postpone(record, *wait).await;
+            }
+            Failure::Transient { wait, .. } => (RETRIES_EXHAUSTED, EXHAUSTED, *wait),
         };
         let note = DeathNote { code, message: failure.message(), event_type: self.event_type };
         match self.queues.bury(record, &note).await {
             Ok(()) => Ending { outcome, report: false, buried_as: Some(code) },
             Err(error) => {
                 warn!(error = %error, error_code = code, "the message could not be sent to the dead-letter queue");
-                self.postpone(record, at_least).await
+                self.postpone(record, wait).await
             }
         }
     }
 
-    async fn postpone(&self, record: &Record, at_least: Option<Duration>) -> Ending {
-        let wait = self.limits.backoff.wait(record.receive_count, at_least);
+    /// Lets a message wait that came before its time, and that is no failure: it must not run out of receives, nor of the
+    /// time that its queue keeps it. Before either happens it is sent anew.
+    async fn wait_for(&self, record: &Record, rest: Duration) -> Ending {
+        let runs_out =
+            record.receive_count >= self.limits.max_receives || record.age(SystemTime::now()) > RENEWED_AFTER;
+        if runs_out {
+            match self.queues.send_anew(record, in_seconds(rest)).await {
+                Ok(()) => return Ending { report: false, ..Ending::RETRIED },
+                Err(error) => warn!(error = %error, "the message could not be sent anew, so it waits as it is"),
+            }
+        }
+        self.hide(record, in_seconds(rest)).await
+    }
+
+    async fn postpone(&self, record: &Record, wait: Wait) -> Ending {
+        self.hide(record, self.limits.backoff.wait(record.receive_count, wait)).await
+    }
+
+    async fn hide(&self, record: &Record, wait: Duration) -> Ending {
         if let Err(error) = self.queues.postpone(record, wait).await {
             warn!(error = %error, "the message's back-off could not be set, so it comes back when its visibility ends");
         }
         Ending::RETRIED
     }
 
-    /// Ends the records that were not started: most are made visible again, all in one call; those on their last
-    /// receive are buried, because SQS would otherwise move them without a reason. What the time does not allow is left
+    /// Ends the records that were not started. Those on their last receive are buried, because SQS would otherwise move them
+    /// without a reason. The others are made visible again, all in one call: at once, because another environment may have
+    /// the time; by back-off where nothing could start, because then none will have. What the time does not allow is left
     /// to the queue's visibility: an answer that comes too late would put the whole batch back.
-    async fn give_back(&self, unstarted: Vec<Prepared<P::Item>>, deadline: Deadline) -> Vec<(String, Ending)> {
-        let late = Failure::transient("not started: too little time was left before the invocation's deadline");
+    async fn give_back(
+        &self,
+        unstarted: Vec<Prepared<P::Item>>,
+        short: ShortOfTime,
+        deadline: Deadline,
+    ) -> Vec<(String, Ending)> {
+        let late = Failure::transient(if short.nothing_started {
+            format!(
+                "not started: the invocation had {} ms in all, and this may take {} ms; raise the function's timeout, or \
+                 look at its clock",
+                short.time_in_all.as_millis(),
+                self.limits.budget.as_millis(),
+            )
+        } else {
+            "not started: too little time was left before the invocation's deadline".to_owned()
+        });
         let (last, returning): (Vec<_>, Vec<_>) =
             unstarted.into_iter().partition(|prepared| prepared.record.receive_count >= self.limits.max_receives);
         let mut ended = Vec::with_capacity(last.len() + returning.len());
 
-        let (spans, records): (Vec<_>, Vec<_>) =
-            returning.into_iter().map(|prepared| (prepared.span, prepared.record)).unzip();
-        match timeout(deadline.spare(), self.queues.give_back(&records)).await {
+        let wait = |record: &Record| match short.nothing_started {
+            true => self.limits.backoff.wait(record.receive_count, Wait::BackOff),
+            false => Duration::ZERO,
+        };
+        let (spans, records): (Vec<_>, Vec<_>) = returning
+            .into_iter()
+            .map(|Prepared { span, record, .. }| {
+                let wait = wait(&record);
+                (span, (record, wait))
+            })
+            .unzip();
+        match timeout(deadline.spare(), self.queues.postpone_all(&records)).await {
             Ok(errors) if errors.is_empty() => {}
-            Ok(errors) => warn!(error = joined(&errors), "messages could not be made visible; they come back later"),
-            Err(_elapsed) => warn!("no time was left to make messages visible; they come back later"),
+            Ok(errors) => warn!(
+                error = joined(&errors),
+                "messages could not be handed back; they come back when their visibility ends"
+            ),
+            Err(_elapsed) => warn!("no time was left to hand messages back; they come back when their visibility ends"),
         }
-        for (span, record) in spans.into_iter().zip(records) {
+        for (span, (record, _)) in spans.into_iter().zip(records) {
             let _inside = span.entered();
             warn!(outcome = RETRIED, latency_ms = 0, error = late.message(), "record ended: retried");
             ended.push((record.message_id, Ending::RETRIED));

@@ -15,8 +15,15 @@ pub enum Failure {
     Transient {
         /// What happened, for people.
         message: String,
-        /// Wait at least this long: a server's Retry-After, another worker's lease, the time until an event is due.
-        at_least: Option<Duration>,
+        /// How long the next delivery is to wait.
+        wait: Wait,
+    },
+    /// Nothing failed: the event came before its time. Its message waits, however often it was received.
+    Early {
+        /// What is not due yet, for people.
+        message: String,
+        /// The time until it is due.
+        rest: Duration,
     },
     /// No repeat can succeed: the message goes to the dead-letter queue.
     Permanent {
@@ -27,15 +34,22 @@ pub enum Failure {
     },
 }
 
-impl Failure {
-    /// A transient failure that waits no longer than the queue's own back-off.
-    pub fn transient(message: impl Into<String>) -> Self {
-        Self::Transient { message: message.into(), at_least: None }
-    }
+/// What a transient failure says about the time of the next delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Nothing: the queue's own back-off.
+    BackOff,
+    /// A service asks for at least this much. It is a stranger's word, so it delays by no more than the back-off's cap.
+    Asked(Duration),
+    /// Another worker has claimed the event, and its lease has this much left. Until then a delivery is for nothing, and
+    /// afterwards it tells what that worker did.
+    Claimed(Duration),
+}
 
-    /// A transient failure that is pointless to repeat before `wait` has passed.
-    pub fn transient_for(wait: Duration, message: impl Into<String>) -> Self {
-        Self::Transient { message: message.into(), at_least: Some(wait) }
+impl Failure {
+    /// A transient failure that waits as the queue's own back-off has it.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self::Transient { message: message.into(), wait: Wait::BackOff }
     }
 
     /// A failure that no repeat can mend.
@@ -43,10 +57,20 @@ impl Failure {
         Self::Permanent { code, message: message.into() }
     }
 
+    /// The same failure, with what led to it in front of its message.
+    pub fn after(mut self, what: &str) -> Self {
+        match &mut self {
+            Self::Transient { message, .. } | Self::Early { message, .. } | Self::Permanent { message, .. } => {
+                *message = format!("{what}; {message}");
+            }
+        }
+        self
+    }
+
     /// What happened, for people.
     pub fn message(&self) -> &str {
         match self {
-            Self::Transient { message, .. } | Self::Permanent { message, .. } => message,
+            Self::Transient { message, .. } | Self::Early { message, .. } | Self::Permanent { message, .. } => message,
         }
     }
 }
@@ -103,5 +127,9 @@ mod tests {
     fn a_failure_reads_as_its_message() {
         assert_eq!(Failure::transient("the service is down").to_string(), "the service is down");
         assert_eq!(Failure::permanent("code", "it is wrong").to_string(), "it is wrong");
+        assert_eq!(
+            Failure::transient("it is down").after("nobody answered").to_string(),
+            "nobody answered; it is down"
+        );
     }
 }

@@ -1,13 +1,19 @@
 //! What a worker tells SQS about one message beyond the batch response: when to deliver it again, and that it is dead.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use aws_lambda_events::sqs::{SqsMessage, SqsMessageAttribute};
 use aws_sdk_sqs::{
     Client,
     error::BuildError,
     primitives::Blob,
-    types::{ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue},
+    types::{
+        ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeNameForSends,
+        MessageSystemAttributeValue,
+    },
 };
 
 use crate::{
@@ -17,6 +23,9 @@ use crate::{
 
 /// SQS takes ten attributes on a message, and ten entries in a batch call.
 const SQS_LIMIT: usize = 10;
+
+/// SQS delays no message longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
 /// One message of a batch: an [`SqsMessage`] that is known to have an id.
 #[derive(Debug)]
@@ -144,14 +153,15 @@ impl Queues {
         call.send().await.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
     }
 
-    /// Makes messages visible again at once, in as few calls as SQS allows. They must still be reported failed.
+    /// Hides each message for its wait, in as few calls as SQS allows; a wait of nothing makes it visible at once. They must
+    /// still be reported failed.
     ///
     /// # Errors
     /// Each names one call that failed; its messages come back when the queue's own visibility ends.
-    pub async fn give_back(&self, records: &[Record]) -> Vec<QueueError> {
+    pub async fn postpone_all(&self, records: &[(Record, Duration)]) -> Vec<QueueError> {
         let mut errors = Vec::new();
         for group in records.chunks(SQS_LIMIT) {
-            if let Err(error) = self.give_back_group(group).await {
+            if let Err(error) = self.postpone_group(group).await {
                 errors.push(error);
             }
         }
@@ -173,14 +183,39 @@ impl Queues {
         sent.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
     }
 
-    async fn give_back_group(&self, group: &[Record]) -> Result<(), QueueError> {
-        let Some(first) = group.first() else { return Ok(()) };
+    /// Sends the message, byte for byte and with its own attributes, to its own queue once more, to be delivered after `delay`
+    /// (a quarter of an hour at most). Its receives and its age then count anew. The record may be acknowledged.
+    ///
+    /// # Errors
+    /// The record must then be reported failed.
+    pub async fn send_anew(&self, record: &Record, delay: Duration) -> Result<(), QueueError> {
+        let call = self
+            .client
+            .send_message()
+            .queue_url(record.queue_url()?)
+            .message_body(&record.body)
+            .delay_seconds(seconds(delay.min(LONGEST_DELAY)))
+            .set_message_group_id(record.system_attributes.get("MessageGroupId").cloned())
+            .set_message_attributes(Some(record.own_attributes(|_| true, SQS_LIMIT)?));
+        let trace = record
+            .system_attributes
+            .get("AWSTraceHeader")
+            .map(|header| MessageSystemAttributeValue::builder().data_type("String").string_value(header).build());
+        let call = match trace.transpose()? {
+            Some(trace) => call.message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, trace),
+            None => call,
+        };
+        call.send().await.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
+    }
+
+    async fn postpone_group(&self, group: &[(Record, Duration)]) -> Result<(), QueueError> {
+        let Some((first, _)) = group.first() else { return Ok(()) };
         let mut call = self.client.change_message_visibility_batch().queue_url(first.queue_url()?);
-        for (index, record) in group.iter().enumerate() {
+        for (index, (record, wait)) in group.iter().enumerate() {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index.to_string())
                 .receipt_handle(record.receipt_handle()?)
-                .visibility_timeout(0);
+                .visibility_timeout(seconds(*wait));
             call = call.entries(entry.build()?);
         }
         let answer = call.send().await.map_err(|error| QueueError::Sqs(chain(&error)))?;
@@ -196,6 +231,34 @@ impl Queues {
 impl Record {
     fn receipt_handle(&self) -> Result<&str, QueueError> {
         self.receipt_handle.as_deref().ok_or(QueueError::Unaddressed("receiptHandle"))
+    }
+
+    /// The producer's own attributes that are wanted, `most` of them at most. Their order is fixed, so that the same ones are
+    /// kept each time.
+    fn own_attributes(
+        &self,
+        wanted: impl Fn(&str) -> bool,
+        most: usize,
+    ) -> Result<HashMap<String, MessageAttributeValue>, QueueError> {
+        let mut own: Vec<_> = self.attributes.iter().filter(|(name, _)| wanted(name)).collect();
+        own.sort_by_key(|(name, _)| *name);
+        own.truncate(most);
+        let copy = |(name, value): (&String, &SqsMessageAttribute)| {
+            let data_type = value.data_type.as_deref().unwrap_or("String");
+            let copy = MessageAttributeValue::builder()
+                .data_type(data_type)
+                .set_string_value(value.string_value.clone())
+                .set_binary_value(value.binary_value.as_ref().map(|binary| Blob::new(binary.0.clone())));
+            Ok((name.clone(), copy.build()?))
+        };
+        own.into_iter().map(copy).collect()
+    }
+
+    /// How long the message has been in its queue; nothing, where that is not known.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        let sent = self.system_attributes.get("SentTimestamp").and_then(|sent| sent.parse().ok());
+        let sent = sent.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+        sent.and_then(|sent| now.duration_since(sent).ok()).unwrap_or_default()
     }
 
     fn queue_url(&self) -> Result<String, QueueError> {
@@ -226,19 +289,9 @@ fn burial_attributes(
         let value = MessageAttributeValue::builder().data_type("String").string_value(attribute_text(value));
         attributes.insert(name.to_owned(), value.build()?);
     }
-    // A message that was redriven carries our names from its last burial: those are replaced, not kept. The order is
-    // fixed, so that the same attributes are kept each time.
-    let mut own: Vec<_> = record.attributes.iter().filter(|(name, _)| !attributes.contains_key(*name)).collect();
-    own.sort_by_key(|(name, _)| *name);
-    own.truncate(SQS_LIMIT - attributes.len());
-    for (name, value) in own {
-        let data_type = value.data_type.as_deref().unwrap_or("String");
-        let copy = MessageAttributeValue::builder()
-            .data_type(data_type)
-            .set_string_value(value.string_value.clone())
-            .set_binary_value(value.binary_value.as_ref().map(|binary| Blob::new(binary.0.clone())));
-        attributes.insert(name.clone(), copy.build()?);
-    }
+    // A message that was redriven carries our names from its last burial: those are replaced, not kept.
+    let own = record.own_attributes(|name| !BURIAL_ATTRIBUTES.contains(&name), SQS_LIMIT - attributes.len())?;
+    attributes.extend(own);
     Ok(attributes)
 }
 

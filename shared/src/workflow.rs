@@ -12,14 +12,15 @@ use tracing::{info_span, warn};
 
 use self::guard::{Decision, LostRace};
 use crate::{
+    backoff::in_seconds,
     batch::{Decoded, Done, Processor, Record, isolated},
     deadline::{Deadline, epoch_ms},
     event::{Event, EventType, Payment},
-    failure::Failure,
+    failure::{Failure, Wait},
     grpc::inventory::{Allotment, Call, InventoryClient, ReleaseReason},
     idempotency::{Claim, Key, Store},
     refund::{Refund, RefundDesk},
-    rest::reservation::{ReservationClient, Snapshot, Status, Transition},
+    rest::reservation::{Holding, ReservationClient, Status, Transition},
     telemetry::trace::TraceContext,
 };
 
@@ -100,8 +101,9 @@ impl Processor for Settler {
     /// Claim, guard, settle, complete. Whatever fails gives the claim back, so that the next delivery may start at once.
     async fn process(&self, event: Event, trace: &TraceContext, deadline: Deadline) -> Result<Done, Failure> {
         let now = SystemTime::now();
-        if let Some(wait) = event.early_by(now) {
-            return Err(Failure::transient_for(wait, format!("the hold ends only in {} s", wait.as_secs())));
+        if let Some(rest) = event.early_by(now) {
+            let message = format!("the hold ends only in {} s", in_seconds(rest).as_secs());
+            return Err(Failure::Early { message, rest });
         }
         let (key, store) = (event.key(), &self.services.idempotency);
         let unchanging = hex(&Sha256::digest(event.unchanging()));
@@ -109,7 +111,8 @@ impl Processor for Settler {
             Claim::Acquired(lease) => lease,
             Claim::Completed { data } => return Ok(done("duplicate", Some(format!("completed before: {data}")))),
             Claim::InProgress { remaining } => {
-                return Err(Failure::transient_for(remaining, "another worker is at this event"));
+                let message = "another worker is at this event, and may have settled it by now".to_owned();
+                return Err(Failure::Transient { message, wait: Wait::Claimed(remaining) });
             }
             Claim::PayloadChanged => {
                 let message = format!("the event {key} came before with another amount; find out which one is right");
@@ -130,36 +133,52 @@ impl Processor for Settler {
     }
 }
 
+/// What the guard came to, when it came to anything.
+enum Guarded {
+    /// The reservation is where the event wants it, and this is what it holds.
+    Ours(Allotment),
+    /// Another end won.
+    Lost { status: Status, paid_twice: bool, event_id: Option<String> },
+}
+
 impl Settler {
     async fn guard_and_settle(&self, event: &Event, key: &Key, trace: &TraceContext) -> Result<Done, Failure> {
-        let transition = self.workflow.guard.transition(event);
-        let reservations = &self.services.reservations;
-        let answer = reservations.change_status(&event.reservation_id, &transition, &key.step("guard"), trace).await?;
-        let answered = guard::decide(&transition, answer);
-        let read_already = answered == Decision::AskAgain;
-        let decision = if read_already {
-            guard::decide_by_reading(&transition, reservations.get(&event.reservation_id, trace).await?)
-        } else {
-            answered
-        };
-        match decision {
-            Decision::Settle(snapshot) => {
-                let allotment = match allotment(event, &snapshot) {
-                    Some(allotment) => allotment,
-                    None if read_already => return Err(incomplete(event)),
-                    None => {
-                        let snapshot = reservations.get(&event.reservation_id, trace).await?;
-                        allotment(event, &snapshot).ok_or_else(|| incomplete(event))?
-                    }
-                };
-                self.settle(event, &allotment, key, trace).await
-            }
-            Decision::Lost { status, paid_twice, snapshot } => match self.workflow.lost_race {
+        match self.guard(event, key, trace).await? {
+            Guarded::Ours(allotment) => self.settle(event, &allotment, key, trace).await,
+            Guarded::Lost { status, paid_twice, event_id } => match self.workflow.lost_race {
                 LostRace::Superseded => Ok(done("superseded", Some(format!("the reservation is {}", status.name())))),
-                LostRace::Refund => self.refund(event, &status, paid_twice, &snapshot, key, trace).await,
+                LostRace::Refund => self.refund(event, &status, paid_twice, event_id.as_deref(), key, trace).await,
             },
-            Decision::Retry(reason) => Err(Failure::transient(reason)),
-            Decision::AskAgain => Err(Failure::transient("the reservation does not say its status")),
+        }
+    }
+
+    /// Asks for the change. An answer that does not say enough is followed by one look at the reservation, and by no more.
+    async fn guard(&self, event: &Event, key: &Key, trace: &TraceContext) -> Result<Guarded, Failure> {
+        let transition = self.workflow.guard.transition(event);
+        let (id, reservations) = (&event.reservation_id, &self.services.reservations);
+        let answer = reservations.change_status(id, &transition, &key.step("guard"), trace).await?;
+        let unsaid = match guard::decide(&transition, answer) {
+            Decision::Settle(holding) => match allotment(event, &holding) {
+                Some(allotment) => return Ok(Guarded::Ours(allotment)),
+                None => "does not say what the reservation holds".to_owned(),
+            },
+            Decision::Lost { status, paid_twice, event_id } => {
+                return Ok(Guarded::Lost { status, paid_twice, event_id });
+            }
+            Decision::Retry(reason) => return Err(Failure::transient(reason)),
+            Decision::AskAgain(silence) => silence.to_string(),
+        };
+        let first = format!("the reservation API's answer to the change {unsaid}");
+        let read = reservations.get(id, trace).await.map_err(|error| Failure::from(error).after(&first))?;
+        match guard::decide_by_reading(&transition, read) {
+            Decision::Settle(holding) => {
+                allotment(event, &holding).map(Guarded::Ours).ok_or_else(|| incomplete(&event.reservation_id))
+            }
+            Decision::Lost { status, paid_twice, event_id } => Ok(Guarded::Lost { status, paid_twice, event_id }),
+            Decision::Retry(reason) => Err(Failure::transient(reason).after(&first)),
+            Decision::AskAgain(silence) => {
+                Err(Failure::transient(format!("the answer to a look at the reservation {silence}")).after(&first))
+            }
         }
     }
 
@@ -187,7 +206,7 @@ impl Settler {
         event: &Event,
         status: &Status,
         paid_twice: bool,
-        snapshot: &Snapshot,
+        event_id: Option<&str>,
         key: &Key,
         trace: &TraceContext,
     ) -> Result<Done, Failure> {
@@ -201,7 +220,7 @@ impl Settler {
             currency: payment.and_then(|payment| payment.currency.as_deref()),
             reservation_status: status.name(),
             reason: &reason,
-            event_id: snapshot.event_id.as_deref().or(event.event_id.as_deref()),
+            event_id: event_id.or(event.event_id.as_deref()),
             trace_id: event.trace_id.as_deref().or_else(|| trace.trace_id()),
             idempotency_key: &key.step("refund"),
         };
@@ -223,21 +242,20 @@ impl Guard {
 }
 
 /// What the reservation holds: as its API says where it does, as the event says otherwise.
-fn allotment(event: &Event, snapshot: &Snapshot) -> Option<Allotment> {
-    let event_id = snapshot.event_id.clone().or_else(|| event.event_id.clone())?;
-    let api_says = !snapshot.seat_ids.is_empty() || snapshot.quantity.is_some();
+fn allotment(event: &Event, holding: &Holding) -> Option<Allotment> {
+    let event_id = holding.event_id.clone().or_else(|| event.event_id.clone())?;
+    let api_says = !holding.seat_ids.is_empty() || holding.quantity.is_some();
     let (seat_ids, quantity) =
-        if api_says { (&snapshot.seat_ids, snapshot.quantity) } else { (&event.seat_ids, event.quantity) };
+        if api_says { (&holding.seat_ids, holding.quantity) } else { (&event.seat_ids, event.quantity) };
     let quantity = if seat_ids.is_empty() { quantity? } else { u32::try_from(seat_ids.len()).ok()? };
-    let user_id = snapshot.user_id.clone().or_else(|| event.user_id.clone());
+    let user_id = holding.user_id.clone().or_else(|| event.user_id.clone());
     Some(Allotment { event_id, seat_ids: seat_ids.clone(), quantity, user_id })
 }
 
-fn incomplete(event: &Event) -> Failure {
+fn incomplete(reservation_id: &str) -> Failure {
     let message = format!(
-        "neither the event nor the reservation {} says which seats, or how many, of which event it holds; complete the \
-         reservation and send the message again",
-        event.reservation_id
+        "neither the event nor the reservation {reservation_id} says which seats, or how many, of which event it holds; \
+         complete the reservation and send the message again"
     );
     Failure::permanent(INCOMPLETE_RESERVATION, message)
 }
@@ -261,14 +279,14 @@ mod tests {
         Event { event_id: event_id.map(str::to_owned), seat_ids, quantity, ..event }
     }
 
-    fn snapshot(event_id: Option<&str>, seats: &[&str], quantity: Option<u32>) -> Snapshot {
+    fn holding(event_id: Option<&str>, seats: &[&str], quantity: Option<u32>) -> Holding {
         let seat_ids = seats.iter().map(|seat| (*seat).to_owned()).collect();
-        Snapshot { event_id: event_id.map(str::to_owned), seat_ids, quantity, ..Snapshot::default() }
+        Holding { event_id: event_id.map(str::to_owned), seat_ids, quantity, ..Holding::default() }
     }
 
     #[track_caller]
-    fn check(event: &Event, snapshot: &Snapshot, expected: Option<(&str, &[&str], u32)>) {
-        let found = allotment(event, snapshot);
+    fn check(event: &Event, holding: &Holding, expected: Option<(&str, &[&str], u32)>) {
+        let found = allotment(event, holding);
         let found = found.as_ref().map(|found| {
             let seats: Vec<&str> = found.seat_ids.iter().map(String::as_str).collect();
             (found.event_id.as_str(), seats, found.quantity)
@@ -279,21 +297,21 @@ mod tests {
     #[test]
     fn the_reservation_is_the_authority_on_what_it_holds() {
         let event = event(Some("evt_event"), &["A"], Some(1));
-        check(&event, &snapshot(Some("evt_api"), &["B", "C"], Some(2)), Some(("evt_api", &["B", "C"], 2)));
-        check(&event, &snapshot(Some("evt_api"), &[], Some(4)), Some(("evt_api", &[], 4)));
+        check(&event, &holding(Some("evt_api"), &["B", "C"], Some(2)), Some(("evt_api", &["B", "C"], 2)));
+        check(&event, &holding(Some("evt_api"), &[], Some(4)), Some(("evt_api", &[], 4)));
     }
 
     #[test]
     fn what_the_reservation_leaves_out_comes_from_the_event() {
         let with_seats = event(Some("evt_event"), &["A"], Some(1));
-        check(&with_seats, &snapshot(None, &[], None), Some(("evt_event", &["A"], 1)));
-        check(&event(Some("evt_event"), &[], Some(3)), &snapshot(None, &[], None), Some(("evt_event", &[], 3)));
-        check(&event(None, &["A"], None), &snapshot(Some("evt_api"), &[], None), Some(("evt_api", &["A"], 1)));
+        check(&with_seats, &holding(None, &[], None), Some(("evt_event", &["A"], 1)));
+        check(&event(Some("evt_event"), &[], Some(3)), &holding(None, &[], None), Some(("evt_event", &[], 3)));
+        check(&event(None, &["A"], None), &holding(Some("evt_api"), &[], None), Some(("evt_api", &["A"], 1)));
     }
 
     #[test]
     fn without_an_event_id_or_without_seats_and_quantity_nothing_can_be_settled() {
-        check(&event(None, &["A"], Some(1)), &snapshot(None, &["A"], Some(1)), None);
-        check(&event(Some("evt_1"), &[], None), &snapshot(Some("evt_1"), &[], None), None);
+        check(&event(None, &["A"], Some(1)), &holding(None, &["A"], Some(1)), None);
+        check(&event(Some("evt_1"), &[], None), &holding(Some("evt_1"), &[], None), None);
     }
 }

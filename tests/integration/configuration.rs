@@ -14,7 +14,7 @@ use local_stack::{
     aws::Failure,
     inventory::Standing,
     lambda::{FunctionError, Invocation},
-    reservations::Status,
+    reservations::{Answer, Status},
     scenario::FUNCTIONS,
     stack::{Stack, TABLE},
 };
@@ -24,7 +24,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
 };
 
-use crate::harness::{Sent, World, binaries, event, log_lines};
+use crate::harness::{Sent, World, binaries, event, event_with, log_lines};
 
 const SECRET: &str = "holdfast/production";
 const TOKEN: &str = "t0ken-that-nobody-may-read";
@@ -166,6 +166,54 @@ async fn a_token_does_not_show_when_the_api_turns_it_away() {
     world.given(Status::Hold, Standing::Held);
     world.deliver_one(event("payment.failed")).await.is("retried").says("401");
     assert_eq!(world.state(), "HOLD, held");
+    nothing_shows(&world, &[TOKEN]);
+}
+
+#[tokio::test]
+async fn a_token_that_was_replaced_in_the_secret_is_looked_up_once_and_used_from_the_next_try_on() {
+    for denied in [None, Some(403)] {
+        let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", SECRET)]).await;
+        let put = |token: &str| {
+            world.stack.aws.put_secret(SECRET, &json!({"reservation_api_token": token}).to_string());
+            world.stack.reservations.require_token(token);
+        };
+        put("the-former-one");
+        world.warm_up().await;
+        put(TOKEN);
+        world.stack.aws.clear_requests();
+        let ids: Vec<String> = (0..10).map(|number| format!("rsv_{number}")).collect();
+        for id in &ids {
+            world.seed(id, &[&format!("seat of {id}")], Status::Hold, Standing::Held, None);
+            if let Some(status) = denied {
+                let answer = Answer::Respond { status, headers: Vec::new(), body: String::new() };
+                world.stack.reservations.answer_next(id, Method::PATCH, answer);
+            }
+        }
+        let of = |id: &String| event_with("payment.failed", json!({"reservation_id": id, "seat_ids": null, "qty": 1}));
+        let ended = world.deliver(ids.iter().map(of)).await;
+        for ended in &ended {
+            ended.is("retried").says("the secret");
+        }
+        let renewed = ended.iter().filter(|ended| ended.line["error"].as_str().unwrap().contains("next try carries"));
+        assert_eq!(renewed.count(), 1, "one of them asked: {ended:#?}");
+        let asked = world.stack.aws.requests();
+        let asked = asked.iter().filter(|request| request.operation() == "GetSecretValue").count();
+        assert_eq!(asked, 1, "ten refusals at once are one question");
+        for ended in world.redeliver().await {
+            ended.is("success");
+        }
+        nothing_shows(&world, &[TOKEN, "the-former-one"]);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_that_stands_in_the_secret_still_is_said_so() {
+    let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", SECRET)]).await;
+    world.stack.aws.put_secret(SECRET, &json!({"reservation_api_token": TOKEN}).to_string());
+    world.stack.reservations.require_token("another one");
+    world.given(Status::Hold, Standing::Held);
+    world.deliver_one(event("payment.failed")).await.is("retried").says("the same reservation_api_token still");
+    world.redeliver().await[0].is("retried").says("less than a minute ago");
     nothing_shows(&world, &[TOKEN]);
 }
 

@@ -1,5 +1,7 @@
 //! What each answer of the reservation API leads to: the rows of the guard table.
 
+use std::sync::{Arc, Mutex};
+
 use axum::http::Method;
 use local_stack::{
     inventory::Standing,
@@ -7,8 +9,9 @@ use local_stack::{
 };
 use serde_json::json;
 use shared::refund::{Refund, RefundDesk};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::{EVENT, PAYMENT, RESERVATION, World, attribute, event, event_with};
+use crate::harness::{EVENT, PAYMENT, RESERVATION, Sent, World, attribute, event, event_with};
 
 /// Function, event, status that the guard asks for, seats once settled.
 const FUNCTIONS: [(&str, &str, &str, &str); 3] = [
@@ -53,12 +56,112 @@ async fn the_guard_asks_before_the_inventory_is_called_and_both_calls_carry_the_
     assert_eq!((settle.payment_intent_id.as_str(), settle.quantity), (PAYMENT, 2));
 }
 
+/// What a 200 may hold that does not say what became of the reservation.
+const SILENT: [&str; 13] = [
+    "",
+    "{}",
+    r#"{"errorMessage": "Task timed out after 3.00 seconds"}"#,
+    r#"{"error": {"code": "INTERNAL_ERROR", "message": "no"}}"#,
+    r#"{"success": false}"#,
+    r#"{"data": {"status": "CANCELLED"}}"#,
+    r#"{"status": null}"#,
+    r#"{"status": 200}"#,
+    r#"{"reservation_id": "", "status": "CANCELLED"}"#,
+    r#"{"reservation_id": 7, "status": "CANCELLED"}"#,
+    r#"[{"status": "CANCELLED"}]"#,
+    "<html>Welcome</html>",
+    r#"{"status": "CANCELL"#,
+];
+
 #[tokio::test]
-async fn a_2xx_without_a_status_settles_with_what_the_event_says() {
-    for body in ["", "{}"] {
+async fn a_2xx_that_says_nothing_is_followed_by_one_look_and_decided_by_that() {
+    for body in SILENT {
         let world = answering("payment-failed", respond(200, body)).await;
-        world.deliver_one(event("payment.failed")).await.is("success");
-        assert_eq!(world.stack.inventory.calls()[0].seat_ids, ["A-12", "A-13"], "{body:?}");
+        world.deliver_one(event("payment.failed")).await.is("retried").says("HOLD");
+        assert_eq!((world.downstream_calls(), world.state().as_str()), ((2, 0), "HOLD, held"), "{body}");
+
+        world.stack.reservations.answer_next(RESERVATION, Method::PATCH, respond(200, body));
+        world.given(Status::Cancelled, Standing::Held);
+        world.redeliver().await[0].is("success");
+        assert_eq!((world.downstream_calls(), world.state().as_str()), ((4, 1), "CANCELLED, free"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_says_nothing_either_is_retried_and_says_why() {
+    for (body, why) in [("", "is empty"), ("{}", "does not say"), ("[]", "not an object"), ("<html>", "not JSON")] {
+        let world = answering("payment-approved", respond(200, body)).await;
+        world.stack.reservations.answer_next(RESERVATION, Method::GET, respond(200, body));
+        world.deliver_one(event("payment.approved")).await.is("retried").says(why);
+        assert_eq!((world.downstream_calls(), world.state().as_str()), ((2, 0), "HOLD, held"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_200_that_ends_without_a_byte_says_nothing() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let methods = asked.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 8_192];
+            let read = stream.read(&mut request).await.unwrap();
+            let method = String::from_utf8_lossy(&request[..read]).split(' ').next().unwrap_or_default().to_owned();
+            methods.lock().unwrap().push(method);
+            // HTTP/1.0 states no length: the body ends with the connection.
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await.unwrap();
+        }
+    });
+    let world = World::with("payment-approved", &[("RESERVATION_API_BASE", &base)]).await;
+    world.given(Status::Hold, Standing::Held);
+    world.deliver_one(event("payment.approved")).await.is("retried").says("is empty");
+    assert_eq!(*asked.lock().unwrap(), ["HEAD", "PATCH", "GET"]);
+    assert!(world.stack.inventory.calls().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_about_another_reservation_says_nothing_and_nothing_is_called() {
+    let other = |status: &str| json!({"reservation_id": "rsv_other", "status": status, "payment_intent_id": PAYMENT});
+    for (answered, status) in [(200, "CONFIRMED"), (409, "CONFIRMED"), (409, "EXPIRED"), (200, "HOLD")] {
+        let world = answering("payment-approved", respond(answered, other(status))).await;
+        world.deliver_one(event("payment.approved")).await.is("retried").says("another reservation, \"rsv_other\"");
+        assert_eq!(world.downstream_calls(), (1, 0), "{answered} {status}");
+        assert!(world.stack.aws.bus_entries().is_empty(), "no refund for a good payment");
+    }
+    let world = answering("payment-approved", respond(200, "")).await;
+    world.stack.reservations.answer_next(RESERVATION, Method::GET, respond(200, other("CONFIRMED")));
+    world.deliver_one(event("payment.approved")).await.is("retried").says("another reservation");
+    assert_eq!(world.downstream_calls(), (2, 0));
+}
+
+#[tokio::test]
+async fn what_is_held_is_never_taken_in_part_and_the_last_receive_names_the_field() {
+    for (held, field) in [
+        (json!({"seat_ids": ["A-12", null, {"id": "A-13"}], "quantity": 3}), "seat_ids"),
+        (json!({"seat_ids": ["A-12"], "quantity": 3}), "quantity that is 3, but 1 seats"),
+        (json!({"seat_ids": [], "quantity": 3_000_000_000_u64}), "quantity"),
+        (json!({"seat_ids": ["A-12", "A-13"], "quantity": 0}), "quantity"),
+        (json!({"event_id": "e".repeat(100_000)}), "event_id"),
+        (json!({"payment_intent_id": 17}), "payment_intent_id"),
+    ] {
+        let mut body = json!({"reservation_id": RESERVATION, "status": "CONFIRMED", "payment_intent_id": PAYMENT});
+        body.as_object_mut().unwrap().extend(held.as_object().unwrap().clone());
+        // The look at the reservation shows what it really holds.
+        let world = answering("payment-approved", respond(200, &body)).await;
+        world.given_with(Status::Confirmed, Standing::Held, Some(PAYMENT));
+        world.deliver_one(event("payment.approved")).await.is("success");
+        assert_eq!(world.stack.inventory.calls()[0].seat_ids, ["A-12", "A-13"], "{held}");
+        assert_eq!(world.downstream_calls(), (2, 1), "{held}");
+
+        // An API that says it each time never gets a seat moved.
+        let world = answering("payment-approved", respond(200, &body)).await;
+        world.stack.reservations.answer_next(RESERVATION, Method::GET, respond(200, &body));
+        let last = Sent::from(event("payment.approved")).received(local_stack::stack::MAX_RECEIVES);
+        world.deliver_one(last).await.is("exhausted").says(field);
+        assert!(attribute(&world.only_dead_letter(), "error_message").contains(field), "{held}");
+        assert!(world.stack.inventory.calls().is_empty(), "{held}");
     }
 }
 
@@ -72,10 +175,18 @@ async fn a_2xx_that_names_another_status_is_never_settled_on() {
 }
 
 #[tokio::test]
-async fn a_2xx_that_is_not_the_apis_is_never_settled_on() {
-    let world = answering("payment-approved", respond(200, "<html>Welcome</html>")).await;
-    world.deliver_one(event("payment.approved")).await.is("retried").says("can't be read");
-    assert!(world.stack.inventory.calls().is_empty());
+async fn a_status_in_small_letters_is_named_in_the_error() {
+    let world = answering("reservation-expired", respond(200, json!({"status": "expired"}))).await;
+    world.deliver_one(event("reservation.expired")).await.is("retried").says("should it be EXPIRED");
+    assert_eq!(world.downstream_calls(), (1, 0));
+}
+
+#[tokio::test]
+async fn the_first_known_status_of_a_409_decides() {
+    let body = json!({"status": "error", "current_status": "EXPIRED"});
+    let world = answering("payment-failed", respond(409, body)).await;
+    world.deliver_one(event("payment.failed")).await.is("superseded");
+    assert_eq!(world.downstream_calls(), (1, 0));
 }
 
 #[tokio::test]
@@ -235,12 +346,25 @@ async fn an_unknown_reservation_is_retried_until_it_is_visible() {
 #[tokio::test]
 async fn a_request_that_the_api_calls_wrong_is_rejected() {
     for status in [400, 422] {
-        let world = answering("reservation-expired", respond(status, "no such status")).await;
+        let own_word = json!({"error": {"code": "INVALID_STATUS", "message": "no such status"}});
+        let world = answering("reservation-expired", respond(status, own_word)).await;
         let body = event("reservation.expired").to_string();
         world.deliver_one(body.clone()).await.is("rejected").because("downstream_rejected").says("no such status");
         let dead = world.only_dead_letter();
         assert_eq!((attribute(&dead, "error_code"), &dead.body), ("downstream_rejected", &body), "{status}");
         assert_eq!(world.state(), "HOLD, held");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_not_the_apis_own_is_retried() {
+    for status in [400, 422] {
+        for page in ["<html>The plain HTTP request was sent to HTTPS port</html>", "no such status", "", "[]", "null"] {
+            let world = answering("reservation-expired", respond(status, page)).await;
+            world.deliver_one(event("reservation.expired")).await.is("retried").says(&status.to_string());
+            assert_eq!((world.downstream_calls(), world.state().as_str()), ((1, 0), "HOLD, held"), "{status} {page}");
+            world.redeliver().await[0].is("success");
+        }
     }
 }
 
@@ -276,6 +400,19 @@ async fn retry_after_takes_the_place_of_a_shorter_back_off() {
         world.deliver_one(event("reservation.expired")).await.is("retried");
         let wait = world.last_wait().as_secs();
         assert!((at_least..=at_least + 10).contains(&wait), "{wait}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_service_asks_for_delays_by_no_more_than_the_cap() {
+    for value in ["86400", "18446744073709551615", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let world = World::with("reservation-expired", &[("BACKOFF_CAP_MS", "60000")]).await;
+        world.given(Status::Hold, Standing::Held);
+        let headers = vec![("retry-after".to_owned(), value.to_owned())];
+        let answer = Answer::Respond { status: 503, headers, body: String::new() };
+        world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
+        world.deliver_one(event("reservation.expired")).await.is("retried");
+        assert_eq!(world.last_wait().as_secs(), 60, "{value}");
     }
 }
 
@@ -318,6 +455,7 @@ async fn the_reservation_says_what_is_settled_and_not_the_event() {
 #[tokio::test]
 async fn what_neither_answer_nor_event_says_is_read_from_the_reservation() {
     let world = answering("payment-failed", respond(200, json!({"status": "CANCELLED"}))).await;
+    world.given(Status::Cancelled, Standing::Held);
     let bare = json!({"event_id": null, "seat_ids": null, "qty": null});
     world.deliver_one(event_with("payment.failed", bare)).await.is("success");
     assert_eq!(world.downstream_calls(), (2, 1));

@@ -1,11 +1,12 @@
 //! The outcomes of a record, and what each means for its message: the rows of the outcome table.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::http::Method;
 use local_stack::{
     aws::Failure,
     inventory::Standing,
+    queue::{Message, MessageAttribute},
     reservations::{Answer, Status},
     stack::{MAX_RECEIVES, TABLE},
 };
@@ -207,6 +208,76 @@ async fn nothing_waits_longer_than_eleven_hours() {
     assert_eq!(world.last_wait(), Duration::from_secs(11 * 60 * 60));
 }
 
+/// An expiry that is not due for so many seconds.
+fn expiry_in(seconds: u64) -> Value {
+    let due = shared::deadline::epoch_ms(std::time::SystemTime::now()) / 1000 + seconds;
+    event_with("reservation.expired", json!({"expires_at": due}))
+}
+
+#[tokio::test]
+async fn an_expiry_before_its_time_never_runs_out_of_receives() {
+    for (early_by, delayed) in [(300, 0..=300), (100_000, 301..=900)] {
+        let world = World::of("reservation-expired").await;
+        world.given(Status::Hold, Standing::Held);
+        let body = expiry_in(early_by).to_string();
+        let attributes = BTreeMap::from([("tenant".to_owned(), MessageAttribute::string("acme"))]);
+        let last = Sent { attributes: attributes.clone(), ..Sent::from(body.clone()).received(MAX_RECEIVES) };
+        let early = world.deliver_one(last).await;
+        assert_eq!((early.outcome.as_str(), early.kept), ("retried", false), "{:#}", early.line);
+        assert!(world.dead_letters.is_empty(), "nothing early is a dead letter");
+        let waiting = world.queue.messages();
+        assert_eq!(waiting.len(), 1, "it was sent anew, and the old one is acknowledged: {waiting:#?}");
+        assert_eq!((&waiting[0].body, &waiting[0].attributes, waiting[0].receive_count), (&body, &attributes, 0));
+        assert!(delayed.contains(&waiting[0].visible_in.as_secs()), "{waiting:#?}");
+        assert_eq!(world.state(), "HOLD, held");
+    }
+}
+
+#[tokio::test]
+async fn an_expiry_that_waits_for_longer_than_its_queue_keeps_it_is_sent_anew() {
+    let hour = Duration::from_secs(60 * 60);
+    for (age, sent_anew) in [(23 * hour, false), (25 * hour, true)] {
+        let world = World::of("reservation-expired").await;
+        let body = expiry_in(10 * 24 * 60 * 60).to_string();
+        world.queue.send(Message { age, received_before: 2, ..Message::new(body) }).unwrap();
+        let early = world.redeliver().await.remove(0);
+        assert_eq!((early.outcome.as_str(), early.kept), ("retried", !sent_anew), "{:#}", early.line);
+        let waiting = world.queue.messages();
+        let receives = if sent_anew { 0 } else { 3 };
+        assert_eq!((waiting.len(), waiting[0].receive_count), (1, receives), "{waiting:#?}");
+    }
+}
+
+#[tokio::test]
+async fn an_early_expiry_that_can_not_be_sent_anew_stays_where_it_is() {
+    let world = World::of("reservation-expired").await;
+    world.given(Status::Hold, Standing::Held);
+    for _ in 0..2 {
+        let (kind, message) = ("InternalFailure".into(), "on demand".into());
+        world.stack.aws.fail_next("AmazonSQS.SendMessage", Failure::Answer { status: 500, kind, message });
+    }
+    world.deliver_one(Sent::from(expiry_in(300)).received(MAX_RECEIVES)).await.is("retried");
+    assert!((290..=300).contains(&world.last_wait().as_secs()), "{:?}", world.last_wait());
+    assert!(world.dead_letters.is_empty());
+}
+
+#[tokio::test]
+async fn on_its_last_receive_an_event_that_another_worker_holds_waits_once_more() {
+    let world = World::of("payment-approved").await;
+    claimed_by_another(&world, in_a_minute()).await;
+    assert!(world.queue.skip_wait());
+    let waiting = world.queue.receive(1).remove(0);
+    world.queue.delete(&waiting.receipt).unwrap();
+
+    world.given(Status::Hold, Standing::Held);
+    let body = event("payment.approved");
+    world.deliver_one(Sent::from(body.clone()).received(MAX_RECEIVES)).await.is("retried").says("another worker");
+    assert!(world.last_wait().as_secs() >= 55, "not before the lease is over: {:?}", world.last_wait());
+    // Still there after the rest of the lease: now it is given up, and its reason does not claim that nothing happened.
+    world.redeliver().await[0].is("exhausted").says("may have settled it");
+    assert_eq!(world.state(), "HOLD, held");
+}
+
 #[tokio::test]
 async fn a_payment_never_waits() {
     let world = ready().await;
@@ -269,7 +340,7 @@ async fn a_rejected_or_exhausted_message_is_processed_when_it_is_redriven_after_
     for receive_count in [1, MAX_RECEIVES] {
         let world = ready().await;
         let status = if receive_count == 1 { 422 } else { 503 };
-        let answer = Answer::Respond { status, headers: Vec::new(), body: String::new() };
+        let answer = Answer::Respond { status, headers: Vec::new(), body: "{}".to_owned() };
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
         let outcome = if receive_count == 1 { "rejected" } else { "exhausted" };
         world.deliver_one(Sent::from(event("payment.approved")).received(receive_count)).await.is(outcome);

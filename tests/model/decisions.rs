@@ -145,7 +145,7 @@ impl Decisions {
                     assert_eq!(answers.len(), 0, "{kind:?} ended before it had heard every answer: {result:?}");
                     return match result {
                         Ok(done) => Next::Acknowledged(done.outcome),
-                        Err(Failure::Transient { message, .. }) => Next::ComesBack(message),
+                        Err(Failure::Transient { message, .. } | Failure::Early { message, .. }) => Next::ComesBack(message),
                         Err(Failure::Permanent { code, .. }) => Next::Buried(code),
                     };
                 }

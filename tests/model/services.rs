@@ -126,8 +126,10 @@ impl Services {
         let Request::Rest { method, path, key, body } = request else { panic!("no REST request: {request:?}") };
         let said = |status, body: &str| Answer::Http { status, body: body.to_owned() };
         let changes = method.as_str() == "PATCH";
+        // What the request asks for, said of the reservation in the same words.
+        let wanted = body.clone();
         if self.sabotage == Sabotage::NoGuard && changes {
-            return (said(204, ""), Part::Reservation(held));
+            return (said(200, &wanted), Part::Reservation(held));
         }
         self.stack.reservations.put(Reservation {
             reservation_id: RESERVATION.to_owned(),
@@ -154,7 +156,7 @@ impl Services {
         });
         let after = Held { status: after.status, paid_by };
         let answer = match (self.dialect, status) {
-            (_, 409) if self.sabotage == Sabotage::ConflictIgnored => said(204, ""),
+            (_, 409) if self.sabotage == Sabotage::ConflictIgnored => said(200, &wanted),
             (Dialect::Terse, 200 | 409) if changes && after == held => said(409, ""),
             (Dialect::Terse, 200) if changes => said(204, ""),
             _ => said(status, &body.to_string()),

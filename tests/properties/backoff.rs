@@ -3,13 +3,21 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use shared::backoff::{Backoff, LONGEST_WAIT};
+use shared::{
+    backoff::{Backoff, LONGEST_WAIT},
+    failure::Wait,
+};
 
 use crate::cases;
 
 /// Waits as they are configured, in milliseconds: mostly sensible ones.
 fn wait() -> impl Strategy<Value = Duration> {
     prop_oneof![3 => 1..10_000_u64, 2 => 1..100_000_000_u64, 1 => 1..=u64::MAX].prop_map(Duration::from_millis)
+}
+
+/// What a failure may say of the next delivery.
+fn hint() -> impl Strategy<Value = Wait> {
+    prop_oneof![Just(Wait::BackOff), wait().prop_map(Wait::Asked), wait().prop_map(Wait::Claimed)]
 }
 
 fn receive_count() -> impl Strategy<Value = u32> {
@@ -30,7 +38,7 @@ proptest! {
         base in wait(),
         cap in wait(),
         receive_count in receive_count(),
-        hint in proptest::option::of(wait()),
+        hint in hint(),
     ) {
         let (base, cap) = (base.min(cap), base.max(cap));
         let wait = Backoff::try_new(base, cap).unwrap().wait(receive_count, hint);
@@ -40,7 +48,11 @@ proptest! {
             if doubled < cap { Ok(doubled) } else { Err(cap) }
         });
         let full = full.unwrap_or_else(|cap| cap);
-        let hint = hint.unwrap_or_default();
+        let hint = match hint {
+            Wait::BackOff => Duration::ZERO,
+            Wait::Asked(asked) => asked.min(cap),
+            Wait::Claimed(rest) => rest,
+        };
         prop_assert_eq!(wait.subsec_nanos(), 0);
         prop_assert!(wait >= Duration::from_secs(1));
         prop_assert!(wait <= rounded(full.max(hint)), "{wait:?} is more than {full:?} and {hint:?}");

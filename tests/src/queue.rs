@@ -76,6 +76,8 @@ pub struct Message {
     pub delay: Duration,
     /// How often it counts as received already, so that a test need not fail that often first.
     pub received_before: u32,
+    /// How long ago it counts as sent, so that a test need not sit that out.
+    pub age: Duration,
 }
 
 impl Message {
@@ -287,7 +289,7 @@ impl Queue {
             trace_header: message.trace_header,
             group_id: message.group_id,
             source_arn: None,
-            sent: now,
+            sent: now.saturating_sub(message.age),
             visible_at: now + message.delay,
             first_received: None,
             receive_count: message.received_before,

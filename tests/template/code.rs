@@ -18,11 +18,12 @@ pub(crate) fn functions() -> [(&'static str, Workflow); 3] {
 }
 
 /// The metrics that the code writes, each with its dimensions in their order.
-pub(crate) const METRICS: [(&str, &[&str]); 4] = [
+pub(crate) const METRICS: [(&str, &[&str]); 5] = [
     ("worker_events_total", &["type", "outcome"]),
     ("worker_dead_letters_total", &["type", "error_code"]),
     ("worker_latency_seconds", &["type"]),
     ("worker_cold_start", &["type"]),
+    ("worker_unstarted_total", &["type"]),
 ];
 
 /// The metric of events that go on failing, which a filter of the template makes of the log's lines.

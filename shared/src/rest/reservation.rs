@@ -3,20 +3,28 @@
 //! `PATCH {base}/internal/reservations/{id}` changes the status, `GET` on the same path reads it.
 
 mod answer;
+mod token;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode, Url,
-    header::{AUTHORIZATION, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, RETRY_AFTER},
 };
 use serde_json::{Value, json};
 
-pub use self::answer::{Answer, Snapshot, Status};
+use self::{answer::Foreign, token::Renewal};
+pub use self::{
+    answer::{Answer, Holding, Silence, Snapshot, Status},
+    token::{TOKEN_FIELD, Token},
+};
 use crate::{
-    config::Secret,
-    failure::{DOWNSTREAM_REJECTED, Failure, chain, quoted},
+    failure::{DOWNSTREAM_REJECTED, Failure, Wait, chain, quoted},
+    json::Object,
     telemetry::trace::TraceContext,
     tls,
 };
@@ -39,7 +47,7 @@ pub struct Transition {
 /// Why no usable answer came.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The request itself is wrong (400, 422).
+    /// The API itself says that the request is wrong: 400 or 422 with a JSON object.
     #[error("the reservation API refused the request with {status}: {text}")]
     Refused {
         /// The answer's status.
@@ -57,13 +65,31 @@ pub enum Error {
         /// How long the server asks to wait.
         retry_after: Option<Duration>,
     },
-    /// An answer that can't be read.
-    #[error("the reservation API answered {status} with a body that can't be read: {text}")]
-    Unreadable {
+    /// We may not ask this (401, 403), or not by this token.
+    #[error("the reservation API answered {status}: {text}{renewal}")]
+    Denied {
         /// The answer's status.
         status: StatusCode,
-        /// What is wrong with the body.
+        /// The start of its body.
         text: String,
+        /// What came of a look for another token.
+        renewal: Renewal,
+    },
+    /// An answer about another reservation than the one that was asked for.
+    #[error(
+        "the reservation API answered {status} about another reservation, {id:?}; a cache or a proxy may be at fault"
+    )]
+    Foreign {
+        /// The answer's status.
+        status: StatusCode,
+        /// The start of the other reservation's id.
+        id: String,
+    },
+    /// An answer that is longer than any reservation.
+    #[error("the reservation API answered {status} with a body that is longer than {LARGEST_ANSWER} bytes")]
+    TooLong {
+        /// The answer's status.
+        status: StatusCode,
     },
     /// No answer in time, or no connection.
     #[error("call the reservation API: {0}")]
@@ -75,8 +101,12 @@ impl From<Error> for Failure {
         let message = error.to_string();
         match error {
             Error::Refused { .. } => Self::permanent(DOWNSTREAM_REJECTED, message),
-            Error::Unexpected { retry_after, .. } => Self::Transient { message, at_least: retry_after },
-            Error::Unreadable { .. } | Error::Unreachable(_) => Self::transient(message),
+            Error::Unexpected { retry_after, .. } => {
+                Self::Transient { message, wait: retry_after.map_or(Wait::BackOff, Wait::Asked) }
+            }
+            Error::Denied { .. } | Error::Foreign { .. } | Error::TooLong { .. } | Error::Unreachable(_) => {
+                Self::transient(message)
+            }
         }
     }
 }
@@ -100,27 +130,20 @@ pub enum SetupError {
 pub struct ReservationClient {
     http: Client,
     base: Url,
-    authorization: Option<HeaderValue>,
-    token: Option<Secret>,
+    token: Option<Arc<Token>>,
 }
 
 impl ReservationClient {
     /// A client that gives each call `timeout`, from the connection to the last byte of the answer.
     ///
     /// # Errors
-    /// When `base` or `token` can't be used.
-    pub fn new(base: &str, token: Option<&Secret>, timeout: Duration) -> Result<Self, SetupError> {
+    /// When `base` can't be used.
+    pub fn new(base: &str, token: Option<Token>, timeout: Duration) -> Result<Self, SetupError> {
         let base = Url::parse(base).map_err(|_| SetupError::Base)?;
         let plain = base.query().is_none() && base.fragment().is_none() && base.username().is_empty();
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain || base.password().is_some() {
             return Err(SetupError::Base);
         }
-        let authorization = token.map(|token| {
-            let mut value =
-                HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| SetupError::Token)?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
         let tls = if base.scheme() == "https" { tls::client() } else { tls::unused() };
         let http = Client::builder()
             .tls_backend_preconfigured(tls.map_err(|error| SetupError::Client(chain(&error)))?)
@@ -129,7 +152,7 @@ impl ReservationClient {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| SetupError::Client(chain(&error)))?;
-        Ok(Self { http, base, authorization: authorization.transpose()?, token: token.cloned() })
+        Ok(Self { http, base, token: token.map(Arc::new) })
     }
 
     /// Where the API is.
@@ -137,14 +160,24 @@ impl ReservationClient {
         &self.base
     }
 
-    /// Looks whether the API is there. Whatever it answers shows that, so nothing is asked of it and the token stays here;
-    /// the connection is kept for the calls to come.
+    /// Looks whether the API is there. Nothing is asked of it and the token stays here, so whatever it answers shows that, but
+    /// for what only a proxy answers to such a look; the connection is kept for the calls to come.
     ///
     /// # Errors
-    /// When no answer came.
+    /// When no answer came, or one by which no API can be there: plain HTTP has reached a port for TLS, for instance.
     pub async fn probe(&self) -> Result<(), Error> {
-        let answer = self.http.head(self.base.clone()).send().await;
-        answer.map(drop).map_err(unreachable)
+        let answer = self.http.head(self.base.clone()).send().await.map_err(unreachable)?;
+        match answer.status() {
+            status @ (StatusCode::BAD_REQUEST
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::UNPROCESSABLE_ENTITY
+            | StatusCode::UPGRADE_REQUIRED
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => {
+                let text = "as a proxy does whose port wants https, or which finds a header too large".to_owned();
+                Err(Error::Unexpected { status, text, retry_after: None })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Asks for a status change.
@@ -168,23 +201,30 @@ impl ReservationClient {
         let request = request.header("Idempotency-Key", idempotency_key).json(&body);
         let (status, headers_wait, text) = send(request).await?;
         match status {
-            StatusCode::CONFLICT => Ok(Answer::Conflict(self.conflict(&text))),
-            _ if status.is_success() => Ok(Answer::Accepted(self.read(status, &text)?)),
-            _ => Err(self.refusal(status, headers_wait, &text)),
+            StatusCode::CONFLICT => {
+                let conflict = Snapshot::of_conflict(&text, reservation_id);
+                Ok(Answer::Conflict(self.ours(status, conflict)?))
+            }
+            _ if status.is_success() => Ok(Answer::Accepted(self.read(status, &text, reservation_id)?)),
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if is_object(&text) => {
+                Err(Error::Refused { status, text: self.quoted(&text) })
+            }
+            _ => Err(self.unexpected(status, headers_wait, &text).await),
         }
     }
 
     /// Reads the reservation.
     ///
     /// # Errors
-    /// Whatever is not a 200 with a readable body: nothing is known about the reservation then.
+    /// Whatever is not a 200 about it: nothing is known about the reservation then.
     pub async fn get(&self, reservation_id: &str, trace: &TraceContext) -> Result<Snapshot, Error> {
         let (status, wait, text) = send(self.request(Method::GET, reservation_id, trace)).await?;
-        if status == StatusCode::OK {
-            return self.read(status, &text);
-        }
         // A GET carries nothing that could be refused for good.
-        Err(Error::Unexpected { status, retry_after: wait, text: self.quoted(&text) })
+        if status == StatusCode::OK {
+            self.read(status, &text, reservation_id)
+        } else {
+            Err(self.unexpected(status, wait, &text).await)
+        }
     }
 
     fn request(&self, method: Method, reservation_id: &str, trace: &TraceContext) -> RequestBuilder {
@@ -192,8 +232,8 @@ impl ReservationClient {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/internal/reservations/{segment}", self.base.path().trim_end_matches('/')));
         let mut request = self.http.request(method, url);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.header());
         }
         for (name, value) in [("traceparent", &trace.traceparent), ("baggage", &trace.baggage)] {
             if let Some(value) = value {
@@ -203,30 +243,36 @@ impl ReservationClient {
         request
     }
 
-    fn read(&self, status: StatusCode, text: &str) -> Result<Snapshot, Error> {
-        let snapshot = Snapshot::of_reservation(text).map_err(|fault| Error::Unreadable { status, text: fault })?;
-        Ok(self.without_token(snapshot))
+    fn read(&self, status: StatusCode, text: &str, reservation_id: &str) -> Result<Snapshot, Error> {
+        self.ours(status, Snapshot::of_reservation(text, reservation_id))
     }
 
-    fn conflict(&self, text: &str) -> Snapshot {
-        self.without_token(Snapshot::of_conflict(text))
+    /// A status that nobody knows is told to people, and so is another's id. Our own ids are data, and stay what they are.
+    fn ours(&self, status: StatusCode, read: Result<Snapshot, Foreign>) -> Result<Snapshot, Error> {
+        match read {
+            Ok(mut snapshot) => {
+                if let Ok(Status::Other(name)) = &mut snapshot.status {
+                    *name = self.hidden(name);
+                }
+                Ok(snapshot)
+            }
+            Err(Foreign(id)) => Err(Error::Foreign { status, id: self.quoted(&id) }),
+        }
     }
 
-    /// Only what says that the request itself is wrong is final.
-    fn refusal(&self, status: StatusCode, retry_after: Option<Duration>, text: &str) -> Error {
+    /// An answer that decides nothing. After one that denies us access the token is looked up again, for the next try.
+    async fn unexpected(&self, status: StatusCode, retry_after: Option<Duration>, text: &str) -> Error {
         let text = self.quoted(text);
         match status {
-            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Error::Refused { status, text },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let renewal = match &self.token {
+                    Some(token) => token.renew().await,
+                    None => Renewal::Impossible,
+                };
+                Error::Denied { status, text, renewal }
+            }
             _ => Error::Unexpected { status, text, retry_after },
         }
-    }
-
-    /// A status that nobody knows is told to people. The ids are data, and stay what they are.
-    fn without_token(&self, mut snapshot: Snapshot) -> Snapshot {
-        if let Some(Status::Other(name)) = &mut snapshot.status {
-            *name = self.hidden(name);
-        }
-        snapshot
     }
 
     fn quoted(&self, text: &str) -> String {
@@ -237,6 +283,11 @@ impl ReservationClient {
     fn hidden(&self, text: &str) -> String {
         self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hidden_in(text))
     }
+}
+
+/// The API answers in JSON objects; a page comes from whoever stands before it.
+fn is_object(text: &str) -> bool {
+    Object::read(text).is_ok()
 }
 
 /// The URL may hold an id; the log line has it already.
@@ -251,7 +302,7 @@ async fn send(request: RequestBuilder) -> Result<(StatusCode, Option<Duration>, 
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         body.extend_from_slice(&chunk);
         if body.len() > LARGEST_ANSWER {
-            return Err(Error::Unreadable { status, text: format!("it is longer than {LARGEST_ANSWER} bytes") });
+            return Err(Error::TooLong { status });
         }
     }
     Ok((status, wait, String::from_utf8_lossy(&body).into_owned()))

@@ -73,6 +73,10 @@ impl Metrics {
         let mut lines = counted("worker_events_total", "outcome", &measurements.outcomes);
         lines.extend(counted("worker_dead_letters_total", "error_code", &measurements.dead_letters));
         let latencies = |values| self.line(event_type, "worker_latency_seconds", "Seconds", json!(values), &["type"]);
+        if measurements.unstarted > 0 {
+            let count = json!(measurements.unstarted);
+            lines.push(self.line(event_type, "worker_unstarted_total", "Count", count, &["type"]));
+        }
         lines.extend(measurements.latencies.chunks(VALUES_PER_LINE).map(latencies));
         lines
     }
@@ -99,6 +103,7 @@ impl Metrics {
 pub struct Measurements {
     outcomes: BTreeMap<&'static str, u64>,
     dead_letters: BTreeMap<&'static str, u64>,
+    unstarted: u64,
     latencies: Vec<f64>,
 }
 
@@ -107,6 +112,11 @@ impl Measurements {
     pub fn record(&mut self, outcome: &'static str, latency: Duration) {
         *self.outcomes.entry(outcome).or_default() += 1;
         self.latencies.push(latency.as_secs_f64());
+    }
+
+    /// So many records could not start, in an invocation in which none could.
+    pub fn unstarted(&mut self, records: usize) {
+        self.unstarted += records as u64;
     }
 
     /// One record was sent to the dead-letter queue, under this `error_code`.
@@ -140,6 +150,15 @@ mod tests {
         assert_eq!(lines[3]["error_code"], "malformed_body");
         assert_eq!(lines[4]["worker_latency_seconds"].as_array().map(Vec::len), Some(100));
         assert!(lines.iter().all(|line| line["type"] == "payment.failed"));
+    }
+
+    #[test]
+    fn records_that_could_not_start_are_a_line_where_there_are_any() {
+        let mut measurements = Measurements::default();
+        assert!(Metrics::default().lines("payment.failed", &measurements).is_empty());
+        measurements.unstarted(10);
+        let lines = Metrics::default().lines("payment.failed", &measurements);
+        assert_eq!((lines.len(), &lines[0]["worker_unstarted_total"]), (1, &json!(10)));
     }
 
     #[test]

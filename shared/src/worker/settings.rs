@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use aws_config::SdkConfig;
 use reqwest::Url;
-use serde_json::{Map, Value};
 use tracing::Level;
 
 use crate::{
@@ -12,9 +11,9 @@ use crate::{
     backoff::Backoff,
     batch::Limits,
     config::{ConfigError, Reader, Secret, Source},
-    failure::chain,
     grpc::inventory::{self, InventoryClient, TlsMaterial},
-    rest::reservation::{self, ReservationClient},
+    rest::reservation::{self, ReservationClient, TOKEN_FIELD, Token},
+    secret::{Fields, SecretStore},
     telemetry::{
         metrics::Metrics,
         trace::{OtlpProtocol, Tracing},
@@ -40,8 +39,7 @@ const SECRET_FIELDS: [(&str, &str); 3] = [
 ];
 
 /// The fields that no variable stands for, because they are secret.
-const SECRET_ONLY_FIELDS: [&str; 4] =
-    ["reservation_api_token", "inventory_tls_ca", "inventory_tls_cert", "inventory_tls_key"];
+const SECRET_ONLY_FIELDS: [&str; 4] = [TOKEN_FIELD, "inventory_tls_ca", "inventory_tls_cert", "inventory_tls_key"];
 
 /// A configuration without faults, and the clients that it was proved with.
 #[derive(Debug)]
@@ -72,33 +70,30 @@ pub fn log_level(environment: &dyn Source) -> Level {
     level(&mut Reader::new(environment))
 }
 
-/// The secret's fields, or why they could not be read. Without `USE_SECRET_MANAGER` there are none.
-pub type SecretFields = Result<BTreeMap<String, String>, String>;
+/// The one secret: what it held at the start, and where it is, because its token may be replaced while we run.
+#[derive(Debug)]
+pub struct SecretRead {
+    fields: Fields,
+    store: Option<SecretStore>,
+}
 
-/// Reads the one secret, when the environment asks for it.
-pub async fn secret(environment: &dyn Source, aws: &SdkConfig) -> SecretFields {
+impl From<Fields> for SecretRead {
+    /// Fields that nobody looks up again.
+    fn from(fields: Fields) -> Self {
+        Self { fields, store: None }
+    }
+}
+
+/// Reads the one secret, when the environment asks for it. Without `USE_SECRET_MANAGER` there is none.
+pub async fn secret(environment: &dyn Source, aws: &SdkConfig) -> SecretRead {
     let (true, Some(name)) =
         (environment.get("USE_SECRET_MANAGER").as_deref() == Some("true"), environment.get("SECRET_NAME"))
     else {
-        return Ok(BTreeMap::new());
+        return Ok(BTreeMap::new()).into();
     };
-    let client = aws_sdk_secretsmanager::Client::new(aws);
-    let answer = client.get_secret_value().secret_id(name).send().await;
-    let answer = answer.map_err(|error| format!("could not be read: {}", chain(&error)))?;
-    fields(answer.secret_string().unwrap_or_default())
-}
-
-/// The fields of the secret that concern us. Others may be whatever their owners like.
-fn fields(secret: &str) -> SecretFields {
-    // The error of a parser may quote what it read, so it is not shown.
-    let object: Map<String, Value> = serde_json::from_str(secret).map_err(|_| "must hold a JSON object".to_owned())?;
+    let store = SecretStore::new(aws, name);
     let known = SECRET_FIELDS.iter().map(|(_, field)| *field).chain(SECRET_ONLY_FIELDS);
-    let mut fields = BTreeMap::new();
-    for (name, value) in known.filter_map(|name| Some((name, object.get(name)?))) {
-        let text = value.as_str().ok_or_else(|| format!("holds {name}, which must be a string"))?;
-        fields.insert(name.to_owned(), text.to_owned());
-    }
-    Ok(fields)
+    SecretRead { fields: store.read(known).await, store: Some(store) }
 }
 
 /// The environment first, then the secret.
@@ -119,8 +114,9 @@ impl Settings {
     ///
     /// # Errors
     /// Every fault, by variable, in one error.
-    pub fn read(environment: &dyn Source, secret: SecretFields, service: &'static str) -> Result<Self, ConfigError> {
-        let (secret, secret_fault) = match secret {
+    pub fn read(environment: &dyn Source, secret: SecretRead, service: &'static str) -> Result<Self, ConfigError> {
+        let SecretRead { fields, store } = secret;
+        let (secret, secret_fault) = match fields {
             Ok(secret) => (secret, None),
             Err(fault) => (BTreeMap::new(), Some(fault)),
         };
@@ -135,7 +131,9 @@ impl Settings {
 
         let inventory_timeout = Duration::from_millis(reader.count("INVENTORY_TIMEOUT_MS", 1_000));
         let reservation_timeout = Duration::from_millis(reader.count("RESERVATION_TIMEOUT_MS", 2_000));
-        let limits = limits(&mut reader, inventory_timeout, reservation_timeout);
+        // A refused token is looked up again, which is one more call.
+        let lookups = u32::from(Source::get(&source.secret, TOKEN_FIELD).is_some());
+        let limits = limits(&mut reader, inventory_timeout, reservation_timeout, lookups);
         let idempotency_table = reader.required("IDEMPOTENCY_TABLE");
         let days: u32 = reader.count("IDEMPOTENCY_TTL_DAYS", 30);
         let dead_letter_url = reader.optional("DLQ_URL");
@@ -146,7 +144,7 @@ impl Settings {
         level(&mut reader);
         let metrics = metrics(&mut reader);
         let inventory = inventory(&mut reader, &source, inventory_timeout, secret_fault.is_some());
-        let reservations = reservations(&mut reader, &source, reservation_timeout, secret_fault.is_some());
+        let reservations = reservations(&mut reader, &source, store, reservation_timeout, secret_fault.is_some());
         let tracing = tracing(&mut reader, service);
 
         let built = inventory.zip(reservations).zip(tracing);
@@ -170,10 +168,10 @@ impl Settings {
 }
 
 /// No record starts with less time left than its calls may take in all. Five of them go to AWS: claim, completion,
-/// release, burial, and the back-off when the burial failed; two to the reservation API: status change and reading; and
-/// one is the inventory call or the refund request, whichever takes longer.
-fn limits(reader: &mut Reader<'_>, inventory_timeout: Duration, reservation_timeout: Duration) -> Limits {
-    let aws_calls = CALL_TIMEOUT * 5;
+/// release, burial, and the back-off when the burial failed, besides `lookups` of the secret; two to the reservation API:
+/// status change and reading; and one is the inventory call or the refund request, whichever takes longer.
+fn limits(reader: &mut Reader<'_>, inventory_timeout: Duration, reservation_timeout: Duration, lookups: u32) -> Limits {
+    let aws_calls = CALL_TIMEOUT * (5 + lookups);
     let settle_or_refund = inventory_timeout.max(CALL_TIMEOUT);
     let budget = aws_calls + reservation_timeout * 2 + settle_or_refund + MARGIN;
 
@@ -215,23 +213,19 @@ fn inventory(
 fn reservations(
     reader: &mut Reader<'_>,
     source: &Layered<'_>,
+    store: Option<SecretStore>,
     timeout: Duration,
     secret_missing: bool,
 ) -> Option<ReservationClient> {
     const NAME: &str = "RESERVATION_API_BASE";
     let base = address(reader, NAME, secret_missing)?;
-    let token = Source::get(&source.secret, "reservation_api_token").map(Secret::new);
-    match ReservationClient::new(&base, token.as_ref(), timeout) {
-        Ok(client) => Some(client),
-        Err(error @ reservation::SetupError::Token) => {
-            reader.fault("SECRET_NAME", format!("holds a reservation_api_token that {error}"));
-            None
-        }
-        Err(error @ (reservation::SetupError::Base | reservation::SetupError::Client(_))) => {
-            reader.fault(NAME, error);
-            None
-        }
-    }
+    let token = Source::get(&source.secret, TOKEN_FIELD).map(|token| Token::new(Secret::new(token), store));
+    let client = token.transpose().and_then(|token| ReservationClient::new(&base, token, timeout));
+    let refusal = |error: reservation::SetupError| match error {
+        reservation::SetupError::Token => reader.fault("SECRET_NAME", format!("holds a {TOKEN_FIELD} that {error}")),
+        reservation::SetupError::Base | reservation::SetupError::Client(_) => reader.fault(NAME, error),
+    };
+    client.map_err(refusal).ok()
 }
 
 /// An address that the environment or the secret must have. Whether an unreadable secret has it nobody knows, and its
@@ -307,11 +301,11 @@ mod tests {
         required.iter().chain(changes).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn read(changes: &[(&str, &str)], secret: SecretFields) -> Result<Settings, ConfigError> {
-        Settings::read(&environment(changes), secret, "payment.failed")
+    fn read(changes: &[(&str, &str)], secret: Fields) -> Result<Settings, ConfigError> {
+        Settings::read(&environment(changes), secret.into(), "payment.failed")
     }
 
-    fn secret_of(fields: &[(&str, &str)]) -> SecretFields {
+    fn secret_of(fields: &[(&str, &str)]) -> Fields {
         Ok(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
@@ -365,17 +359,10 @@ mod tests {
         assert!(error.to_string().contains("inventory_tls_key"), "{error}");
     }
 
-    #[test]
-    fn a_secret_may_hold_more_than_ours_and_ours_are_strings() {
-        let read = fields(r#"{"port": 5432, "reservation_api_token": "t0ken", "inventory_grpc_addr": "i:1"}"#).unwrap();
-        assert_eq!(read.len(), 2);
-        assert_eq!(
-            fields(r#"{"inventory_grpc_addr": 5}"#).unwrap_err(),
-            "holds inventory_grpc_addr, which must be a string"
-        );
-        for text in ["", "t0ken", "[]", "\"t0ken\""] {
-            assert_eq!(fields(text).unwrap_err(), "must hold a JSON object", "and shows nothing of it");
-        }
+    #[tokio::test]
+    async fn a_token_costs_the_time_of_looking_it_up_again() {
+        let settings = read(&[], secret_of(&[(TOKEN_FIELD, "t0ken")])).unwrap();
+        assert_eq!(settings.limits.budget, Duration::from_millis(18_500), "one call of 2 s more");
     }
 
     #[tokio::test]

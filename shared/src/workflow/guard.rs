@@ -1,6 +1,9 @@
 //! What the reservation API's answer means for an event: the decision of every race, without any call.
 
-use crate::rest::reservation::{Answer, Snapshot, Status, Transition};
+use crate::{
+    failure::quoted,
+    rest::reservation::{Answer, Holding, Silence, Snapshot, Status, Transition},
+};
 
 /// What an event type does when the reservation had already ended in another way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,78 +18,81 @@ pub enum LostRace {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The reservation is where the event wants it: settle with the inventory.
-    Settle(Snapshot),
+    Settle(Holding),
     /// Another end won.
     Lost {
         /// The end that won.
         status: Status,
         /// The reservation is confirmed, but by another payment than ours.
         paid_twice: bool,
-        /// What the answer said besides.
-        snapshot: Snapshot,
+        /// What the tickets were for, where the answer says so.
+        event_id: Option<String>,
     },
-    /// The answer does not decide; reading the reservation does.
-    AskAgain,
+    /// The answer does not decide; reading the reservation may.
+    AskAgain(Silence),
     /// Nothing may be settled on this answer; the text says why.
     Retry(String),
 }
 
 /// Decides by the answer to the status change.
 pub fn decide(transition: &Transition, answer: Answer) -> Decision {
-    let snapshot = match answer {
-        Answer::Accepted(snapshot) => {
-            return match &snapshot.status {
-                None => settle_unless_paid_twice(transition, snapshot),
-                Some(status) if *status == transition.wanted => settle_unless_paid_twice(transition, snapshot),
-                Some(status) => Decision::Retry(contradiction(transition, status)),
-            };
-        }
-        Answer::Conflict(snapshot) => snapshot,
-    };
-    match snapshot.status.clone() {
+    match answer {
+        Answer::Accepted(snapshot) => match snapshot.status.clone() {
+            Ok(status) if status == transition.wanted => settle(transition, snapshot),
+            Ok(status) => Decision::Retry(contradiction(transition, &status)),
+            Err(silence) => Decision::AskAgain(silence),
+        },
         // Whether our payment confirmed it, or another, only the reservation itself says.
-        Some(Status::Confirmed) if transition.payment_intent_id.is_some() && snapshot.payment_intent_id.is_none() => {
-            Decision::AskAgain
+        Answer::Conflict(Snapshot { status: Ok(Status::Confirmed), payment_intent_id: Ok(None), .. })
+            if transition.payment_intent_id.is_some() =>
+        {
+            Decision::AskAgain(Silence("does not say by which payment the reservation is confirmed".to_owned()))
         }
-        Some(status) => by_status(transition, status, snapshot),
-        None => Decision::AskAgain,
+        Answer::Conflict(snapshot) => decide_by_reading(transition, snapshot),
     }
 }
 
-/// Decides by the reservation itself, read after a conflict that did not say enough.
+/// Decides by the reservation itself, read because the answer to the change was silent.
 pub fn decide_by_reading(transition: &Transition, snapshot: Snapshot) -> Decision {
-    match snapshot.status.clone() {
-        Some(status) => by_status(transition, status, snapshot),
-        None => {
-            Decision::Retry("the reservation API refused the change and does not say the reservation's status".into())
-        }
-    }
-}
-
-fn by_status(transition: &Transition, status: Status, snapshot: Snapshot) -> Decision {
+    let status = match snapshot.status.clone() {
+        Ok(status) => status,
+        Err(silence) => return Decision::AskAgain(silence),
+    };
     if status == transition.wanted {
-        return settle_unless_paid_twice(transition, snapshot);
+        return settle(transition, snapshot);
     }
     match status {
         Status::Confirmed | Status::Cancelled | Status::Expired | Status::Failed | Status::Refunded => {
-            Decision::Lost { status, paid_twice: false, snapshot }
+            lost(status, false, snapshot)
         }
-        Status::Other(_) => Decision::Retry(contradiction(transition, &status)),
+        Status::Hold | Status::Pending | Status::Other(_) => Decision::Retry(contradiction(transition, &status)),
     }
 }
 
-fn settle_unless_paid_twice(transition: &Transition, snapshot: Snapshot) -> Decision {
-    match (&transition.payment_intent_id, &snapshot.payment_intent_id) {
-        (Some(ours), Some(theirs)) if ours != theirs => {
-            Decision::Lost { status: transition.wanted.clone(), paid_twice: true, snapshot }
+/// The reservation is where the event wants it. Seats move only when the answer is sound in all that they depend on.
+fn settle(transition: &Transition, snapshot: Snapshot) -> Decision {
+    if let Some(ours) = &transition.payment_intent_id {
+        match &snapshot.payment_intent_id {
+            Ok(Some(theirs)) if ours != theirs => return lost(transition.wanted.clone(), true, snapshot),
+            Ok(Some(_) | None) => {}
+            Err(silence) => return Decision::AskAgain(silence.clone()),
         }
-        (Some(_) | None, Some(_) | None) => Decision::Settle(snapshot),
     }
+    snapshot.holding.map_or_else(Decision::AskAgain, Decision::Settle)
+}
+
+fn lost(status: Status, paid_twice: bool, snapshot: Snapshot) -> Decision {
+    let event_id = snapshot.holding.ok().and_then(|holding| holding.event_id);
+    Decision::Lost { status, paid_twice, event_id }
 }
 
 fn contradiction(transition: &Transition, status: &Status) -> String {
-    let status = crate::failure::quoted(status.name());
-    format!("the reservation is {status}, which is neither {} nor another end", transition.wanted.name())
+    let (name, wanted) = (quoted(status.name()), transition.wanted.name());
+    let meant = Status::named(&status.name().to_uppercase());
+    let misspelt = matches!(status, Status::Other(_)) && !matches!(meant, Status::Other(_));
+    let hint =
+        if misspelt { format!("; should it be {}, it has to be in capitals", meant.name()) } else { String::new() };
+    format!("the reservation is {name}, which is neither {wanted} nor another end{hint}")
 }
 
 #[cfg(test)]
@@ -101,8 +107,16 @@ mod tests {
         Transition { wanted, payment_intent_id: payment }
     }
 
+    fn silence() -> Silence {
+        Silence("is silent".to_owned())
+    }
+
     fn snapshot(status: Option<Status>, payment: Option<&str>) -> Snapshot {
-        Snapshot { status, payment_intent_id: payment.map(str::to_owned), ..Snapshot::default() }
+        Snapshot {
+            status: status.ok_or_else(silence),
+            payment_intent_id: Ok(payment.map(str::to_owned)),
+            holding: Ok(Holding::default()),
+        }
     }
 
     fn rendered(decision: &Decision) -> String {
@@ -110,7 +124,7 @@ mod tests {
             Decision::Settle(_) => "settle".into(),
             Decision::Lost { status, paid_twice: true, .. } => format!("paid twice, {}", status.name()),
             Decision::Lost { status, .. } => format!("lost to {}", status.name()),
-            Decision::AskAgain => "ask again".into(),
+            Decision::AskAgain(_) => "ask again".into(),
             Decision::Retry(_) => "retry".into(),
         }
     }
@@ -121,10 +135,10 @@ mod tests {
     }
 
     #[test]
-    fn the_wanted_status_or_none_in_a_2xx_settles() {
+    fn the_wanted_status_in_a_2xx_settles_and_none_says_nothing() {
         for wanted in [Status::Confirmed, Status::Cancelled, Status::Expired] {
             check(wanted.clone(), Answer::Accepted(snapshot(Some(wanted.clone()), None)), "settle");
-            check(wanted, Answer::Accepted(snapshot(None, None)), "settle");
+            check(wanted, Answer::Accepted(snapshot(None, None)), "ask again");
         }
     }
 
@@ -133,7 +147,7 @@ mod tests {
         for status in TERMINAL.into_iter().filter(|status| *status != Status::Expired) {
             check(Status::Expired, Answer::Accepted(snapshot(Some(status), None)), "retry");
         }
-        check(Status::Expired, Answer::Accepted(snapshot(Some(Status::named("HOLD")), None)), "retry");
+        check(Status::Expired, Answer::Accepted(snapshot(Some(Status::Hold), None)), "retry");
     }
 
     #[test]
@@ -158,7 +172,7 @@ mod tests {
         let other = || snapshot(Some(Status::Confirmed), Some("pi_other"));
         check(Status::Confirmed, Answer::Accepted(other()), "paid twice, CONFIRMED");
         check(Status::Confirmed, Answer::Conflict(other()), "paid twice, CONFIRMED");
-        check(Status::Confirmed, Answer::Accepted(snapshot(None, Some("pi_other"))), "paid twice, CONFIRMED");
+        check(Status::Confirmed, Answer::Accepted(snapshot(None, Some("pi_other"))), "ask again");
     }
 
     #[test]
@@ -176,12 +190,42 @@ mod tests {
     }
 
     #[test]
+    fn a_status_in_small_letters_is_named_with_what_it_should_be() {
+        let answer = Answer::Accepted(snapshot(Some(Status::named("expired")), None));
+        let Decision::Retry(reason) = decide(&transition(Status::Expired), answer) else { panic!("no retry") };
+        assert!(reason.contains("is expired,") && reason.contains("should it be EXPIRED"), "{reason}");
+        let unheard_of = contradiction(&transition(Status::Expired), &Status::named("UNHEARD_OF"));
+        assert!(!unheard_of.contains("capitals"), "{unheard_of}");
+    }
+
+    #[test]
     fn a_409_without_a_status_is_decided_by_reading() {
         check(Status::Expired, Answer::Conflict(snapshot(None, None)), "ask again");
         let read = |status| rendered(&decide_by_reading(&transition(Status::Expired), snapshot(status, None)));
         assert_eq!(read(Some(Status::Expired)), "settle");
         assert_eq!(read(Some(Status::Confirmed)), "lost to CONFIRMED");
-        assert_eq!(read(Some(Status::named("HOLD"))), "retry");
-        assert_eq!(read(None), "retry");
+        assert_eq!(read(Some(Status::Hold)), "retry");
+        assert_eq!(read(None), "ask again");
+    }
+
+    #[test]
+    fn nothing_is_settled_on_a_part_that_breaks_its_rule() {
+        let unsound = Snapshot { holding: Err(silence()), ..snapshot(Some(Status::Expired), None) };
+        check(Status::Expired, Answer::Accepted(unsound.clone()), "ask again");
+        check(Status::Expired, Answer::Conflict(unsound.clone()), "ask again");
+        assert_eq!(rendered(&decide_by_reading(&transition(Status::Expired), unsound)), "ask again");
+
+        let payer_unclear = Snapshot { payment_intent_id: Err(silence()), ..snapshot(Some(Status::Confirmed), None) };
+        check(Status::Confirmed, Answer::Accepted(payer_unclear.clone()), "ask again");
+        check(Status::Confirmed, Answer::Conflict(payer_unclear), "ask again");
+    }
+
+    #[test]
+    fn a_part_that_decides_nothing_may_break_its_rule() {
+        let unsound = Snapshot { holding: Err(silence()), ..snapshot(Some(Status::Confirmed), Some("pi_other")) };
+        check(Status::Expired, Answer::Conflict(unsound.clone()), "lost to CONFIRMED");
+        check(Status::Confirmed, Answer::Conflict(unsound), "paid twice, CONFIRMED");
+        let payer_unclear = Snapshot { payment_intent_id: Err(silence()), ..snapshot(Some(Status::Expired), None) };
+        check(Status::Expired, Answer::Accepted(payer_unclear), "settle");
     }
 }

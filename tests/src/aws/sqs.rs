@@ -87,6 +87,7 @@ fn send(queue: &Queue, input: &Value) -> Result<Value, Fault> {
         delay: seconds(input, "DelaySeconds")?.unwrap_or_default(),
         body,
         received_before: 0,
+        age: Duration::ZERO,
     })?;
     Ok(json!({"MessageId": id}))
 }

@@ -150,7 +150,7 @@ pub(super) fn read(stack: &Stack<'_>, path: &Path<'_>) -> (Result<Settings, Conf
     let fields = [("reservation_api_base", "https://secret.example"), ("inventory_grpc_addr", "secret.example:1")];
     let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let secret = Ok(fields.into_iter().filter(|_| has_secret).collect());
-    let settings = within_runtime(|| Settings::read(&recording, secret, path.workflow.event_type.name()));
+    let settings = within_runtime(|| Settings::read(&recording, secret.into(), path.workflow.event_type.name()));
     (settings, recording.asked.into_inner())
 }
 

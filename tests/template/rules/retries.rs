@@ -94,9 +94,11 @@ pub(super) fn defaults(path: &Path<'_>) -> Result<Limits, String> {
             }
         }
     }
-    environment::within_runtime(|| Settings::read(&Bare, Ok(Default::default()), path.workflow.event_type.name()))
-        .map(|settings| settings.limits)
-        .map_err(|error| error.to_string())
+    environment::within_runtime(|| {
+        Settings::read(&Bare, Ok(Default::default()).into(), path.workflow.event_type.name())
+    })
+    .map(|settings| settings.limits)
+    .map_err(|error| error.to_string())
 }
 
 /// The last receive and the back-off that a function of this stack has. Read by hand, since settings make clients, and

@@ -5,6 +5,7 @@ use std::{
 };
 
 use super::*;
+use crate::config::Secret;
 
 fn url(base: &str, id: &str) -> String {
     let client = ReservationClient::new(base, None, Duration::from_secs(1)).unwrap();
@@ -29,8 +30,7 @@ fn a_base_that_is_no_plain_http_url_is_refused() {
 
 #[test]
 fn a_token_that_could_split_a_header_is_refused() {
-    let token = Secret::new("a\r\nHost: evil");
-    let refused = ReservationClient::new("http://api", Some(&token), Duration::from_secs(1)).err();
+    let refused = Token::new(Secret::new("a\r\nHost: evil"), None).err();
     assert_eq!(refused, Some(SetupError::Token));
 }
 
@@ -44,30 +44,46 @@ fn retry_after_is_read_in_seconds_and_as_a_date() {
     assert_eq!(at("soon"), None);
 }
 
-#[test]
-fn a_token_that_the_api_quotes_is_not_told_on() {
-    let token = Secret::new("t0ken/of=ours");
-    let client = ReservationClient::new("http://api", Some(&token), Duration::from_secs(1)).unwrap();
-    let body = format!(r#"{{"got": "Bearer t0ken\/of\u003dours", "status": "Bearer {}"}}"#, token.expose());
-    let refused = client.refusal(StatusCode::UNAUTHORIZED, None, &body).to_string();
-    assert!(refused.ends_with(r#"{"got": "Bearer ***", "status": "Bearer ***"}"#), "{refused}");
-    let cut_off_within_the_token = "x".repeat(190) + token.expose();
+fn client_with(token: &str) -> ReservationClient {
+    let token = Token::new(Secret::new(token), None).unwrap();
+    ReservationClient::new("http://api", Some(token), Duration::from_secs(1)).unwrap()
+}
+
+#[tokio::test]
+async fn a_token_that_the_api_quotes_is_not_told_on() {
+    let (token, client) = ("t0ken/of=ours", client_with("t0ken/of=ours"));
+    let body = format!(r#"{{"got": "Bearer t0ken\/of\u003dours", "status": "Bearer {token}"}}"#);
+    let denied = client.unexpected(StatusCode::UNAUTHORIZED, None, &body).await.to_string();
+    assert!(denied.ends_with(r#"{"got": "Bearer ***", "status": "Bearer ***"}"#), "{denied}");
+    let cut_off_within_the_token = "x".repeat(190) + token;
     assert!(!client.quoted(&cut_off_within_the_token).contains("t0ken"));
 
-    let snapshot = client.read(StatusCode::OK, &body).unwrap();
+    let snapshot = client.read(StatusCode::OK, &body, "rsv_1").unwrap();
     assert_eq!(
         snapshot.status,
-        Some(Status::Other("Bearer ***".into())),
+        Ok(Status::Other("Bearer ***".into())),
         "which is quoted where nothing is settled on it"
     );
-    assert_eq!(client.conflict(&body).status, snapshot.status);
+    let foreign = format!(r#"{{"reservation_id": "{token}"}}"#);
+    let refused = client.read(StatusCode::OK, &foreign, "rsv_1").unwrap_err().to_string();
+    assert!(refused.contains(r#"another reservation, "***""#), "{refused}");
 }
 
 #[test]
 fn an_id_that_looks_like_the_token_stays_what_it_is() {
-    let client = ReservationClient::new("http://api", Some(&Secret::new("A-1")), Duration::from_secs(1)).unwrap();
-    let snapshot = client.read(StatusCode::OK, r#"{"event_id": "A-1", "seat_ids": ["A-12"]}"#).unwrap();
-    assert_eq!((snapshot.event_id.as_deref(), snapshot.seat_ids.as_slice()), (Some("A-1"), &["A-12".to_owned()][..]));
+    let body = r#"{"event_id": "A-1", "seat_ids": ["A-12"]}"#;
+    let holding = client_with("A-1").read(StatusCode::OK, body, "rsv_1").unwrap().holding.unwrap();
+    assert_eq!((holding.event_id.as_deref(), holding.seat_ids.as_slice()), (Some("A-1"), &["A-12".to_owned()][..]));
+}
+
+#[test]
+fn only_a_json_object_is_the_apis_own_refusal() {
+    assert!(is_object(r#"{"error": {"code": "INVALID_REQUEST"}}"#));
+    for page in
+        ["", "[]", "null", "\"no\"", "<html>The plain HTTP request was sent to HTTPS port</html>", "no such status"]
+    {
+        assert!(!is_object(page), "{page}");
+    }
 }
 
 /// What the client makes of a reservation that is followed by so many blanks that it is `length` bytes long.
@@ -95,9 +111,9 @@ async fn answer_of(length: usize) -> Result<Snapshot, Error> {
 
 #[tokio::test]
 async fn an_answer_is_read_up_to_256_kibibytes() {
-    assert_eq!(answer_of(262_144).await.unwrap().status, Some(Status::Expired));
+    assert_eq!(answer_of(262_144).await.unwrap().status, Ok(Status::Expired));
     for too_long in [262_145, 1_000_000] {
         let refused = answer_of(too_long).await.unwrap_err().to_string();
-        assert!(refused.ends_with("it is longer than 262144 bytes"), "{refused}");
+        assert!(refused.ends_with("is longer than 262144 bytes"), "{refused}");
     }
 }
