@@ -40,11 +40,7 @@ async fn two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its_tabl
     tokio::spawn(reservations.clone().serve(listener));
     // Nobody listens here yet: the inventory is down while the first events arrive.
     let inventory_address = format!("127.0.0.1:{}", free_port());
-    let parameters = [
-        ("ReservationApiBase", api.as_str()),
-        ("InventoryGrpcAddr", &inventory_address),
-        ("MaxReceives", "10"), // However slow this machine is, nothing may run out of receives before the inventory is up.
-    ];
+    let parameters = [("ReservationApiBase", api.as_str()), ("InventoryGrpcAddr", &inventory_address)];
     sam::deploy(&account.url, STACK, &parameters);
 
     every_function_has_its_alarms(&account).await;
@@ -234,9 +230,16 @@ async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, c
 async fn every_function_has_its_alarms(account: &MiniStack) {
     let alarms: BTreeSet<String> = alarms(account, "").await;
     for function in FUNCTIONS {
-        for kind in
-            ["dead-letters", "oldest-message", "errors", "throttles", "duration", "rejected", "inventory-conflicts"]
-        {
+        for kind in [
+            "dead-letters",
+            "failing",
+            "oldest-message",
+            "errors",
+            "throttles",
+            "duration",
+            "rejected",
+            "inventory-conflicts",
+        ] {
             let name = format!("{STACK}-{function}-{kind}");
             assert!(alarms.contains(&name), "{name} is missing in {alarms:?}");
         }

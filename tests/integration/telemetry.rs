@@ -575,3 +575,33 @@ async fn a_collector_that_is_not_there_or_never_answers_fails_no_record() {
         assert_eq!(lost.count(), 1, "{protocol}: the loss is said once: {lines:#?}");
     }
 }
+
+/// The README's price takes so many bytes of log for each event, in full batches. A line that grows makes it wrong.
+#[tokio::test]
+async fn an_event_writes_as_much_log_as_its_price_takes_for_granted() {
+    const README: &str = include_str!("../../README.md");
+    let (before, _) = README.split_once(" bytes of log for each event").expect("the README says how many bytes");
+    let assumed: usize = before.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+    let world = World::of("payment-approved").await;
+    world.warm_up().await;
+    let warm = world.function.all_logs().len();
+    let events: Vec<Value> = (0..10)
+        .map(|number| {
+            let (id, seats) = (format!("rsv_hc5pik1n4{number}"), [format!("L-{number}"), format!("M-{number}")]);
+            world.seed(&id, &[&seats[0], &seats[1]], Status::Hold, Standing::Held, None);
+            let payment = format!("pi_1lddhs1er6iq83g{number}");
+            let fields =
+                json!({"reservation_id": id, "seat_ids": seats, "payment_intent_id": payment, "trace_id": TRACE});
+            event_with("payment.approved", fields)
+        })
+        .collect();
+    for ended in world.deliver(events).await {
+        ended.is("success");
+    }
+    let logs = world.function.all_logs();
+    let bytes = logs[warm..].iter().map(|line| line.len() + 1).sum::<usize>() / 10;
+    assert!(
+        (assumed * 3 / 4..=assumed).contains(&bytes),
+        "an event writes {bytes} bytes of log, the README says {assumed}"
+    );
+}
