@@ -34,7 +34,7 @@ const REJECTED: &str = "rejected";
 /// `error_code` of a message that ran out of receives.
 const RETRIES_EXHAUSTED: &str = "retries_exhausted";
 
-/// A message that only waits for its time is sent anew once it is so old. A queue keeps it for four days, and between two
+/// A message that only waits for its time is sent anew once it is so old. A queue keeps it for ten days, and between two
 /// deliveries lie up to eleven hours.
 const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -237,6 +237,7 @@ async fn every_function_has_its_alarms(account: &MiniStack) {
             "errors",
             "throttles",
             "duration",
+            "unstarted",
             "rejected",
             "inventory-conflicts",
         ] {

@@ -199,7 +199,7 @@ mod tests {
         }
         let expected = [
             ("AWS::CloudFormation::Stack", 1),
-            ("AWS::CloudWatch::Alarm", 3 * 8 + 1),
+            ("AWS::CloudWatch::Alarm", 3 * 9 + 1),
             ("AWS::DynamoDB::Table", 1),
             ("AWS::Events::EventBus", 1),
             ("AWS::Events::Rule", 3),

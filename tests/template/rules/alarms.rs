@@ -53,6 +53,7 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit("Value: rejected", "Value: exhausted"),
             edit("Value: inventory_conflict", "Value: malformed_body"),
+            edit("MetricName: worker_unstarted_total", "MetricName: worker_cold_start"),
             edit("Value: late_approval", "Value: duplicate"),
         ],
     },
@@ -174,6 +175,9 @@ fn people_are_called(project: &Project, faults: &mut Faults) {
         if path.workflow.lost_race == LostRace::Refund {
             calls.push(("worker_events_total", "outcome", "late_approval", u64::MAX));
         }
+        // A timeout below the budget, or a wrong clock, is mended by nobody but a person, and no record starts meanwhile.
+        let unstarted = [("type", json!(event_type))];
+        require(&project.template, (namespace, "worker_unstarted_total", &unstarted), &["Sum"], 1, faults);
         for (metric, dimension, value, at_most) in calls {
             let with = [("type", json!(event_type)), (dimension, json!(value))];
             require(&project.template, (namespace, metric, &with), &["Sum"], at_most, faults);
