@@ -59,7 +59,7 @@ fn build() -> PathBuf {
     let out = folder().join("build");
     // A build needs no account; the endpoint only keeps the tool from asking the real one.
     let mut command = sam("http://127.0.0.1:9", "build");
-    command.arg("--build-dir").arg(&out).arg("--cache-dir").arg(folder().join("cache"));
+    command.arg("--build-dir").arg(&out);
     command.arg("--parameter-overrides").arg(format!("Architecture={}", architecture()));
     run(command, "build");
     out

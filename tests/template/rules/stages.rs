@@ -58,6 +58,14 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        name: "a stage builds what its sources say now",
+        check: built_anew,
+        breaks: &[
+            edit_in(File::Stages, "cached = false", "cached = true"),
+            edit_in(File::Stages, "[prod.build.parameters]\ncached = false\n", "[prod.build.parameters]\n"),
+        ],
+    },
+    Rule {
         name: "what is built locally is what is deployed locally",
         check: one_architecture,
         breaks: &[
@@ -181,6 +189,15 @@ fn template_can_be_transformed(project: &Project, faults: &mut Faults) {
     }
     let order = json!(["AWS::LanguageExtensions", "AWS::Serverless-2016-10-31"]);
     faults.unless(*project.template.section("Transform") == order, format!("Transform must be {order}"));
+}
+
+/// SAM's cache is known by the function's own folder alone. Code that changed in `shared/` would not be built, and the old
+/// one deployed without a word. It is off unless it is asked for, and said here, so that nobody asks for it.
+fn built_anew(project: &Project, faults: &mut Faults) {
+    for (name, stage) in stages(project) {
+        let off = *told(stage, "build", "cached") == false;
+        faults.unless(off, format!("{name}.build: set cached to false, or changes in shared/ are not deployed"));
+    }
 }
 
 /// A binary of the other architecture is deployed without a fault, and then does not start.
