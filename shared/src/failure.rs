@@ -3,7 +3,11 @@
 //! Every error of this crate that can end a record turns into a [`Failure`] by an exhaustive match. What nobody
 //! classified is transient: a needless retry costs a call, a needless rejection costs a customer.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write},
+    time::Duration,
+};
 
 /// The code of a request that a downstream will never accept, whichever downstream it is.
 pub const DOWNSTREAM_REJECTED: &str = "downstream_rejected";
@@ -95,20 +99,52 @@ pub fn quoted(text: &str) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// An error and its causes, joined by colons: one line tells the whole chain.
+/// An error and its causes, joined by colons: one line tells the whole chain. Much of it may be a service's own text, so it
+/// is cut after [`LONGEST_CHAIN`] characters, and no more of it is ever put together.
 pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some crates repeat their source in their own text.
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
+    let mut line = Line { text: String::new(), left: LONGEST_CHAIN };
+    // It fails only to say that enough is written.
+    let _full = line.write_chain(error);
+    if line.left == 0 {
+        line.text.push('…');
     }
-    text
+    line.text
+}
+
+/// As much as a dead letter's attribute takes. A refusal of IAM, which names a role, an action and a resource, fits.
+const LONGEST_CHAIN: usize = 1_000;
+
+/// A text of a bounded length, without line breaks and other controls.
+struct Line {
+    text: String,
+    left: usize,
+}
+
+impl Line {
+    fn write_chain(&mut self, error: &dyn std::error::Error) -> fmt::Result {
+        write!(self, "{error}")?;
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let mut cause_text = Self { text: String::new(), left: LONGEST_CHAIN };
+            let _full = write!(cause_text, "{cause}");
+            // Some crates repeat their source in their own text.
+            if !self.text.contains(&cause_text.text) {
+                write!(self, ": {}", cause_text.text)?;
+            }
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+            self.text.push(if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +157,24 @@ mod tests {
         assert_eq!(quoted("two\nlines"), "two\u{fffd}lines");
         assert_eq!(quoted(&"é".repeat(300)), "é".repeat(200) + "…");
         assert_eq!(quoted(&"é".repeat(200)), "é".repeat(200));
+    }
+
+    #[test]
+    fn a_chain_of_causes_is_one_bounded_line_that_says_nothing_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Caused {
+            text: String,
+            source: Option<Box<Caused>>,
+        }
+        let caused = |text: String, source: Option<Caused>| Caused { text, source: source.map(Box::new) };
+        let inner = caused("a\nb".into(), None);
+        assert_eq!(chain(&caused("outer".into(), Some(inner))), "outer: a\u{fffd}b");
+        let inner = caused("inner".into(), None);
+        assert_eq!(chain(&caused("outer: inner".into(), Some(inner))), "outer: inner");
+        let long = caused("outer".into(), Some(caused("é".repeat(3_000_000), None)));
+        assert_eq!(chain(&long), format!("outer: {}…", "é".repeat(993)));
+        assert_eq!(chain(&caused("é".repeat(1_000), None)), "é".repeat(1_000) + "…");
     }
 
     #[test]

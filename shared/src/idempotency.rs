@@ -21,8 +21,8 @@ use std::{collections::HashMap, time::Duration};
 use aws_sdk_dynamodb::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
-    operation::update_item::UpdateItemError,
-    types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
+    operation::update_item::{UpdateItemError, UpdateItemOutput},
+    types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use uuid::Uuid;
 
@@ -155,7 +155,7 @@ impl Store {
             .condition_expression(NEVER)
             .set_expression_attribute_names(Some(attribute::names(&[attribute::ID])));
         let Err(error) = call.send().await else {
-            return Ok(());
+            return Err(TableError::Unknown("the answer is none that DynamoDB gives".to_owned()));
         };
         let (table, cause) = (self.table.clone(), chain(&error));
         match error.code() {
@@ -189,6 +189,7 @@ impl Store {
             .update(&key)
             .condition_expression(FREE)
             .update_expression(TAKE)
+            .return_values(ReturnValue::UpdatedNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .set_expression_attribute_names(Some(attribute::names(&[
                 attribute::ID,
@@ -210,7 +211,8 @@ impl Store {
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":one", number(1));
         let error = match call.send().await {
-            Ok(_) => return Ok(Claim::Acquired(Lease { key, owner })),
+            Ok(answer) if names(&answer, &owner) => return Ok(Claim::Acquired(Lease { key, owner })),
+            Ok(_) => return Err(StoreError::Unavailable { action: "claim", key, cause: NOT_ITS_WORD.to_owned() }),
             Err(error) => error,
         };
         let Some(old) = refused(&error) else {
@@ -230,7 +232,7 @@ impl Store {
     pub async fn complete(&self, lease: &Lease, data: &str) -> Result<(), StoreError> {
         let call = self
             .update(&lease.key)
-            .update_expression("SET #status = :completed, #data = :data")
+            .update_expression("SET #status = :completed, #data = :data, #owner = :me")
             .set_expression_attribute_names(Some(attribute::names(&[
                 attribute::OWNER,
                 attribute::STATUS,
@@ -248,7 +250,7 @@ impl Store {
     pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let call = self
             .update(&lease.key)
-            .update_expression("SET #lease = :over")
+            .update_expression("SET #lease = :over, #owner = :me")
             .set_expression_attribute_names(Some(attribute::names(&[attribute::OWNER, attribute::LEASE])))
             .expression_attribute_values(":over", number(0));
         self.as_owner(call, lease, "release").await
@@ -266,8 +268,12 @@ impl Store {
         action: &'static str,
     ) -> Result<(), StoreError> {
         let call = call.condition_expression("#owner = :me").expression_attribute_values(":me", text(&lease.owner));
-        match call.send().await {
-            Ok(_) => Ok(()),
+        match call.return_values(ReturnValue::UpdatedNew).send().await {
+            Ok(answer) if names(&answer, &lease.owner) => Ok(()),
+            Ok(_) => {
+                let (key, cause) = (lease.key.clone(), NOT_ITS_WORD.to_owned());
+                Err(StoreError::Unavailable { action, key, cause })
+            }
             Err(error) if refused(&error).is_some() => Err(StoreError::Lost { key: lease.key.clone() }),
             Err(error) => Err(StoreError::Unavailable { action, key: lease.key.clone(), cause: chain(&error) }),
         }
@@ -291,6 +297,16 @@ impl Stored {
             }
         }
     }
+}
+
+/// What is wrong with an answer of success that DynamoDB itself would not give.
+const NOT_ITS_WORD: &str = "the answer does not say that it was written";
+
+/// Whether the answer is DynamoDB's word that this owner was written. The SDK takes any 200 for a success, also an empty one,
+/// as a proxy sends it, so every write sets the owner and has it said back.
+fn names(answer: &UpdateItemOutput, owner: &str) -> bool {
+    let written = answer.attributes().and_then(|attributes| attributes.get(attribute::OWNER));
+    written.and_then(|value| value.as_s().ok()).is_some_and(|written| written == owner)
 }
 
 /// The old item, when the condition did not hold; nothing when the call failed for another reason.

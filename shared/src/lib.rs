@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | composition | [`worker`] | environment variables, which client is built when |
 //! | reservations | [`workflow`], [`event`], [`field`], [`rest`], [`grpc`], [`refund`] | reservations, seats, payments |
-//! | delivery | [`batch`], [`queue`], [`backoff`], [`idempotency`], [`failure`], [`deadline`], [`aws`], [`config`], [`secret`], [`tls`], [`json`], [`telemetry`] | queues, records, keys, outcomes; nothing of reservations |
+//! | delivery | [`batch`], [`queue`], [`backoff`], [`idempotency`], [`failure`], [`deadline`], [`aws`], [`config`], [`secret`], [`http`], [`tls`], [`json`], [`telemetry`] | queues, records, keys, outcomes; nothing of reservations |
 //!
 //! The delivery layer must stay free of reservations: other systems are to stand on it.
 
@@ -26,6 +26,7 @@ pub mod batch;
 pub mod config;
 pub mod deadline;
 pub mod failure;
+pub mod http;
 pub mod idempotency;
 pub mod json;
 pub mod queue;

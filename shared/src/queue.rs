@@ -8,7 +8,9 @@ use std::{
 use aws_lambda_events::sqs::{SqsMessage, SqsMessageAttribute};
 use aws_sdk_sqs::{
     Client,
+    config::endpoint::{DefaultResolver, Params, ResolveEndpoint},
     error::BuildError,
+    operation::send_message::SendMessageOutput,
     primitives::Blob,
     types::{
         ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeNameForSends,
@@ -147,7 +149,7 @@ impl Queues {
         let call = self
             .client
             .change_message_visibility()
-            .queue_url(record.queue_url()?)
+            .queue_url(record.queue_url().await?)
             .receipt_handle(record.receipt_handle()?)
             .visibility_timeout(seconds(wait));
         call.send().await.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
@@ -180,7 +182,7 @@ impl Queues {
         let attributes = burial_attributes(record, note)?;
         let call = self.client.send_message().queue_url(url).message_body(&record.body);
         let sent = call.set_message_attributes(Some(attributes)).send().await;
-        sent.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
+        taken(&sent.map_err(|error| QueueError::Sqs(chain(&error)))?)
     }
 
     /// Sends the message, byte for byte and with its own attributes, to its own queue once more, to be delivered after `delay`
@@ -192,7 +194,7 @@ impl Queues {
         let call = self
             .client
             .send_message()
-            .queue_url(record.queue_url()?)
+            .queue_url(record.queue_url().await?)
             .message_body(&record.body)
             .delay_seconds(seconds(delay.min(LONGEST_DELAY)))
             .set_message_group_id(record.system_attributes.get("MessageGroupId").cloned())
@@ -205,12 +207,12 @@ impl Queues {
             Some(trace) => call.message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, trace),
             None => call,
         };
-        call.send().await.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
+        taken(&call.send().await.map_err(|error| QueueError::Sqs(chain(&error)))?)
     }
 
     async fn postpone_group(&self, group: &[(Record, Duration)]) -> Result<(), QueueError> {
         let Some((first, _)) = group.first() else { return Ok(()) };
-        let mut call = self.client.change_message_visibility_batch().queue_url(first.queue_url()?);
+        let mut call = self.client.change_message_visibility_batch().queue_url(first.queue_url().await?);
         for (index, (record, wait)) in group.iter().enumerate() {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index.to_string())
@@ -220,7 +222,8 @@ impl Queues {
         }
         let answer = call.send().await.map_err(|error| QueueError::Sqs(chain(&error)))?;
         match answer.failed() {
-            [] => Ok(()),
+            [] if answer.successful().len() == group.len() => Ok(()),
+            [] => Err(QueueError::Sqs("the answer does not say that SQS did it".to_owned())),
             [first, ..] => {
                 Err(QueueError::Sqs(format!("{} of {}: {}", answer.failed().len(), group.len(), first.code())))
             }
@@ -261,21 +264,34 @@ impl Record {
         sent.and_then(|sent| now.duration_since(sent).ok()).unwrap_or_default()
     }
 
-    fn queue_url(&self) -> Result<String, QueueError> {
+    async fn queue_url(&self) -> Result<String, QueueError> {
         let arn = self.source_arn.as_deref().unwrap_or_default();
-        queue_url(arn).ok_or(QueueError::Unaddressed("eventSourceARN"))
+        queue_url(arn).await.ok_or(QueueError::Unaddressed("eventSourceARN"))
     }
 }
 
-/// The URL of the queue with this ARN, `arn:{partition}:sqs:{region}:{account}:{name}`.
-fn queue_url(arn: &str) -> Option<String> {
+/// Whether SQS has the message. The SDK takes any 200 for a success, also an empty one, as a proxy sends it; only SQS gives a
+/// message its id.
+fn taken(answer: &SendMessageOutput) -> Result<(), QueueError> {
+    match answer.message_id() {
+        Some(id) if !id.is_empty() => Ok(()),
+        Some(_) | None => Err(QueueError::Sqs("the answer does not say that SQS has the message".to_owned())),
+    }
+}
+
+/// The URL of the queue with this ARN, `arn:{partition}:sqs:{region}:{account}:{name}`. Which suffix a partition has is
+/// known to the SDK, by its region.
+async fn queue_url(arn: &str) -> Option<String> {
     let parts: Vec<&str> = arn.split(':').collect();
-    let ["arn", partition, "sqs", region, account, name] = parts.as_slice() else {
+    let ["arn", _partition, "sqs", region, account, name] = parts.as_slice() else {
         return None;
     };
-    let suffix = if *partition == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
-    let complete = ![region, account, name].iter().any(|part| part.is_empty());
-    complete.then(|| format!("https://sqs.{region}.{suffix}/{account}/{name}"))
+    if [region, account, name].iter().any(|part| part.is_empty()) {
+        return None;
+    }
+    let params = Params::builder().region(*region).build().ok()?;
+    let endpoint = DefaultResolver::new().resolve_endpoint(&params).await.ok()?;
+    Some(format!("{}/{account}/{name}", endpoint.url()))
 }
 
 /// Ours first, then as many of the message's own as fit.
@@ -346,20 +362,25 @@ mod tests {
 
     const NOTE: DeathNote<'static> = DeathNote { code: "malformed_body", message: "why", event_type: "t" };
 
-    #[test]
-    fn the_queue_url_follows_from_the_source_arn() {
-        let url = |arn| queue_url(arn);
-        assert_eq!(
-            url("arn:aws:sqs:eu-west-1:123456789012:payment-failed").as_deref(),
-            Some("https://sqs.eu-west-1.amazonaws.com/123456789012/payment-failed")
-        );
-        assert_eq!(
-            url("arn:aws-cn:sqs:cn-north-1:123456789012:q").as_deref(),
-            Some("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/q")
-        );
-        assert_eq!(url("arn:aws:sns:eu-west-1:123456789012:topic"), None);
-        assert_eq!(url("arn:aws:sqs:eu-west-1::q"), None);
-        assert_eq!(url(""), None);
+    #[tokio::test]
+    async fn the_queue_url_follows_from_the_source_arn_in_the_suffix_of_its_partition() {
+        for (partition, region, suffix) in [
+            ("aws", "eu-west-1", "amazonaws.com"),
+            ("aws", "us-east-1", "amazonaws.com"),
+            ("aws-cn", "cn-north-1", "amazonaws.com.cn"),
+            ("aws-us-gov", "us-gov-west-1", "amazonaws.com"),
+            ("aws-eusc", "eusc-de-east-1", "amazonaws.eu"),
+            ("aws-iso", "us-iso-east-1", "c2s.ic.gov"),
+            ("aws-iso-b", "us-isob-east-1", "sc2s.sgov.gov"),
+            ("aws-iso-e", "eu-isoe-west-1", "cloud.adc-e.uk"),
+            ("aws-iso-f", "us-isof-south-1", "csp.hci.ic.gov"),
+        ] {
+            let url = queue_url(&format!("arn:{partition}:sqs:{region}:123456789012:payment-failed")).await;
+            assert_eq!(url, Some(format!("https://sqs.{region}.{suffix}/123456789012/payment-failed")));
+        }
+        for arn in ["arn:aws:sns:eu-west-1:123456789012:topic", "arn:aws:sqs:eu-west-1::q", ""] {
+            assert_eq!(queue_url(arn).await, None, "{arn}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::failure::{Failure, chain};
+use crate::failure::{Failure, chain, quoted};
 
 /// The `source` of our events.
 pub const SOURCE: &str = "holdfast";
@@ -96,11 +96,15 @@ impl RefundDesk {
             .build();
         let sent = self.client.put_events().entries(entry).send().await;
         let answer = sent.map_err(|error| Error::Unavailable(chain(&error)))?;
-        // A failed entry comes inside a successful answer.
-        match answer.entries().iter().find_map(|entry| entry.error_code().map(|code| (code, entry.error_message()))) {
-            Some((code, message)) => Err(Error::Unavailable(format!("{code}: {}", message.unwrap_or_default()))),
-            None if answer.failed_entry_count() > 0 => Err(Error::Unavailable("the entry failed".to_owned())),
-            None => Ok(()),
+        // A failed entry comes inside a successful answer, and only the bus itself gives an entry its id.
+        match answer.entries() {
+            [entry] if entry.error_code().is_none() && entry.event_id().is_some_and(|id| !id.is_empty()) => Ok(()),
+            [entry] if entry.error_code().is_some() => {
+                let (code, message) =
+                    (entry.error_code().unwrap_or_default(), entry.error_message().unwrap_or_default());
+                Err(Error::Unavailable(quoted(&format!("{code}: {message}")).into_owned()))
+            }
+            _ => Err(Error::Unavailable("the bus's answer does not say that it has the entry".to_owned())),
         }
     }
 }

@@ -23,24 +23,16 @@ pub fn authorities() -> &'static RootCertStore {
     &AUTHORITIES
 }
 
-/// A client's side of TLS to a server that one of [`authorities`] vouches for.
+/// A client's side of TLS to a server that one of [`authorities`] vouches for. All of them share what shortens the next
+/// handshake with a server.
 ///
 /// # Errors
 /// When the cryptography knows no version of TLS, which is a fault of the build.
 pub fn client() -> Result<ClientConfig, rustls::Error> {
-    trusting(authorities().clone())
-}
-
-/// A client's side of TLS that no server gets past, for a client that has to be given one and will not use it.
-///
-/// # Errors
-/// As [`client`].
-pub fn unused() -> Result<ClientConfig, rustls::Error> {
-    trusting(RootCertStore::empty())
-}
-
-fn trusting(authorities: RootCertStore) -> Result<ClientConfig, rustls::Error> {
-    let versions = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()?;
-    Ok(versions.with_root_certificates(authorities).with_no_client_auth())
+    static CLIENT: LazyLock<Result<ClientConfig, rustls::Error>> = LazyLock::new(|| {
+        let versions = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?;
+        Ok(versions.with_root_certificates(authorities().clone()).with_no_client_auth())
+    });
+    CLIENT.clone()
 }

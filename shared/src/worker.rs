@@ -3,12 +3,15 @@
 mod probe;
 pub mod settings;
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::value::RawValue;
-use tracing::{error, info};
+use tracing::{Instrument, error, info, info_span, warn};
 
 use self::settings::Settings;
 use crate::{
@@ -43,7 +46,14 @@ pub async fn run(workflow: Workflow) -> ExitCode {
 pub async fn serve<P: Processor>(worker: &Worker<P>) -> ExitCode {
     worker.metrics.cold_start(worker.event_type);
     info!(event_type = worker.event_type, "the function is ready");
-    let handler = service_fn(async |event: LambdaEvent<Box<RawValue>>| invoke(worker, event).await);
+    let cold = AtomicBool::new(true);
+    let handler = service_fn(async |event: LambdaEvent<Box<RawValue>>| {
+        // What joins our lines with Lambda's own, by the names that these have.
+        let (function_request_id, cold_start) = (&event.context.request_id, cold.swap(false, Relaxed));
+        let span = info_span!("invocation", function_request_id, cold_start);
+        // On the heap, because so many layers in one another are more than the compiler looks through.
+        Box::pin(invoke(worker, event).instrument(span)).await
+    });
     match lambda_runtime::run(handler).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -66,6 +76,10 @@ pub async fn start(workflow: Workflow) -> Result<Worker<Settler>, ConfigError> {
     let event_type = workflow.event_type.name();
     let settings = Settings::read(&environment, secret, event_type)?;
 
+    if settings.reservations.tells_token_in_clear() {
+        let base = settings.reservations.base();
+        warn!(event_type, "RESERVATION_API_BASE names {base}, where the token goes without TLS; use an https address");
+    }
     let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
     let services = Services {
         idempotency: Store::new(dynamodb, settings.idempotency_table, settings.idempotency_ttl),

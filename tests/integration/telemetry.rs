@@ -82,6 +82,27 @@ async fn the_line_of_a_record_has_every_field_of_the_design() {
 }
 
 #[tokio::test]
+async fn every_line_of_an_invocation_names_it_and_says_whether_it_was_the_first() {
+    let world = World::with("payment-failed", &[("DLQ_URL", "")]).await;
+    let mut requests = Vec::new();
+    for first in [true, false] {
+        world.given(Status::Hold, Standing::Held);
+        let before = json_lines(&world).len();
+        world.deliver([event("payment.failed").to_string(), "junk".to_owned()]).await;
+        // The start has lines of its own, and metrics belong to no request.
+        let of_invocation = |line: &&Value| line.get("_aws").is_none() && line["msg"] != "the function is ready";
+        let lines: Vec<Value> = json_lines(&world).iter().skip(before).filter(of_invocation).cloned().collect();
+        assert!(lines.len() >= 3, "two records, and a burial that could not be: {lines:#?}");
+        for line in &lines {
+            assert_eq!(line["cold_start"], first, "{line:#}");
+            assert_eq!(line["function_request_id"], lines[0]["function_request_id"], "{line:#}");
+        }
+        requests.push(lines[0]["function_request_id"].as_str().expect("it is a text").to_owned());
+    }
+    assert!(requests.iter().all(|request| !request.is_empty()) && requests[0] != requests[1], "{requests:?}");
+}
+
+#[tokio::test]
 async fn the_line_of_a_body_that_cannot_be_read_says_what_is_known() {
     let world = World::of("payment-failed").await;
     let ended = world.deliver_one(Sent::from("junk".to_owned()).received(4)).await;
@@ -342,9 +363,9 @@ async fn a_context_that_is_not_valid_gives_way_to_the_next_one() {
 
 #[tokio::test]
 async fn baggage_that_no_header_can_carry_stays_behind_and_fails_nothing() {
-    let largest = "x".repeat(8 * 1024);
+    let largest = "x".repeat(4 * 1024);
     for (case, baggage, arrives) in [
-        ("8 KB", largest.clone(), true),
+        ("4 KB", largest.clone(), true),
         ("one byte more", format!("{largest}x"), false),
         ("a header of its own", "a=b\r\nX-Admin: true".to_owned(), false),
         ("not ASCII", "name=Zoë".to_owned(), false),

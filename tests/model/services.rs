@@ -196,7 +196,11 @@ impl Services {
             aws.dynamodb("PutItem", &put).await.expect("the record can be put");
         }
         let answer = match aws.dynamodb("UpdateItem", &input).await {
-            Ok(answer) => Answer::Http { status: 200, body: answer.to_string() },
+            // The worker looks for the owner only; the rest has the clock in it and would be new in every run.
+            Ok(answer) => {
+                let said = json!({"Attributes": {"owner": answer["Attributes"]["owner"]}});
+                Answer::Http { status: 200, body: said.to_string() }
+            }
             Err(local_stack::aws::AwsError::Refused { status, body, .. }) => {
                 assert!(body.contains("ConditionalCheckFailed"), "DynamoDB does not understand {input}: {body}");
                 Answer::Http { status, body }

@@ -165,10 +165,15 @@ impl Proxy {
         self.shared.lock().next = faults.into_iter().collect();
     }
 
-    /// Answers the next `times` calls of one kind in the service's place. `call` is a part of the method and the path, or of
-    /// AWS's name of the operation.
+    /// Answers the next `times` calls of one kind in the service's place. `call` is a part of the method and the path, of AWS's
+    /// name of the operation, or of the body.
     pub fn answer_next(&self, call: &str, times: usize, answer: Foreign) {
         self.shared.lock().foreign.push((call.to_owned(), times, answer));
+    }
+
+    /// Lets the service answer by itself again.
+    pub fn answer_no_more(&self) {
+        self.shared.lock().foreign.clear();
     }
 
     /// Lets a share of all calls, from 0 to 1, go wrong by chance, each [`Fault`] as likely as the others.
@@ -219,9 +224,10 @@ impl Shared {
         let (fault, clock_ahead_ms) = self.draw();
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return line.reset().await };
-        if let Some(foreign) = self.foreign(&parts) {
+        let body = body.to_bytes();
+        if let Some(foreign) = self.foreign(&parts, &body) {
             if foreign.is_after_effect() {
-                drop(self.forward(Request::from_parts(parts, body.to_bytes())).await);
+                drop(self.forward(Request::from_parts(parts, body)).await);
             }
             return foreign.answer();
         }
@@ -239,7 +245,7 @@ impl Shared {
             )
             | None => {}
         }
-        let body = clock::to_world(body.to_bytes(), clock_ahead_ms);
+        let body = clock::to_world(body, clock_ahead_ms);
         // A service that can't be reached is a connection that breaks.
         let Ok(mut answer) = self.forward(Request::from_parts(parts, body)).await else { return line.reset().await };
         answer.body = clock::to_worker(answer.body, clock_ahead_ms);
@@ -275,9 +281,10 @@ impl Shared {
     }
 
     /// What this call is answered in the service's place.
-    fn foreign(&self, call: &http::request::Parts) -> Option<Foreign> {
+    fn foreign(&self, call: &http::request::Parts, body: &[u8]) -> Option<Foreign> {
         let operation = call.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-        let name = format!("{} {} {operation}", call.method, call.uri.path());
+        let body = String::from_utf8_lossy(body);
+        let name = format!("{} {} {operation} {body}", call.method, call.uri.path());
         let mut state = self.lock();
         let (_, times, answer) =
             state.foreign.iter_mut().find(|(kind, times, _)| *times > 0 && name.contains(&**kind))?;

@@ -1,8 +1,6 @@
-//! How the AWS SDK speaks HTTP here. Its own client reads the system's certificates whether or not it will need them, and
-//! keeps them to itself; this one shares ours. Time-outs are the SDK's: it drops a call that takes too long, and the
-//! connection ends with it. So does one that brought a fault of the server, because the SDK asks for it.
-
-use std::sync::{Arc, OnceLock};
+//! How the AWS SDK speaks HTTP here: by the client that all calls over HTTP share. The SDK's own reads the system's
+//! certificates whether or not it will need them, and bounds nothing. Time-outs are the SDK's: it drops a call that takes too
+//! long, and the connection ends with it. So does one that brought a fault of the server, because the SDK asks for it.
 
 use aws_smithy_runtime_api::{
     client::{
@@ -11,35 +9,30 @@ use aws_smithy_runtime_api::{
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
     },
-    http::HttpError,
+    http::HttpError as Malformed,
 };
 use aws_smithy_types::body::SdkBody;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{
-        Client, Error,
-        connect::{self, CaptureConnection, capture_connection},
-    },
-    rt::TokioExecutor,
-};
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 
-use crate::tls;
+use crate::http::{HttpClient, HttpError};
+
+/// More of an answer is not read. The largest that a function asks for is the old item of a refused claim, and DynamoDB
+/// keeps none above 400 KB.
+const LONGEST_ANSWER: usize = 2 * 1024 * 1024;
 
 /// A client for every service of AWS, with one pool of connections.
 pub fn client() -> SharedHttpClient {
-    let connector = SharedHttpConnector::new(Connector::default());
+    client_reading(LONGEST_ANSWER)
+}
+
+/// As [`client`], for a program whose answers have up to `longest_answer` bytes.
+pub fn client_reading(longest_answer: usize) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(Connector(HttpClient::new(longest_answer)));
     http_client_fn(move |_settings, _components| connector.clone())
 }
 
-type Plain = Client<connect::HttpConnector, SdkBody>;
-type Encrypted = Client<HttpsConnector<connect::HttpConnector>, SdkBody>;
-
-/// Only a local stack is spoken to without TLS, and only such a one gets by without certificates.
-#[derive(Clone, Debug, Default)]
-struct Connector {
-    plain: Arc<OnceLock<Plain>>,
-    encrypted: Arc<OnceLock<Result<Encrypted, rustls::Error>>>,
-}
+#[derive(Clone, Debug)]
+struct Connector(HttpClient<SdkBody>);
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
@@ -50,22 +43,17 @@ impl HttpConnector for Connector {
 
 impl Connector {
     async fn send(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
-        let malformed = |error: HttpError| ConnectorError::user(error.into());
+        let malformed = |error: Malformed| ConnectorError::user(error.into());
         let mut request = request.try_into_http1x().map_err(malformed)?;
         let carrier = capture_connection(&mut request);
         if let Some(wanted) = request.extensions().get::<CaptureSmithyConnection>() {
             wanted.set_connection_retriever(move || Some(condemnable(carrier.clone())));
         }
-        let answer = if request.uri().scheme_str() == Some("http") {
-            self.plain.get_or_init(plain).request(request).await
-        } else {
-            match self.encrypted.get_or_init(encrypted) {
-                Ok(client) => client.request(request).await,
-                Err(error) => return Err(ConnectorError::other(error.clone().into(), None)),
-            }
-        };
-        // Whatever went wrong, there is no answer, and the SDK may ask a second time.
-        let answer = answer.map_err(|error: Error| ConnectorError::io(error.into()))?;
+        let answer = self.0.send(request).await.map_err(|error| match error {
+            HttpError::Tls(_) => ConnectorError::other(error.into(), None),
+            // Whatever went wrong, there is no answer, and the SDK may ask a second time.
+            HttpError::Call(error) => ConnectorError::io(error.into()),
+        })?;
         HttpResponse::try_from(answer.map(SdkBody::from_body_1_x)).map_err(malformed)
     }
 }
@@ -80,28 +68,15 @@ fn condemnable(carrier: CaptureConnection) -> ConnectionMetadata {
     ConnectionMetadata::builder().proxied(false).poison_fn(condemn).build()
 }
 
-fn plain() -> Plain {
-    Client::builder(TokioExecutor::new()).build(socket())
-}
-
-fn encrypted() -> Result<Encrypted, rustls::Error> {
-    let connector = HttpsConnectorBuilder::new().with_tls_config(tls::client()?).https_only().enable_http1();
-    Ok(Client::builder(TokioExecutor::new()).build(connector.wrap_connector(socket())))
-}
-
-fn socket() -> connect::HttpConnector {
-    let mut socket = connect::HttpConnector::new();
-    socket.enforce_http(false); // TLS is spoken on it.
-    socket.set_nodelay(true);
-    socket
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
         io::ErrorKind,
         net::SocketAddr,
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
     };
 
     use tokio::{
@@ -151,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_serves_until_the_sdk_condemns_it() {
-        let ((server, connections), client) = (server().await, Connector::default());
+        let ((server, connections), client) = (server().await, Connector(HttpClient::new(LONGEST_ANSWER)));
         call(&client, server).await;
         let second = call(&client, server).await;
         assert_eq!(connections.load(Ordering::Relaxed), 1);

@@ -2,28 +2,30 @@
 
 mod answer;
 mod heard;
+mod line;
 
 use std::{
     error::Error as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tonic::{
     Request, Response, Status as GrpcStatus, TimeoutExpired,
     metadata::MetadataValue,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri},
+    transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri},
 };
 
 pub use self::answer::{Error, INVENTORY_CONFLICT};
 use self::{
     answer::{committed, released, unreachable, unread},
     heard::{Heard, Listening},
+    line::Line,
     proto::reservation::v1::{
         CommitReservationRequest, ReleaseHoldRequest, inventory_service_client::InventoryServiceClient,
     },
 };
-use crate::{config::Secret, failure::chain, telemetry::trace::TraceContext, tls};
+use crate::{config::Secret, failure::chain, http::KEPT, telemetry::trace::TraceContext, tls};
 
 /// Generated from `proto/`. The nesting is that of the protobuf packages, because generated code refers to its siblings
 /// by it.
@@ -120,15 +122,14 @@ pub enum SetupError {
 #[derive(Debug, Clone)]
 pub struct InventoryClient {
     endpoint: Endpoint,
-    line: Arc<Mutex<Line>>,
+    current: Arc<Mutex<Current>>,
     timeout: Duration,
 }
 
-/// The connection that calls go out on at present. Which one it is tells a call that failed on it from one on the next.
-#[derive(Debug, Clone)]
-struct Line {
-    channel: Channel,
-    number: u64,
+#[derive(Debug)]
+struct Current {
+    line: Line,
+    used: SystemTime,
 }
 
 impl InventoryClient {
@@ -159,8 +160,8 @@ impl InventoryClient {
         } else if *tls != TlsMaterial::default() {
             return Err(SetupError::NotEncrypted);
         }
-        let line = Arc::new(Mutex::new(Line { channel: endpoint.connect_lazy(), number: 0 }));
-        Ok(Self { endpoint, line, timeout })
+        let current = Current { line: Line::to(&endpoint), used: SystemTime::now() };
+        Ok(Self { endpoint, current: Arc::new(Mutex::new(current)), timeout })
     }
 
     /// Where the service is.
@@ -173,12 +174,12 @@ impl InventoryClient {
     /// # Errors
     /// Why there is no connection within the timeout of a call.
     pub async fn connect(&self) -> Result<(), String> {
-        let channel = match tokio::time::timeout(self.timeout, self.endpoint.connect()).await {
-            Ok(Ok(channel)) => channel,
+        let line = match tokio::time::timeout(self.timeout, Line::made_to(&self.endpoint)).await {
+            Ok(Ok(line)) => line,
             Ok(Err(error)) => return Err(chain(&error)),
             Err(_elapsed) => return Err(format!("no connection within {} ms", self.timeout.as_millis())),
         };
-        self.line().channel = channel;
+        *self.current() = Current { line, used: SystemTime::now() };
         Ok(())
     }
 
@@ -236,15 +237,15 @@ impl InventoryClient {
     where
         F: Future<Output = Result<Response<T>, GrpcStatus>>,
     {
-        let (Line { channel, number }, heard) = (self.line().clone(), Arc::new(Heard::default()));
-        let client = InventoryServiceClient::new(Listening::on(channel, heard.clone()));
+        let (line, heard) = (self.line(), Arc::new(Heard::default()));
+        let client = InventoryServiceClient::new(Listening::on(line.channel.clone(), heard.clone()));
         match tokio::time::timeout(self.timeout, ask(client)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) if !timed_out(&status) => {
                 Err(if heard.half() { unread(&status) } else { unreachable(&status) })
             }
             Ok(Err(_)) | Err(_) => {
-                self.hang_up(number);
+                self.hang_up(&line);
                 Err(Error::TimedOut(self.timeout))
             }
         }
@@ -252,16 +253,26 @@ impl InventoryClient {
 
     /// Lets the calls to come go out on a new connection, because a call had no answer on this one: it may have died in
     /// silence, as one does behind a NAT gateway, or what is behind it may hang. Calls that are out already end as they will.
-    fn hang_up(&self, number: u64) {
-        let mut line = self.line();
+    fn hang_up(&self, failed: &Line) {
+        let mut current = self.current();
         // Of several calls that had no answer on one connection, the first ends it.
-        if line.number == number {
-            *line = Line { channel: self.endpoint.connect_lazy(), number: number + 1 };
+        if current.line.is(failed) {
+            current.line = Line::to(&self.endpoint);
         }
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The connection for a call that begins now. After a long pause, as HTTP has it too, the one before is not even tried.
+    fn line(&self) -> Line {
+        let (mut current, now) = (self.current(), SystemTime::now());
+        if now.duration_since(current.used).is_ok_and(|unused| unused > KEPT) {
+            current.line = Line::to(&self.endpoint);
+        }
+        current.used = now;
+        current.line.clone()
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -312,5 +323,26 @@ mod tests {
     async fn tls_material_is_never_left_unused() {
         let tls = TlsMaterial { authority: Some("pem".into()), identity: None };
         assert_eq!(refusal("inventory:8021", &tls), Some(SetupError::NotEncrypted));
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_until_it_was_not_used_for_a_minute() {
+        let client = InventoryClient::new("inventory:8021", &TlsMaterial::default(), Duration::from_secs(1)).unwrap();
+        let first = client.line();
+        for (unused, kept) in [(0, true), (59, true), (61, false)] {
+            client.current().used = SystemTime::now() - Duration::from_secs(unused);
+            assert_eq!(client.line().is(&first), kept, "{unused} s");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_an_answer_is_left_once_and_not_again_by_those_who_were_on_it() {
+        let client = InventoryClient::new("inventory:8021", &TlsMaterial::default(), Duration::from_secs(1)).unwrap();
+        let first = client.line();
+        client.hang_up(&first);
+        let second = client.line();
+        assert!(!second.is(&first));
+        client.hang_up(&first);
+        assert!(client.line().is(&second));
     }
 }

@@ -10,12 +10,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{
-    Client, Method, RequestBuilder, Response, StatusCode, Url,
-    header::{AUTHORIZATION, RETRY_AFTER},
+use http::{
+    HeaderMap, Method, Request, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
+    request::Builder,
 };
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
+use url::{Host, Url};
 
 use self::{answer::Foreign, token::Renewal};
 pub use self::{
@@ -24,12 +29,12 @@ pub use self::{
 };
 use crate::{
     failure::{DOWNSTREAM_REJECTED, Failure, Wait, chain, quoted},
+    http::HttpClient,
     json::Object,
     telemetry::trace::TraceContext,
-    tls,
 };
 
-/// More of an answer is not read: no reservation is that large.
+/// More of an answer's body is not read: no reservation is that large.
 const LARGEST_ANSWER: usize = 256 * 1024;
 
 /// Everything but RFC 3986's unreserved characters is escaped, so that an id stays one path segment.
@@ -120,15 +125,13 @@ pub enum SetupError {
     /// The token can't stand in a header.
     #[error("must consist of visible ASCII characters")]
     Token,
-    /// The HTTP client could not be built.
-    #[error("can't be used: {0}")]
-    Client(String),
 }
 
 /// A client of the reservation API.
 #[derive(Debug, Clone)]
 pub struct ReservationClient {
-    http: Client,
+    http: HttpClient<Full<Bytes>>,
+    timeout: Duration,
     base: Url,
     token: Option<Arc<Token>>,
 }
@@ -144,20 +147,25 @@ impl ReservationClient {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain || base.password().is_some() {
             return Err(SetupError::Base);
         }
-        let tls = if base.scheme() == "https" { tls::client() } else { tls::unused() };
-        let http = Client::builder()
-            .tls_backend_preconfigured(tls.map_err(|error| SetupError::Client(chain(&error)))?)
-            .timeout(timeout)
-            // A redirect would carry the token to wherever the answer says.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| SetupError::Client(chain(&error)))?;
-        Ok(Self { http, base, token: token.map(Arc::new) })
+        // Twice that, because the heads of an answer count too.
+        let http = HttpClient::new(2 * LARGEST_ANSWER);
+        Ok(Self { http, timeout, base, token: token.map(Arc::new) })
     }
 
     /// Where the API is.
     pub fn base(&self) -> &Url {
         &self.base
+    }
+
+    /// Whether the token goes over the network for everybody to read: to another host, and without TLS.
+    pub fn tells_token_in_clear(&self) -> bool {
+        let near = match self.base.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        self.token.is_some() && self.base.scheme() == "http" && !near
     }
 
     /// Looks whether the API is there. Nothing is asked of it and the token stays here, so whatever it answers shows that, but
@@ -166,8 +174,9 @@ impl ReservationClient {
     /// # Errors
     /// When no answer came, or one by which no API can be there: plain HTTP has reached a port for TLS, for instance.
     pub async fn probe(&self) -> Result<(), Error> {
-        let answer = self.http.head(self.base.clone()).send().await.map_err(unreachable)?;
-        match answer.status() {
+        let request = Request::builder().method(Method::HEAD).uri(self.base.as_str());
+        let (status, ..) = self.send(request, Bytes::new()).await?;
+        match status {
             status @ (StatusCode::BAD_REQUEST
             | StatusCode::MISDIRECTED_REQUEST
             | StatusCode::UNPROCESSABLE_ENTITY
@@ -198,8 +207,8 @@ impl ReservationClient {
             body["payment_intent_id"] = Value::from(payment.as_str());
         }
         let request = self.request(Method::PATCH, reservation_id, trace);
-        let request = request.header("Idempotency-Key", idempotency_key).json(&body);
-        let (status, headers_wait, text) = send(request).await?;
+        let request = request.header("Idempotency-Key", idempotency_key).header(CONTENT_TYPE, "application/json");
+        let (status, headers_wait, text) = self.send(request, body.to_string().into()).await?;
         match status {
             StatusCode::CONFLICT => {
                 let conflict = Snapshot::of_conflict(&text, reservation_id);
@@ -218,7 +227,8 @@ impl ReservationClient {
     /// # Errors
     /// Whatever is not a 200 about it: nothing is known about the reservation then.
     pub async fn get(&self, reservation_id: &str, trace: &TraceContext) -> Result<Snapshot, Error> {
-        let (status, wait, text) = send(self.request(Method::GET, reservation_id, trace)).await?;
+        let request = self.request(Method::GET, reservation_id, trace);
+        let (status, wait, text) = self.send(request, Bytes::new()).await?;
         // A GET carries nothing that could be refused for good.
         if status == StatusCode::OK {
             self.read(status, &text, reservation_id)
@@ -227,11 +237,11 @@ impl ReservationClient {
         }
     }
 
-    fn request(&self, method: Method, reservation_id: &str, trace: &TraceContext) -> RequestBuilder {
+    fn request(&self, method: Method, reservation_id: &str, trace: &TraceContext) -> Builder {
         let segment = utf8_percent_encode(reservation_id, SEGMENT);
         let mut url = self.base.clone();
         url.set_path(&format!("{}/internal/reservations/{segment}", self.base.path().trim_end_matches('/')));
-        let mut request = self.http.request(method, url);
+        let mut request = Request::builder().method(method).uri(url.as_str());
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.header());
         }
@@ -241,6 +251,25 @@ impl ReservationClient {
             }
         }
         request
+    }
+
+    /// Status, Retry-After and body of the answer. An answer is read to its end, or there is none.
+    async fn send(&self, request: Builder, body: Bytes) -> Result<(StatusCode, Option<Duration>, String), Error> {
+        let request = request.body(Full::new(body)).map_err(|error| Error::Unreachable(chain(&error)))?;
+        let answer = async {
+            let answer = self.http.send(request).await.map_err(|error| Error::Unreachable(chain(&error)))?;
+            let (status, wait) = (answer.status(), retry_after(answer.headers(), SystemTime::now()));
+            let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    Error::TooLong { status }
+                } else {
+                    Error::Unreachable(chain(&*error))
+                }
+            })?;
+            Ok((status, wait, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+        };
+        let late = |_| Err(Error::Unreachable(format!("timed out after {} ms", self.timeout.as_millis())));
+        timeout(self.timeout, answer).await.unwrap_or_else(late)
     }
 
     fn read(&self, status: StatusCode, text: &str, reservation_id: &str) -> Result<Snapshot, Error> {
@@ -290,27 +319,9 @@ fn is_object(text: &str) -> bool {
     Object::read(text).is_ok()
 }
 
-/// The URL may hold an id; the log line has it already.
-fn unreachable(error: reqwest::Error) -> Error {
-    Error::Unreachable(chain(&error.without_url()))
-}
-
-async fn send(request: RequestBuilder) -> Result<(StatusCode, Option<Duration>, String), Error> {
-    let mut response = request.send().await.map_err(unreachable)?;
-    let (status, wait) = (response.status(), retry_after(&response, SystemTime::now()));
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > LARGEST_ANSWER {
-            return Err(Error::TooLong { status });
-        }
-    }
-    Ok((status, wait, String::from_utf8_lossy(&body).into_owned()))
-}
-
 /// Retry-After in seconds, or as a date.
-fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
-    parse_retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim(), now)
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?.trim(), now)
 }
 
 fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {

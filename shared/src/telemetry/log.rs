@@ -14,6 +14,9 @@ use tracing_subscriber::{
 
 use super::write_line;
 
+/// The longest text of a field, in characters. Ours are shorter; this is for the words of libraries.
+const LONGEST_TEXT: usize = 4_096;
+
 /// Writes each event as one line.
 pub(super) struct JsonLines;
 
@@ -65,6 +68,15 @@ fn now() -> String {
 struct Collect<'a>(&'a mut Map<String, Value>);
 
 impl Collect<'_> {
+    /// A text that somebody else may have written is cut: CloudWatch bills and breaks long lines.
+    fn text(&mut self, field: &Field, text: &str) {
+        let cut = text
+            .char_indices()
+            .nth(LONGEST_TEXT)
+            .map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]));
+        self.put(field, cut.into());
+    }
+
     fn put(&mut self, field: &Field, value: Value) {
         let name = if field.name() == "message" { "msg" } else { field.name() };
         self.0.insert(name.to_owned(), value);
@@ -73,11 +85,11 @@ impl Collect<'_> {
 
 impl Visit for Collect<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.put(field, format!("{value:?}").into());
+        self.text(field, &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
+        self.text(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
@@ -129,6 +141,16 @@ mod tests {
         let expected = json!({
             "msg": "said", "text": "a", "whole": 1, "signed": -1, "ratio": 0.5, "yes": true, "other": "Some(1)",
         });
+        assert_eq!(Value::Object(kept.0.lock().unwrap().clone()), expected);
+    }
+
+    #[test]
+    fn a_text_without_end_is_cut() {
+        let kept = Kept::default();
+        let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(kept.clone()));
+        info!(long = "é".repeat(3_000_000), whole = "é".repeat(4_096), "said");
+        let cut = "é".repeat(4_096) + "…";
+        let expected = json!({"msg": "said", "long": cut, "whole": "é".repeat(4_096)});
         assert_eq!(Value::Object(kept.0.lock().unwrap().clone()), expected);
     }
 

@@ -9,6 +9,9 @@ use std::{
     time::Duration,
 };
 
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
 use opentelemetry::{
     Context, KeyValue,
     trace::{
@@ -16,17 +19,25 @@ use opentelemetry::{
         Tracer, TracerProvider,
     },
 };
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
+use opentelemetry_http::HttpError;
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor},
 };
 
-use crate::failure::chain;
+use tokio::time::timeout;
+use tonic::async_trait;
 
-/// The longest `baggage` that is passed on, in bytes; the W3C asks for no more.
-const LONGEST_BAGGAGE: usize = 8 * 1024;
+use crate::{failure::chain, http::HttpClient};
+
+/// The longest `baggage` that is passed on, in bytes. With the other headers of a call it stays below what proxies take: 8
+/// KiB of headers are usual.
+const LONGEST_BAGGAGE: usize = 4 * 1024;
+
+/// More of a collector's answer is not read.
+const LONGEST_ANSWER: usize = 256 * 1024;
 
 /// The W3C trace context of a producer, or of our own span, as headers carry it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,7 +75,9 @@ pub struct Tracing(Option<Exporting>);
 struct Exporting {
     tracer: SdkTracer,
     finished: Finished,
-    exporter: SpanExporter,
+    collector: Collector,
+    /// None after an export that did not succeed: its connection may be dead, and the next export makes another.
+    exporter: Mutex<Option<SpanExporter>>,
     // The provider ends its spans' export when it is dropped.
     _provider: SdkTracerProvider,
 }
@@ -90,24 +103,14 @@ impl Tracing {
         timeout: Duration,
         service: &'static str,
     ) -> Result<Self, String> {
-        let built = match protocol {
-            OtlpProtocol::Grpc => {
-                SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(timeout).build()
-            }
-            OtlpProtocol::Http => SpanExporter::builder()
-                .with_http()
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-                .with_timeout(timeout)
-                .build(),
-        };
-        let mut exporter = built.map_err(|error| chain(&error))?;
         let resource = Resource::builder().with_service_name(service).build();
-        exporter.set_resource(&resource);
+        let collector = Collector { endpoint: endpoint.to_owned(), protocol, timeout, resource: resource.clone() };
+        let exporter = Mutex::new(Some(collector.exporter()?));
         let finished = Finished::default();
         let provider =
             SdkTracerProvider::builder().with_resource(resource).with_span_processor(finished.clone()).build();
-        Ok(Self(Some(Exporting { tracer: provider.tracer("holdfast"), finished, exporter, _provider: provider })))
+        let tracer = provider.tracer("holdfast");
+        Ok(Self(Some(Exporting { tracer, finished, collector, exporter, _provider: provider })))
     }
 
     /// Starts the span of one record, in the trace of its producer and linked to it.
@@ -142,7 +145,64 @@ impl Tracing {
         if spans.is_empty() {
             return Ok(());
         }
-        exporting.exporter.export(spans).await.map_err(|error| chain(&error))
+        let kept = || exporting.exporter.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = kept().take();
+        let exporter = match taken {
+            Some(exporter) => exporter,
+            None => exporting.collector.exporter()?,
+        };
+        exporter.export(spans).await.map_err(|error| chain(&error))?;
+        *kept() = Some(exporter);
+        Ok(())
+    }
+}
+
+/// Where spans are sent, and how.
+#[derive(Debug)]
+struct Collector {
+    endpoint: String,
+    protocol: OtlpProtocol,
+    timeout: Duration,
+    resource: Resource,
+}
+
+impl Collector {
+    fn exporter(&self) -> Result<SpanExporter, String> {
+        let Self { endpoint, timeout, .. } = self;
+        let built = match self.protocol {
+            OtlpProtocol::Grpc => {
+                SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(*timeout).build()
+            }
+            OtlpProtocol::Http => SpanExporter::builder()
+                .with_http()
+                .with_http_client(Carrier { http: HttpClient::new(LONGEST_ANSWER), timeout: *timeout })
+                .with_protocol(Protocol::HttpBinary)
+                .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+                .with_timeout(*timeout)
+                .build(),
+        };
+        let mut exporter = built.map_err(|error| chain(&error))?;
+        exporter.set_resource(&self.resource);
+        Ok(exporter)
+    }
+}
+
+/// Carries spans over HTTP by the rules of all our calls: a redirect is an answer like any other, and is not followed.
+#[derive(Debug)]
+struct Carrier {
+    http: HttpClient<Full<Bytes>>,
+    timeout: Duration,
+}
+
+#[async_trait]
+impl opentelemetry_http::HttpClient for Carrier {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answer = async {
+            let (head, body) = self.http.send(request.map(Full::new)).await?.into_parts();
+            let body = Limited::new(body, LONGEST_ANSWER).collect().await?.to_bytes();
+            Ok(Response::from_parts(head, body))
+        };
+        timeout(self.timeout, answer).await?
     }
 }
 
@@ -274,7 +334,7 @@ mod tests {
         let baggage = |text: &str| TraceContext::first_of([], None, [Some(text)]).baggage;
         assert_eq!(baggage("tenant=acme").as_deref(), Some("tenant=acme"));
         assert_eq!(baggage("a=b\r\nHost: evil"), None);
-        let longest = "x".repeat(8_192);
+        let longest = "x".repeat(4_096);
         assert_eq!(baggage(&longest), Some(longest.clone()));
         assert_eq!(baggage(&(longest + "x")), None);
     }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_config::SdkConfig;
-use reqwest::Url;
 use tracing::Level;
+use url::Url;
 
 use crate::{
     aws::CALL_TIMEOUT,
@@ -223,7 +223,7 @@ fn reservations(
     let client = token.transpose().and_then(|token| ReservationClient::new(&base, token, timeout));
     let refusal = |error: reservation::SetupError| match error {
         reservation::SetupError::Token => reader.fault("SECRET_NAME", format!("holds a {TOKEN_FIELD} that {error}")),
-        reservation::SetupError::Base | reservation::SetupError::Client(_) => reader.fault(NAME, error),
+        reservation::SetupError::Base => reader.fault(NAME, error),
     };
     client.map_err(refusal).ok()
 }

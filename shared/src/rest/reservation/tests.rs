@@ -9,7 +9,7 @@ use crate::config::Secret;
 
 fn url(base: &str, id: &str) -> String {
     let client = ReservationClient::new(base, None, Duration::from_secs(1)).unwrap();
-    client.request(Method::GET, id, &TraceContext::default()).build().unwrap().url().to_string()
+    client.request(Method::GET, id, &TraceContext::default()).uri_ref().unwrap().to_string()
 }
 
 #[test]
@@ -25,6 +25,22 @@ fn a_base_that_is_no_plain_http_url_is_refused() {
     for base in ["", "api:8010", "ftp://api", "http://", "http://api?x=1", "http://api#x", "http://user:pw@api"] {
         let refused = ReservationClient::new(base, None, Duration::from_secs(1)).err();
         assert_eq!(refused, Some(SetupError::Base), "{base}");
+    }
+}
+
+#[test]
+fn a_token_goes_in_clear_only_to_this_very_host() {
+    let in_clear = |base: &str, with_token: bool| {
+        let token = with_token.then(|| Token::new(Secret::new("t0ken"), None).unwrap());
+        ReservationClient::new(base, token, Duration::from_secs(1)).unwrap().tells_token_in_clear()
+    };
+    for base in ["http://api:8010", "http://10.0.0.7", "http://[fd00::1]:8010", "http://localhost.example"] {
+        assert!(in_clear(base, true), "{base}");
+        assert!(!in_clear(base, false), "{base}");
+    }
+    for base in ["https://api", "http://localhost:8010", "http://127.0.0.1:1", "http://[::1]:1", "http://api.localhost"]
+    {
+        assert!(!in_clear(base, true), "{base}");
     }
 }
 

@@ -12,11 +12,14 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_sqs::Client;
 use local_stack::redrive::{DeadLetterQueue, HIDDEN_FOR, Letter, RedriveError, Sent};
 
+/// As much as ten messages of 1 MiB take, every byte of them escaped.
+const TEN_MESSAGES: usize = 64 * 1024 * 1024;
+
 /// The clients of the functions give up after a second or two. Here somebody watches, so the SDK's own patience serves.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::read();
-    let client = shared::aws::http::client();
+    let client = shared::aws::http::client_reading(TEN_MESSAGES);
     let config = aws_config::defaults(BehaviorVersion::latest()).http_client(client).load().await;
     match run(&arguments, &config).await {
         Ok(true) => ExitCode::SUCCESS,
