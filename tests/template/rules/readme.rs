@@ -106,6 +106,8 @@ fn says_what_is_survived(project: &Project, faults: &mut Faults) {
         for text in texts {
             faults.unless(project.readme.contains(&text), format!("README.md: it must say {text:?}"));
         }
+        let contract = include_str!("../../../proto/README.md");
+        faults.unless(contract.contains(&minutes), format!("proto/README.md: it must say {minutes:?}"));
         let described = project.template.section("Parameters")["MaxReceives"]["Description"].as_str();
         let says = described.is_some_and(|description| description.contains(&minutes));
         faults.unless(says, format!("MaxReceives: its Description must say {minutes:?}"));
