@@ -189,7 +189,7 @@ impl Store {
             .update(&key)
             .condition_expression(FREE)
             .update_expression(TAKE)
-            .return_values(ReturnValue::UpdatedNew)
+            .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .set_expression_attribute_names(Some(attribute::names(&[
                 attribute::ID,
@@ -212,7 +212,10 @@ impl Store {
             .expression_attribute_values(":one", number(1));
         let error = match call.send().await {
             Ok(answer) if names(&answer, &owner) => return Ok(Claim::Acquired(Lease { key, owner })),
-            Ok(_) => return Err(StoreError::Unavailable { action: "claim", key, cause: NOT_ITS_WORD.to_owned() }),
+            Ok(_) => return Err(self.unclear(Lease { key, owner }, NOT_ITS_WORD.to_owned()).await),
+            Err(error) if error.raw_response().is_some_and(|answer| answer.status().is_success()) => {
+                return Err(self.unclear(Lease { key, owner }, chain(&error)).await);
+            }
             Err(error) => error,
         };
         let Some(old) = refused(&error) else {
@@ -232,7 +235,7 @@ impl Store {
     pub async fn complete(&self, lease: &Lease, data: &str) -> Result<(), StoreError> {
         let call = self
             .update(&lease.key)
-            .update_expression("SET #status = :completed, #data = :data, #owner = :me")
+            .update_expression("SET #status = :completed, #data = :data")
             .set_expression_attribute_names(Some(attribute::names(&[
                 attribute::OWNER,
                 attribute::STATUS,
@@ -250,10 +253,17 @@ impl Store {
     pub async fn release(&self, lease: &Lease) -> Result<(), StoreError> {
         let call = self
             .update(&lease.key)
-            .update_expression("SET #lease = :over, #owner = :me")
+            .update_expression("SET #lease = :over")
             .set_expression_attribute_names(Some(attribute::names(&[attribute::OWNER, attribute::LEASE])))
             .expression_attribute_values(":over", number(0));
         self.as_owner(call, lease, "release").await
+    }
+
+    /// A claim that succeeded by the answer of somebody else may have been made all the same. It is given back, so that the
+    /// next delivery need not wait for its end.
+    async fn unclear(&self, lease: Lease, cause: String) -> StoreError {
+        let _lost_or_unknown = self.release(&lease).await;
+        StoreError::Unavailable { action: "claim", key: lease.key, cause }
     }
 
     fn update(&self, key: &Key) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
@@ -268,7 +278,7 @@ impl Store {
         action: &'static str,
     ) -> Result<(), StoreError> {
         let call = call.condition_expression("#owner = :me").expression_attribute_values(":me", text(&lease.owner));
-        match call.return_values(ReturnValue::UpdatedNew).send().await {
+        match call.return_values(ReturnValue::AllNew).send().await {
             Ok(answer) if names(&answer, &lease.owner) => Ok(()),
             Ok(_) => {
                 let (key, cause) = (lease.key.clone(), NOT_ITS_WORD.to_owned());
@@ -302,8 +312,8 @@ impl Stored {
 /// What is wrong with an answer of success that DynamoDB itself would not give.
 const NOT_ITS_WORD: &str = "the answer does not say that it was written";
 
-/// Whether the answer is DynamoDB's word that this owner was written. The SDK takes any 200 for a success, also an empty one,
-/// as a proxy sends it, so every write sets the owner and has it said back.
+/// Whether the answer is DynamoDB's word that the write was made, and that the record is this owner's. The SDK takes any 200
+/// for a success, also an empty one, as a proxy sends it, so every write has the record said back.
 fn names(answer: &UpdateItemOutput, owner: &str) -> bool {
     let written = answer.attributes().and_then(|attributes| attributes.get(attribute::OWNER));
     written.and_then(|value| value.as_s().ok()).is_some_and(|written| written == owner)

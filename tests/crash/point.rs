@@ -6,7 +6,9 @@ use std::{
 };
 
 use local_stack::{
+    lambda::Function,
     mapping::Delivery,
+    process::Process,
     stack::{FUNCTION_TIMEOUT, TABLE},
     tripwire::Side,
 };
@@ -18,8 +20,8 @@ use crate::world::World;
 /// The request was on its way for a part of the time that its sender waits.
 const ON_THE_WAY: Duration = Duration::from_millis(100);
 
-/// A worker that waits for an answer for longer than this asks again, and goes on by itself.
-pub(crate) const STANDSTILL: Duration = shared::aws::TRY_TIMEOUT.saturating_sub(ON_THE_WAY);
+/// A worker that waited for an answer for longer than this asks again, as soon as it goes on.
+const STANDSTILL: Duration = shared::aws::TRY_TIMEOUT.saturating_sub(ON_THE_WAY);
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,22 +47,26 @@ impl World {
             self.elapse(wait).await;
             self.wait_for_due().await;
             let requests_before = self.tripwire.requests().len();
-            let mapping = match self.hurried.take() {
-                Some(hurried) => self.stack.map(self.queue.clone(), hurried),
-                None => self.mapping(),
-            };
+            let function = self.hurried.take().unwrap_or_else(|| self.function.clone());
+            let mapping = self.stack.map(self.queue.clone(), function.clone());
             let mut delivery = Box::pin(async move { mapping.deliver_once().await });
             let tripwire = self.tripwire.clone();
             tokio::select! {
                 delivery = &mut delivery => self.note(delivery),
                 () = tripwire.tripped(), if !tripwire.has_tripped() => {
-                    self.disturb(mode, delivery, requests_before).await;
+                    self.disturb(mode, &function, delivery, requests_before).await;
                 }
             }
         }
     }
 
-    async fn disturb(&mut self, mode: Mode, delivery: impl Future<Output = Option<Delivery>>, requests_before: usize) {
+    async fn disturb(
+        &mut self,
+        mode: Mode,
+        function: &Function,
+        delivery: impl Future<Output = Option<Delivery>>,
+        requests_before: usize,
+    ) {
         let requests = self.tripwire.requests();
         if mode != Mode::OvertakenByAnother {
             // The last request is the held one; before its effect it is none.
@@ -68,21 +74,26 @@ impl World {
             let buried = |name: &String| name == "AmazonSQS.SendMessage";
             self.buried_without_answer = requests[requests_before..done].iter().any(buried);
         }
-        let started = Instant::now();
+        let first: Vec<Process> = function.processes_in_hand().into_iter().map(Process).collect();
         match mode {
             Mode::Killed => drop(delivery), // Which kills the process.
             Mode::KilledBesideAnother => {
+                // However long the second takes on a busy machine, the first does not go on by itself meanwhile.
+                let frozen = first.iter().all(|process| process.freeze());
+                assert!(frozen || cfg!(not(target_os = "linux")), "the first worker stands still: {first:?}");
                 self.another_gets_a_copy().await;
-                self.stood_still = started.elapsed();
                 drop(delivery);
             }
             Mode::OvertakenByAnother => {
-                let held = self.claims().await;
+                let (held, started) = (self.claims().await, Instant::now());
+                let frozen = first.iter().all(|process| process.freeze());
+                assert!(frozen || cfg!(not(target_os = "linux")), "the first worker stands still: {first:?}");
                 self.elapse(FUNCTION_TIMEOUT + Duration::from_secs(1)).await;
                 self.another_gets_a_copy().await;
                 let overtaken = self.claims().await;
-                self.stood_still = started.elapsed();
+                self.may_ask_again = started.elapsed() >= STANDSTILL;
                 self.tripwire.release();
+                first.iter().for_each(|process| process.resume());
                 let delivery = delivery.await;
                 self.note(delivery);
                 fence_held(&held, &overtaken, &self.claims().await);

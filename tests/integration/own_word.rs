@@ -65,6 +65,18 @@ async fn a_claim_is_acquired_only_on_the_word_of_dynamodb() {
 }
 
 #[tokio::test]
+async fn a_claim_that_was_made_without_dynamodbs_word_is_given_back() {
+    for answer in successes_of_others() {
+        let (world, network) = behind_proxies().await;
+        world.given(Status::Hold, Standing::Held);
+        network.aws.answer_next("UpdateItem", 1, answer.clone().after_effect());
+        world.deliver_one(event("payment.approved")).await.is("retried").says("claim the idempotency record");
+        assert_eq!(world.downstream_calls(), (0, 0), "{answer:?}");
+        world.redeliver().await[0].is("success");
+    }
+}
+
+#[tokio::test]
 async fn an_event_is_completed_only_on_the_word_of_dynamodb() {
     for answer in successes_of_others() {
         let (world, network) = behind_proxies().await;

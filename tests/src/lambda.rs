@@ -95,6 +95,7 @@ struct Shared {
     options: FunctionOptions,
     permits: Semaphore,
     idle: Mutex<Vec<Environment>>,
+    in_hand: Mutex<Vec<u32>>,
     logs: Mutex<Vec<String>>,
 }
 
@@ -106,7 +107,8 @@ impl Function {
             .canonicalize()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", options.binary.display())))?;
         let permits = Semaphore::new(options.environments.max(1));
-        let shared = Shared { options, permits, idle: Mutex::default(), logs: Mutex::default() };
+        let shared =
+            Shared { options, permits, idle: Mutex::default(), in_hand: Mutex::default(), logs: Mutex::default() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -140,6 +142,7 @@ impl Function {
         let mut invocation = match environment {
             Ok(mut environment) => {
                 let init = cold.then_some(environment.init);
+                let _in_hand = InHand::of(&self.shared.in_hand, environment.process());
                 let mut invocation = environment.invoke(payload.into(), self.shared.options.timeout, logs).await;
                 invocation.init = init;
                 if environment.is_reusable() {
@@ -154,6 +157,11 @@ impl Function {
         invocation
     }
 
+    /// The processes that work on an invocation now, by the system's numbers.
+    pub fn processes_in_hand(&self) -> Vec<u32> {
+        lock(&self.shared.in_hand).clone()
+    }
+
     /// Every line that any process of the function wrote, in the order in which the invocations ended.
     pub fn all_logs(&self) -> Vec<String> {
         lock(&self.shared.logs).clone()
@@ -162,6 +170,25 @@ impl Function {
     /// Ends the idle processes, so that the next invocation is a cold start.
     pub fn recycle(&self) {
         lock(&self.shared.idle).clear();
+    }
+}
+
+/// A process that is listed for as long as it works on an invocation.
+struct InHand<'a> {
+    list: &'a Mutex<Vec<u32>>,
+    process: Option<u32>,
+}
+
+impl<'a> InHand<'a> {
+    fn of(list: &'a Mutex<Vec<u32>>, process: Option<u32>) -> Self {
+        lock(list).extend(process);
+        Self { list, process }
+    }
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        lock(self.list).retain(|listed| Some(*listed) != self.process);
     }
 }
 

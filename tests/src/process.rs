@@ -1,4 +1,5 @@
-//! What Linux tells of a running process. Other systems tell nothing here, and a process that is gone has nothing to tell.
+//! What Linux tells of a running process, and how it is made to stand still. Other systems tell nothing here, and a process
+//! that is gone has nothing to tell.
 
 use std::{fs, time::Duration};
 
@@ -13,6 +14,29 @@ impl Process {
     /// This very process.
     pub fn own() -> Self {
         Self(std::process::id())
+    }
+
+    /// Stops it, as an environment is frozen, until [`Process::resume`]. Whether it stands still; where there are no signals
+    /// it does not.
+    pub fn freeze(self) -> bool {
+        self.signal(true)
+    }
+
+    /// Lets it go on.
+    pub fn resume(self) {
+        self.signal(false);
+    }
+
+    #[cfg(target_os = "linux")]
+    fn signal(self, stop: bool) -> bool {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = i32::try_from(self.0).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| kill_process(pid, if stop { Signal::STOP } else { Signal::CONT }).is_ok())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn signal(self, _stop: bool) -> bool {
+        false
     }
 
     /// What it holds in memory, in KiB.

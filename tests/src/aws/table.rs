@@ -83,7 +83,7 @@ impl Tables {
         )?;
         let told = match input["ReturnValues"].as_str() {
             None | Some("NONE") => false,
-            Some("UPDATED_NEW") => true,
+            Some("ALL_NEW") => true,
             Some(other) => return Err(Refusal::Invalid(format!("ReturnValues {other} is not known here"))),
         };
         let mut tables = self.lock();
@@ -103,18 +103,14 @@ impl Tables {
             return Err(Refusal::Unmet(old.filter(|_| wanted).cloned()));
         }
         let item = items.entry(id.to_owned()).or_insert_with(|| Item::from_iter([(KEY.to_owned(), json!({"S": id}))]));
-        let mut updated = Item::new();
         for (attribute, value) in changes {
             match value {
                 _ if attribute == KEY => return Err(Refusal::Invalid("the key of an item does not change".to_owned())),
-                Some(value) => {
-                    updated.insert(attribute.clone(), value.clone());
-                    item.insert(attribute, value)
-                }
+                Some(value) => item.insert(attribute, value),
                 None => item.remove(&attribute),
             };
         }
-        Ok(if told && !updated.is_empty() { json!({"Attributes": updated}) } else { json!({}) })
+        Ok(if told { json!({"Attributes": item}) } else { json!({}) })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Item>>> {

@@ -86,6 +86,11 @@ impl Environment {
         Err(FunctionError::Init(format!("{reason}\n{}", logs.join("\n"))))
     }
 
+    /// The process by the system's number; none once it is gone.
+    pub(super) fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Whether the process asked for more work.
     pub(super) fn is_reusable(&self) -> bool {
         self.ready.is_some()

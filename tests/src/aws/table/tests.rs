@@ -180,7 +180,7 @@ async fn what_the_table_does_not_know_it_refuses() {
         update("ConditionExpression", "a = :a AND #a = :a"),
         update("UpdateExpression", "ADD #a :a"),
         update("UpdateExpression", "SET #a = #a - :a"),
-        update("ReturnValues", "ALL_NEW"),
+        update("ReturnValues", "UPDATED_NEW"),
     ] {
         assert_eq!(answer(&in_memory, "UpdateItem", &body).await.1, "ValidationException", "{body:#}");
     }
