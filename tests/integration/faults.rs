@@ -60,7 +60,7 @@ async fn any_fault_in_any_call_settles_the_event_once_and_spares_the_next() {
     for case in CASES {
         let (world, network) = behind_proxies().await;
         let before = Network::SERVICES.map(|(_, pick)| pick(&network).counts().calls);
-        converge(&world, case).await;
+        converge(&world, case, case.name).await;
         for ((name, pick), before) in Network::SERVICES.into_iter().zip(before) {
             let calls = pick(&network).counts().calls - before;
             tries.extend((0..calls).flat_map(|call| Fault::ALL.map(|fault| (case, name, pick, call, fault))));
@@ -72,7 +72,7 @@ async fn any_fault_in_any_call_settles_the_event_once_and_spares_the_next() {
             let (world, network) = behind_proxies().await;
             pick(&network).set_next(std::iter::repeat_n(None, call).chain([Some(fault)]));
             let what = format!("{}, {fault:?} in call {} to the {service}", case.name, call + 1);
-            converge(&world, case).await;
+            converge(&world, case, &what).await;
             assert_eq!(pick(&network).counts().faults, BTreeMap::from([(fault, 1)]), "{what}: the fault happened");
             next_event_is_spared(&world, &what).await;
         })
@@ -103,26 +103,27 @@ async fn behind_proxies() -> (World, Network) {
 }
 
 /// Delivers the event until its message is gone, and looks at what is left.
-async fn converge(world: &World, case: Case) {
-    let Case { name, given: (status, seats), changes, end, outcome } = case;
+async fn converge(world: &World, case: Case, what: &str) {
+    let Case { given: (status, seats), changes, end, outcome, .. } = case;
     world.given(status, seats);
     let mut ended = vec![world.deliver_one(event_with("payment.approved", changes())).await];
     while !world.queue.is_empty() {
         ended.extend(world.redeliver().await);
     }
     let outcomes: Vec<&str> = ended.iter().map(|ended| ended.outcome.as_str()).collect();
+    let errors: Vec<_> = ended.iter().map(|ended| &ended.line["error"]).collect();
     let last = outcomes.last().copied().unwrap_or_default();
     // The completion may have got through and its answer not.
-    assert!(last == outcome || (outcomes.len() > 1 && last == "duplicate"), "{name}: {outcomes:?}");
-    assert!(outcomes.len() <= 3, "{name}: one fault costs few deliveries: {outcomes:?}");
-    assert_eq!(world.state(), end, "{name}");
+    assert!(last == outcome || (outcomes.len() > 1 && last == "duplicate"), "{what}: {outcomes:?}, {errors:#?}");
+    assert!(outcomes.len() <= 3, "{what}: one fault costs few deliveries: {outcomes:?}");
+    assert_eq!(world.state(), end, "{what}");
     let effects = world.stack.inventory.calls().iter().filter(|call| call.had_effect).count();
-    assert_eq!(effects, usize::from(outcome == "success"), "{name}: effects on the seats");
+    assert_eq!(effects, usize::from(outcome == "success"), "{what}: effects on the seats");
     let refunds = world.stack.aws.bus_entries();
-    assert_eq!(!refunds.is_empty(), outcome == "late_approval", "{name}: {refunds:#?}");
+    assert_eq!(!refunds.is_empty(), outcome == "late_approval", "{what}: {refunds:#?}");
     let keys = refunds.iter().map(|entry| entry.detail["idempotency_key"].to_string());
-    assert!(keys.collect::<BTreeSet<_>>().len() <= 1, "{name}: one key: {refunds:#?}");
-    assert_eq!(!world.dead_letters.messages().is_empty(), outcome == "rejected", "{name}");
+    assert!(keys.collect::<BTreeSet<_>>().len() <= 1, "{what}: one key: {refunds:#?}");
+    assert_eq!(!world.dead_letters.messages().is_empty(), outcome == "rejected", "{what}");
 }
 
 /// The same process settles another event at once: nothing of the fault is left in it.

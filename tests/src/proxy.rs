@@ -84,11 +84,17 @@ pub enum Fault {
     HalfOpen(Side),
     /// The call is carried out, and the connection ends in the midst of the answer's body.
     Truncated,
+    /// A success without a word comes in place of the answer.
+    Silent(Side),
+    /// Somebody on the way shows a page of his own, with the status that such pages have.
+    Page(Side),
+    /// An answer comes that is well-formed and about something else.
+    Another(Side),
 }
 
 impl Fault {
     /// Every fault there is.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 15] = [
         Self::Slow,
         Self::Refused,
         Self::Failed(Side::Before),
@@ -98,6 +104,12 @@ impl Fault {
         Self::HalfOpen(Side::Before),
         Self::HalfOpen(Side::After),
         Self::Truncated,
+        Self::Silent(Side::Before),
+        Self::Silent(Side::After),
+        Self::Page(Side::Before),
+        Self::Page(Side::After),
+        Self::Another(Side::Before),
+        Self::Another(Side::After),
     ];
 }
 
@@ -225,7 +237,8 @@ impl Shared {
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return line.reset().await };
         let body = body.to_bytes();
-        if let Some(foreign) = self.foreign(&parts, &body) {
+        let by_chance = || fault.and_then(|fault| Foreign::of(fault, self.service));
+        if let Some(foreign) = self.foreign(&parts, &body).or_else(by_chance) {
             if foreign.is_after_effect() {
                 drop(self.forward(Request::from_parts(parts, body)).await);
             }
@@ -241,7 +254,10 @@ impl Shared {
                 Fault::Failed(Side::After)
                 | Fault::Reset(Side::After)
                 | Fault::HalfOpen(Side::After)
-                | Fault::Truncated,
+                | Fault::Truncated
+                | Fault::Silent(_)
+                | Fault::Page(_)
+                | Fault::Another(_),
             )
             | None => {}
         }
@@ -259,7 +275,10 @@ impl Shared {
                 | Fault::Refused
                 | Fault::Failed(Side::Before)
                 | Fault::Reset(Side::Before)
-                | Fault::HalfOpen(Side::Before),
+                | Fault::HalfOpen(Side::Before)
+                | Fault::Silent(_)
+                | Fault::Page(_)
+                | Fault::Another(_),
             )
             | None => answer.whole(),
         }

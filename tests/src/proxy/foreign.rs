@@ -9,7 +9,10 @@ use hyper::{
     header::{HeaderName, HeaderValue},
 };
 
-use super::{answer::Answer, answer::Parts};
+use super::{
+    Fault, Service, Side,
+    answer::{Answer, Parts},
+};
 
 /// So much of an endless body is one piece.
 const PIECE: usize = 64 * 1024;
@@ -25,6 +28,47 @@ pub struct Foreign {
 }
 
 impl Foreign {
+    /// What a fault puts in the place of a service's answer, if it does that.
+    pub(super) fn of(fault: Fault, service: Service) -> Option<Self> {
+        let (answer, side) = match fault {
+            Fault::Silent(side) => (Self::own(service, StatusCode::OK, ""), side),
+            Fault::Page(side) => {
+                let status = match service {
+                    Service::Aws => StatusCode::OK,
+                    Service::Rest => StatusCode::BAD_REQUEST, // Plain HTTP at a port for TLS.
+                    Service::Grpc => StatusCode::NOT_FOUND,
+                };
+                (Self::page(status), side)
+            }
+            Fault::Another(side) => {
+                let body = match service {
+                    Service::Aws => r#"{"status": "ok"}"#,
+                    Service::Rest => r#"{"reservation_id": "rsv_of_another", "status": "EXPIRED"}"#,
+                    Service::Grpc => "",
+                };
+                let answer = Self::own(service, StatusCode::OK, body);
+                // UNIMPLEMENTED is what a proxy says while a service is rolled out.
+                (if service == Service::Grpc { answer.with("grpc-status", "12") } else { answer }, side)
+            }
+            Fault::Slow
+            | Fault::Refused
+            | Fault::Failed(_)
+            | Fault::Reset(_)
+            | Fault::HalfOpen(_)
+            | Fault::Truncated => return None,
+        };
+        Some(if side == Side::After { answer.after_effect() } else { answer })
+    }
+
+    fn own(service: Service, status: StatusCode, body: &'static str) -> Self {
+        let kind = match service {
+            Service::Aws => "application/x-amz-json-1.0",
+            Service::Rest => "application/json",
+            Service::Grpc => "application/grpc",
+        };
+        Self::new(status, body).with("content-type", kind)
+    }
+
     /// An answer with this status and body, for a call that was not carried out.
     pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self { status, headers: HeaderMap::new(), body: body.into(), endless: false, after: false }

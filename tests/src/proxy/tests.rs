@@ -83,6 +83,9 @@ async fn a_rest_caller_sees_each_fault() {
             (Fault::Reset(_), Err(error)) => assert!(error.contains("reset"), "{error}"),
             (Fault::HalfOpen(_), Err(error)) => assert_eq!(error, "time-out"),
             (Fault::Truncated, Err(error)) => assert!(error.contains("body"), "{error}"),
+            (Fault::Silent(_), Ok((200, body))) => assert_eq!(body, ""),
+            (Fault::Page(_), Ok((400, page))) => assert!(page.starts_with("<html>"), "{page}"),
+            (Fault::Another(_), Ok((200, body))) => assert!(body.contains("rsv_of_another"), "{body}"),
             _ => panic!("{fault:?}: {seen:?}"),
         }
         let carried_out = stack.reservations.get("rsv_1").unwrap().status == Status::Expired;
@@ -105,6 +108,9 @@ async fn a_grpc_caller_sees_each_fault() {
             Fault::Failed(_) => "DeadlineExceeded",
             // The client itself finds out that the connection is dead.
             Fault::HalfOpen(_) | Fault::Reset(_) | Fault::Truncated => "",
+            Fault::Silent(_) => "could not be read",
+            Fault::Page(_) => "404",
+            Fault::Another(_) => "Unimplemented",
         };
         assert!(seen.contains(expected) && (seen == "sold") == (fault == Fault::Slow), "{fault:?}: {seen}");
         assert_eq!(stack.inventory.standing("rsv_1") == Standing::Sold, has_effect(fault), "{fault:?}");
@@ -130,6 +136,11 @@ fn has_effect(fault: Fault) -> bool {
     match fault {
         Fault::Slow | Fault::Truncated => true,
         Fault::Refused => false,
-        Fault::Failed(side) | Fault::Reset(side) | Fault::HalfOpen(side) => side == Side::After,
+        Fault::Failed(side)
+        | Fault::Reset(side)
+        | Fault::HalfOpen(side)
+        | Fault::Silent(side)
+        | Fault::Page(side)
+        | Fault::Another(side) => side == Side::After,
     }
 }

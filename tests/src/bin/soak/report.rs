@@ -81,6 +81,12 @@ fn name(fault: Fault) -> &'static str {
         Fault::HalfOpen(Side::Before) => "connection half open",
         Fault::HalfOpen(Side::After) => "connection half open, and carried out",
         Fault::Truncated => "answer cut off, and carried out",
+        Fault::Silent(Side::Before) => "a success without a word",
+        Fault::Silent(Side::After) => "a success without a word, and carried out",
+        Fault::Page(Side::Before) => "a proxy's page",
+        Fault::Page(Side::After) => "a proxy's page, and carried out",
+        Fault::Another(Side::Before) => "an answer about something else",
+        Fault::Another(Side::After) => "an answer about something else, and carried out",
     }
 }
 
