@@ -77,6 +77,7 @@ impl Test {
 pub const GUARDS: &[&str] = &[
     "identifier-check",
     "deadline-rule",
+    "own-keys",
     "lease-check",
     "path-escaping",
     "conflict-handling",
@@ -136,6 +137,18 @@ pub const REMOVALS: &[Removal] = &[
         instead: "|_| false",
         test: Test::of("integration", "batch::what_was_not_started_on_its_last_receive_is_buried_with_the_reason"),
         says: "failed.is_empty()",
+    },
+    Removal {
+        guard: "own-keys",
+        then: "the look at the table uses a key that its role does not allow",
+        file: "shared/src/worker/probe.rs",
+        text: r#"Key::of(&[event_type, "probe"])"#,
+        instead: r#"Key::of(&["probe"])"#,
+        test: Test::of(
+            "integration",
+            "configuration::every_key_begins_with_the_function_s_own_event_type_that_of_the_look_too",
+        ),
+        says: r#"reservation-expired: ["probe", "#,
     },
     Removal {
         guard: "lease-check",
