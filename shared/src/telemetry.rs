@@ -14,8 +14,13 @@ pub mod trace;
 
 use std::io::Write;
 
-use tracing::{Level, error};
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Level, Metadata, error};
+use tracing_subscriber::{
+    Layer,
+    filter::{FilterFn, LevelFilter, Targets},
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 use self::log::JsonLines;
 
@@ -23,12 +28,7 @@ use self::log::JsonLines;
 ///
 /// A second call in one process changes nothing, so that tests may call it.
 pub fn init(level: Level) {
-    let filter = Targets::new()
-        .with_default(Level::WARN.min(level))
-        .with_target("shared", level)
-        // Its own line on each failed export repeats what the flush already says.
-        .with_target("opentelemetry", tracing::level_filters::LevelFilter::OFF);
-    let started = tracing_subscriber::registry().with(JsonLines.with_filter(filter)).try_init();
+    let started = tracing_subscriber::registry().with(JsonLines.with_filter(filter(level))).try_init();
     if started.is_ok() {
         // A panic is caught where its record ends; here it only becomes a log line like any other.
         std::panic::set_hook(Box::new(|panic| {
@@ -38,10 +38,73 @@ pub fn init(level: Level) {
     }
 }
 
+/// What is logged at `level`. A span of ours is no line but fields of lines, so that no level takes it away: a warning says
+/// which record it is about, also where nothing but warnings is wanted.
+fn filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    let events = Targets::new()
+        .with_default(Level::WARN.min(level))
+        .with_target("shared", level)
+        // Its own line on each failed export repeats what the flush already says.
+        .with_target("opentelemetry", LevelFilter::OFF);
+    let filter = FilterFn::new(move |metadata: &Metadata<'_>| {
+        if metadata.is_span() {
+            metadata.target().starts_with("shared")
+        } else {
+            events.would_enable(metadata.target(), metadata.level())
+        }
+    });
+    filter.with_max_level_hint(level.max(Level::INFO))
+}
+
 /// Writes one line to standard output in one call, so that lines never mix.
 fn write_line(value: &serde_json::Value) {
     let mut line = value.to_string();
     line.push('\n');
     // Nobody is left to tell when the log itself can't be written.
     let _unwritable = std::io::stdout().lock().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing::{Event, Subscriber, info, info_span, warn};
+    use tracing_subscriber::{layer::Context, registry::LookupSpan};
+
+    use super::*;
+
+    /// An event's level, and the name of the span that it was written in.
+    type Line = (Level, Option<&'static str>);
+
+    /// Keeps what of each event matters here.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<Line>>>);
+
+    impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Kept {
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            let span = context.lookup_current().map(|span| span.name());
+            self.0.lock().unwrap().push((*event.metadata().level(), span));
+        }
+    }
+
+    #[test]
+    fn a_level_takes_lines_away_and_no_fields() {
+        for (level, expected) in [
+            (Level::INFO, vec![(Level::INFO, Some("record")), (Level::WARN, Some("record"))]),
+            (Level::WARN, vec![(Level::WARN, Some("record"))]),
+            (Level::ERROR, vec![]),
+        ] {
+            let kept = Kept::default();
+            let listening = tracing_subscriber::registry().with(kept.clone().with_filter(filter(level)));
+            tracing::subscriber::with_default(listening, || {
+                let _inside = info_span!("record").entered();
+                let _of_a_library = info_span!(target: "hyper", "connection").entered();
+                info!("said");
+                warn!("warned");
+                info!(target: "hyper", "of a library");
+                warn!(target: "opentelemetry_sdk", "said already");
+            });
+            assert_eq!(*kept.0.lock().unwrap(), expected, "{level}");
+        }
+    }
 }
