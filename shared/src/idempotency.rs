@@ -33,8 +33,8 @@ use uuid::Uuid;
 pub use self::key::Key;
 use self::record::{Stored, StoredStatus, attribute};
 use crate::{
-    aws::CALL_TIMEOUT,
-    failure::{Failure, chain},
+    aws::{CALL_TIMEOUT, fault},
+    failure::Failure,
 };
 
 /// The answer to a claim.
@@ -164,7 +164,7 @@ impl Store {
         let Err(error) = call.send().await else {
             return Err(TableError::Unknown("the answer is none that DynamoDB gives".to_owned()));
         };
-        let (table, cause) = (self.table.clone(), chain(&error));
+        let (table, cause) = (self.table.clone(), fault(&error));
         match error.code() {
             Some("ConditionalCheckFailedException") => Ok(()),
             Some("ResourceNotFoundException") => Err(TableError::Missing(table)),
@@ -229,12 +229,12 @@ impl Store {
             Ok(answer) if names(&answer, &owner) => return Ok(Claim::Acquired(Lease { key, owner })),
             Ok(_) => return Err(self.unclear(Lease { key, owner }, NOT_ITS_WORD.to_owned()).await),
             Err(error) if error.raw_response().is_some_and(|answer| answer.status().is_success()) => {
-                return Err(self.unclear(Lease { key, owner }, chain(&error)).await);
+                return Err(self.unclear(Lease { key, owner }, fault(&error)).await);
             }
             Err(error) => error,
         };
         let Some(old) = refused(&error) else {
-            return Err(StoreError::Unavailable { action: "claim", key, cause: chain(&error) });
+            return Err(StoreError::Unavailable { action: "claim", key, cause: fault(&error) });
         };
         let old = match Stored::read(old) {
             Ok(old) => old,
@@ -300,7 +300,7 @@ impl Store {
                 Err(StoreError::Unavailable { action, key, cause })
             }
             Err(error) if refused(&error).is_some() => Err(StoreError::Lost { key: lease.key.clone() }),
-            Err(error) => Err(StoreError::Unavailable { action, key: lease.key.clone(), cause: chain(&error) }),
+            Err(error) => Err(StoreError::Unavailable { action, key: lease.key.clone(), cause: fault(&error) }),
         }
     }
 }

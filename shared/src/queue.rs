@@ -18,10 +18,7 @@ use aws_sdk_sqs::{
     },
 };
 
-use crate::{
-    failure::{chain, quoted},
-    telemetry::trace::TraceContext,
-};
+use crate::{aws::fault, failure::quoted, telemetry::trace::TraceContext};
 
 /// SQS takes ten attributes on a message, and ten entries in a batch call.
 const SQS_LIMIT: usize = 10;
@@ -152,7 +149,7 @@ impl Queues {
             .queue_url(record.queue_url().await?)
             .receipt_handle(record.receipt_handle()?)
             .visibility_timeout(seconds(wait));
-        call.send().await.map(drop).map_err(|error| QueueError::Sqs(chain(&error)))
+        call.send().await.map(drop).map_err(|error| QueueError::Sqs(fault(&error)))
     }
 
     /// Hides each message for its wait, in as few calls as SQS allows; a wait of nothing makes it visible at once. They must
@@ -182,7 +179,7 @@ impl Queues {
         let attributes = burial_attributes(record, note)?;
         let call = self.client.send_message().queue_url(url).message_body(&record.body);
         let sent = call.set_message_attributes(Some(attributes)).send().await;
-        taken(&sent.map_err(|error| QueueError::Sqs(chain(&error)))?)
+        taken(&sent.map_err(|error| QueueError::Sqs(fault(&error)))?)
     }
 
     /// Sends the message, byte for byte and with its own attributes, to its own queue once more, to be delivered after `delay`
@@ -207,7 +204,7 @@ impl Queues {
             Some(trace) => call.message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, trace),
             None => call,
         };
-        taken(&call.send().await.map_err(|error| QueueError::Sqs(chain(&error)))?)
+        taken(&call.send().await.map_err(|error| QueueError::Sqs(fault(&error)))?)
     }
 
     async fn postpone_group(&self, group: &[(Record, Duration)]) -> Result<(), QueueError> {
@@ -220,7 +217,7 @@ impl Queues {
                 .visibility_timeout(seconds(*wait));
             call = call.entries(entry.build()?);
         }
-        let answer = call.send().await.map_err(|error| QueueError::Sqs(chain(&error)))?;
+        let answer = call.send().await.map_err(|error| QueueError::Sqs(fault(&error)))?;
         match answer.failed() {
             [] if answer.successful().len() == group.len() => Ok(()),
             [] => Err(QueueError::Sqs("the answer does not say that SQS did it".to_owned())),

@@ -4,7 +4,10 @@ use aws_sdk_eventbridge::{Client, types::PutEventsRequestEntry};
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::failure::{Failure, chain, quoted};
+use crate::{
+    aws::fault,
+    failure::{Failure, quoted},
+};
 
 /// The `source` of our events.
 pub const SOURCE: &str = "holdfast";
@@ -95,7 +98,7 @@ impl RefundDesk {
             .detail(detail.to_string())
             .build();
         let sent = self.client.put_events().entries(entry).send().await;
-        let answer = sent.map_err(|error| Error::Unavailable(chain(&error)))?;
+        let answer = sent.map_err(|error| Error::Unavailable(fault(&error)))?;
         // A failed entry comes inside a successful answer, and only the bus itself gives an entry its id.
         match answer.entries() {
             [entry] if entry.error_code().is_none() && entry.event_id().is_some_and(|id| !id.is_empty()) => Ok(()),
