@@ -12,6 +12,7 @@
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
+//! | [`recast`] | a person who writes event files for a new type | |
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
 //! | [`soak`] | thousands of events while everything goes wrong | nothing lost, nothing twice |
 //! | [`build`] | the function binaries, built by cargo | |
@@ -46,6 +47,8 @@ pub mod process;
 pub mod replay;
 pub mod ring;
 pub mod scenario;
+
+pub mod recast;
 
 pub mod redrive;
 

@@ -9,7 +9,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use clap::{Parser, Subcommand};
 use local_stack::{
-    build,
+    build, recast,
     replay::Replay,
     scenario::{self, EventFile},
     stack::{Ports, Stack},
@@ -47,6 +47,15 @@ enum Command {
         #[arg(long, value_name = "PORT", default_value_t = 8010)]
         reservation_port: u16,
     },
+    /// Makes the event files that every function has, for a new event type such as booking.withdrawn: those of another
+    /// function, with the new type and with ids that no other file has. Nothing is overwritten.
+    New {
+        /// The new type, as `detail-type` will name it: small letters and digits, joined by dots
+        event_type: String,
+        /// The function whose files they are made from, because the new one does the same or nearly so
+        #[arg(long, value_name = "FUNCTION")]
+        from: String,
+    },
 }
 
 #[tokio::main]
@@ -56,6 +65,7 @@ async fn main() -> ExitCode {
         Some(Command::Up { inventory_port, reservation_port }) => {
             up::run(Ports { inventory: inventory_port, reservations: reservation_port }).await
         }
+        Some(Command::New { event_type, from }) => new(&event_type, &from),
         None => replay(&arguments.files).await,
     };
     match result {
@@ -66,6 +76,21 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Makes the files of a new type, and says what to do with them.
+fn new(event_type: &str, from: &str) -> Result<bool, Box<dyn std::error::Error>> {
+    let function = recast::function_of(event_type)?;
+    for path in recast::recast(&scenario::events_folder(), event_type, from)? {
+        println!("made {}", path.display());
+    }
+    println!(
+        "\nThey promise what {from} does. Change their bodies, \"about\" and \"then\" to what {function} shall do."
+    );
+    println!("They can be replayed once {function:?} is one of FUNCTIONS in tests/src/scenario.rs:");
+    println!("  cargo local events/{function}/*.json");
+    println!("The other steps are in the README under \"How to add an event type\".");
+    Ok(true)
 }
 
 /// True when every file kept its promise.
