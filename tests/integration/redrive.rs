@@ -1,17 +1,19 @@
 //! `cargo redrive`, the real program: what it shows, what it sends, and that it loses nothing.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Stdio};
+use std::{collections::BTreeMap, fs, path::Path, process::Stdio, time::Duration};
 
 use axum::http::Method;
 use local_stack::{
     aws::Failure,
     inventory::Standing,
     queue::{Message, MessageAttribute, Queue, QueueOptions, Redrive, Snapshot},
+    redrive::HIDDEN_FOR,
     reservations::{Answer, Status},
     stack::{MAX_RECEIVES, MOVED_AFTER, Stack},
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::harness::{EVENT, RESERVATION, Sent, World, event, event_with};
 
@@ -208,7 +210,8 @@ async fn exactly_the_chosen_letters_go_back_as_they_were() {
         stamp("retries_exhausted", "m-0").map(|(name, value)| (name.to_owned(), MessageAttribute::string(value))),
     );
     let trace_header = Some("Root=1-67891233-abcdef012345678912345678".to_owned());
-    let letter = Message { attributes, trace_header, ..Message::new(body("rsv_1")) };
+    let group_id = Some("tenant-1".to_owned());
+    let letter = Message { attributes, trace_header, group_id, ..Message::new(body("rsv_1")) };
     queues.dead.send(letter).expect("SQS takes it");
     let stays = [queues.buried("malformed_body", "rsv_2"), queues.moved("rsv_3")];
 
@@ -223,6 +226,7 @@ async fn exactly_the_chosen_letters_go_back_as_they_were() {
     assert_eq!(sent.body, body("rsv_1"));
     assert_eq!(sent.attributes, own);
     assert_eq!(sent.system["AWSTraceHeader"], "Root=1-67891233-abcdef012345678912345678");
+    assert_eq!(sent.system["MessageGroupId"], "tenant-1");
     assert_eq!(ids(&queues.dead), stays);
     all_visible(&queues.dead);
 }
@@ -264,13 +268,127 @@ async fn messages_are_chosen_by_either_of_their_ids_and_by_reservation() {
 async fn a_long_queue_is_read_to_its_end() {
     let queues = Queues::new().await;
     for number in 0..23 {
-        queues.buried("unknown_type", &format!("rsv_{number}"));
+        queues.buried("retries_exhausted", &format!("rsv_{number}"));
     }
     let shown = queues.redrive(&["--all"]).await;
     shown.ended(0).shows(&["23 messages read, 23 shown."]).shows(&["--stack tickets --all --send"]);
     all_visible(&queues.dead);
     queues.redrive(&["--all", "--send"]).await.ended(0).shows(&["23 messages sent, 0 not sent."]);
     assert_eq!((queues.dead.len(), queues.source.len()), (0, 23));
+}
+
+/// The queue's clock goes on by `time` for every receive, as if each had taken that long.
+fn each_receive_takes(queues: &Queues, time: Duration) -> AbortOnDropHandle<()> {
+    let (aws, dead) = (queues.stack.aws.clone(), queues.dead.clone());
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut seen = 0;
+        loop {
+            let received = aws.requests().iter().filter(|request| request.operation() == "ReceiveMessage").count();
+            dead.elapse(time * u32::try_from(received - seen).expect("few"));
+            seen = received;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }))
+}
+
+#[tokio::test]
+async fn a_queue_that_takes_longer_to_read_than_letters_are_hidden_is_read_to_its_end() {
+    let queues = Queues::new().await;
+    for number in 0..95 {
+        queues.buried("retries_exhausted", &format!("rsv_{number}"));
+    }
+    // Ten receives of 13 s are 130 s, and a letter is hidden for 60.
+    let _clock = each_receive_takes(&queues, 13 * HIDDEN_FOR / 60);
+    queues.redrive(&["--all"]).await.ended(0).shows(&["95 messages read, 95 shown."]);
+    queues.redrive(&["--all", "--send"]).await.ended(0).shows(&["95 messages sent, 0 not sent."]);
+    assert_eq!((queues.dead.len(), queues.source.len()), (0, 95));
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_queue_that_cannot_be_read_to_its_end_is_said() {
+    let queues = Queues::new().await;
+    for number in 0..25 {
+        queues.buried("retries_exhausted", &format!("rsv_{number}"));
+    }
+    // Each letter is visible again before the next receive, however long it was hidden.
+    let _clock = each_receive_takes(&queues, 61 * HIDDEN_FOR);
+    let run = queues.redrive(&["--all", "--send"]).await;
+    run.ended(1).complains("The queue was not read to its end: it could not be read within 60 minutes.");
+    run.complains(&format!("about {} are left; run this again.", queues.dead.len()));
+    assert!(!queues.source.is_empty(), "what was in hand is sent");
+
+    queues.stack.aws.fail_next("AmazonSQS.ReceiveMessage", over_limit());
+    let full = queues.redrive(&[]).await;
+    full.ended(1).complains("SQS gives out no more at a time").shows(&["Nothing was changed."]);
+}
+
+fn over_limit() -> Failure {
+    let message = "Too many messages in flight".to_owned();
+    Failure::Answer { status: 403, kind: "OverLimit".to_owned(), message }
+}
+
+#[tokio::test]
+async fn a_dry_run_offers_to_send_only_what_a_redrive_can_help() {
+    let queues = Queues::new().await;
+    for (code, reservation) in [
+        ("malformed_body", "rsv_1"),
+        ("invalid_field", "rsv_2"),
+        ("unknown_type", "rsv_3"),
+        ("payload_changed", "rsv_4"),
+        ("inventory_conflict", "rsv_5"),
+        ("incomplete_reservation", "rsv_6"),
+        ("retries_exhausted", "rsv_7"),
+        ("retries_exhausted", "rsv_8"),
+    ] {
+        queues.buried(code, reservation);
+    }
+    let offers = |run: &Run| -> Vec<String> {
+        let commands = run
+            .output
+            .lines()
+            .filter_map(|line| line.strip_prefix("  cargo redrive payment-approved --stack tickets "));
+        commands.map(str::to_owned).collect()
+    };
+    let all = queues.redrive(&[]).await;
+    all.ended(0).shows(&["A redrive does not help malformed_body: repair the producer"]);
+    assert_eq!(offers(&all), ["--code incomplete_reservation --send", "--code retries_exhausted --send"]);
+
+    let hopeless = queues.redrive(&["--code", "malformed_body"]).await;
+    hopeless.ended(0).shows(&["A redrive does not help malformed_body"]);
+    assert_eq!(offers(&hopeless), [""; 0]);
+
+    let mixed = queues.redrive(&["--reservation", "rsv_1", "--reservation", "rsv_7"]).await;
+    mixed.ended(0).shows(&["This sends 1 message back:"]);
+    assert_eq!(offers(&mixed), ["--code retries_exhausted --reservation rsv_1 --reservation rsv_7 --send"]);
+}
+
+/// Whoever may write to a dead-letter queue may write this.
+const HOSTILE: &str = "m-1\r\nsent      m-9\u{85}\u{2028}NOT SENT \t\u{202e}m-8\u{2066}";
+
+#[tokio::test]
+async fn nothing_in_a_letter_reaches_the_terminal_as_it_is() {
+    let queues = Queues::new().await;
+    queues.put(
+        &json!({"detail": {"reservation_id": HOSTILE}}).to_string(),
+        &[("error_code", HOSTILE), ("error_message", HOSTILE), ("event_type", HOSTILE), ("source_message_id", HOSTILE)],
+    );
+    let notes = [("RULE_ARN", HOSTILE), ("TARGET_ARN", HOSTILE), ("ERROR_CODE", HOSTILE), ("ERROR_MESSAGE", HOSTILE)];
+    queues.put("{}", &notes);
+    let message = format!("no such thing: {HOSTILE}");
+    let failure = Failure::Answer { status: 400, kind: "InvalidThing".to_owned(), message };
+    queues.stack.aws.fail_next("AmazonSQS.SendMessage", failure.clone());
+    for arguments in [&["--message", HOSTILE][..], &["--all", "--send"]] {
+        let run = queues.redrive(arguments).await;
+        for printed in [&run.output, &run.errors] {
+            let strange =
+                printed.chars().find(|c| *c != '\n' && (c.is_control() || "\u{202e}\u{2066}\u{2028}".contains(*c)));
+            assert_eq!(strange, None, "{printed}");
+            assert!(!printed.lines().any(|line| line.starts_with("sent      m-9") || line.starts_with("NOT SENT \t")));
+        }
+    }
+    queues.stack.aws.fail_next("AmazonSQS.GetQueueAttributes", failure);
+    let refused = queues.redrive(&[]).await;
+    refused.ended(2).complains("no such thing: m-1\\r\\nsent");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tonic::{
     Code, Request, Response, Status,
@@ -71,7 +71,7 @@ pub struct Inventory {
 }
 
 /// Where the seats or the quantity of a reservation stand.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Standing {
     /// Nothing was ever held for it.

@@ -17,6 +17,7 @@
 //! | [`soak`] | thousands of events while everything goes wrong | nothing lost, nothing twice |
 //! | [`build`] | the function binaries, built by cargo | |
 //! | [`cores`], [`process`] | where a process runs, and what it takes | |
+//! | [`terminal`] | what the programs print, made harmless and fitted to its width | |
 //! | [`ring`] | tests that need tools which not every machine has | |
 //!
 //! [`redrive`] stands for nothing: it is what `cargo redrive` does to a dead-letter queue, here or on AWS. Nor does
@@ -47,6 +48,7 @@ pub mod process;
 pub mod replay;
 pub mod ring;
 pub mod scenario;
+pub mod terminal;
 
 pub mod recast;
 

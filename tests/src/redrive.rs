@@ -5,12 +5,12 @@
 
 mod choice;
 mod error;
-mod letter;
+pub(crate) mod letter;
 mod queue;
 
 pub use self::{
-    choice::Choice,
+    choice::{Choice, why_not_back},
     error::RedriveError,
     letter::{Letter, MAX_RECEIVE_COUNT, NO_REASON, Origin},
-    queue::{Counts, DeadLetterQueue, HIDDEN_FOR, Sent},
+    queue::{Counts, DeadLetterQueue, HIDDEN_FOR, Reading, Sent},
 };

@@ -1,9 +1,10 @@
-//! Delivers a file of `events/` to its function, through a queue and a mapping, and holds what came of it against what the
-//! file promises.
+//! Delivers an event file to its function, through a queue and a mapping, and holds what came of it against what the file
+//! promises. Of a file without promises it tells what came of it.
 
 use std::{
     collections::{BTreeMap, HashMap},
     io,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -13,9 +14,10 @@ use crate::{
     build::Binaries,
     inventory::Standing,
     lambda::Function,
-    queue::{Message, MessageAttribute, Snapshot},
+    queue::{Message, Snapshot},
+    redrive::letter::reservation_id,
     reservations::Status,
-    scenario::{EventFile, Promise},
+    scenario::{EventFile, Given, Outcome, Promise, Record},
     stack::Stack,
 };
 
@@ -23,6 +25,8 @@ use crate::{
 pub struct Replay {
     stack: Stack,
     functions: BTreeMap<String, Function>,
+    /// Who has which seat of which event, so that a message of somebody's own cannot sell it twice.
+    seats: Mutex<BTreeMap<(String, String), String>>,
 }
 
 /// What came of one file.
@@ -32,17 +36,25 @@ pub struct FileReport {
     pub records: Vec<RecordReport>,
     /// Why there are no records, when the invocation as a whole failed.
     pub invocation_fault: Option<String>,
+    /// Whether the file promises anything that the records could be held against.
+    pub is_judged: bool,
+    /// What a person should know of a file without promises, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// What came of one record.
 #[derive(Debug)]
 pub struct RecordReport {
-    /// What the file promises.
-    pub promise: Promise,
+    /// Its id in the queue.
+    pub message_id: String,
+    /// The reservation that it is about, where the file or its body says so.
+    pub reservation_id: Option<String>,
     /// The outcome that the function logged.
     pub outcome: String,
     /// The reason, where the outcome has one.
     pub error: Option<String>,
+    /// The code by which the record lies in the dead-letter queue.
+    pub error_code: Option<String>,
     /// The time that the function logged.
     pub latency: Option<Duration>,
     /// What became of the reservation.
@@ -54,9 +66,29 @@ pub struct RecordReport {
 }
 
 impl FileReport {
-    /// Whether the file kept its promise.
+    /// Whether the file kept its promise. One without a promise keeps it by being run.
     pub fn is_as_promised(&self) -> bool {
         self.invocation_fault.is_none() && self.records.iter().all(|record| record.faults.is_empty())
+    }
+
+    /// What happened as promises; None where a record ended in none of the ways that can be promised.
+    pub fn promises(&self, given: &[Given]) -> Option<Vec<Promise>> {
+        self.records.iter().map(|record| record.promise(given)).collect()
+    }
+}
+
+impl RecordReport {
+    fn promise(&self, given: &[Given]) -> Option<Promise> {
+        let outcome: Outcome = serde_json::from_value(self.outcome.as_str().into()).ok()?;
+        let is_given = given.iter().any(|one| Some(&one.reservation_id) == self.reservation_id.as_ref());
+        Some(Promise {
+            message_id: self.message_id.clone(),
+            outcome,
+            reservation_id: self.reservation_id.clone(),
+            reservation: self.reservation.filter(|_| is_given),
+            seats: self.seats.filter(|_| is_given),
+            error_code: self.error_code.clone().filter(|_| outcome.is_dead_lettered()),
+        })
     }
 }
 
@@ -85,24 +117,55 @@ impl Replay {
     pub fn new(stack: Stack, binaries: &Binaries) -> io::Result<Self> {
         let deployed = binaries.iter().map(|(name, binary)| Ok((name.clone(), stack.deploy(name, binary.clone(), 1)?)));
         let functions = deployed.collect::<io::Result<_>>()?;
-        Ok(Self { stack, functions })
+        Ok(Self { stack, functions, seats: Mutex::default() })
     }
 
-    /// Seeds what the file takes for given, delivers its batch once, and judges.
+    /// Seeds what the file takes for given, delivers its batch once, and judges. A batch that is larger than the mapping's
+    /// comes in several deliveries.
     pub async fn file(&self, file: &EventFile) -> FileReport {
-        self.stack.seed(&file.scenario.given);
+        let mut notes = file.notes.clone();
+        notes.extend(self.seed(file));
+        let mut report = self.run(file).await;
+        report.notes = notes;
+        report
+    }
+
+    /// Puts the reservations in place. One of a message of somebody's own is left out where it would be there twice.
+    fn seed(&self, file: &EventFile) -> Vec<String> {
+        let mut taken = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = Vec::new();
+        for given in &file.scenario.given {
+            let id = &given.reservation_id;
+            let seat = |seat: &String| (given.event_id.clone(), seat.clone());
+            if file.scenario.then.is_none() {
+                if let Some(there) = self.stack.reservations.get(id) {
+                    notes.push(format!("{id} is there already, as {}, and stays as it is", there.status));
+                    continue;
+                }
+                let held = given.seat_ids.iter().find_map(|name| Some((name, taken.get(&seat(name))?)));
+                if let Some((name, other)) = held {
+                    notes.push(format!(
+                        "{id} is not put on hold, because {other} has the seat {name} of the same event"
+                    ));
+                    continue;
+                }
+            }
+            taken.extend(given.seat_ids.iter().map(|name| (seat(name), id.clone())));
+            self.stack.seed(std::slice::from_ref(given));
+        }
+        notes
+    }
+
+    async fn run(&self, file: &EventFile) -> FileReport {
         let queue = self.stack.queue(&file.function);
         let dead_letters = self.stack.dead_letters(&file.function);
         for record in &file.records {
-            let attributes = record.message_attributes.iter().map(|(name, attribute)| {
-                let (data_type, string_value) = (attribute.data_type.clone(), attribute.string_value.clone());
-                (name.clone(), MessageAttribute { data_type, string_value, binary_value: None })
-            });
             let message = Message {
                 id: Some(record.message_id.clone()),
                 body: record.body.clone(),
-                attributes: attributes.collect(),
-                trace_header: record.trace_header.clone(),
+                attributes: record.message_attributes.clone(),
+                trace_header: record.system("AWSTraceHeader"),
+                group_id: record.system("MessageGroupId"),
                 received_before: record.receive_count.saturating_sub(1),
                 ..Message::default()
             };
@@ -113,23 +176,30 @@ impl Replay {
         let Some(function) = self.functions.get(&file.function) else {
             return FileReport::failed(format!("no function {} is deployed", file.function));
         };
-        let Some(delivery) = self.stack.map(queue.clone(), function.clone()).deliver_once().await else {
-            return FileReport::failed("the queue gave out no message".to_owned());
-        };
-        if let Err(error) = &delivery.invocation.result {
-            return FileReport::failed(error.to_string());
+        let mapping = self.stack.map(queue.clone(), function.clone());
+        let (mut logged, mut delivered): (HashMap<String, LogLine>, usize) = (HashMap::new(), 0);
+        while delivered < file.records.len() {
+            let Some(delivery) = mapping.deliver_once().await else {
+                return FileReport::failed("the queue gave out no message".to_owned());
+            };
+            if let Err(error) = &delivery.invocation.result {
+                return FileReport::failed(error.to_string());
+            }
+            delivered += delivery.batch.len();
+            logged.extend(LogLine::all(&delivery.invocation.logs).map(|line| (line.message_id.clone(), line)));
         }
 
-        let logged: HashMap<String, LogLine> =
-            LogLine::all(&delivery.invocation.logs).map(|line| (line.message_id.clone(), line)).collect();
         let (waiting, dead) = (queue.messages(), dead_letters.messages());
-        let records = file.records.iter().zip(&file.scenario.then).map(|(record, promise)| {
-            let line = logged.get(&record.message_id);
-            let kept = waiting.iter().any(|message| message.id == record.message_id);
-            let buried = dead.iter().find(|message| source_of(message) == Some(&record.message_id));
-            self.judge(promise, line, kept, buried, &record.body)
+        let then = file.scenario.then.as_deref();
+        let records = file.records.iter().enumerate().map(|(index, record)| {
+            let end = End {
+                line: logged.get(&record.message_id),
+                kept: waiting.iter().any(|message| message.id == record.message_id),
+                buried: dead.iter().find(|message| source_of(message) == Some(&record.message_id)),
+            };
+            self.report(record, &end, then.and_then(|then| then.get(index)))
         });
-        FileReport { records: records.collect(), invocation_fault: None }
+        FileReport { records: records.collect(), invocation_fault: None, is_judged: then.is_some(), notes: Vec::new() }
     }
 
     /// Refund requests for the reservation so far.
@@ -143,55 +213,75 @@ impl Replay {
             .count()
     }
 
-    fn judge(
-        &self,
-        promise: &Promise,
-        line: Option<&LogLine>,
-        kept: bool,
-        buried: Option<&Snapshot>,
-        body: &str,
-    ) -> RecordReport {
-        let outcome = line.map_or("no outcome logged", |line| &line.outcome).to_owned();
-        let reservation_id = promise.reservation_id.as_deref();
-        let reservation = reservation_id.and_then(|id| Some(self.stack.reservations.get(id)?.status));
-        let seats = reservation_id.filter(|_| promise.seats.is_some()).map(|id| self.stack.inventory.standing(id));
-
-        let mut faults = Vec::new();
-        let mut expect = |what: &str, found: String, promised: String| {
-            if found != promised {
-                faults.push(format!("{what} is {found}, promised is {promised}"));
-            }
+    fn report(&self, record: &Record, end: &End<'_>, promise: Option<&Promise>) -> RecordReport {
+        let reservation_id = match promise {
+            Some(promise) => promise.reservation_id.clone(),
+            None => reservation_id(&record.body),
         };
-        expect("the outcome", outcome.clone(), promise.outcome.as_str().to_owned());
-        expect("the reservation", shown(reservation), shown(promise.reservation));
-        expect("the seats", shown(seats), shown(promise.seats));
-        let code = buried.and_then(|message| attribute(message, "error_code")).map(str::to_owned);
-        expect("the reason in the dead-letter queue", shown(code), shown(promise.error_code.clone()));
-        expect("in the queue", kept.to_string(), (promise.outcome.as_str() == "retried").to_string());
-        expect(
-            "in the dead-letter queue",
-            buried.is_some().to_string(),
-            promise.outcome.is_dead_lettered().to_string(),
-        );
-        if let Some(message) = buried {
-            expect("the body there", (message.body == body).to_string(), true.to_string());
-        }
-        if promise.outcome.as_str() == "late_approval" {
-            let refunds = reservation_id.map_or(0, |id| self.refunds(id));
-            expect("the number of refund requests", refunds.to_string(), 1.to_string());
-        }
+        let id = reservation_id.as_deref();
+        let reservation = id.and_then(|id| Some(self.stack.reservations.get(id)?.status));
+        let has_seats = promise.map_or(reservation.is_some(), |promise| promise.seats.is_some());
+        let (line, buried) = (end.line, end.buried);
         let error = line.and_then(|line| match (&line.error_code, &line.error) {
             (Some(code), Some(error)) => Some(format!("{code}: {error}")),
             (_, error) => error.clone(),
         });
-        let latency = line.map(|line| Duration::from_millis(line.latency_ms));
-        RecordReport { promise: promise.clone(), outcome, error, latency, reservation, seats, faults }
+        let mut report = RecordReport {
+            message_id: record.message_id.clone(),
+            outcome: line.map_or("no outcome logged", |line| &line.outcome).to_owned(),
+            error_code: buried.and_then(|message| attribute(message, "error_code")).map(str::to_owned),
+            latency: line.map(|line| Duration::from_millis(line.latency_ms)),
+            seats: id.filter(|_| has_seats).map(|id| self.stack.inventory.standing(id)),
+            faults: Vec::new(),
+            reservation_id,
+            error,
+            reservation,
+        };
+        if let Some(promise) = promise {
+            report.faults = self.faults(record, end, &report, promise);
+        }
+        report
     }
+
+    /// What is not as promised, a sentence each.
+    fn faults(&self, record: &Record, end: &End<'_>, found: &RecordReport, promise: &Promise) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut expect = |what: &str, found: String, promised: String| {
+            if found != promised {
+                faults.push(format!("{what} {found}; promised: {promised}"));
+            }
+        };
+        expect("the outcome is", found.outcome.clone(), promise.outcome.to_string());
+        expect("the reservation is", shown(found.reservation), shown(promise.reservation));
+        expect("its seats are", shown(found.seats), shown(promise.seats));
+        let promised = shown(promise.error_code.as_ref());
+        expect("the reason in the dead-letter queue is", shown(found.error_code.as_ref()), promised);
+        let place = |is_there: bool| if is_there { "there" } else { "not there" }.to_owned();
+        let is_retried = promise.outcome == Outcome::Retried;
+        expect("in its queue the message is", place(end.kept), place(is_retried));
+        let is_dead_lettered = promise.outcome.is_dead_lettered();
+        expect("in the dead-letter queue it is", place(end.buried.is_some()), place(is_dead_lettered));
+        if promise.outcome == Outcome::LateApproval {
+            let refunds = found.reservation_id.as_deref().map_or(0, |id| self.refunds(id));
+            expect("the number of refund requests is", refunds.to_string(), 1.to_string());
+        }
+        if end.buried.is_some_and(|message| message.body != record.body) {
+            faults.push("the body in the dead-letter queue is not the one that was sent".to_owned());
+        }
+        faults
+    }
+}
+
+/// What is known of one record after the delivery.
+struct End<'a> {
+    line: Option<&'a LogLine>,
+    kept: bool,
+    buried: Option<&'a Snapshot>,
 }
 
 impl FileReport {
     fn failed(fault: String) -> Self {
-        Self { records: Vec::new(), invocation_fault: Some(fault) }
+        Self { records: Vec::new(), invocation_fault: Some(fault), is_judged: true, notes: Vec::new() }
     }
 }
 

@@ -1,18 +1,31 @@
-//! The files of `events/`: whole SQS batches, each with a scenario that says what the file promises.
+//! Event files: SQS batches, and messages of one's own, with or without a scenario that says what the file promises.
 //!
 //! One file serves four readers: a person who wants an example, `cargo lambda invoke` (which ignores the key
-//! `scenario`), the integration tests and the benchmark. This module reads and checks files; it runs nothing, so that
-//! every runner judges by the same promise.
+//! `scenario`), the integration tests and the benchmark. This module reads, checks and writes files; it runs nothing, so
+//! that every runner judges by the same promise.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+mod check;
+mod form;
+mod hold;
+mod object;
+mod written;
 
-use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use shared::event::EventType;
 
 use crate::build::workspace;
 use crate::inventory::Standing;
+use crate::queue::MessageAttribute;
 use crate::reservations::Status;
+
+pub use self::written::write;
 
 /// The functions of the workspace. Each has a folder of this name in `events/`, and its queue bears the name too.
 pub const FUNCTIONS: [&str; 3] = ["reservation-expired", "payment-approved", "payment-failed"];
@@ -30,17 +43,23 @@ pub const ERROR_CODES: [&str; 9] = [
     "retries_exhausted",
 ];
 
+/// The event that each function settles, in the order of [`FUNCTIONS`].
+const EVENT_TYPES: [EventType; 3] =
+    [EventType::ReservationExpired, EventType::PaymentApproved, EventType::PaymentFailed];
+
 /// One file, read and checked.
 #[derive(Debug, Clone)]
 pub struct EventFile {
     /// Where the file is, so that a report can name it.
     pub path: PathBuf,
-    /// The function whose queue the batch belongs to: the name of the file's folder, one of [`FUNCTIONS`].
+    /// The function whose queue the batch belongs to, one of [`FUNCTIONS`].
     pub function: String,
     /// The batch, in the order of delivery. It is never empty, because SQS delivers no empty batch.
     pub records: Vec<Record>,
     /// What holds before the delivery and what must hold after it.
     pub scenario: Scenario,
+    /// What was done to a file of somebody's own so that it can be run, a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl EventFile {
@@ -48,54 +67,54 @@ impl EventFile {
     pub fn case(&self) -> &str {
         self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
     }
+
+    /// The name that a report calls it by.
+    pub fn name(&self) -> String {
+        if self.path == Path::new(STANDARD_INPUT) {
+            return "standard input".to_owned();
+        }
+        format!("{}/{}", self.function, self.case())
+    }
 }
 
 /// One message of the batch: what a queue has to keep in order to deliver it as the file shows it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "WireRecord")]
+#[derive(Debug, Clone)]
 pub struct Record {
     /// The id that the queue must keep, because the promises name their records by it.
     pub message_id: String,
     /// The body, never parsed here: some bodies are broken on purpose.
     pub body: String,
-    /// The hash of the body in hexadecimal digits, as SQS hands it out.
-    pub md5_of_body: String,
     /// Which receive this delivery is. A replay stores one less in the queue, which counts the delivery itself.
     pub receive_count: u32,
-    /// The X-Ray context of the sender, where SQS was given one.
-    pub trace_header: Option<String>,
+    /// SQS's own attributes as the file has them.
+    pub system: BTreeMap<String, String>,
     /// What the sender attached to the message.
     pub message_attributes: BTreeMap<String, MessageAttribute>,
-    /// The queue that the record names as its source. The functions derive the queue's URL from it.
-    pub source_arn: String,
+    /// The queue that the record names as its source.
+    pub source_arn: Option<String>,
 }
 
-/// An attribute that a sender attached to its message; producers of these events attach text only.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MessageAttribute {
-    /// The type's name in SQS, such as `String`.
-    pub data_type: String,
-    /// The value, unless it is binary.
-    pub string_value: Option<String>,
+impl Record {
+    /// One of SQS's own attributes.
+    pub fn system(&self, name: &str) -> Option<String> {
+        self.system.get(name).cloned()
+    }
 }
 
 /// What the file promises.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Scenario {
     /// One sentence for people.
     pub about: String,
     /// The reservations that exist before the delivery. One that a record names but that is not here is unknown to
     /// the reservation API, which is what some cases are about.
     pub given: Vec<Given>,
-    /// One promise per record, in the records' order.
-    pub then: Vec<Promise>,
+    /// One promise per record, in the records' order. A file without promises is run and not judged.
+    pub then: Option<Vec<Promise>>,
 }
 
 /// A reservation as it stands before the delivery, in the API and in the inventory.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Given {
     /// The id, used by no other file, because one stack may be seeded with all files at once.
     pub reservation_id: String,
@@ -117,8 +136,7 @@ pub struct Given {
 }
 
 /// What one record comes to, and how its reservation stands after the whole batch.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Promise {
     /// The record that the promise is about.
     pub message_id: String,
@@ -135,7 +153,7 @@ pub struct Promise {
 }
 
 /// How a record ends. The names are the ones in logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The guard and the inventory call are done.
@@ -180,64 +198,109 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why a file cannot be used. The reader is the person who wrote the file, so each message names it and says what to
-/// mend.
-#[derive(Debug, thiserror::Error)]
-pub enum ScenarioError {
-    /// The file or folder could not be read.
-    #[error("read {}: {cause}", .path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the operating system said.
-        cause: std::io::Error,
-    },
-    /// The text is not JSON, or not of the shape of an event file.
-    #[error("{}: {cause}; an event file has the keys \"Records\" and \"scenario\"", .path.display())]
-    Shape {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with line and column.
-        cause: serde_json::Error,
-    },
-    /// The file is well formed but contradicts itself or its place.
-    #[error("{}: {mend}", .path.display())]
-    Broken {
-        /// The file or folder.
-        path: PathBuf,
-        /// What is wrong and what to do about it.
-        mend: String,
-    },
+/// Why files cannot be used: every fault of every file. The reader is the person who wrote them, so each line names the file
+/// and says what to mend.
+#[derive(Debug, Default)]
+pub struct ScenarioError(Vec<Fault>);
+
+#[derive(Debug)]
+struct Fault {
+    path: PathBuf,
+    mend: String,
 }
+
+impl std::error::Error for ScenarioError {}
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Fault { path, mend }) in self.0.iter().enumerate() {
+            let end = if index == 0 { "" } else { "\n" };
+            let name = if path == Path::new(STANDARD_INPUT) { "standard input".into() } else { path.to_string_lossy() };
+            // A file may hold anything, and an error is read in a terminal.
+            write!(f, "{end}{}", crate::terminal::harmless(&format!("{name}: {mend}")))?;
+        }
+        Ok(())
+    }
+}
+
+impl ScenarioError {
+    fn add(&mut self, path: &Path, mends: impl IntoIterator<Item = String>) {
+        self.0.extend(mends.into_iter().map(|mend| Fault { path: path.to_path_buf(), mend }));
+    }
+
+    /// How many faults there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The name of a file that stands for standard input.
+pub const STANDARD_INPUT: &str = "-";
 
 /// The repository's folder `events`, wherever a command is run.
 pub fn events_folder() -> PathBuf {
     workspace().join("events")
 }
 
-/// Reads one file and checks that its promises can be judged at all.
+/// Reads one file and checks it. Its function is that of its folder, or else that of its events.
+///
+/// # Errors
+/// All faults of the file.
 pub fn load(path: impl AsRef<Path>) -> Result<EventFile, ScenarioError> {
-    let path = path.as_ref().to_path_buf();
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(cause) => return Err(ScenarioError::Read { path, cause }),
-    };
-    // The path may be a bare name within the folder, whose own name only the full path tells.
-    let folder = path.canonicalize().ok().and_then(|full| Some(full.parent()?.file_name()?.to_str()?.to_owned()));
-    parse(path, folder.unwrap_or_default(), &text)
+    let mut files = load_these(&[path.as_ref()], None)?;
+    files.pop().ok_or_else(ScenarioError::default)
 }
 
 /// Reads every `.json` file in `folder` and in the folders below it, sorted by path, so that every run has one order.
+///
+/// # Errors
+/// All faults of all files.
 pub fn load_all(folder: impl AsRef<Path>) -> Result<Vec<EventFile>, ScenarioError> {
-    let folder = folder.as_ref();
-    let mut paths = Vec::new();
-    collect(folder, &mut paths).map_err(|cause| ScenarioError::Read { path: folder.to_path_buf(), cause })?;
-    if paths.is_empty() {
-        let mend = "no .json file in here; name the folder `events` or one of the folders in it".to_owned();
-        return Err(ScenarioError::Broken { path: folder.to_path_buf(), mend });
+    load_these(&[folder.as_ref()], None)
+}
+
+/// Reads files, folders as all their files, and [`STANDARD_INPUT`]. They are for `function` where it is given.
+///
+/// # Errors
+/// All faults of all files.
+pub fn load_these(paths: &[impl AsRef<Path>], function: Option<&str>) -> Result<Vec<EventFile>, ScenarioError> {
+    let (mut files, mut faults) = (Vec::new(), ScenarioError::default());
+    for path in paths.iter().map(AsRef::as_ref) {
+        match read_all(path) {
+            Err(mend) => faults.add(path, [mend]),
+            Ok(texts) => {
+                for (path, text) in texts {
+                    match text.map_err(|mend| vec![mend]).and_then(|text| parse(&path, function, &text)) {
+                        Ok(file) => files.push(file),
+                        Err(mends) => faults.add(&path, mends),
+                    }
+                }
+            }
+        }
     }
-    paths.sort();
-    paths.into_iter().map(load).collect()
+    if faults.0.is_empty() { Ok(files) } else { Err(faults) }
+}
+
+type Text = Result<Vec<u8>, String>;
+
+/// The files that a path means, each with its text or with what kept it from being read.
+fn read_all(path: &Path) -> Result<Vec<(PathBuf, Text)>, String> {
+    let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
+    if path == Path::new(STANDARD_INPUT) {
+        let mut text = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut text).map_err(unreadable)?;
+        return Ok(vec![(path.to_path_buf(), Ok(text))]);
+    }
+    let mut paths = vec![path.to_path_buf()];
+    if path.is_dir() {
+        paths.clear();
+        collect(path, &mut paths).map_err(unreadable)?;
+        if paths.is_empty() {
+            return Err("no .json file is in this folder; name a file, or a folder that has some".to_owned());
+        }
+        paths.sort();
+    }
+    Ok(paths.into_iter().map(|path| (path.clone(), std::fs::read(&path).map_err(unreadable))).collect())
 }
 
 fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> std::io::Result<()> {
@@ -252,127 +315,41 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn parse(path: PathBuf, function: String, text: &[u8]) -> Result<EventFile, ScenarioError> {
-    let WireFile { records, scenario } = match serde_json::from_slice(text) {
-        Ok(file) => file,
-        Err(cause) => return Err(ScenarioError::Shape { path, cause }),
+/// The folder's name, also where the path is a bare name within it.
+fn folder(path: &Path) -> Option<String> {
+    Some(path.canonicalize().ok()?.parent()?.file_name()?.to_str()?.to_owned())
+}
+
+fn parse(path: &Path, function: Option<&str>, text: &[u8]) -> Result<EventFile, Vec<String>> {
+    parse_in(path, folder(path).as_deref(), function, text)
+}
+
+fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u8]) -> Result<EventFile, Vec<String>> {
+    let mut faults = Vec::new();
+    let mut draft = form::read(text, &mut faults);
+    let is_promised = draft.then.is_some();
+    let mut notes = Vec::new();
+    if !is_promised {
+        let records = draft.records.iter_mut().enumerate();
+        notes.extend(records.filter_map(|(index, record)| hold::revive(index, record.as_mut()?)));
+    }
+    let function = match function {
+        Some(function) => Ok(function.to_owned()),
+        None => hold::function(folder, &draft.records, is_promised),
     };
-    let file = EventFile { path, function, records, scenario };
-    match check(&file) {
-        Ok(()) => Ok(file),
-        Err(mend) => Err(ScenarioError::Broken { path: file.path, mend }),
-    }
-}
-
-/// The first contradiction in the file, as a sentence that says how to mend it.
-fn check(file: &EventFile) -> Result<(), String> {
-    let EventFile { function, records, scenario, .. } = file;
-    if !FUNCTIONS.contains(&function.as_str()) {
-        return Err(format!("the folder {function:?} is no function; move the file to one of {FUNCTIONS:?}"));
-    }
-    if records.is_empty() {
-        return Err("the batch is empty; put at least one record into \"Records\"".to_owned());
-    }
-    let (promised, sent) = (scenario.then.len(), records.len());
-    if promised != sent {
-        return Err(format!("{sent} records but {promised} promises; give \"scenario.then\" one entry per record"));
-    }
-    for (index, (record, promise)) in records.iter().zip(&scenario.then).enumerate() {
-        check_record(function, record).map_err(|mend| format!("Records[{index}]: {mend}"))?;
-        check_promise(record, promise, &scenario.given).map_err(|mend| format!("scenario.then[{index}]: {mend}"))?;
-    }
-    Ok(())
-}
-
-fn check_record(function: &str, record: &Record) -> Result<(), String> {
-    if record.message_id.is_empty() {
-        return Err("\"messageId\" is empty; give it a UUID".to_owned());
-    }
-    if record.md5_of_body.is_empty() {
-        return Err("\"md5OfBody\" is empty; put the MD5 hash of the body there".to_owned());
-    }
-    if record.receive_count == 0 {
-        return Err("\"ApproximateReceiveCount\" is 0; a delivery is at least the first receive".to_owned());
-    }
-    if record.source_arn.rsplit(':').next() != Some(function) {
-        return Err(format!("\"eventSourceARN\" is {:?}; it has to end with \":{function}\"", record.source_arn));
-    }
-    Ok(())
-}
-
-fn check_promise(record: &Record, promise: &Promise, given: &[Given]) -> Result<(), String> {
-    if promise.message_id != record.message_id {
-        let (said, due) = (&promise.message_id, &record.message_id);
-        return Err(format!("is about {said:?}, but this place belongs to {due:?}; keep the order of \"Records\""));
-    }
-    match &promise.error_code {
-        Some(code) if !promise.outcome.is_dead_lettered() => {
-            return Err(format!("{} carries no error code; remove {code:?}", promise.outcome));
-        }
-        Some(code) if !ERROR_CODES.contains(&code.as_str()) => {
-            return Err(format!("{code:?} is no error code; use one of {ERROR_CODES:?}"));
-        }
-        None if promise.outcome.is_dead_lettered() => {
-            return Err(format!("{} needs an \"error_code\"", promise.outcome));
-        }
-        Some(_) | None => {}
-    }
-    if promise.reservation.is_some() != promise.seats.is_some() {
-        return Err("give both \"reservation\" and \"seats\", or neither".to_owned());
-    }
-    let is_given = given.iter().any(|one| Some(&one.reservation_id) == promise.reservation_id.as_ref());
-    if promise.reservation.is_some() && !is_given {
-        return Err("promises the end of a reservation that is not in \"scenario.given\"; add it there".to_owned());
-    }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct WireFile {
-    #[serde(rename = "Records")]
-    records: Vec<Record>,
-    scenario: Scenario,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct WireRecord {
-    message_id: String,
-    body: String,
-    md5_of_body: String,
-    attributes: WireAttributes,
-    #[serde(default)]
-    message_attributes: BTreeMap<String, MessageAttribute>,
-    #[serde(rename = "eventSourceARN")]
-    event_source_arn: String,
-}
-
-#[derive(Deserialize)]
-struct WireAttributes {
-    #[serde(rename = "ApproximateReceiveCount")]
-    receive_count: String,
-    #[serde(rename = "AWSTraceHeader")]
-    trace_header: Option<String>,
-}
-
-impl TryFrom<WireRecord> for Record {
-    type Error = String;
-
-    fn try_from(wire: WireRecord) -> Result<Self, Self::Error> {
-        let count = wire.attributes.receive_count;
-        let receive_count = count
-            .parse()
-            .map_err(|_| format!("\"ApproximateReceiveCount\" is {count:?}; write a whole number in quotes"))?;
-        Ok(Self {
-            message_id: wire.message_id,
-            body: wire.body,
-            md5_of_body: wire.md5_of_body,
-            receive_count,
-            trace_header: wire.attributes.trace_header,
-            message_attributes: wire.message_attributes,
-            source_arn: wire.event_source_arn,
-        })
-    }
+    let known = function.as_deref().ok();
+    check::all(known, &draft, &mut faults);
+    // Where no record could be read, that says why there is no function.
+    faults.extend(function.as_ref().err().filter(|_| draft.records.iter().any(Option::is_some)).cloned());
+    let (Ok(function), true) = (function, faults.is_empty()) else { return Err(faults) };
+    let records: Vec<Record> = draft.records.into_iter().flatten().collect();
+    let given = match draft.given {
+        Some(given) => given.into_iter().flatten().collect(),
+        None => hold::given(&records),
+    };
+    let then = draft.then.map(|then| then.into_iter().flatten().collect());
+    let scenario = Scenario { about: draft.about, given, then };
+    Ok(EventFile { path: path.to_path_buf(), function, records, scenario, notes })
 }
 
 #[cfg(test)]

@@ -287,7 +287,7 @@ impl Soak {
         let mut moved = 0;
         for (function, queue) in &self.queues {
             let letters = DeadLetterQueue::at(self.stack.aws.sqs(), self.stack.dead_letters(function).url());
-            let all = letters.read().await?;
+            let all = letters.read().await?.letters;
             let (back, rest): (Vec<_>, Vec<_>) = all.iter().partition(|letter| USED_UP.contains(&letter.code.as_str()));
             let ends = letters.send(&back, &queue.url()).await;
             moved += ends.iter().filter(|end| matches!(end, Sent::Moved | Sent::CopyStays(_))).count();

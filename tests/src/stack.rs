@@ -148,7 +148,7 @@ impl Stack {
             ("INVENTORY_GRPC_ADDR", self.inventory_address.to_string()),
             ("RESERVATION_API_BASE", format!("http://{}", self.reservation_address)),
             ("EVENT_BUS_NAME", BUS.to_owned()),
-            ("DLQ_URL", self.dead_letters(function).url()),
+            ("DLQ_URL", format!("{}/000000000000/{}", self.aws.url(), self.dead_letters(function).name())),
         ];
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

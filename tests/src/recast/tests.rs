@@ -42,7 +42,7 @@ fn ids(files: &[EventFile]) -> BTreeSet<String> {
         for given in &file.scenario.given {
             ids.extend([given.reservation_id.clone(), given.event_id.clone(), given.user_id.clone()]);
         }
-        ids.extend(file.scenario.then.iter().filter_map(|promise| promise.reservation_id.clone()));
+        ids.extend(file.scenario.then.iter().flatten().filter_map(|promise| promise.reservation_id.clone()));
     }
     ids
 }

@@ -2,6 +2,17 @@
 
 use super::Letter;
 
+/// What to do in place of a redrive, for the codes of messages that come back the same as long as only they are sent back.
+pub fn why_not_back(code: &str) -> Option<&'static str> {
+    match code {
+        "malformed_body" | "invalid_field" => Some("repair the producer, and have it send the event anew"),
+        "unknown_type" => Some("repair the rule that routes it to this function, and have the event sent anew"),
+        "payload_changed" => Some("find out which amount is right; the record of the other one stands in its way"),
+        "inventory_conflict" => Some("look at the reservation and its seats; refund or reseat"),
+        _ => None,
+    }
+}
+
 /// Values of one kind are alternatives; different kinds must all hold. Without any value it takes every letter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {

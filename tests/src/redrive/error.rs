@@ -3,6 +3,8 @@
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use shared::failure::chain;
 
+use crate::terminal::harmless;
+
 /// Why nothing could be shown or sent.
 #[derive(Debug, thiserror::Error)]
 pub enum RedriveError {
@@ -68,9 +70,10 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
 {
-    match (error.code(), error.message()) {
+    let reason = match (error.code(), error.message()) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(code), None) => code.to_owned(),
         (None, _) => chain(error),
-    }
+    };
+    harmless(&reason).into_owned() // One line, whatever the other side wrote.
 }

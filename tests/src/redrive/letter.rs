@@ -10,18 +10,24 @@ use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeN
 use serde_json::Value;
 use shared::queue::BURIAL_ATTRIBUTES;
 
+use crate::terminal::{cut, harmless};
+
 /// The code of a message that SQS moved by its receive count. SQS gives no reason, so this one is ours.
 pub const MAX_RECEIVE_COUNT: &str = "max_receive_count";
 
 /// The code of a message that came in none of the known ways.
 pub const NO_REASON: &str = "no_reason";
 
+/// What people are shown of a code and of a reason, in characters. Those of Holdfast are shorter, but anybody may have sent the message.
+const LONGEST_CODE: usize = 100;
+const LONGEST_REASON: usize = 2_000;
+
 /// What a function attaches to a message that it buries.
-const BURIAL: Stamp = Stamp { always: &BURIAL_ATTRIBUTES, sometimes: &[] };
+pub(crate) const BURIAL: Stamp = Stamp { always: &BURIAL_ATTRIBUTES, sometimes: &[] };
 
 /// What EventBridge attaches to an event that it could not deliver to a rule's target:
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>.
-const UNDELIVERED: Stamp = Stamp {
+pub(crate) const UNDELIVERED: Stamp = Stamp {
     always: &["RULE_ARN", "TARGET_ARN", "ERROR_CODE"],
     sometimes: &["ERROR_MESSAGE", "EXHAUSTED_RETRY_CONDITION", "RETRY_ATTEMPTS"],
 };
@@ -75,6 +81,8 @@ pub struct Letter {
     pub(super) attributes: HashMap<String, MessageAttributeValue>,
     /// The X-Ray header, the one system attribute that a sender can set.
     pub(super) trace_header: Option<String>,
+    /// The group by which SQS deals fairly, if the producer gave one.
+    pub(super) group_id: Option<String>,
 }
 
 impl Letter {
@@ -97,10 +105,11 @@ impl Letter {
             reservation_id: reservation_id(&body),
             sent: system.get(&MessageSystemAttributeName::SentTimestamp).and_then(|sent| epoch_ms(sent)),
             trace_header: system.get(&MessageSystemAttributeName::AwsTraceHeader).cloned(),
+            group_id: system.get(&MessageSystemAttributeName::MessageGroupId).cloned(),
             receipt: message.receipt_handle?,
             source_id: source_id.filter(|source| *source != id),
-            code: printable(&code),
-            why: printable(&why),
+            code: harmless(&cut(&code, LONGEST_CODE)).into_owned(),
+            why: harmless(&cut(&why, LONGEST_REASON)).into_owned(),
             id,
             origin,
             body,
@@ -116,23 +125,26 @@ impl Letter {
 
 /// The attributes that one sender adds. They are its own only where all that it always adds are there; a producer may
 /// well use one of the names for itself.
-struct Stamp {
+pub(crate) struct Stamp {
     always: &'static [&'static str],
     sometimes: &'static [&'static str],
 }
 
 impl Stamp {
+    /// The names to take off a message; none where a part that is always there is missing.
+    pub(crate) fn names_on(&self, has: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
+        let complete = self.always.iter().all(|name| has(name));
+        self.always.iter().chain(self.sometimes).copied().filter(move |_| complete)
+    }
+
     /// Takes the stamp off and answers with its texts; None, and nothing taken off, where it is not there.
     fn take_off(&self, attributes: &mut HashMap<String, MessageAttributeValue>) -> Option<HashMap<String, String>> {
-        if !self.always.iter().all(|name| attributes.contains_key(*name)) {
-            return None;
-        }
-        let names = self.always.iter().chain(self.sometimes);
-        let taken = names.filter_map(|name| {
+        let names: Vec<&str> = self.names_on(|name| attributes.contains_key(name)).collect();
+        let taken = names.iter().filter_map(|name| {
             let value = attributes.remove(*name)?;
             Some(((*name).to_owned(), value.string_value.unwrap_or_default()))
         });
-        Some(taken.collect())
+        (!names.is_empty()).then(|| taken.collect())
     }
 }
 
@@ -162,7 +174,7 @@ fn why_undelivered(notes: &HashMap<String, String>) -> String {
 
 /// The reservation that a body names, in any of the forms that the worker takes. The worker's own parser does not serve
 /// here: it answers only for an event that is valid in every field, and what is dead often is not.
-fn reservation_id(body: &str) -> Option<String> {
+pub(crate) fn reservation_id(body: &str) -> Option<String> {
     let envelope: Value = serde_json::from_str(body).ok()?;
     let scopes = [&envelope["detail"], &envelope["payload"], &envelope];
     let mut ids = scopes.iter().flat_map(|scope| ["reservation_id", "reservationId"].map(|name| scope[name].as_str()));
@@ -173,11 +185,6 @@ fn reservation_id(body: &str) -> Option<String> {
 
 fn epoch_ms(text: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_millis(text.parse().ok()?))
-}
-
-/// Text that cannot move a terminal's cursor; SQS lets some control characters through.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use aws_sdk_sqs::{
     Client,
-    operation::get_queue_url::GetQueueUrlError,
+    operation::{get_queue_url::GetQueueUrlError, receive_message::ReceiveMessageError},
     types::{
         ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeName, MessageSystemAttributeNameForSends,
         MessageSystemAttributeValue, QueueAttributeName,
@@ -18,14 +18,18 @@ use super::{
     error::{failed, reason},
 };
 
-/// How long a letter is hidden while it is in hand. It is also how long one stays hidden when this program is killed.
+/// How long a letter is hidden at first while it is in hand. It is also how long one stays hidden when this program is
+/// killed, unless the reading took longer and had to hide the letters for longer.
 pub const HIDDEN_FOR: Duration = Duration::from_secs(60);
+
+/// The reading hides no letter longer than this. A queue that takes longer to read is not read to its end.
+const HIDDEN_FOR_AT_MOST: Duration = Duration::from_secs(60 * 60);
 
 /// SQS asks all its servers in a long poll, so that an empty answer means something.
 const LONG_POLL_SECONDS: i32 = 1;
 
-/// The reading ends after this many answers in a row with nothing new in them.
-const BARREN_ANSWERS: usize = 2;
+/// The reading ends after this many empty answers in a row.
+const EMPTY_ANSWERS: usize = 2;
 
 /// What SQS gives out and takes in one call.
 const PER_CALL: usize = 10;
@@ -40,6 +44,17 @@ pub struct Counts {
     pub visible: u64,
     /// Those that another reader holds.
     pub hidden: u64,
+}
+
+/// What a reading brought.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The letters in hand, oldest first.
+    pub letters: Vec<Letter>,
+    /// Why there may be more, where the reading had to end before the queue gave out nothing more.
+    pub cut_short: Option<String>,
+    /// How long letters stay hidden that nobody gives back.
+    pub hidden_for: Duration,
 }
 
 /// What became of one letter.
@@ -124,49 +139,67 @@ impl DeadLetterQueue {
         Ok(Counts { visible, hidden })
     }
 
-    /// Takes every letter in hand, oldest first. Each is then hidden until it is given back, moved, or [`HIDDEN_FOR`]
-    /// has passed.
+    /// Takes every letter in hand. Each is then hidden until it is given back or moved, or until the time of
+    /// [`Reading::hidden_for`] has passed.
+    ///
+    /// The queue has given out everything when it gives out nothing: what is in hand is hidden. A letter that comes a second
+    /// time shows that the reading takes longer than the hiding, and then the time is doubled, so that what was seen
+    /// leaves room for what was not.
     ///
     /// # Errors
     /// When a call fails; what was in hand is given back.
-    pub async fn read(&self) -> Result<Vec<Letter>, RedriveError> {
-        let mut letters: BTreeMap<String, Letter> = BTreeMap::new();
-        let mut barren = 0;
-        while barren < BARREN_ANSWERS {
+    pub async fn read(&self) -> Result<Reading, RedriveError> {
+        // Each with the time that it was hidden for when it came last.
+        let mut letters: BTreeMap<String, (Letter, Duration)> = BTreeMap::new();
+        let (mut empty, mut hidden_for, mut cut_short) = (0, HIDDEN_FOR, None);
+        while empty < EMPTY_ANSWERS && cut_short.is_none() {
             let call = self
                 .client
                 .receive_message()
                 .queue_url(&self.url)
                 .max_number_of_messages(PER_CALL as i32)
                 .wait_time_seconds(LONG_POLL_SECONDS)
-                .visibility_timeout(seconds(HIDDEN_FOR))
+                .visibility_timeout(seconds(hidden_for))
                 .message_attribute_names("All")
                 .message_system_attribute_names(MessageSystemAttributeName::All);
             let received = match call.send().await {
                 Ok(answer) => answer.messages.unwrap_or_default(),
+                // SQS gives out no more than 120,000 at a time.
+                Err(error) if error.as_service_error().is_some_and(ReceiveMessageError::is_over_limit) => {
+                    cut_short = Some("SQS gives out no more at a time".to_owned());
+                    break;
+                }
                 Err(error) => {
                     // If that fails too, they stay hidden for a while, which is the smaller trouble now.
-                    let in_hand: Vec<&Letter> = letters.values().collect();
+                    let in_hand: Vec<&Letter> = letters.values().map(|(letter, _)| letter).collect();
                     drop(self.give_back(&in_hand).await);
                     return Err(failed(format!("receive from {}", self.url), &error));
                 }
             };
-            let known = letters.len();
+            empty = if received.is_empty() { empty + 1 } else { 0 };
+            let mut too_short = false;
             for letter in received.into_iter().filter_map(Letter::read) {
-                // A letter that came a second time, because the reading took long, has only its new receipt.
-                letters.insert(letter.id.clone(), letter);
+                // A letter that comes a second time has only its new receipt. Many may come that were hidden before the time
+                // was doubled; they say nothing of the new time.
+                let before = letters.insert(letter.id.clone(), (letter, hidden_for));
+                too_short |= before.is_some_and(|(_, hidden)| hidden == hidden_for);
             }
-            barren = if letters.len() > known { 0 } else { barren + 1 };
+            if too_short && hidden_for == HIDDEN_FOR_AT_MOST {
+                let minutes = HIDDEN_FOR_AT_MOST.as_secs() / 60;
+                cut_short = Some(format!("it could not be read within {minutes} minutes"));
+            } else if too_short {
+                hidden_for = (hidden_for * 2).min(HIDDEN_FOR_AT_MOST);
+            }
         }
-        let mut letters: Vec<Letter> = letters.into_values().collect();
+        let mut letters: Vec<Letter> = letters.into_values().map(|(letter, _)| letter).collect();
         letters.sort_by_key(|letter| letter.sent);
-        Ok(letters)
+        Ok(Reading { letters, cut_short, hidden_for })
     }
 
     /// Makes letters visible again at once.
     ///
     /// # Errors
-    /// How many could not be, and why the first of them; they become visible when [`HIDDEN_FOR`] has passed.
+    /// How many could not be, and why the first of them; they become visible when their time has passed.
     pub async fn give_back(&self, letters: &[&Letter]) -> Result<(), (usize, String)> {
         let mut faults = Vec::new();
         for group in letters.chunks(PER_CALL) {
@@ -187,7 +220,7 @@ impl DeadLetterQueue {
     async fn send_one(&self, letter: &Letter, source: &str) -> Sent {
         let attributes = Some(letter.attributes.clone()).filter(|attributes| !attributes.is_empty());
         let mut call = self.client.send_message().queue_url(source).message_body(&letter.body);
-        call = call.set_message_attributes(attributes);
+        call = call.set_message_attributes(attributes).set_message_group_id(letter.group_id.clone());
         if let Some(header) = &letter.trace_header {
             match MessageSystemAttributeValue::builder().data_type("String").string_value(header).build() {
                 Ok(value) => {

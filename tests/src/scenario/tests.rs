@@ -88,7 +88,7 @@ fn ids_are_unique_across_files_so_that_one_stack_holds_them_all() {
 fn a_reservation_ends_only_once_in_each_file() {
     for file in all() {
         let mut ends = HashMap::new();
-        for promise in &file.scenario.then {
+        for promise in file.scenario.then.iter().flatten() {
             let end = format!("{:?} {:?}", promise.reservation, promise.seats);
             let first = ends.entry(promise.reservation_id.clone()).or_insert_with(|| end.clone());
             assert!(promise.reservation_id.is_none() || *first == end, "{}: {promise:?}", file.path.display());
@@ -129,36 +129,138 @@ fn outcomes_are_read_and_written_by_one_name() {
     }
 }
 
-/// Loads a sound one-record file after `change`, as if it lay in `folder`.
-fn changed(folder: &str, change: impl FnOnce(&mut Value)) -> Result<EventFile, ScenarioError> {
+/// Reads a sound one-record file after `change`, as if it lay in `folder`.
+fn changed(folder: &str, change: impl FnOnce(&mut Value)) -> Result<EventFile, Vec<String>> {
     let text = std::fs::read(events_folder().join("payment-failed/unknown-type.json")).unwrap();
     let mut file: Value = serde_json::from_slice(&text).unwrap();
     change(&mut file);
-    parse(PathBuf::from("some/file.json"), folder.to_owned(), file.to_string().as_bytes())
+    parse_in(Path::new("some/file.json"), Some(folder), None, file.to_string().as_bytes())
 }
 
 #[track_caller]
-fn check(folder: &str, change: impl FnOnce(&mut Value), expected: &str) {
-    let message = changed(folder, change).unwrap_err().to_string();
-    assert!(message.starts_with("some/file.json: "), "{message}");
-    assert!(message.contains(expected), "{message}");
+fn check(change: impl FnOnce(&mut Value), expected: &str) {
+    let faults = changed("payment-failed", change).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.contains(expected)), "{faults:#?}");
 }
 
 #[test]
-fn a_fault_names_the_file_and_what_to_mend() {
+fn a_fault_says_where_it_is_and_what_to_mend() {
     assert!(changed("payment-failed", |_| {}).is_ok());
-    check("payments", |_| {}, "the folder \"payments\" is no function");
-    check("payment-approved", |_| {}, "it has to end with \":payment-approved\"");
-    let failed = "payment-failed";
-    check(failed, |file| file["Records"] = Value::Array(vec![]), "the batch is empty");
-    check(failed, |file| file["scenario"]["then"] = Value::Array(vec![]), "1 records but 0 promises");
-    check(failed, |file| file["Records"][0]["md5OfBody"] = "".into(), "\"md5OfBody\" is empty");
-    check(failed, |file| file["scenario"]["then"][0]["message_id"] = "x".into(), "keep the order of \"Records\"");
-    check(failed, |file| file["scenario"]["then"][0]["error_code"] = Value::Null, "needs an \"error_code\"");
-    check(failed, |file| file["scenario"]["then"][0]["error_code"] = "bad".into(), "\"bad\" is no error code");
-    check(failed, |file| file["scenario"]["then"][0]["outcome"] = "retried".into(), "carries no error code");
-    check(failed, |file| file["scenario"]["then"][0]["seats"] = Value::Null, "or neither");
-    check(failed, |file| file["scenario"]["given"] = Value::Array(vec![]), "not in \"scenario.given\"");
-    check(failed, |file| file["scenario"]["when"] = Value::Null, "unknown field `when`");
-    check(failed, |file| file["Records"][0]["attributes"]["ApproximateReceiveCount"] = "two".into(), "whole number");
+    check(|file| file["Records"] = Value::Array(vec![]), "the batch is empty");
+    check(|file| file["scenario"]["then"] = Value::Array(vec![]), "1 records but 0 promises");
+    check(|file| file["scenario"]["then"][0]["message_id"] = "x".into(), "keep the order of \"Records\"");
+    check(|file| file["scenario"]["then"][0]["error_code"] = Value::Null, "needs an \"error_code\"");
+    check(|file| file["scenario"]["then"][0]["error_code"] = "bad".into(), "\"bad\" is no error code");
+    check(|file| file["scenario"]["then"][0]["outcome"] = "retried".into(), "carries no error code");
+    check(|file| file["scenario"]["then"][0]["seats"] = Value::Null, "or neither");
+    check(|file| file["scenario"]["given"] = Value::Array(vec![]), "not in \"scenario.given\"");
+    check(|file| file["scenario"]["when"] = 1.into(), "\"when\" is no field that is known here");
+    check(|file| file["Records"][0]["attributes"]["ApproximateReceiveCount"] = "two".into(), "whole number");
+    check(|file| file["Records"][0]["attributes"]["ApproximateReceiveCount"] = "25".into(), "once to 24 times");
+    check(|file| file["Records"][0]["body"] = 7.into(), "has to be a text or an object");
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_at_once() {
+    let faults = changed("payment-failed", |file| {
+        file["Records"][0]["attributes"]["ApproximateReceiveCount"] = "two".into();
+        file["scenario"]["given"][0]["status"] = "held".into();
+        file["scenario"]["given"][0]["event_id"] = Value::Null;
+        file["scenario"]["then"][0]["outcome"] = "ok".into();
+        file["scenario"]["then"][0]["when"] = 1.into();
+    });
+    let faults = faults.unwrap_err();
+    assert_eq!(faults.len(), 5, "{faults:#?}");
+    let folder = std::env::temp_dir().join(format!("holdfast-scenario-{}", Uuid::new_v4()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, text) in [("a.json", "{"), ("b.json", ""), ("c.json", "7")] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let error = load_all(&folder).unwrap_err();
+    assert_eq!(error.count(), 3, "{error}");
+    let text = error.to_string();
+    for part in ["a.json: it is no JSON", "b.json: it is empty", "c.json: it is 7; write a Lambda payload"] {
+        assert!(text.contains(part), "{text}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+const BODY: &str = r#"{"detail-type":"payment.failed","detail":{"reservation_id":"rsv_1","event_id":"evt_1","seat_ids":["A-1","A-2"],"payment_intent_id":"pi_1"}}"#;
+
+fn own(folder: Option<&str>, function: Option<&str>, text: &str) -> Result<EventFile, Vec<String>> {
+    parse_in(Path::new("some/file.json"), folder, function, text.as_bytes())
+}
+
+#[test]
+fn a_message_of_ones_own_is_read_in_every_form_and_its_reservation_is_on_hold() {
+    let text = serde_json::to_string(BODY).unwrap();
+    for file in [
+        BODY.to_owned(),
+        format!("\u{feff}{BODY}"),
+        format!("[{BODY}]"),
+        format!(r#"{{"Records": [{{"body": {text}}}]}}"#),
+        format!(r#"{{"Records": [{{"body": {BODY}, "messageId": "m-1"}}]}}"#),
+        format!(
+            r#"{{"Messages": [{{"MessageId": "m-1", "ReceiptHandle": "AQEB", "MD5OfBody": "x", "Body": {text}}}]}}"#
+        ),
+        format!(r#"{{"MessageId": "m-1", "Body": {text}}}"#),
+        format!(r#"{{"Records": [{{"body": {text}}}], "scenario": {{"about": "x"}}}}"#),
+    ] {
+        let read = own(None, None, &file).unwrap_or_else(|faults| panic!("{file}: {faults:#?}"));
+        assert_eq!((read.function.as_str(), read.records.len()), ("payment-failed", 1), "{file}");
+        assert_eq!(read.records[0].body, BODY);
+        assert_eq!(read.records[0].receive_count, 1);
+        assert!(read.scenario.then.is_none() && !read.records[0].message_id.is_empty());
+        let [given] = read.scenario.given.as_slice() else { panic!("{read:#?}") };
+        assert_eq!((given.reservation_id.as_str(), given.event_id.as_str(), given.quantity), ("rsv_1", "evt_1", 2));
+        assert_eq!((given.status, given.seats), (Status::Hold, Standing::Held));
+    }
+}
+
+#[test]
+fn the_function_is_inferred_only_where_it_is_certain() {
+    let other = BODY.replace("payment.failed", "reservation.expired");
+    let function = |folder, named, text: &str| own(folder, named, text).map(|file| file.function);
+    assert_eq!(function(Some("elsewhere"), None, BODY).unwrap(), "payment-failed");
+    assert_eq!(function(Some("payment-failed"), None, r#"{"body": "{"}"#).unwrap(), "payment-failed");
+    assert_eq!(function(None, Some("payment-approved"), BODY).unwrap(), "payment-approved");
+    let queue = r#"{"Records": [{"body": "{", "eventSourceARN": "arn:aws:sqs:eu-west-1:1:prod-payment-failed"}]}"#;
+    assert_eq!(function(None, None, queue).unwrap(), "payment-failed");
+    for (folder, text) in [
+        (None, format!("[{BODY}, {other}]")),
+        (Some("payment-approved"), BODY.to_owned()),
+        (None, r#"{"body": "{"}"#.to_owned()),
+        (None, r#"{"detail-type": "order.shipped", "detail": {}}"#.to_owned()),
+    ] {
+        let faults = function(folder, None, &text).unwrap_err();
+        assert!(faults.len() == 1 && faults[0].contains("name the function by --function"), "{text}: {faults:#?}");
+    }
+}
+
+#[test]
+fn a_dead_letter_starts_anew_without_its_reason() {
+    let stamp = ["error_code", "error_message", "event_type", "source_message_id"]
+        .map(|name| format!(r#""{name}": {{"StringValue": "why", "DataType": "String"}}"#));
+    let text = serde_json::to_string(BODY).unwrap();
+    let tenant = r#""tenant": {"StringValue": "north", "DataType": "String"}"#;
+    let file = format!(
+        r#"{{"Messages": [{{"MessageId": "m-1", "Body": {text}, "Attributes": {{"ApproximateReceiveCount": "30"}},
+            "MessageAttributes": {{{}, {tenant}}}}}]}}"#,
+        stamp.join(", ")
+    );
+    let read = own(None, None, &file).unwrap();
+    assert_eq!(read.records[0].receive_count, 1);
+    assert_eq!(read.records[0].message_attributes.keys().collect::<Vec<_>>(), ["tenant"]);
+    assert!(read.notes[0].contains("dead letter (why: why)"), "{:?}", read.notes);
+}
+
+#[test]
+fn the_smallest_event_file_of_the_readme_is_one() {
+    let readme = std::fs::read_to_string(events_folder().join("README.md")).unwrap();
+    let example = readme.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let file = own(Some("payment-approved"), None, example).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    assert_eq!(file.scenario.then.map(|then| then.len()), Some(1));
+    for field in ["about", "given", "then", "outcome", "error_code", "quantity", "payment_intent_id"] {
+        assert!(readme.contains(&format!("`{field}`")), "{field}");
+    }
 }

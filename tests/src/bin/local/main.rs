@@ -1,19 +1,39 @@
 //! `cargo local`: the functions, unchanged, against everything they talk to, on this machine.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that people read")]
-
 mod report;
 mod up;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    error::Error,
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+    time::Instant,
+};
 
 use clap::{Parser, Subcommand};
 use local_stack::{
     build, recast,
     replay::Replay,
-    scenario::{self, EventFile},
+    scenario::{self, EventFile, FUNCTIONS},
     stack::{Ports, Stack},
+    terminal::{print, tell, tell_error, width},
 };
+
+const MORE: &str = "\
+A message of one's own is any of these, in any folder:
+  a Lambda payload, with or without \"scenario\"; its records may have an object as their body
+  what `aws sqs receive-message` prints, or one message of it; dead letters too
+  an event as it is on the bus, or in one of the other forms that the functions take
+  a list of these
+The reservation that an event names is put on hold, the function runs, and what happened is reported without a verdict. The
+function is that of the file's folder, of its events or of its queue, unless --function names it.
+
+  aws sqs receive-message --queue-url URL --message-attribute-names All --attribute-names All | cargo local -
+  cargo local message.json --write > events/payment-approved/my-case.json
+
+Exit status: 0 every file kept its promise, or promised nothing; 1 an outcome is not the promised one, an invocation
+failed, or a seat was sold twice; 2 nothing could be run: an unreadable file, a failed build, a wrong argument.";
 
 /// Runs the function binaries against an in-process stack: Lambda Runtime API, SQS, EventBridge, DynamoDB, the inventory
 /// service and the reservation API, all on loopback. Nothing needs to be installed and nothing leaves this machine.
@@ -26,13 +46,21 @@ use local_stack::{
     bin_name = "cargo local",
     version,
     verbatim_doc_comment,
+    after_help = MORE,
     args_conflicts_with_subcommands = true
 )]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Event files to replay, such as events/payment-approved/single.json; all of events/ when none is named.
+    /// Files to run: event files, or messages of one's own (see below). A folder means all .json files in it, and - means
+    /// standard input. Without any, all of events/ is replayed.
     files: Vec<PathBuf>,
+    /// Whose queue the files belong to, where neither their folder nor their events say so
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// Prints the one file as it belongs into events/, with what happened as its promise; the report goes to standard error
+    #[arg(long)]
+    write: bool,
 }
 
 #[derive(Subcommand)]
@@ -40,6 +68,11 @@ enum Command {
     /// Keeps the stack running for `cargo lambda watch`, with every reservation of events/ in place. Prints the
     /// environment, writes it to target/local.env, and then prints what changes until it is stopped with Ctrl-C.
     Up {
+        /// Files whose reservations are put in place too, in every form that `cargo local FILE` takes
+        files: Vec<PathBuf>,
+        /// Whose queue the files belong to
+        #[arg(long, value_name = "NAME")]
+        function: Option<String>,
         /// Where the inventory listens, on 127.0.0.1; 0 is any free port
         #[arg(long, value_name = "PORT", default_value_t = 8021)]
         inventory_port: u16,
@@ -62,45 +95,46 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Some(Command::Up { inventory_port, reservation_port }) => {
-            up::run(Ports { inventory: inventory_port, reservations: reservation_port }).await
+        Some(Command::Up { files, function, inventory_port, reservation_port }) => {
+            let ports = Ports { inventory: inventory_port, reservations: reservation_port };
+            up::run(ports, &files, function.as_deref()).await
         }
         Some(Command::New { event_type, from }) => new(&event_type, &from),
-        None => replay(&arguments.files).await,
+        None => replay(&arguments).await,
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell_error(error.as_ref());
             ExitCode::from(2)
         }
     }
 }
 
 /// Makes the files of a new type, and says what to do with them.
-fn new(event_type: &str, from: &str) -> Result<bool, Box<dyn std::error::Error>> {
+fn new(event_type: &str, from: &str) -> Result<bool, Box<dyn Error>> {
     let function = recast::function_of(event_type)?;
     for path in recast::recast(&scenario::events_folder(), event_type, from)? {
-        println!("made {}", path.display());
+        print(format!("made {}", path.display()));
     }
-    println!(
-        "\nThey promise what {from} does. Change their bodies, \"about\" and \"then\" to what {function} shall do."
-    );
-    println!("They can be replayed once {function:?} is one of FUNCTIONS in tests/src/scenario.rs:");
-    println!("  cargo local events/{function}/*.json");
-    println!("The other steps are in the README under \"How to add an event type\".");
+    print("");
+    print(format!(
+        "They promise what {from} does. Change their bodies, \"about\" and \"then\" to what {function} shall do."
+    ));
+    print(format!("They can be replayed once {function:?} is one of FUNCTIONS in tests/src/scenario.rs:"));
+    print(format!("  cargo local events/{function}/*.json"));
+    print("The other steps are in the README under \"How to add an event type\".");
     Ok(true)
 }
 
 /// True when every file kept its promise.
-async fn replay(files: &[PathBuf]) -> Result<bool, Box<dyn std::error::Error>> {
-    let files: Vec<EventFile> = if files.is_empty() {
-        scenario::load_all(scenario::events_folder())?
-    } else {
-        files.iter().map(scenario::load).collect::<Result<_, _>>()?
-    };
-    eprintln!("Building the functions ...");
+async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+    let files = read(&arguments.files, arguments.function.as_deref())?;
+    if arguments.write && files.len() != 1 {
+        return Err("--write prints one file; name one".into());
+    }
+    tell("Building the functions ...");
     let binaries = build::functions()?;
     let stack = Stack::start().await?;
     let replay = Replay::new(stack.clone(), &binaries)?;
@@ -110,7 +144,35 @@ async fn replay(files: &[PathBuf]) -> Result<bool, Box<dyn std::error::Error>> {
     for file in &files {
         reports.push((file, replay.file(file).await));
     }
-    report::print(&reports, &stack, started.elapsed());
+    let lines = report::lines(&reports, &stack, started.elapsed(), width());
+    lines.iter().for_each(if arguments.write { |line: &String| tell(line) } else { |line: &String| print(line) });
+    if arguments.write {
+        for (file, report) in &reports {
+            let then = report.promises(&file.scenario.given);
+            let then = then.ok_or("a record ended in no way that can be promised, so nothing is written")?;
+            std::io::stdout().write_all(scenario::write(file, then)?.as_bytes())?;
+        }
+        return Ok(reports.iter().all(|(_, report)| report.invocation_fault.is_none()));
+    }
     let kept = reports.iter().all(|(_, report)| report.is_as_promised());
     Ok(kept && stack.inventory.oversold().is_empty())
+}
+
+/// The files that a person named, or those of events/.
+fn read(paths: &[PathBuf], function: Option<&str>) -> Result<Vec<EventFile>, Box<dyn Error>> {
+    if let Some(function) = function {
+        if !FUNCTIONS.contains(&function) {
+            return Err(format!("there is no function {function:?}; use one of {}", FUNCTIONS.join(", ")).into());
+        }
+        if paths.is_empty() {
+            return Err("--function says whose queue files belong to; name them".into());
+        }
+    }
+    if paths.is_empty() {
+        return Ok(scenario::load_all(scenario::events_folder())?);
+    }
+    if paths.iter().any(|path| path.as_os_str() == "-") && std::io::stdin().is_terminal() {
+        tell("Reading standard input; end it with Ctrl-D.");
+    }
+    Ok(scenario::load_these(paths, function)?)
 }

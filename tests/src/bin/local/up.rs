@@ -1,14 +1,21 @@
 //! `cargo local up`: the stack without the functions, for `cargo lambda watch` and for functions deployed to MiniStack.
 
-use std::{collections::BTreeMap, error::Error, fs, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    fs,
+    path::PathBuf,
+    time::Duration,
+};
 
 use local_stack::{
     build::workspace,
     inventory::Standing,
     replay::attribute,
     reservations::Status,
-    scenario::{self, EventFile, FUNCTIONS},
+    scenario::{self, EventFile, FUNCTIONS, Given},
     stack::{Ports, Stack, StackError},
+    terminal::{counted, print},
 };
 
 /// How often the stack is looked at for changes.
@@ -18,15 +25,21 @@ const LOOK: Duration = Duration::from_millis(200);
 const SHARED_DEAD_LETTERS: &str = FUNCTIONS[0];
 
 /// Runs until Ctrl-C.
-pub(crate) async fn run(ports: Ports) -> Result<bool, Box<dyn Error>> {
-    let files = scenario::load_all(scenario::events_folder())?;
+pub(crate) async fn run(ports: Ports, own: &[PathBuf], function: Option<&str>) -> Result<bool, Box<dyn Error>> {
+    let mut files = scenario::load_all(scenario::events_folder())?;
+    if !own.is_empty() {
+        files.extend(crate::read(own, function)?);
+    }
     let stack = Stack::start_on(ports).await.map_err(|error| {
         let taken = matches!(error, StackError::Listen(_));
         let hint = "; end what listens there, or choose other ports by --inventory-port and --reservation-port";
         format!("{error}{}", if taken { hint } else { "" })
     })?;
     for file in &files {
-        stack.seed(&file.scenario.given);
+        // What a file of events/ gives stays as it is there.
+        let is_new = |given: &&Given| stack.reservations.get(&given.reservation_id).is_none();
+        let new: Vec<Given> = file.scenario.given.iter().filter(is_new).cloned().collect();
+        stack.seed(&new);
     }
     for function in FUNCTIONS {
         stack.queue(function);
@@ -39,22 +52,30 @@ pub(crate) async fn run(ports: Ports) -> Result<bool, Box<dyn Error>> {
     let lines: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
     fs::write(&env_file, lines.concat())?;
 
-    println!("The stack is up, with the reservations of {} event files. The functions' environment:\n", files.len());
+    print(format!(
+        "The stack is up, with the reservations of {}. The functions' environment:",
+        counted(files.len(), "event file")
+    ));
+    print("");
     for (name, value) in &variables {
-        println!("  export {name}={value}");
+        print(format!("  export {name}={value}"));
     }
-    println!("\nIn a second terminal:  cargo lambda watch --env-file target/local.env");
-    println!(
-        "In a third:            cargo lambda invoke payment-approved --data-file events/payment-approved/single.json"
+    print("");
+    print("In a second terminal:  cargo lambda watch --env-file target/local.env");
+    print(
+        "In a third:            cargo lambda invoke payment-approved --data-file events/payment-approved/single.json",
     );
-    println!("To look at the seats:  grpcurl -plaintext {} list", stack.inventory_address);
-    println!("\nWhat changes is printed here. Ctrl-C ends it.\n");
+    print(format!("To look at the seats:  grpcurl -plaintext {} list", stack.inventory_address));
+    print("");
+    print("What changes is printed here; there are no metrics and no alarms. Ctrl-C ends it.");
+    print("");
 
     tokio::select! {
         () = watch(&stack, &files) => {}
         stopped = tokio::signal::ctrl_c() => stopped?,
     }
-    println!("\nThe stack is down; nothing of it is kept.");
+    print("");
+    print("The stack is down; nothing of it is kept.");
     Ok(true)
 }
 
@@ -69,7 +90,7 @@ fn variables(stack: &Stack) -> BTreeMap<String, String> {
 
 /// Prints each change of a reservation, its seats, the dead-letter queue and the bus.
 async fn watch(stack: &Stack, files: &[EventFile]) {
-    let ids: Vec<&str> =
+    let ids: BTreeSet<&str> =
         files.iter().flat_map(|file| &file.scenario.given).map(|given| given.reservation_id.as_str()).collect();
     let look = |id: &str| (stack.reservations.get(id).map(|found| found.status), stack.inventory.standing(id));
     let mut seen: BTreeMap<&str, (Option<Status>, Standing)> = ids.iter().map(|id| (*id, look(id))).collect();
@@ -80,19 +101,20 @@ async fn watch(stack: &Stack, files: &[EventFile]) {
             let now = look(id);
             if now != *before {
                 let status = |status: Option<Status>| status.map(|status| status.to_string()).unwrap_or_default();
-                println!("{id}: {} -> {}, seats {} -> {}", status(before.0), status(now.0), before.1, now.1);
+                print(format!("{id}: {} -> {}, seats {} -> {}", status(before.0), status(now.0), before.1, now.1));
                 *before = now;
             }
         }
         let messages = stack.dead_letters(SHARED_DEAD_LETTERS).messages();
         for message in messages.iter().skip(dead) {
             let text = |name| attribute(message, name).unwrap_or("-");
-            println!("dead letter {}: {}: {}", text("source_message_id"), text("error_code"), text("error_message"));
+            let (id, code, why) = (text("source_message_id"), text("error_code"), text("error_message"));
+            print(format!("dead letter {id}: {code}: {why}"));
         }
         dead = messages.len();
         let entries = stack.aws.bus_entries();
         for entry in entries.iter().skip(published) {
-            println!("on the bus: {} {}", entry.detail_type, entry.detail);
+            print(format!("on the bus: {} {}", entry.detail_type, entry.detail));
         }
         published = entries.len();
     }

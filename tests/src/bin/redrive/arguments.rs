@@ -15,10 +15,10 @@ How a message comes into a dead-letter queue:
   EventBridge  The rule could not deliver it to the queue. The reason is EventBridge's.
 Anything else is shown as unknown, with the code no_reason.
 
-What to do before it is sent back:
+What to do before it is sent back, or in place of it:
   malformed_body, invalid_field   Repair the producer and have it send the event anew; sent back, it only returns.
-  unknown_type                    Repair the rule that routes it to this function.
-  payload_changed                 Find out which amount is right.
+  unknown_type                    Repair the rule that routes it to this function and have the event sent anew.
+  payload_changed                 Find out which amount is right; sent back, it only returns.
   inventory_conflict              Look at the reservation and its seats; refund or reseat.
   incomplete_reservation          Complete the reservation, then send it back.
   downstream_rejected             Read the message: service and worker disagree on the contract.
@@ -28,12 +28,12 @@ What to do before it is sent back:
   codes of EventBridge            Repair the rule, or the queue's policy for NO_PERMISSIONS, then send it back.
 
 What --send does to a message: it goes to the source queue with its body byte for byte, its own attributes (those that
-the function had room for when it buried it) and its X-Ray header, without the reason. It is deleted here only after SQS
+the function had room for when it buried it), its X-Ray header and its group, without the reason. It is deleted here only after SQS
 has taken it there. If the deletion fails a copy stays here, which is harmless: a completed event is known for 30 days
 (IDEMPOTENCY_TTL_DAYS), so its copy ends as a duplicate.
 
-Reading hides a message from other readers for up to 60 seconds and then makes it visible again. A message that another
-reader holds at that time is not shown. The age counts from when a message was sent; what SQS moved keeps its first time.
+Reading hides a message from other readers for up to 60 seconds, longer where it takes longer, and then makes it visible
+again. A message that another reader holds at that time is not shown. The age counts from when a message was sent; what SQS moved keeps its first time.
 
 Credentials and region: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or a profile (AWS_PROFILE) of
 ~/.aws with keys, with role_arn and source_profile, or with credential_process; web identity, container and instance
@@ -45,8 +45,8 @@ Permissions: sqs:GetQueueUrl on both queues, or with --dlq-url sqs:ListDeadLette
 sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:ChangeMessageVisibility, and for --send sqs:DeleteMessage; for --send also
 sqs:SendMessage on the source queue; and those of the KMS key where the queues have one of yours.
 
-Exit status: 0 done; 1 something that was chosen could not be sent, or no message answers to a --code, --message or
---reservation that is to be sent; 2 nothing could be run: a wrong argument, no such queue, no access.";
+Exit status: 0 done; 1 something that was chosen could not be sent, no message answers to a --code, --message or
+--reservation that is to be sent, or the queue could not be read to its end; 2 nothing could be run: a wrong argument, no such queue, no access.";
 
 /// Shows what lies in a function's dead-letter queue, and why. With --send it puts the chosen messages back into the
 /// function's queue; without, nothing is changed. Message bodies are never printed.
@@ -120,6 +120,20 @@ impl Arguments {
         words.extend(choice);
         words.push("--send");
         words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether all messages were chosen by name.
+    pub(crate) fn is_all(&self) -> bool {
+        self.all
+    }
+
+    /// The choice, in options, of those of its messages that have one of these codes.
+    pub(crate) fn options_with<'a>(&'a self, codes: &[&'a str]) -> Vec<&'a str> {
+        let codes = codes.iter().flat_map(|code| ["--code", code]);
+        let others = [("--message", &self.message), ("--reservation", &self.reservation)];
+        codes
+            .chain(others.into_iter().flat_map(|(name, values)| values.iter().flat_map(move |value| [name, value])))
+            .collect()
     }
 
     /// The choice, in options.

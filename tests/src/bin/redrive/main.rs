@@ -1,7 +1,5 @@
 //! `cargo redrive`: looks into a dead-letter queue, and sends back what a person chooses.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that people read")]
-
 mod arguments;
 mod report;
 
@@ -10,7 +8,10 @@ use std::process::ExitCode;
 use arguments::Arguments;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_sqs::Client;
-use local_stack::redrive::{DeadLetterQueue, HIDDEN_FOR, Letter, RedriveError, Sent};
+use local_stack::{
+    redrive::{DeadLetterQueue, Letter, Reading, RedriveError, Sent},
+    terminal::{counted, tell, tell_error},
+};
 
 /// As much as ten messages of 1 MiB take, every byte of them escaped.
 const TEN_MESSAGES: usize = 64 * 1024 * 1024;
@@ -25,7 +26,8 @@ async fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error}\n{}", place(&config));
+            tell_error(&error);
+            tell(place(&config));
             ExitCode::from(2)
         }
     }
@@ -46,44 +48,53 @@ async fn run(arguments: &Arguments, config: &SdkConfig) -> Result<bool, RedriveE
     };
     // Only a sending needs it. That it is not known should stop nobody from looking.
     let source = if arguments.send { Some(source?) } else { source.ok() };
-    eprintln!("Reading {} ...", queue.url());
-    let letters = queue.read().await?;
+    tell(format!("Reading {} ...", queue.url()));
+    let reading = queue.read().await?;
+    let letters = &reading.letters;
     let choice = arguments.choice();
     let (chosen, rest): (Vec<&Letter>, Vec<&Letter>) = letters.iter().partition(|letter| choice.takes(letter));
-    give_back(&queue, &rest).await;
+    give_back(&queue, &reading, &rest).await;
     if !arguments.send {
-        give_back(&queue, &chosen).await;
+        give_back(&queue, &reading, &chosen).await;
     }
 
     report::letters(&chosen, letters.len(), counts);
-    report::totals(&letters);
-    let unanswered = choice.unanswered(&letters);
+    report::totals(letters);
+    let unanswered = choice.unanswered(letters);
     for option in &unanswered {
-        eprintln!("No message answers to {option}: another reader holds it, or it is not in this queue.");
+        tell(format!("No message answers to {option}: another reader holds it, or it is not in this queue."));
     }
-    match source {
-        Some(source) if arguments.send => Ok(send(&queue, &chosen, &source).await && unanswered.is_empty()),
+    let done = match source {
+        Some(source) if arguments.send => send(&queue, &reading, &chosen, &source).await && unanswered.is_empty(),
         source => {
-            report::hint(arguments, &letters, chosen.len(), source.is_some());
-            Ok(true)
+            report::hint(arguments, &chosen, source.is_some());
+            true
         }
+    };
+    if let Some(reason) = &reading.cut_short {
+        let left = queue.counts().await?;
+        let left = left.visible + left.hidden;
+        tell(format!(
+            "The queue was not read to its end: {reason}. It says that about {left} are left; run this again."
+        ));
     }
+    Ok(done && reading.cut_short.is_none())
 }
 
 /// False when something could not be sent.
-async fn send(queue: &DeadLetterQueue, letters: &[&Letter], source: &str) -> bool {
-    eprintln!("Sending {} to {source} ...", report::counted(letters.len(), "message"));
+async fn send(queue: &DeadLetterQueue, reading: &Reading, letters: &[&Letter], source: &str) -> bool {
+    tell(format!("Sending {} to {source} ...", counted(letters.len(), "message")));
     let ends = queue.send(letters, source).await;
     let stays = letters.iter().zip(&ends).filter(|(_, end)| **end != Sent::Moved).map(|(letter, _)| *letter);
-    give_back(queue, &stays.collect::<Vec<_>>()).await;
+    give_back(queue, reading, &stays.collect::<Vec<_>>()).await;
     report::ends(letters, &ends);
     !ends.iter().any(|end| matches!(end, Sent::Refused(_)))
 }
 
-async fn give_back(queue: &DeadLetterQueue, letters: &[&Letter]) {
+async fn give_back(queue: &DeadLetterQueue, reading: &Reading, letters: &[&Letter]) {
     if let Err((count, reason)) = queue.give_back(letters).await {
-        let (messages, seconds) = (report::counted(count, "message"), HIDDEN_FOR.as_secs());
-        eprintln!("{messages} could not be made visible again and will be so in {seconds} s: {reason}");
+        let (messages, seconds) = (counted(count, "message"), reading.hidden_for.as_secs());
+        tell(format!("{messages} could not be made visible again and will be so in {seconds} s: {reason}"));
     }
 }
 

@@ -5,73 +5,108 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use comfy_table::{CellAlignment, Table, presets};
-use local_stack::redrive::{Counts, Letter, Sent};
+use local_stack::{
+    redrive::{Counts, Letter, Sent, why_not_back},
+    terminal::{Table, counted, cut, print, width, width_of, wrapped},
+};
 
 use crate::arguments::Arguments;
 
-/// A line of a reason ends here, so that 120 columns are enough.
-const LINE_WIDTH: usize = 110;
 const INDENT: &str = "        ";
+
+/// An id longer than this is nobody's that this program knows.
+const LONGEST_ID: usize = 256;
 
 /// Prints a row for each letter, and under it the reason in full.
 pub(crate) fn letters(chosen: &[&Letter], read: usize, counts: Counts) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["AGE", "CAME BY", "REASON", "RESERVATION", "MESSAGE"]);
-    if let Some(column) = table.column_mut(0) {
-        column.set_cell_alignment(CellAlignment::Right);
+    let width = width();
+    let (rows, below) = rows(chosen, width);
+    let mut rows = rows.into_iter();
+    if let Some(header) = rows.next().filter(|_| !chosen.is_empty()) {
+        print(header);
     }
-    for letter in chosen {
-        let reservation = letter.reservation_id.as_deref().unwrap_or("-");
-        table.add_row([&age(letter.sent), &letter.origin.to_string(), &letter.code, reservation, &letter.id]);
-    }
-    // No cell holds a line break, so the header is one line, and so is each row.
-    let mut lines = table.lines();
-    if let Some(header) = lines.next().filter(|_| !chosen.is_empty()) {
-        println!("{}", header.trim_end());
-    }
-    for (line, letter) in lines.zip(chosen) {
-        println!("{}", line.trim_end());
-        wrapped(&letter.why).iter().for_each(|line| println!("{INDENT}{line}"));
+    for (row, letter) in rows.zip(chosen) {
+        print(row);
+        for column in &below {
+            print(format!("{INDENT}{column} {}", cell(letter, column)));
+        }
+        wrapped(&letter.why, width - INDENT.len()).iter().for_each(|line| print(format!("{INDENT}{line}")));
         if let Some(id) = &letter.source_id {
-            println!("{INDENT}in the function's log: message_id {id}");
+            print(format!("{INDENT}in the function's log: message_id {}", cut(id, LONGEST_ID)));
         }
     }
     let (said, hidden) = (counts.visible + counts.hidden, counts.hidden);
-    println!(
-        "\n{} read, {} shown. Before, the queue said that it had about {said}, {hidden} of them held by another reader.",
+    print("");
+    print(format!(
+        "{} read, {} shown. Before, the queue said that it had about {said}, {hidden} of them held by another reader.",
         counted(read, "message"),
         chosen.len()
-    );
+    ));
+}
+
+/// The table's lines, header first and one for each letter, and the columns that the terminal has no room for. A row is never
+/// wrapped, so that an id can be copied; the last columns go below it instead.
+fn rows(letters: &[&Letter], width: usize) -> (Vec<String>, Vec<&'static str>) {
+    let mut columns = vec!["age", "came by", "reason", "reservation", "message"];
+    let mut below = Vec::new();
+    loop {
+        let mut table = Table::new(&columns).right(0);
+        letters.iter().for_each(|letter| table.row(columns.iter().map(|column| cell(letter, column))));
+        let rows = table.rows();
+        let fits = rows.iter().all(|row| width_of(row) <= width);
+        match columns.pop().filter(|_| !fits && !columns.is_empty()) {
+            Some(column) => below.insert(0, column),
+            None => return (rows, below),
+        }
+    }
+}
+
+fn cell(letter: &Letter, column: &str) -> String {
+    match column {
+        "age" => age(letter.sent),
+        "came by" => letter.origin.to_string(),
+        "reason" => letter.code.clone(),
+        "reservation" => letter.reservation_id.clone().unwrap_or_else(|| "-".to_owned()),
+        _ => cut(&letter.id, LONGEST_ID).into_owned(),
+    }
 }
 
 /// Prints one line that counts all letters of the queue by their reasons.
 pub(crate) fn totals(letters: &[Letter]) {
     let by_code: Vec<String> = by_code(letters).iter().map(|(code, count)| format!("{code} {count}")).collect();
     if !by_code.is_empty() {
-        println!("By reason: {}.", by_code.join(", "));
+        print(format!("By reason: {}.", by_code.join(", ")));
     }
 }
 
-/// Prints the command that would send what was shown.
-pub(crate) fn hint(arguments: &Arguments, letters: &[Letter], chosen: usize, source_known: bool) {
-    println!("Nothing was changed.");
-    if chosen == 0 {
+/// Prints the command that would send what was shown, without what would only come back.
+pub(crate) fn hint(arguments: &Arguments, chosen: &[&Letter], source_known: bool) {
+    print("Nothing was changed.");
+    let shown = by_code(chosen.iter().copied());
+    let (back, helped): (Vec<&str>, Vec<&str>) = shown.keys().partition(|code| why_not_back(code).is_some());
+    for code in &back {
+        let advice = why_not_back(code).unwrap_or_default();
+        print(format!("A redrive does not help {code}: {advice}."));
+    }
+    if helped.is_empty() {
         return;
     }
-    let options = arguments.options();
-    if options.is_empty() {
-        println!("When the cause of a reason is repaired, this sends its messages back:");
-        for code in by_code(letters).keys() {
-            println!("  {}", arguments.sending(&["--code", code], source_known));
+    if arguments.choice().is_empty() && !arguments.is_all() {
+        print("When the cause of a reason is repaired, this sends its messages back:");
+        for code in &helped {
+            print(format!("  {}", arguments.sending(&["--code", code], source_known)));
         }
-        println!("With --all in place of --code, everything goes back.");
+        if back.is_empty() {
+            print("With --all in place of --code, everything goes back.");
+        }
     } else {
-        println!("This sends {} back:", counted(chosen, "message"));
-        println!("  {}", arguments.sending(&options, source_known));
+        let count: usize = helped.iter().filter_map(|code| shown.get(code)).sum();
+        print(format!("This sends {} back:", counted(count, "message")));
+        let options = if back.is_empty() { arguments.options() } else { arguments.options_with(&helped) };
+        print(format!("  {}", arguments.sending(&options, source_known)));
     }
     if !source_known {
-        println!("URL is the function's queue, which could not be found.");
+        print("URL is the function's queue, which could not be found.");
     }
 }
 
@@ -79,24 +114,22 @@ pub(crate) fn hint(arguments: &Arguments, letters: &[Letter], chosen: usize, sou
 pub(crate) fn ends(letters: &[&Letter], ends: &[Sent]) {
     for (letter, end) in letters.iter().zip(ends) {
         match end {
-            Sent::Moved => println!("sent      {}", letter.id),
+            Sent::Moved => print(format!("sent      {}", letter.id)),
             Sent::CopyStays(reason) => {
-                println!("sent      {}", letter.id);
-                println!("{INDENT}  A copy stays here, which is harmless; it would end as a duplicate: {reason}");
+                print(format!("sent      {}", letter.id));
+                print(format!("{INDENT}  A copy stays here, which is harmless; it would end as a duplicate: {reason}"));
             }
-            Sent::Refused(reason) => println!("NOT SENT  {}\n{INDENT}  It stays here: {reason}", letter.id),
+            Sent::Refused(reason) => {
+                print(format!("NOT SENT  {}", letter.id));
+                print(format!("{INDENT}  It stays here: {reason}"));
+            }
         }
     }
     let refused = ends.iter().filter(|end| matches!(end, Sent::Refused(_))).count();
-    println!("{} sent, {refused} not sent.", counted(ends.len() - refused, "message"));
+    print(format!("{} sent, {refused} not sent.", counted(ends.len() - refused, "message")));
 }
 
-/// A number with its noun.
-pub(crate) fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
-fn by_code(letters: &[Letter]) -> BTreeMap<&str, usize> {
+fn by_code<'a>(letters: impl IntoIterator<Item = &'a Letter>) -> BTreeMap<&'a str, usize> {
     let mut by_code = BTreeMap::new();
     for letter in letters {
         *by_code.entry(letter.code.as_str()).or_default() += 1;
@@ -115,19 +148,4 @@ fn age(sent: Option<SystemTime>) -> String {
         7_200..172_800 => format!("{} h", age / 3_600),
         _ => format!("{} d", age / 86_400),
     }
-}
-
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if INDENT.len() + line.chars().count() + 1 + word.chars().count() <= LINE_WIDTH => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }

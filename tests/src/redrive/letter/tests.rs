@@ -133,7 +133,7 @@ fn a_reason_cannot_move_the_cursor() {
     let mut attributes = buried("x", "m-0");
     attributes[1].1 = "one\ntwo\u{9b}2J".to_owned();
     let letter = Letter::read(text("m-1", "{}", &attributes, &[])).unwrap();
-    assert_eq!(letter.why, "one\u{fffd}two\u{fffd}2J");
+    assert_eq!(letter.why, "one\\ntwo\\u{9b}2J");
 }
 
 #[test]
