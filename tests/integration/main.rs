@@ -10,6 +10,7 @@ mod configuration;
 mod connections;
 mod faults;
 mod guard;
+mod help;
 mod outcomes;
 mod own_word;
 mod redrive;
