@@ -425,7 +425,7 @@ pub const REMOVALS: &[Removal] = &[
         text: "Ok(answer) if names(&answer, &owner) => return",
         instead: "Ok(_) if !owner.is_empty() => return",
         test: Test::of("integration", "own_word::a_claim_is_acquired_only_on_the_word_of_dynamodb"),
-        says: r#"right: "retried""#,
+        says: r#""claim the idempotency record" is missing"#,
     },
     Removal {
         guard: "own-word",
