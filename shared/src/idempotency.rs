@@ -16,10 +16,7 @@
 pub mod key;
 mod record;
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_dynamodb::{
     Client,
@@ -27,15 +24,11 @@ use aws_sdk_dynamodb::{
     operation::update_item::{UpdateItemError, UpdateItemOutput},
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
-use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use self::key::Key;
 use self::record::{Stored, StoredStatus, attribute};
-use crate::{
-    aws::{CALL_TIMEOUT, fault},
-    failure::Failure,
-};
+use crate::{aws::fault, failure::Failure};
 
 /// The answer to a claim.
 #[derive(Debug)]
@@ -217,15 +210,7 @@ impl Store {
             .expression_attribute_values(":owner", text(&owner))
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":one", number(1));
-        let started = Instant::now();
-        let mut answer = call.clone().send().await;
-        if is_silent(&answer, &owner) {
-            // Whether it was carried out nobody knows. A claim that was is refused the second time, with our own token. Both
-            // together take no longer than one call may.
-            let rest = CALL_TIMEOUT.saturating_sub(started.elapsed());
-            answer = timeout(rest, call.send()).await.unwrap_or(answer);
-        }
-        let error = match answer {
+        let error = match call.send().await {
             Ok(answer) if names(&answer, &owner) => return Ok(Claim::Acquired(Lease { key, owner })),
             Ok(_) => return Err(self.unclear(Lease { key, owner }, NOT_ITS_WORD.to_owned()).await),
             Err(error) if error.raw_response().is_some_and(|answer| answer.status().is_success()) => {
@@ -332,15 +317,6 @@ const NOT_ITS_WORD: &str = "the answer does not say that it was written";
 fn names(answer: &UpdateItemOutput, owner: &str) -> bool {
     let written = answer.attributes().and_then(|attributes| attributes.get(attribute::OWNER));
     written.and_then(|value| value.as_s().ok()).is_some_and(|written| written == owner)
-}
-
-/// Whether an answer came, and not DynamoDB's: a page, nothing, or something of another service's.
-fn is_silent(answer: &Result<UpdateItemOutput, SdkError<UpdateItemError>>, owner: &str) -> bool {
-    match answer {
-        Ok(answer) => !names(answer, owner),
-        // DynamoDB gives each of its errors a name.
-        Err(error) => error.raw_response().is_some() && error.code().is_none(),
-    }
 }
 
 /// The old item, when the condition did not hold; nothing when the call failed for another reason.

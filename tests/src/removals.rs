@@ -303,15 +303,6 @@ pub const REMOVALS: &[Removal] = &[
     },
     Removal {
         guard: "own-word",
-        then: "a claim that was answered by somebody else is not asked for again",
-        file: "shared/src/idempotency.rs",
-        text: "if is_silent(&answer, &owner) {",
-        instead: "if is_silent(&answer, &owner) && owner.is_empty() {",
-        test: Test::of("integration", "faults::any_fault_in_any_call_settles_the_event_once_and_spares_the_next"),
-        says: "in call 1 to the AWS",
-    },
-    Removal {
-        guard: "own-word",
         then: "an answer about another reservation is taken for one about ours",
         file: "shared/src/rest/reservation/answer.rs",
         text: "Ok(Some(id)) if id != reservation_id => return Err(Foreign(id)),",
