@@ -7,18 +7,26 @@
 //! | W1, the oldest envelope | `type` | top level | `payload` |
 //! | PAY, a payment service's own | `detail-type` "Payment Status Updated" and `detail.status` | `detail` | `detail` |
 //!
-//! Names may be camelCase, and numbers may be strings.
+//! Names may be camelCase, and numbers may be strings. A form that has what it needs is read as itself: `detail-type` goes
+//! before `type`, `detail` before `payload`, and a payment's intent id before its payment id.
+//!
+//! What is not read is not judged, and what is only carried on is left out when it is odd.
 
 mod fields;
 
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use self::fields::Fields;
-use crate::{failure::Failure, idempotency::Key};
+use self::fields::{Fields, unusable};
+use crate::{
+    failure::Failure,
+    field,
+    idempotency::Key,
+    json::{Fault, Object},
+};
 
-/// The code of a body that is no JSON object.
+/// The code of a body that is no JSON object, or an ambiguous one.
 pub const MALFORMED_BODY: &str = "malformed_body";
 /// The code of an event that is not the function's own.
 pub const UNKNOWN_TYPE: &str = "unknown_type";
@@ -64,7 +72,7 @@ pub struct Event {
     pub quantity: Option<u32>,
     /// The customer, as far as the producer says.
     pub user_id: Option<String>,
-    /// When a hold ends, as far as the producer says.
+    /// When a hold ends, as far as the producer says. Only an expiry has it.
     pub expires_at: Option<SystemTime>,
     /// The producer's own name for the trace.
     pub trace_id: Option<String>,
@@ -79,7 +87,7 @@ pub struct Event {
 pub struct Payment {
     /// The payment's id.
     pub intent_id: String,
-    /// In the currency's minor unit; an approval always has it.
+    /// In the currency's minor unit. An approval always has it; nothing hangs on that of a failure, so it has none.
     pub amount: Option<u64>,
     /// ISO 4217.
     pub currency: Option<String>,
@@ -91,23 +99,22 @@ impl Event {
     /// # Errors
     /// Permanent: a body that is wrong once is wrong forever.
     pub fn parse(own: EventType, body: &str) -> Result<Self, Failure> {
-        let envelope = object(body)?;
-        let Some(event_type) = event_type(&envelope) else {
-            return Err(Failure::permanent(UNKNOWN_TYPE, unknown_type(own, type_name(&envelope))));
-        };
+        let envelope =
+            Object::read(body).map_err(|fault| Failure::permanent(MALFORMED_BODY, format!("the body {fault}")))?;
+        let event_type = event_type(own, &envelope)?;
         if event_type != own {
-            return Err(Failure::permanent(UNKNOWN_TYPE, unknown_type(own, Some(event_type.name()))));
+            return Err(unknown_type(own, &format!("not {:?}; check the rule that routes it here", event_type.name())));
         }
         let fields = Fields::of(&envelope)?;
-        let payment = match own {
-            EventType::ReservationExpired => None,
-            EventType::PaymentApproved => {
-                Some(Payment { amount: Some(fields.amount()?.required("amount")?), ..payment(&fields)? })
-            }
-            EventType::PaymentFailed => Some(payment(&fields)?),
+        let (payment, expires_at) = match own {
+            EventType::ReservationExpired => (None, fields.time(&["expires_at", "expiresAt"])?),
+            EventType::PaymentApproved => (Some(payment(&fields, Some(fields.amount()?.required("amount")?))?), None),
+            EventType::PaymentFailed => (Some(payment(&fields, None)?), None),
         };
         let seat_ids = fields.seats()?;
         let quantity = fields.quantity(seat_ids.len())?;
+        let trace_id = fields.text(&["trace_id", "traceId"], field::trace_id);
+        let context = |name| [envelope.text(name), fields.text(&[name], Some)];
         Ok(Self {
             event_type,
             reservation_id: fields.id(&["reservation_id", "reservationId"])?.required("reservation_id")?,
@@ -115,11 +122,11 @@ impl Event {
             event_id: fields.id(&["event_id", "eventId"])?,
             seat_ids,
             quantity,
-            user_id: fields.text(&["user_id", "userId"]),
-            expires_at: fields.time(&["expires_at", "expiresAt"])?,
-            trace_id: fields.text(&["trace_id", "traceId"]).or_else(|| text_of(&envelope, "trace_id")),
-            traceparents: [text_of(&envelope, "traceparent"), fields.text(&["traceparent"])],
-            baggages: [text_of(&envelope, "baggage"), fields.text(&["baggage"])],
+            user_id: fields.text(&["user_id", "userId"], field::carried),
+            expires_at,
+            trace_id: trace_id.or_else(|| field::trace_id(envelope.text("trace_id")?)),
+            traceparents: context("traceparent"),
+            baggages: context("baggage"),
         })
     }
 
@@ -160,61 +167,61 @@ impl<T> Required<T> for Option<T> {
     }
 }
 
-fn payment(fields: &Fields<'_>) -> Result<Payment, Failure> {
-    let names = ["payment_intent_id", "paymentIntentId", "payment_id", "paymentId"];
-    let intent_id = fields.id(&names)?.required("payment_intent_id")?;
-    Ok(Payment { intent_id, amount: fields.amount()?, currency: fields.text(&["currency"]) })
+fn payment(fields: &Fields<'_>, amount: Option<u64>) -> Result<Payment, Failure> {
+    // A payment service has an id of its own for what the intent became, so the two may well differ.
+    let intent_id = match fields.id(&["payment_intent_id", "paymentIntentId"])? {
+        Some(intent_id) => intent_id,
+        None => fields.id(&["payment_id", "paymentId"])?.required("payment_intent_id")?,
+    };
+    Ok(Payment { intent_id, amount, currency: fields.text(&["currency"], field::carried) })
 }
 
-fn object(body: &str) -> Result<Map<String, Value>, Failure> {
-    if body.trim().is_empty() {
-        return Err(Failure::permanent(MALFORMED_BODY, "the body is empty"));
-    }
-    match serde_json::from_str(body) {
-        Ok(Value::Object(envelope)) => Ok(envelope),
-        Ok(_) => Err(Failure::permanent(MALFORMED_BODY, "the body is JSON, but not an object")),
-        Err(error) => Err(Failure::permanent(MALFORMED_BODY, format!("the body is not JSON: {error}"))),
-    }
-}
-
-fn type_name(envelope: &Map<String, Value>) -> Option<&str> {
-    envelope.get("detail-type").or_else(|| envelope.get("type"))?.as_str()
-}
-
-fn event_type(envelope: &Map<String, Value>) -> Option<EventType> {
-    match type_name(envelope)? {
-        "reservation.expired" | "reservation.hold.expired" => Some(EventType::ReservationExpired),
-        "payment.approved" => Some(EventType::PaymentApproved),
-        "payment.failed" => Some(EventType::PaymentFailed),
-        "Payment Status Updated" => match envelope.get("detail")?.get("status")?.as_str()? {
-            "PAYMENT_STATUS_COMPLETED" | "PAYMENT_STATUS_APPROVED" | "COMPLETED" | "APPROVED" => {
-                Some(EventType::PaymentApproved)
-            }
-            "PAYMENT_STATUS_FAILED" | "FAILED" => Some(EventType::PaymentFailed),
-            _ => None,
-        },
-        _ => None,
+fn event_type(own: EventType, envelope: &Object<'_>) -> Result<EventType, Failure> {
+    let name = match decisive(own, envelope, "detail-type")? {
+        Some(name) => Some(name),
+        None => decisive(own, envelope, "type")?,
+    };
+    let name = name.as_ref().and_then(Value::as_str);
+    let name = name.ok_or_else(|| unknown_type(own, "and the event has no detail-type"))?;
+    match name {
+        "reservation.expired" | "reservation.hold.expired" => Ok(EventType::ReservationExpired),
+        "payment.approved" => Ok(EventType::PaymentApproved),
+        "payment.failed" => Ok(EventType::PaymentFailed),
+        "Payment Status Updated" => status_update(own, envelope),
+        other => Err(unknown_type(
+            own,
+            &format!("not {:?}; check the rule that routes it here", crate::failure::quoted(other)),
+        )),
     }
 }
 
-fn unknown_type(own: EventType, found: Option<&str>) -> String {
-    let own = own.name();
-    match found {
-        Some("Payment Status Updated") => {
-            format!(
-                "this function settles {own}, and the payment's status is none that it knows; check the rule's pattern"
-            )
+fn status_update(own: EventType, envelope: &Object<'_>) -> Result<EventType, Failure> {
+    let status = match envelope.object("detail") {
+        Ok(Some(detail)) => decisive(own, &detail, "status")?,
+        Ok(None) | Err(Fault::NotAnObject | Fault::Unreadable(_)) => None,
+        Err(fault @ Fault::Ambiguous) => return Err(unusable("detail", &fault)),
+    };
+    match status.as_ref().and_then(Value::as_str) {
+        Some("PAYMENT_STATUS_COMPLETED" | "PAYMENT_STATUS_APPROVED" | "COMPLETED" | "APPROVED") => {
+            Ok(EventType::PaymentApproved)
         }
-        Some(found) => format!(
-            "this function settles {own}, not {:?}; check the rule that routes it here",
-            crate::failure::quoted(found)
-        ),
-        None => format!("this function settles {own}, and the event has no detail-type"),
+        Some("PAYMENT_STATUS_FAILED" | "FAILED") => Ok(EventType::PaymentFailed),
+        Some(_) | None => {
+            Err(unknown_type(own, "and the payment's status is none that it knows; check the rule's pattern"))
+        }
     }
 }
 
-fn text_of(envelope: &Map<String, Value>, name: &str) -> Option<String> {
-    envelope.get(name)?.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
+/// A field that says what kind of event this is.
+fn decisive(own: EventType, object: &Object<'_>, name: &str) -> Result<Option<Value>, Failure> {
+    object.get(name).map_err(|fault| match fault {
+        Fault::Ambiguous => unusable(name, &fault),
+        Fault::Unreadable(_) | Fault::NotAnObject => unknown_type(own, &format!("and the event's {name} {fault}")),
+    })
+}
+
+fn unknown_type(own: EventType, found: &str) -> Failure {
+    Failure::permanent(UNKNOWN_TYPE, format!("this function settles {}, {found}", own.name()))
 }
 
 #[cfg(test)]

@@ -173,13 +173,18 @@ impl Store {
     /// The write succeeds when the record
     /// - is absent, or
     /// - has outlived its `expiration` (DynamoDB's TTL deletes late, so time is compared here), or
-    /// - is in progress under a lease that is over, and belongs to the same payload.
+    /// - is in progress under a lease that is over, and belongs to the same payload or does not say to which.
+    ///
+    /// Records that other writers left under the key obey the same: a completed one needs no lease, and one whose
+    /// `expiration` is no number never expires, as DynamoDB's TTL has it. One that is in progress without a lease is never
+    /// taken over, because nobody knows when its worker ends.
     ///
     /// # Errors
     /// When DynamoDB gave no answer: nothing is known about the claim, and the record must come back.
     pub async fn claim(&self, key: Key, unchanging: &str, now: u64, lease_end: u64) -> Result<Claim, StoreError> {
         const FREE: &str = "attribute_not_exists(#id) OR #expiration < :now_s \
-            OR (#status = :in_progress AND #lease < :now_ms AND #validation = :validation)";
+            OR (#status = :in_progress AND #lease < :now_ms \
+            AND (#validation = :validation OR attribute_not_exists(#validation)))";
         const TAKE: &str = "SET #status = :in_progress, #lease = :lease_end, #expiration = :expiration, \
             #validation = :validation, #owner = :owner, #attempt = if_not_exists(#attempt, :zero) + :one REMOVE #data";
 
@@ -297,7 +302,7 @@ impl Stored {
         if self.status == StoredStatus::InProgress && self.owner == lease.owner {
             return Claim::Acquired(lease);
         }
-        if self.validation != unchanging {
+        if self.validation.is_some_and(|validation| validation != unchanging) {
             return Claim::PayloadChanged;
         }
         match self.status {

@@ -23,6 +23,15 @@ use crate::{aws::fault, failure::quoted, telemetry::trace::TraceContext};
 /// SQS takes ten attributes on a message, and ten entries in a batch call.
 const SQS_LIMIT: usize = 10;
 
+/// Body and attributes of a message may have 1 MiB together.
+const LARGEST_MESSAGE: usize = 1024 * 1024;
+
+/// So much of an error's text goes before the message's own attributes.
+const LEAST_REASON: usize = 100;
+
+/// The type of a text among the attributes.
+const STRING: &str = "String";
+
 /// SQS delays no message longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(900);
 
@@ -92,6 +101,12 @@ impl Record {
 /// The attributes that tell a buried message from others: those of its [`DeathNote`], and the id that it had before.
 pub const BURIAL_ATTRIBUTES: [&str; 4] = ["error_code", "error_message", "event_type", "source_message_id"];
 
+/// Whether a body leaves so much of SQS's 1 MiB that a burial has all of its attributes, whatever they say.
+pub fn leaves_room_for_a_reason(body: &str) -> bool {
+    const LARGEST_REASON: usize = 8 * 1024;
+    body.len() + LARGEST_REASON <= LARGEST_MESSAGE
+}
+
 /// Why a message lies in a dead-letter queue; it travels there as message attributes.
 #[derive(Debug)]
 pub struct DeathNote<'a> {
@@ -114,6 +129,11 @@ pub enum QueueError {
         "the body is empty, which SQS does not take, so the message reaches its dead-letter queue by its receive count"
     )]
     EmptyBody,
+    /// Body and reason together would be larger than SQS takes.
+    #[error(
+        "the body leaves no room for a reason in SQS's 1 MiB, so the message reaches its dead-letter queue by its receive count"
+    )]
+    TooLarge,
     /// The record does not say which queue it came from, or under which receipt.
     #[error("the record names no usable {0}, so its visibility stays as it is")]
     Unaddressed(&'static str),
@@ -177,8 +197,14 @@ impl Queues {
             return Err(QueueError::EmptyBody);
         }
         let attributes = burial_attributes(record, note)?;
-        let call = self.client.send_message().queue_url(url).message_body(&record.body);
-        let sent = call.set_message_attributes(Some(attributes)).send().await;
+        let call = self
+            .client
+            .send_message()
+            .queue_url(url)
+            .message_body(&record.body)
+            .set_message_group_id(record.group_id())
+            .set_message_attributes(Some(attributes));
+        let sent = call.send().await;
         taken(&sent.map_err(|error| QueueError::Sqs(fault(&error)))?)
     }
 
@@ -194,8 +220,8 @@ impl Queues {
             .queue_url(record.queue_url().await?)
             .message_body(&record.body)
             .delay_seconds(seconds(delay.min(LONGEST_DELAY)))
-            .set_message_group_id(record.system_attributes.get("MessageGroupId").cloned())
-            .set_message_attributes(Some(record.own_attributes(|_| true, SQS_LIMIT)?));
+            .set_message_group_id(record.group_id())
+            .set_message_attributes(Some(record.own_attributes(|_| true, SQS_LIMIT)?.into_iter().collect()));
         let trace = record
             .system_attributes
             .get("AWSTraceHeader")
@@ -239,12 +265,12 @@ impl Record {
         &self,
         wanted: impl Fn(&str) -> bool,
         most: usize,
-    ) -> Result<HashMap<String, MessageAttributeValue>, QueueError> {
+    ) -> Result<Vec<(String, MessageAttributeValue)>, QueueError> {
         let mut own: Vec<_> = self.attributes.iter().filter(|(name, _)| wanted(name)).collect();
         own.sort_by_key(|(name, _)| *name);
         own.truncate(most);
         let copy = |(name, value): (&String, &SqsMessageAttribute)| {
-            let data_type = value.data_type.as_deref().unwrap_or("String");
+            let data_type = value.data_type.as_deref().unwrap_or(STRING);
             let copy = MessageAttributeValue::builder()
                 .data_type(data_type)
                 .set_string_value(value.string_value.clone())
@@ -252,6 +278,11 @@ impl Record {
             Ok((name.clone(), copy.build()?))
         };
         own.into_iter().map(copy).collect()
+    }
+
+    /// Its group, which standard queues deal fairly by.
+    fn group_id(&self) -> Option<String> {
+        self.system_attributes.get("MessageGroupId").cloned()
     }
 
     /// How long the message has been in its queue; nothing, where that is not known.
@@ -291,21 +322,61 @@ async fn queue_url(arn: &str) -> Option<String> {
     Some(format!("{}/{account}/{name}", endpoint.url()))
 }
 
-/// Ours first, then as many of the message's own as fit.
+/// Ours first, then as many of the message's own as fit, by their number and by the size that the body leaves. Where it is
+/// tight the error's text is shortened, then own attributes are left out, then ours but the code.
 fn burial_attributes(
     record: &Record,
     note: &DeathNote<'_>,
 ) -> Result<HashMap<String, MessageAttributeValue>, QueueError> {
-    let values = [note.code, note.message, note.event_type, &record.message_id];
-    let mut attributes = HashMap::with_capacity(SQS_LIMIT);
-    for (name, value) in BURIAL_ATTRIBUTES.into_iter().zip(values) {
-        let value = MessageAttributeValue::builder().data_type("String").string_value(attribute_text(value));
-        attributes.insert(name.to_owned(), value.build()?);
+    let mut room = Room { bytes: LARGEST_MESSAGE.saturating_sub(record.body.len()), attributes: HashMap::new() };
+    let [code, message, event_type, message_id] = BURIAL_ATTRIBUTES;
+    if !room.take(code.to_owned(), string(attribute_text(note.code))?, 0) {
+        return Err(QueueError::TooLarge);
     }
+    room.take(event_type.to_owned(), string(attribute_text(note.event_type))?, 0);
+    room.take(message_id.to_owned(), string(attribute_text(&record.message_id))?, 0);
+
+    let text = attribute_text(note.message);
+    let least = message.len() + STRING.len() + text.len().min(LEAST_REASON);
     // A message that was redriven carries our names from its last burial: those are replaced, not kept.
-    let own = record.own_attributes(|name| !BURIAL_ATTRIBUTES.contains(&name), SQS_LIMIT - attributes.len())?;
-    attributes.extend(own);
-    Ok(attributes)
+    let own = |name: &str| !BURIAL_ATTRIBUTES.contains(&name);
+    for (name, value) in record.own_attributes(own, SQS_LIMIT - BURIAL_ATTRIBUTES.len())? {
+        room.take(name, value, least);
+    }
+
+    let mut bytes = room.bytes.saturating_sub(message.len() + STRING.len()).min(text.len());
+    while !text.is_char_boundary(bytes) {
+        bytes -= 1;
+    }
+    if bytes > 0 {
+        room.take(message.to_owned(), string(text[..bytes].to_owned())?, 0);
+    }
+    Ok(room.attributes)
+}
+
+/// What a message has room for beside its body.
+struct Room {
+    bytes: usize,
+    attributes: HashMap<String, MessageAttributeValue>,
+}
+
+impl Room {
+    /// Takes an attribute if `left` bytes are left after it. SQS counts name, type and value.
+    fn take(&mut self, name: String, value: MessageAttributeValue, left: usize) -> bool {
+        let text = value.string_value().map_or(0, str::len);
+        let binary = value.binary_value().map_or(0, |binary| binary.as_ref().len());
+        let size = name.len() + value.data_type().len() + text + binary;
+        let fits = size + left <= self.bytes;
+        if fits {
+            self.bytes -= size;
+            self.attributes.insert(name, value);
+        }
+        fits
+    }
+}
+
+fn string(value: String) -> Result<MessageAttributeValue, BuildError> {
+    MessageAttributeValue::builder().data_type(STRING).string_value(value).build()
 }
 
 /// SQS refuses an empty attribute and one with control characters, and counts it towards the size of the message.
@@ -396,6 +467,46 @@ mod tests {
         assert_eq!(attributes.len(), SQS_LIMIT);
         for name in ["error_code", "error_message", "event_type", "source_message_id", "own-00", "own-05"] {
             assert!(attributes.contains_key(name), "{name} is missing");
+        }
+    }
+
+    fn size(record: &Record, attributes: &HashMap<String, MessageAttributeValue>) -> usize {
+        let size = |(name, value): (&String, &MessageAttributeValue)| {
+            name.len() + value.data_type().len() + value.string_value().map_or(0, str::len)
+        };
+        record.body.len() + attributes.iter().map(size).sum::<usize>()
+    }
+
+    #[test]
+    fn a_large_message_is_buried_with_what_of_its_reason_fits() {
+        let text = "é".repeat(1_000);
+        let note = DeathNote { message: &text, ..NOTE };
+        let mut record = record(&[("own", &"v".repeat(400)), ("small", "v")]);
+        let mut buried = |left: usize| {
+            record.body = "x".repeat(LARGEST_MESSAGE - left);
+            let attributes = burial_attributes(&record, &note).unwrap();
+            assert!(size(&record, &attributes) <= LARGEST_MESSAGE, "{left} bytes were left");
+            let message = attributes.get("error_message").map_or(0, |value| value.string_value().unwrap().len());
+            let mut names: Vec<String> = attributes.into_keys().collect();
+            names.sort();
+            (names.join(" "), message)
+        };
+        assert_eq!(buried(4_000), ("error_code error_message event_type own small source_message_id".into(), 2_000));
+        let (names, message) = buried(1_000);
+        assert_eq!(names, "error_code error_message event_type own small source_message_id");
+        assert!((LEAST_REASON..2_000).contains(&message), "the text is shortened first: {message}");
+        assert_eq!(buried(300).0, "error_code error_message event_type small source_message_id");
+        assert_eq!(buried(200).0, "error_code error_message event_type source_message_id");
+        assert_eq!(buried(80).0, "error_code event_type source_message_id");
+        assert_eq!(buried(31).0, "error_code");
+    }
+
+    #[test]
+    fn a_body_that_leaves_no_room_for_a_code_is_not_buried() {
+        let mut record = record(&[]);
+        for left in [0, 29] {
+            record.body = "x".repeat(LARGEST_MESSAGE - left);
+            assert!(matches!(burial_attributes(&record, &NOTE), Err(QueueError::TooLarge)), "{left} bytes were left");
         }
     }
 

@@ -198,7 +198,8 @@ async fn a_token_that_was_replaced_in_the_secret_is_looked_up_once_and_used_from
         for ended in ended.iter().filter(|ended| ended.outcome != "success") {
             ended.is("retried").says("the secret");
         }
-        let renewed = ended.iter().filter(|ended| ended.line["error"].as_str().unwrap_or_default().contains("next try carries"));
+        let renewed =
+            ended.iter().filter(|ended| ended.line["error"].as_str().unwrap_or_default().contains("next try carries"));
         assert_eq!(renewed.count(), 1, "one of them asked: {ended:#?}");
         let asked = world.stack.aws.requests();
         let asked = asked.iter().filter(|request| request.operation() == "GetSecretValue").count();

@@ -50,6 +50,7 @@ pub(crate) struct Sent {
     pub(crate) receive_count: u32,
     pub(crate) attributes: BTreeMap<String, MessageAttribute>,
     pub(crate) trace_header: Option<String>,
+    pub(crate) group_id: Option<String>,
 }
 
 impl From<Value> for Sent {
@@ -160,9 +161,9 @@ impl World {
 
     /// Puts a message in the queue and answers with its id.
     pub(crate) fn send(&self, message: impl Into<Sent>) -> String {
-        let Sent { body, receive_count, attributes, trace_header } = message.into();
+        let Sent { body, receive_count, attributes, trace_header, group_id } = message.into();
         let received_before = receive_count.saturating_sub(1);
-        let message = Message { body, attributes, trace_header, received_before, ..Message::default() };
+        let message = Message { body, attributes, trace_header, group_id, received_before, ..Message::default() };
         self.queue.send(message).expect("SQS takes the message")
     }
 

@@ -6,6 +6,7 @@ mod harness;
 
 mod bad_input;
 mod batch;
+mod carried;
 mod configuration;
 mod connections;
 mod faults;
@@ -13,6 +14,7 @@ mod guard;
 mod help;
 mod outcomes;
 mod own_word;
+mod records;
 mod redrive;
 mod reflection;
 mod replay;

@@ -116,6 +116,8 @@ pub struct Call {
     pub reason: String,
     /// The payment that a sale was for.
     pub payment_intent_id: String,
+    /// The customer that a sale was to.
+    pub user_id: String,
     /// What tells a repeat from a new request.
     pub idempotency_key: String,
     /// What the caller would prove who it is with. It has nothing to prove by a header, so a test looks that there is none.
@@ -384,7 +386,8 @@ impl InventoryService for Inventory {
         let mut call = Call::new(Method::CommitReservation, &metadata);
         (call.reservation_id, call.event_id) = (asked.reservation_id, asked.event_id);
         (call.seat_ids, call.quantity) = (asked.seat_ids, asked.quantity);
-        (call.payment_intent_id, call.idempotency_key) = (asked.payment_intent_id, asked.idempotency_key);
+        (call.payment_intent_id, call.user_id) = (asked.payment_intent_id, asked.user_id);
+        call.idempotency_key = asked.idempotency_key;
         let reply = self.carry_out(call).await?;
         Ok(Response::new(CommitReservationResponse {
             order_id: reply.document,
@@ -438,6 +441,7 @@ impl Call {
             quantity: 0,
             reason: String::new(),
             payment_intent_id: String::new(),
+            user_id: String::new(),
             idempotency_key: String::new(),
             authorization: header("authorization"),
             traceparent: header("traceparent"),

@@ -85,6 +85,8 @@ pub const GUARDS: &[&str] = &[
     "waiting",
     "owner-condition",
     "dead-letter-fallback",
+    "records-of-others",
+    "carried-texts",
     "dead-connections",
 ];
 
@@ -474,6 +476,54 @@ pub const REMOVALS: &[Removal] = &[
         instead: "self.left = self.left.saturating_sub(0 * before);",
         test: Test::of("integration", "connections::interim_answers_without_end_are_read_only_so_far"),
         says: "bytes in one answer",
+    },
+    Removal {
+        guard: "records-of-others",
+        then: "a completed record without a validation is taken for another amount's",
+        file: "shared/src/idempotency.rs",
+        text: "self.validation.is_some_and(|validation| validation != unchanging)",
+        instead: "self.validation.unwrap_or_default() != unchanging",
+        test: Test::of("integration", "records::a_completed_record_is_a_duplicate_whatever_else_is_in_it"),
+        says: r#"left: "rejected""#,
+    },
+    Removal {
+        guard: "records-of-others",
+        then: "a claim without a validation is never taken over",
+        file: "shared/src/idempotency.rs",
+        text: "(#validation = :validation OR attribute_not_exists(#validation))",
+        instead: "#validation = :validation",
+        test: Test::of(
+            "integration",
+            "records::a_claim_that_nobody_holds_any_more_is_taken_over_whatever_else_is_in_it",
+        ),
+        says: r#"left: "retried""#,
+    },
+    Removal {
+        guard: "carried-texts",
+        then: "what may be a card's number is a trace id",
+        file: "shared/src/field.rs",
+        text: "(valid && !(only_digits && CARD_DIGITS.contains(&digits))).then_some(text)",
+        instead: "(valid && !(only_digits && digits > 64)).then_some(text)",
+        test: Test::of("integration", "carried::a_trace_id_that_is_none_is_left_out_everywhere"),
+        says: "4111111111111111",
+    },
+    Removal {
+        guard: "carried-texts",
+        then: "the tail of a later version's context goes on",
+        file: "shared/src/telemetry/trace.rs",
+        text: r#"if text.starts_with("00-") { text.to_owned() } else { format_traceparent(&context) }"#,
+        instead: r#"if context.is_valid() { text.to_owned() } else { format_traceparent(&context) }"#,
+        test: Test::of("integration", "carried::a_later_versions_tail_does_not_go_on_with_its_trace"),
+        says: "left: Some(\"01-",
+    },
+    Removal {
+        guard: "dead-letter-fallback",
+        then: "a reason takes more room than the body leaves",
+        file: "shared/src/queue.rs",
+        text: "const LARGEST_MESSAGE: usize = 1024 * 1024;",
+        instead: "const LARGEST_MESSAGE: usize = 2 * 1024 * 1024;",
+        test: Test::of("integration", "bad_input::a_body_near_the_limit_is_buried_with_at_least_its_code"),
+        says: r#"left: "retried""#,
     },
 ];
 

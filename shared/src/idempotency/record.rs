@@ -43,12 +43,14 @@ impl StoredStatus {
     }
 }
 
-/// What a claim needs to know of an existing record.
+/// What a claim needs to know of an existing record, whoever wrote it.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) status: StoredStatus,
+    /// 0 for a completed record, which needs no lease.
     pub(super) lease_end: u64,
-    pub(super) validation: String,
+    /// Nothing where the writer compares no payloads.
+    pub(super) validation: Option<String>,
     pub(super) owner: String,
     pub(super) data: String,
 }
@@ -56,6 +58,7 @@ pub(super) struct Stored {
 impl Stored {
     /// Reads an item, or names the attribute that makes it unreadable.
     pub(super) fn read(mut item: HashMap<String, AttributeValue>) -> Result<Self, &'static str> {
+        let other_validation = !matches!(item.get(attribute::VALIDATION), Some(AttributeValue::S(_)) | None);
         let mut text = |name: &str| match item.remove(name) {
             Some(AttributeValue::S(value)) => Some(value),
             Some(_) | None => None,
@@ -65,12 +68,20 @@ impl Stored {
             Some("COMPLETED") => StoredStatus::Completed,
             Some(_) | None => return Err("status is neither INPROGRESS nor COMPLETED"),
         };
-        let validation = text(attribute::VALIDATION).unwrap_or_default();
+        let validation = text(attribute::VALIDATION);
+        // It would stay in the way of every claim, so a person has to hear of it.
+        if status == StoredStatus::InProgress && other_validation {
+            return Err("validation is no string");
+        }
         let owner = text(attribute::OWNER).unwrap_or_default();
         let data = text(attribute::DATA).unwrap_or_default();
-        let lease_end = match item.get(attribute::LEASE) {
-            Some(AttributeValue::N(value)) => value.parse().map_err(|_| "in_progress_expiration is no whole number")?,
-            Some(_) | None => return Err("in_progress_expiration is missing"),
+        let lease_end = match (status, item.get(attribute::LEASE)) {
+            (StoredStatus::Completed, _) => 0,
+            (StoredStatus::InProgress, Some(AttributeValue::N(value))) => {
+                value.parse().map_err(|_| "in_progress_expiration is no whole number")?
+            }
+            (StoredStatus::InProgress, Some(_)) => return Err("in_progress_expiration is no number"),
+            (StoredStatus::InProgress, None) => return Err("in_progress_expiration is missing"),
         };
         Ok(Self { status, lease_end, validation, owner, data })
     }

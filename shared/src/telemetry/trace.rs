@@ -56,7 +56,7 @@ impl TraceContext {
         x_ray: Option<&str>,
         baggages: impl IntoIterator<Item = Option<&'a str>>,
     ) -> Self {
-        let w3c = traceparents.into_iter().flatten().find(|text| parse_traceparent(text).is_some()).map(str::to_owned);
+        let w3c = traceparents.into_iter().flatten().find_map(passed_on);
         let baggage = baggages.into_iter().flatten().find(|text| is_header_text(text)).map(str::to_owned);
         Self { traceparent: w3c.or_else(|| x_ray.and_then(traceparent_of_x_ray)), baggage }
     }
@@ -253,8 +253,15 @@ impl SpanProcessor for Finished {
     }
 }
 
-/// Reads `00-{trace id}-{span id}-{flags}`; a later version may append more parts.
-/// <https://www.w3.org/TR/trace-context/#traceparent-header>
+/// A valid `traceparent`, as it goes on. One of a later version goes on in the version that is known here, as the W3C asks
+/// for: what its sender appended may be long, and means nothing to us.
+fn passed_on(text: &str) -> Option<String> {
+    let context = parse_traceparent(text)?;
+    Some(if text.starts_with("00-") { text.to_owned() } else { format_traceparent(&context) })
+}
+
+/// Reads `00-{trace id}-{span id}-{flags}`; a later version may append more parts, and of its flags only the first is known.
+/// <https://www.w3.org/TR/trace-context/#versioning-of-traceparent>
 fn parse_traceparent(text: &str) -> Option<SpanContext> {
     let mut parts = text.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -262,11 +269,15 @@ fn parse_traceparent(text: &str) -> Option<SpanContext> {
         part.len() == length && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     let well_formed = lower_hex(version, 2) && lower_hex(trace, 32) && lower_hex(span, 16) && lower_hex(flags, 2);
-    let known_length = if version == "00" { parts.next().is_none() } else { version != "ff" && is_header_text(text) };
-    if !well_formed || !known_length {
+    let known_flags = match (version, parts.next()) {
+        ("00", None) => u8::MAX,
+        ("00", Some(_)) | ("ff", _) => return None,
+        (_, _) => TraceFlags::SAMPLED.to_u8(),
+    };
+    if !well_formed {
         return None;
     }
-    let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?);
+    let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()? & known_flags);
     let context = SpanContext::new(
         TraceId::from_hex(trace).ok()?,
         SpanId::from_hex(span).ok()?,
@@ -313,6 +324,18 @@ mod tests {
     }
 
     #[test]
+    fn a_context_of_a_later_version_goes_on_in_the_known_one_without_its_tail() {
+        let later = PARENT.replacen("00", "cc", 1);
+        for tail in ["", "-", "-what-the-future-will-be-like", "-\r\nHost: evil", &format!("-{}", "x".repeat(8_192))] {
+            let found = TraceContext::first_of([Some(format!("{later}{tail}").as_str())], None, []);
+            assert_eq!(found.traceparent.as_deref(), Some(PARENT), "{tail:.20}");
+        }
+        let flags = later.replace("-01", "-fe");
+        let found = TraceContext::first_of([Some(flags.as_str())], None, []);
+        assert_eq!(found.traceparent, Some(PARENT.replace("-01", "-00")), "only the first flag is known");
+    }
+
+    #[test]
     fn a_broken_context_is_no_context() {
         for broken in [
             "",
@@ -320,6 +343,8 @@ mod tests {
             "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
             "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01more",
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
             "00-4bf92f3577b34da6a3ce929d0e0e473é-00f067aa0ba902b7-01",
             "Root=2-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1",

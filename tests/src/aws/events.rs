@@ -6,6 +6,8 @@ use uuid::Uuid;
 use super::{Fault, Settings};
 
 const MAX_ENTRIES: usize = 10;
+/// EventBridge takes no more of source, type and detail in a request, over all entries.
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// An event that a bus accepted.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,11 +24,17 @@ pub struct BusEntry {
     pub trace_header: Option<String>,
 }
 
-/// Takes the entries one by one; a bad one fails alone.
+/// Takes the entries one by one; a bad one fails alone. Too much of them is refused as a whole.
 pub(super) fn put(settings: &mut Settings, input: &Value) -> Result<Value, Fault> {
     let entries = input["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
     if entries.is_empty() || entries.len() > MAX_ENTRIES {
         let message = format!("1 validation error detected: 'entries' must have 1 to {MAX_ENTRIES} members");
+        return Err(Fault::client("ValidationException", message));
+    }
+    let text = |entry: &Value, name: &str| entry[name].as_str().map_or(0, str::len);
+    let size = |entry| ["Source", "DetailType", "Detail"].map(|name| text(entry, name)).iter().sum::<usize>();
+    if entries.iter().map(size).sum::<usize>() > MAX_BYTES {
+        let message = format!("Total size of the entries in the request is over the limit of {MAX_BYTES} bytes.");
         return Err(Fault::client("ValidationException", message));
     }
     let (mut answers, mut failed) = (Vec::new(), 0);

@@ -137,6 +137,28 @@ fn a_body_is_one_byte_to_one_mebibyte_of_xml_characters() {
 }
 
 #[test]
+fn the_attributes_count_towards_the_size_with_their_names_types_and_values() {
+    let message = |body: usize| Message {
+        attributes: BTreeMap::from([
+            ("text".to_owned(), MessageAttribute::string("12345")),
+            (
+                "bytes".to_owned(),
+                MessageAttribute {
+                    data_type: "Binary.x".to_owned(),
+                    string_value: None,
+                    binary_value: Some("AP8QAA==".to_owned()),
+                },
+            ),
+        ]),
+        ..Message::new("a".repeat(body))
+    };
+    let attributes = ("text".len() + "String".len() + 5) + ("bytes".len() + "Binary.x".len() + 4);
+    queue().send(message(MAX_MESSAGE_BYTES - attributes)).unwrap();
+    let error = queue().send(message(MAX_MESSAGE_BYTES - attributes + 1)).unwrap_err();
+    assert!(matches!(error, QueueError::InvalidParameterValue(_)), "{error}");
+}
+
+#[test]
 fn a_message_has_ten_attributes_at_most() {
     let queue = queue();
     let message = |count: usize| Message {

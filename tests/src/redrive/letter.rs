@@ -8,7 +8,7 @@ use std::{
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
 use serde_json::Value;
-use shared::queue::BURIAL_ATTRIBUTES;
+use shared::queue::{BURIAL_ATTRIBUTES, leaves_room_for_a_reason};
 
 use crate::terminal::{cut, harmless};
 
@@ -24,6 +24,9 @@ const LONGEST_REASON: usize = 2_000;
 
 /// What a function attaches to a message that it buries.
 pub(crate) const BURIAL: Stamp = Stamp { always: &BURIAL_ATTRIBUTES, sometimes: &[] };
+
+/// What it attaches at least, beside a body that is almost as large as SQS takes one.
+const BURIAL_OF_A_LARGE_BODY: Stamp = Stamp { always: &["error_code"], sometimes: &BURIAL_ATTRIBUTES };
 
 /// What EventBridge attaches to an event that it could not deliver to a rule's target:
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>.
@@ -91,7 +94,8 @@ impl Letter {
         let system = message.attributes.unwrap_or_default();
         let mut attributes = message.message_attributes.unwrap_or_default();
         let (id, body) = (message.message_id?, message.body?);
-        let (burial, undelivered) = (BURIAL.take_off(&mut attributes), UNDELIVERED.take_off(&mut attributes));
+        let burial = if leaves_room_for_a_reason(&body) { BURIAL } else { BURIAL_OF_A_LARGE_BODY };
+        let (burial, undelivered) = (burial.take_off(&mut attributes), UNDELIVERED.take_off(&mut attributes));
         let source_id = burial.as_ref().and_then(|burial| burial.get("source_message_id")).cloned();
         // The move by SQS is the last thing that happened to a message that it moved: an older reason on it is history.
         let moved = system.contains_key(&MessageSystemAttributeName::DeadLetterQueueSourceArn);

@@ -165,7 +165,7 @@ fn holding(fields: &Object<'_>) -> Result<Holding, Silence> {
     let seat_ids = stated(fields, "seat_ids", field::seats)?.unwrap_or_default();
     Ok(Holding {
         event_id: optional_id(fields, "event_id")?,
-        user_id: fields.text("user_id").filter(|user| !user.is_empty()),
+        user_id: fields.text("user_id").and_then(field::carried),
         quantity: stated(fields, "quantity", |value| field::quantity(value, seat_ids.len()))?,
         seat_ids,
     })

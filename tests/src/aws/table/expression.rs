@@ -121,7 +121,11 @@ impl<'a> Expressions<'a> {
         match (Scalar::of(left)?, Scalar::of(right)?) {
             (Scalar::Text(left), Scalar::Text(right)) => Ok(if less { left < right } else { left == right }),
             (Scalar::Number(left), Scalar::Number(right)) => Ok(if less { left < right } else { left == right }),
-            (Scalar::Text(_), Scalar::Number(_)) | (Scalar::Number(_), Scalar::Text(_)) => Ok(false),
+            // The store compares with texts and numbers only, and a null equals neither.
+            (Scalar::Text(_), Scalar::Number(_) | Scalar::Null)
+            | (Scalar::Number(_), Scalar::Text(_) | Scalar::Null)
+            | (Scalar::Null, Scalar::Text(_) | Scalar::Number(_)) => Ok(false),
+            (Scalar::Null, Scalar::Null) => Err(Malformed("two nulls are compared".to_owned())),
         }
     }
 
@@ -140,7 +144,9 @@ impl<'a> Expressions<'a> {
         let second = self.term()?;
         match (Scalar::of(&first)?, Scalar::of(&second)?) {
             (Scalar::Number(first), Scalar::Number(second)) => Ok(json!({"N": (first + second).to_string()})),
-            (Scalar::Text(_), _) | (_, Scalar::Text(_)) => Err(Malformed("only numbers add up".to_owned())),
+            (Scalar::Text(_) | Scalar::Null, _) | (_, Scalar::Text(_) | Scalar::Null) => {
+                Err(Malformed("only numbers add up".to_owned()))
+            }
         }
     }
 
@@ -208,12 +214,14 @@ impl<'a> Expressions<'a> {
 enum Scalar<'a> {
     Text(&'a str),
     Number(i128),
+    Null,
 }
 
 impl<'a> Scalar<'a> {
     fn of(value: &'a Value) -> Result<Self, Malformed> {
         let number = || value["N"].as_str().and_then(|digits| digits.parse().ok()).map(Scalar::Number);
-        let scalar = value["S"].as_str().map(Scalar::Text).or_else(number);
+        let null = || value["NULL"].as_bool().map(|_| Scalar::Null);
+        let scalar = value["S"].as_str().map(Scalar::Text).or_else(number).or_else(null);
         scalar.ok_or_else(|| Malformed(format!("{value} is neither a text nor a whole number")))
     }
 }

@@ -62,6 +62,82 @@ async fn story(endpoint: &AwsEndpoint) -> Vec<Request> {
     endpoint.requests()
 }
 
+/// A record as another writer leaves it, such as Powertools without payload validation.
+async fn foreign(endpoint: &AwsEndpoint, key: &Key, attributes: &[(&str, Value)]) {
+    let mut sets = Vec::new();
+    let (mut names, mut values) = (json!({}), json!({}));
+    for (name, value) in attributes {
+        sets.push(format!("#{name} = :{name}"));
+        names[format!("#{name}")] = json!(name);
+        values[format!(":{name}")] = value.clone();
+    }
+    let request = json!({
+        "TableName": TABLE, "Key": {"id": {"S": key.as_str()}}, "UpdateExpression": format!("SET {}", sets.join(", ")),
+        "ExpressionAttributeNames": names, "ExpressionAttributeValues": values,
+    });
+    endpoint.dynamodb("UpdateItem", &request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_record_of_another_writer_is_read_for_what_it_says() {
+    let (later, over, live) = (json!({"N": "1900000000"}), json!({"N": "1"}), json!({"N": "1900000000000"}));
+    let (completed, in_progress) = (json!({"S": "COMPLETED"}), json!({"S": "INPROGRESS"}));
+    let null = json!({"NULL": true});
+    let cases = [
+        ("completed", vec![("status", &completed), ("expiration", &later)]),
+        (
+            "completed",
+            vec![
+                ("status", &completed),
+                ("expiration", &later),
+                ("validation", &null),
+                ("data", &null),
+                ("owner", &null),
+                ("in_progress_expiration", &null),
+            ],
+        ),
+        ("completed", vec![("status", &completed)]),
+        ("acquired", vec![("status", &in_progress), ("expiration", &later), ("in_progress_expiration", &over)]),
+        ("held", vec![("status", &in_progress), ("expiration", &later), ("in_progress_expiration", &live)]),
+        ("in_progress_expiration is missing", vec![("status", &in_progress), ("expiration", &later)]),
+        ("in_progress_expiration is no number", vec![("status", &in_progress), ("in_progress_expiration", &null)]),
+        (
+            "validation is no string",
+            vec![("status", &in_progress), ("in_progress_expiration", &over), ("validation", &null)],
+        ),
+        ("status is neither", vec![("expiration", &later)]),
+    ];
+    for table in [Table::Emulated, Table::InMemory] {
+        let endpoint = endpoint(table).await;
+        let store = store(&endpoint, TABLE);
+        for (number, (expected, attributes)) in cases.iter().enumerate() {
+            let key = Key::of(&["payment.approved", &format!("rsv_{number}"), "pi_1"]);
+            let attributes: Vec<_> = attributes.iter().map(|(name, value)| (*name, (*value).clone())).collect();
+            foreign(&endpoint, &key, &attributes).await;
+            let found = match store.claim(key, "amount=1", NOW, NOW + LEASE).await {
+                Ok(Claim::Completed { .. }) => "completed".to_owned(),
+                Ok(Claim::Acquired(_)) => "acquired".to_owned(),
+                Ok(Claim::InProgress { .. }) => "held".to_owned(),
+                Ok(Claim::PayloadChanged) => "another payload".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            assert!(found.contains(expected), "{table:?}: {found}, not {expected}, for {attributes:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_whose_expiration_is_no_number_never_expires() {
+    for table in [Table::Emulated, Table::InMemory] {
+        let endpoint = endpoint(table).await;
+        let store = store(&endpoint, TABLE);
+        let key = Key::of(&["payment.approved", "rsv_1", "pi_1"]);
+        foreign(&endpoint, &key, &[("status", json!({"S": "COMPLETED"})), ("expiration", json!({"S": "1"}))]).await;
+        let claim = store.claim(key, "amount=1", NOW, NOW + LEASE).await.unwrap();
+        assert!(matches!(claim, Claim::Completed { .. }), "{table:?}: {claim:?}");
+    }
+}
+
 /// What a caller can tell of an answer: status, kind of error, item.
 async fn answer(endpoint: &AwsEndpoint, operation: &str, body: &Value) -> (u16, String, Value) {
     match endpoint.dynamodb(operation, body).await {

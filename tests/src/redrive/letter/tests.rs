@@ -56,6 +56,17 @@ fn check(attributes: &Texts<'_>, moved: bool, expected: (Origin, &str), says: &s
     assert_eq!(own, kept);
 }
 
+#[test]
+fn a_burial_of_a_body_that_left_no_room_for_more_is_known_by_its_code_alone() {
+    let stamp = [buried("malformed_body", "m-0")[0].clone(), ("tenant", "acme".to_owned())];
+    let letter = |body: &str| Letter::read(text("m-1", body, &stamp, &[])).unwrap();
+    let large = letter(&"x".repeat(1024 * 1024 - 100));
+    assert_eq!((large.origin, large.code.as_str()), (Origin::Function, "malformed_body"));
+    assert_eq!(large.attributes.keys().collect::<Vec<_>>(), ["tenant"]);
+    let small = letter("x");
+    assert_eq!((small.origin, small.attributes.len()), (Origin::Unknown, 2), "a producer may use the name for itself");
+}
+
 fn with_own(stamp: &Texts<'_>) -> Vec<(&'static str, String)> {
     let names = ["error_code", "error_message", "event_type", "source_message_id"];
     let own = |name: &'static str| (name, "the producer's".to_owned());
