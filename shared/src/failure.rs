@@ -100,7 +100,7 @@ pub fn quoted(text: &str) -> Cow<'_, str> {
 }
 
 /// An error and its causes, joined by colons: one line tells the whole chain. Much of it may be a service's own text, so it
-/// is cut after [`LONGEST_CHAIN`] characters, and no more of it is ever put together.
+/// is cut after 1,000 characters, and no more of it is ever put together.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut line = Line { text: String::new(), left: LONGEST_CHAIN };
     // It fails only to say that enough is written.
