@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 
 /// The same name means the same case in each folder. A new case is added here first.
-const CASES: [&str; 24] = [
+const CASES: [&str; 26] = [
     "already-expired",
     "amount-missing",
     "batch-mixed",
@@ -24,7 +24,9 @@ const CASES: [&str; 24] = [
     "unknown-type",
     "unknown-version",
     "variant-camel-case",
+    "variant-fractional-seconds",
     "variant-hold-expired",
+    "variant-odd-fields",
     "variant-pay",
     "variant-payment-id",
     "variant-quantity",
