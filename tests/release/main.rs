@@ -54,7 +54,7 @@ async fn a_panic_fails_its_record_alone_and_the_process_goes_on() {
 
 #[tokio::test]
 async fn every_line_is_json_with_the_documented_fields() {
-    const FIELDS: [&str; 15] = [
+    const FIELDS: [&str; 17] = [
         "ts",
         "level",
         "msg",
@@ -65,6 +65,8 @@ async fn every_line_is_json_with_the_documented_fields() {
         "trace_id",
         "attempt",
         "outcome",
+        "function_request_id",
+        "cold_start",
         "latency_ms",
         "error",
         "error_code",
