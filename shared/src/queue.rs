@@ -225,7 +225,7 @@ impl Queues {
         let trace = record
             .system_attributes
             .get("AWSTraceHeader")
-            .map(|header| MessageSystemAttributeValue::builder().data_type("String").string_value(header).build());
+            .map(|header| MessageSystemAttributeValue::builder().data_type(STRING).string_value(header).build());
         let call = match trace.transpose()? {
             Some(trace) => call.message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, trace),
             None => call,

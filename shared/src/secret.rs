@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use serde_json::{Map, Value};
 
-use crate::failure::chain;
+use crate::aws::fault;
 
 /// The fields of a secret by their names, or why they could not be read. The text fits after `SECRET_NAME`.
 pub type Fields = Result<BTreeMap<String, String>, String>;
@@ -30,7 +30,7 @@ impl SecretStore {
     /// Why they could not be read, without a word of what the secret holds.
     pub async fn read(&self, known: impl IntoIterator<Item = &str>) -> Fields {
         let answer = self.client.get_secret_value().secret_id(&self.name).send().await;
-        let answer = answer.map_err(|error| format!("could not be read: {}", chain(&error)))?;
+        let answer = answer.map_err(|error| format!("could not be read: {}", fault(&error)))?;
         fields(answer.secret_string().unwrap_or_default(), known)
     }
 }

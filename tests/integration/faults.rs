@@ -11,7 +11,6 @@ use local_stack::{
     proxy::{Fault, Network},
     reservations::Status,
     soak::{self, Options},
-    stack::Stack,
 };
 use serde_json::{Value, json};
 
@@ -58,7 +57,7 @@ const CASES: [Case; 3] = [
 async fn any_fault_in_any_call_settles_the_event_once_and_spares_the_next() {
     let mut tries = Vec::new();
     for case in CASES {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         let before = Network::SERVICES.map(|(_, pick)| pick(&network).counts().calls);
         converge(&world, case, case.name).await;
         for ((name, pick), before) in Network::SERVICES.into_iter().zip(before) {
@@ -69,7 +68,7 @@ async fn any_fault_in_any_call_settles_the_event_once_and_spares_the_next() {
     assert!(tries.len() >= 8 * Fault::ALL.len(), "{} tries: the calls were not seen", tries.len());
     let lanes = tries.into_iter().map(|(case, service, pick, call, fault)| {
         tokio::spawn(async move {
-            let (world, network) = behind_proxies().await;
+            let (world, network) = World::behind_proxies().await;
             pick(&network).set_next(std::iter::repeat_n(None, call).chain([Some(fault)]));
             let what = format!("{}, {fault:?} in call {} to the {service}", case.name, call + 1);
             converge(&world, case, &what).await;
@@ -90,16 +89,6 @@ async fn a_soak_loses_nothing_and_does_nothing_twice() {
     assert!(report.faults.is_empty(), "{:#?}", report.faults);
     let faults: usize = report.network.iter().flat_map(|(_, counts)| counts.faults.values()).sum();
     assert!(report.events >= 150 && report.messages > report.events && faults >= 100, "{report:#?}");
-}
-
-async fn behind_proxies() -> (World, Network) {
-    let stack = Stack::start().await.expect("the stack starts");
-    let network = Network::before(&stack, 1).await.expect("there are ports");
-    let variables = network.variables();
-    let changes: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let world = World::on(stack, "payment-approved", &changes);
-    world.warm_up().await;
-    (world, network)
 }
 
 /// Delivers the event until its message is gone, and looks at what is left.

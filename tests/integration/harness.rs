@@ -11,6 +11,7 @@ use local_stack::{
     inventory::Standing,
     lambda::{Function, Invocation},
     mapping::Verdict,
+    proxy::Network,
     queue::{Message, MessageAttribute, Queue, Snapshot},
     reservations::Status,
     scenario::Given,
@@ -101,6 +102,17 @@ impl World {
         let queue = stack.queue(function.name());
         let dead_letters = stack.dead_letters(function.name());
         Self { stack, function, queue, dead_letters }
+    }
+
+    /// A warm `payment-approved` with a proxy before each of its services.
+    pub(crate) async fn behind_proxies() -> (Self, Network) {
+        let stack = Stack::start().await.expect("the stack starts");
+        let network = Network::before(&stack, 1).await.expect("there are ports");
+        let variables = network.variables();
+        let changes: Vec<_> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let world = Self::on(stack, "payment-approved", &changes);
+        world.warm_up().await;
+        (world, network)
     }
 
     /// Starts a process by an empty batch, so that what follows meets records and not a start.

@@ -6,7 +6,7 @@ use local_stack::{
     inventory::Standing,
     lambda::FunctionError,
     process::Process,
-    proxy::{Foreign, Network, Proxy, Service},
+    proxy::{Foreign, Proxy, Service},
     reservations::Status,
     stack::{MAX_RECEIVES, Stack},
 };
@@ -22,16 +22,6 @@ const MOST_KIB: u64 = 100 * 1024;
 
 /// As often as a call is tried.
 const ALWAYS: usize = usize::MAX;
-
-async fn behind_proxies() -> (World, Network) {
-    let stack = Stack::start().await.expect("the stack starts");
-    let network = Network::before(&stack, 1).await.expect("there are ports");
-    let variables = network.variables();
-    let changes: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let world = World::on(stack, "payment-approved", &changes);
-    world.warm_up().await;
-    (world, network)
-}
 
 /// What a proxy, a mistaken address or another service says with a 200.
 fn successes_of_others() -> [Foreign; 4] {
@@ -54,7 +44,7 @@ fn floods() -> [(&'static str, Foreign); 3] {
 #[tokio::test]
 async fn a_claim_is_acquired_only_on_the_word_of_dynamodb() {
     for answer in successes_of_others() {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         world.given(Status::Hold, Standing::Held);
         network.aws.answer_next("UpdateItem", ALWAYS, answer.clone());
         world.deliver_one(event("payment.approved")).await.is("retried").says("claim the idempotency record");
@@ -67,7 +57,7 @@ async fn a_claim_is_acquired_only_on_the_word_of_dynamodb() {
 #[tokio::test]
 async fn a_claim_that_was_made_without_dynamodbs_word_is_given_back() {
     for answer in successes_of_others() {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         world.given(Status::Hold, Standing::Held);
         network.aws.answer_next("UpdateItem", 1, answer.clone().after_effect());
         world.deliver_one(event("payment.approved")).await.is("retried").says("claim the idempotency record");
@@ -79,7 +69,7 @@ async fn a_claim_that_was_made_without_dynamodbs_word_is_given_back() {
 #[tokio::test]
 async fn an_event_is_completed_only_on_the_word_of_dynamodb() {
     for answer in successes_of_others() {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         world.given(Status::Hold, Standing::Held);
         network.aws.answer_next("SET #status = :completed", ALWAYS, answer.clone());
         world.deliver_one(event("payment.approved")).await.is("retried").says("complete the idempotency record");
@@ -93,7 +83,7 @@ async fn an_event_is_completed_only_on_the_word_of_dynamodb() {
 #[tokio::test]
 async fn a_message_is_buried_only_on_the_word_of_sqs() {
     for answer in successes_of_others() {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         network.aws.answer_next("SendMessage", ALWAYS, answer.clone());
         world.deliver_one("junk".to_owned()).await.is("retried").because("malformed_body");
         assert_eq!(world.dead_letters.len(), 0, "{answer:?}");
@@ -114,7 +104,7 @@ async fn a_refund_is_requested_only_on_the_word_of_the_bus() {
         json(r#"{"FailedEntryCount": 0, "Entries": [{"EventId": "one"}, {"EventId": "two"}]}"#),
     ];
     for answer in successes_of_others().into_iter().chain(others) {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         world.given(Status::Expired, Standing::Free);
         network.aws.answer_next("PutEvents", ALWAYS, answer.clone());
         world.deliver_one(event("payment.approved")).await.is("retried").says("publish the refund request");
@@ -158,7 +148,7 @@ fn ten() -> impl Iterator<Item = Sent> {
 #[tokio::test]
 async fn an_answer_of_dynamodb_without_end_is_retried_and_fills_neither_memory_nor_log() {
     for (what, answer) in floods() {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         network.aws.answer_next("UpdateItem", ALWAYS, answer);
         for ended in world.deliver(ten()).await {
             assert_eq!(ended.outcome, "retried", "{what}: {:#}", ended.line);
@@ -170,7 +160,7 @@ async fn an_answer_of_dynamodb_without_end_is_retried_and_fills_neither_memory_n
 #[tokio::test]
 async fn an_answer_of_another_service_of_aws_without_end_is_retried_and_fills_neither_memory_nor_log() {
     for (what, answer) in floods() {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         world.given(Status::Expired, Standing::Free);
         network.aws.answer_next("PutEvents", ALWAYS, answer.clone());
         network.aws.answer_next("SendMessage", ALWAYS, answer.clone());
@@ -190,7 +180,7 @@ async fn an_answer_of_another_service_of_aws_without_end_is_retried_and_fills_ne
 #[tokio::test]
 async fn an_answer_of_the_reservation_api_without_end_is_retried_and_fills_neither_memory_nor_log() {
     for (what, answer) in floods() {
-        let (world, network) = behind_proxies().await;
+        let (world, network) = World::behind_proxies().await;
         network.reservations.answer_next("/internal/reservations/", ALWAYS, answer);
         for ended in world.deliver(ten()).await {
             assert_eq!(ended.outcome, "retried", "{what}: {:#}", ended.line);
