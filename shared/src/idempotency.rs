@@ -182,40 +182,12 @@ impl Store {
     /// # Errors
     /// When DynamoDB gave no answer: nothing is known about the claim, and the record must come back.
     pub async fn claim(&self, key: Key, unchanging: &str, now: u64, lease_end: u64) -> Result<Claim, StoreError> {
-        const FREE: &str = "attribute_not_exists(#id) OR #expiration < :now_s \
-            OR (#status = :in_progress AND #lease < :now_ms \
-            AND (#validation = :validation OR attribute_not_exists(#validation)))";
-        const TAKE: &str = "SET #status = :in_progress, #lease = :lease_end, #expiration = :expiration, \
-            #validation = :validation, #owner = :owner, #attempt = if_not_exists(#attempt, :zero) + :one REMOVE #data";
-
         let owner = Uuid::new_v4().to_string();
-        let expiration = now / 1000 + self.time_to_live.as_secs();
-        let call = self
-            .update(&key)
-            .condition_expression(FREE)
-            .update_expression(TAKE)
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .set_expression_attribute_names(Some(attribute::names(&[
-                attribute::ID,
-                attribute::EXPIRATION,
-                attribute::STATUS,
-                attribute::LEASE,
-                attribute::VALIDATION,
-                attribute::OWNER,
-                attribute::ATTEMPT,
-                attribute::DATA,
-            ])))
-            .expression_attribute_values(":in_progress", text(StoredStatus::InProgress.as_str()))
-            .expression_attribute_values(":now_s", number(now / 1000))
-            .expression_attribute_values(":now_ms", number(now))
-            .expression_attribute_values(":lease_end", number(lease_end))
-            .expression_attribute_values(":expiration", number(expiration))
-            .expression_attribute_values(":validation", text(unchanging))
-            .expression_attribute_values(":owner", text(&owner))
-            .expression_attribute_values(":zero", number(0))
-            .expression_attribute_values(":one", number(1));
-        let error = match call.send().await {
+        let mut answer = self.take(&key, &owner, ONE_MORE, unchanging, now, lease_end).await;
+        if answer.as_ref().is_err_and(|error| error.code() == Some("ValidationException")) {
+            answer = self.take(&key, &owner, THE_FIRST, unchanging, now, lease_end).await;
+        }
+        let error = match answer {
             Ok(answer) if names(&answer, &owner) => return Ok(Claim::Acquired(Lease { key, owner })),
             Ok(_) => return Err(self.unclear(Lease { key, owner }, NOT_ITS_WORD.to_owned()).await),
             Err(error) if error.raw_response().is_some_and(|answer| answer.status().is_success()) => {
@@ -262,6 +234,51 @@ impl Store {
             .set_expression_attribute_names(Some(attribute::names(&[attribute::OWNER, attribute::LEASE])))
             .expression_attribute_values(":over", number(0));
         self.as_owner(call, lease, "release").await
+    }
+
+    /// The conditional write of a claim, which counts its attempts by `count`.
+    async fn take(
+        &self,
+        key: &Key,
+        owner: &str,
+        count: &str,
+        unchanging: &str,
+        now: u64,
+        lease_end: u64,
+    ) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
+        const FREE: &str = "attribute_not_exists(#id) OR #expiration < :now_s \
+            OR (#status = :in_progress AND #lease < :now_ms \
+            AND (#validation = :validation OR attribute_not_exists(#validation)))";
+        const TAKE: &str = "SET #status = :in_progress, #lease = :lease_end, #expiration = :expiration, \
+            #validation = :validation, #owner = :owner, #attempt = ";
+
+        let expiration = now / 1000 + self.time_to_live.as_secs();
+        let call = self
+            .update(key)
+            .condition_expression(FREE)
+            .update_expression(format!("{TAKE}{count} REMOVE #data"))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .set_expression_attribute_names(Some(attribute::names(&[
+                attribute::ID,
+                attribute::EXPIRATION,
+                attribute::STATUS,
+                attribute::LEASE,
+                attribute::VALIDATION,
+                attribute::OWNER,
+                attribute::ATTEMPT,
+                attribute::DATA,
+            ])))
+            .expression_attribute_values(":in_progress", text(StoredStatus::InProgress.as_str()))
+            .expression_attribute_values(":now_s", number(now / 1000))
+            .expression_attribute_values(":now_ms", number(now))
+            .expression_attribute_values(":lease_end", number(lease_end))
+            .expression_attribute_values(":expiration", number(expiration))
+            .expression_attribute_values(":validation", text(unchanging))
+            .expression_attribute_values(":owner", text(owner))
+            .expression_attribute_values(":zero", number(0))
+            .expression_attribute_values(":one", number(1));
+        call.send().await
     }
 
     /// A claim that succeeded by the answer of somebody else may have been made all the same. It is given back, so that the
@@ -313,6 +330,11 @@ impl Stored {
         }
     }
 }
+
+/// How a claim counts its attempts. Where another writer's count is no number, DynamoDB refuses to add to it, whatever the
+/// condition says; a count decides nothing, so the claim then counts anew.
+const ONE_MORE: &str = "if_not_exists(#attempt, :zero) + :one";
+const THE_FIRST: &str = ":zero + :one";
 
 /// What is wrong with an answer of success that DynamoDB itself would not give.
 const NOT_ITS_WORD: &str = "the answer does not say that it was written";

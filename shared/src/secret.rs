@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::aws::fault;
+use crate::{aws::fault, json::Object};
 
 /// The fields of a secret by their names, or why they could not be read. The text fits after `SECRET_NAME`.
 pub type Fields = Result<BTreeMap<String, String>, String>;
@@ -38,11 +38,14 @@ impl SecretStore {
 /// The fields that concern us. Others may be whatever their owners like.
 fn fields<'a>(secret: &str, known: impl IntoIterator<Item = &'a str>) -> Fields {
     // The error of a parser may quote what it read, so it is not shown.
-    let object: Map<String, Value> = serde_json::from_str(secret).map_err(|_| "must hold a JSON object".to_owned())?;
+    let object = Object::read(secret).map_err(|_| "must hold a JSON object".to_owned())?;
     let mut fields = BTreeMap::new();
-    for (name, value) in known.into_iter().filter_map(|name| Some((name, object.get(name)?))) {
-        let text = value.as_str().ok_or_else(|| format!("holds {name}, which must be a string"))?;
-        fields.insert(name.to_owned(), text.to_owned());
+    for name in known {
+        match object.get(name).map_err(|fault| format!("holds {name}, which {fault}"))? {
+            Some(Value::String(text)) => drop(fields.insert(name.to_owned(), text)),
+            Some(_) => return Err(format!("holds {name}, which must be a string")),
+            None => {}
+        }
     }
     Ok(fields)
 }
@@ -64,5 +67,19 @@ mod tests {
         for text in ["", "t0ken", "[]", "\"t0ken\""] {
             assert_eq!(read(text).unwrap_err(), "must hold a JSON object", "and shows nothing of it");
         }
+    }
+
+    #[test]
+    fn what_others_keep_in_the_secret_decides_nothing() {
+        for odd in [r#""other": "\ud800""#, r#""other": 1e999"#, r#""other": 1, "other": 2"#] {
+            let secret = format!(r#"{{{odd}, "otel_endpoint": "http://c:4318"}}"#);
+            assert_eq!(fields(&secret, ["otel_endpoint"]).unwrap().len(), 1, "{secret}");
+        }
+        let twice = r#"{"otel_endpoint": "s3cret-1", "otel_endpoint": "s3cret-2"}"#;
+        assert_eq!(
+            fields(twice, ["otel_endpoint"]).unwrap_err(),
+            "holds otel_endpoint, which stands there more than once, with different values"
+        );
+        assert!(fields(r#"{"otel_endpoint": null}"#, ["otel_endpoint"]).unwrap().is_empty());
     }
 }

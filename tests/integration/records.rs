@@ -77,6 +77,8 @@ async fn a_claim_that_nobody_holds_any_more_is_taken_over_whatever_else_is_in_it
         json!({"validation": null}),
         json!({"owner": null, "attempt": null}),
         json!({"owner": {"N": "1"}, "data": {"M": {}}}),
+        json!({"attempt": {"S": "one"}}),
+        json!({"attempt": {"L": []}}),
         json!({"expiration": {"S": "soon"}}),
     ] {
         let found = Found::with(changes.clone()).await;

@@ -501,6 +501,18 @@ pub const REMOVALS: &[Removal] = &[
         says: r#"left: "retried""#,
     },
     Removal {
+        guard: "records-of-others",
+        then: "a claim whose count of attempts is no number is never taken over",
+        file: "shared/src/idempotency.rs",
+        text: r#"error.code() == Some("ValidationException"))"#,
+        instead: r#"error.code() == Some("AnotherException"))"#,
+        test: Test::of(
+            "integration",
+            "records::a_claim_that_nobody_holds_any_more_is_taken_over_whatever_else_is_in_it",
+        ),
+        says: r#"left: "retried""#,
+    },
+    Removal {
         guard: "carried-texts",
         then: "what may be a card's number is a trace id",
         file: "shared/src/field.rs",
