@@ -16,6 +16,9 @@ const DEFAULT_COLUMNS: usize = 120;
 /// A terminal that says it has fewer gets lines that are too long for it.
 const FEWEST_COLUMNS: usize = 40;
 
+/// How much further to the right than its line a continuation begins.
+const CONTINUATION: usize = 4;
+
 /// The text with an escape in place of each character that is not shown as itself: controls, line breaks, marks that turn
 /// the direction of writing, and the other invisible ones.
 pub fn harmless(text: &str) -> Cow<'_, str> {
@@ -56,12 +59,12 @@ pub fn counted(count: usize, noun: &str) -> String {
 
 /// Prints one line, whatever is in it.
 pub fn print(line: impl AsRef<str>) {
-    println!("{}", harmless(line.as_ref()));
+    hanging(&harmless(line.as_ref()), columns(std::io::stdout())).iter().for_each(|line| println!("{line}"));
 }
 
 /// Prints one line to standard error, whatever is in it.
 pub fn tell(line: impl AsRef<str>) {
-    eprintln!("{}", harmless(line.as_ref()));
+    hanging(&harmless(line.as_ref()), columns(std::io::stderr())).iter().for_each(|line| eprintln!("{line}"));
 }
 
 /// Prints an error, whose text may have several lines of ours: what is foreign in it has passed [`harmless`] before.
@@ -71,11 +74,38 @@ pub fn tell_error(error: &(impl Error + ?Sized)) {
 
 /// How many columns the output has.
 pub fn width() -> usize {
-    #[cfg(unix)]
-    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
-    #[cfg(not(unix))]
-    let columns = None;
-    columns.filter(|columns| *columns > 0).unwrap_or(DEFAULT_COLUMNS).max(FEWEST_COLUMNS)
+    columns(std::io::stdout()).unwrap_or(DEFAULT_COLUMNS)
+}
+
+/// How many columns a terminal has; nothing where the output is none.
+#[cfg(unix)]
+fn columns(output: impl std::os::fd::AsFd) -> Option<usize> {
+    let columns = rustix::termios::tcgetwinsize(output).ok().map(|size| usize::from(size.ws_col));
+    columns.filter(|columns| *columns > 0).map(|columns| columns.max(FEWEST_COLUMNS))
+}
+
+#[cfg(not(unix))]
+fn columns(_output: impl Sized) -> Option<usize> {
+    None
+}
+
+/// A line with its continuations, each further to the right than its beginning: a terminal would begin them in the first
+/// column, where they could pass for lines of ours. What goes to no terminal stays one line.
+fn hanging(line: &str, columns: Option<usize>) -> Vec<String> {
+    let Some(columns) = columns.filter(|columns| width_of(line) > *columns) else {
+        return vec![line.to_owned()];
+    };
+    let start = line.len() - line.trim_start().len();
+    let indent = " ".repeat((start + CONTINUATION).min(columns / 2));
+    let mut used = 0;
+    let fits = line.char_indices().find(|(_, c)| {
+        used += c.width().unwrap_or_default();
+        used > columns
+    });
+    let fits = fits.map_or(line.len(), |(end, _)| end);
+    let end = line[start.min(fits)..fits].rfind(' ').map_or(fits, |space| start + space);
+    let rest = wrapped(&line[end..], columns - indent.len()).into_iter().map(|line| format!("{indent}{line}"));
+    std::iter::once(line[..end].trim_end().to_owned()).chain(rest).collect()
 }
 
 /// How many columns a text takes.
@@ -192,6 +222,27 @@ mod tests {
         assert_eq!(wrapped("座席座席", 5), ["座席", "座席"]);
         assert_eq!(wrapped("", 5), [""]);
         assert_eq!((cut("one", 3), cut("séance", 2)), ("one".into(), "sé...".into()));
+    }
+
+    #[test]
+    fn a_continued_line_never_begins_where_our_lines_do() {
+        let on_terminal = |line: &str| hanging(line, Some(40));
+        assert_eq!(on_terminal("short  enough"), ["short  enough"]);
+        let padded = format!("m-1  because of {}NOT SENT  m-2", " ".repeat(60));
+        assert_eq!(on_terminal(&padded), ["m-1  because of", "    NOT SENT m-2"]);
+        assert_eq!(
+            on_terminal("  m-1  a reason that goes on and on, and on"),
+            ["  m-1  a reason that goes on and on,", "      and on"]
+        );
+        let word = "x".repeat(100);
+        for line in [word.clone(), format!("    {word}"), format!("{}{word}", " ".repeat(60)), "座".repeat(50)] {
+            let lines = on_terminal(&line);
+            assert!(lines.iter().all(|line| width_of(line) <= 40), "{lines:#?}");
+            assert!(lines[1..].iter().all(|line| line.starts_with("    ")), "{lines:#?}");
+            let kept = |text: &str| text.chars().filter(|c| !c.is_whitespace()).count();
+            assert_eq!(lines.iter().map(|line| kept(line)).sum::<usize>(), kept(&line));
+            assert_eq!(hanging(&line, None), [line]);
+        }
     }
 
     #[test]
