@@ -8,26 +8,37 @@
 use std::{process::ExitCode, time::Duration};
 
 use shared::{
-    aws,
-    backoff::Backoff,
-    batch::{Decoded, Done, Limits, Processor, Record, Worker},
+    config::ConfigError,
     deadline::Deadline,
     failure::Failure,
-    queue::Queues,
-    telemetry::{
-        self,
-        metrics::Metrics,
-        trace::{TraceContext, Tracing},
+    settlement::Outcome,
+    start,
+    telemetry::trace::TraceContext,
+    trigger::{
+        Decoded, Done, Processor,
+        sqs::{Record, Worker},
     },
-    worker,
 };
-use tracing::{Level, Span};
+use tracing::{Span, info};
 
 /// Panics where a body says: while it is decoded, or while it is worked.
 struct Panics;
 
-impl Processor for Panics {
+impl Processor<Record> for Panics {
     type Item = String;
+    type Outcome = Outcome;
+
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    fn budget(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn probe(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
 
     fn decode(&self, record: &Record) -> Result<Decoded<String>, Failure> {
         let item = record.body.clone();
@@ -37,26 +48,22 @@ impl Processor for Panics {
         Ok(Decoded { key: record.message_id.clone(), item, span: Span::none(), producer: TraceContext::default() })
     }
 
-    async fn process(&self, item: String, _trace: &TraceContext, _deadline: Deadline) -> Result<Done, Failure> {
+    async fn process(
+        &self,
+        item: String,
+        _trace: &TraceContext,
+        _deadline: Deadline,
+    ) -> Result<Done<Outcome>, Failure> {
+        info!("a line of the function's own crate");
         tokio::task::yield_now().await;
         if item == "panic in process" {
             panic!("as the record says");
         }
-        Ok(Done { outcome: "success", note: None })
+        Ok(Done::of(Outcome::Success))
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    telemetry::init(Level::INFO);
-    let budget = Duration::from_secs(10);
-    let worker = Worker {
-        event_type: "test",
-        processor: Panics,
-        queues: Queues::new(aws_sdk_sqs::Client::new(&aws::sdk_config().await), None),
-        limits: Limits { concurrency: 20, max_receives: 5, budget, backoff: Backoff::DEFAULT },
-        metrics: Metrics::default(),
-        tracing: Tracing::default(),
-    };
-    worker::serve(&worker).await
+    start::run("test", module_path!(), |parts| Worker::configured(Some(Panics), parts)).await
 }

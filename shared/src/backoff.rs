@@ -22,8 +22,12 @@ pub struct Backoff {
 pub struct InvalidBackoff;
 
 impl Backoff {
-    /// From one second to a quarter of an hour.
-    pub const DEFAULT: Self = Self { base: Duration::from_secs(1), cap: Duration::from_secs(900) };
+    /// The first wait, by default: a second.
+    pub const DEFAULT_BASE: Duration = Duration::from_secs(1);
+    /// The longest wait, by default: a quarter of an hour.
+    pub const DEFAULT_CAP: Duration = Duration::from_secs(900);
+    /// From the one to the other.
+    pub const DEFAULT: Self = Self { base: Self::DEFAULT_BASE, cap: Self::DEFAULT_CAP };
 
     /// A back-off from `base` (the first wait) to `cap` (no wait is longer).
     ///

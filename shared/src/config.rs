@@ -1,6 +1,10 @@
 //! Reading configuration: once, at start, and every fault in one error that names each variable.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+pub mod secret;
+
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+
+use self::secret::{SecretFields, SecretStore};
 
 /// Where values come from. Set but empty counts as unset, so that a template may pass an empty parameter on.
 pub trait Source {
@@ -84,29 +88,85 @@ impl fmt::Debug for Secret {
 #[error("the configuration is wrong: {}", .0.join("; "))]
 pub struct ConfigError(pub Vec<String>);
 
-/// Reads variables from a source and collects what is wrong, so that one start shows every fault.
+/// Reads variables, and the fields of the secret that stand in for some, and collects what is wrong, so that one start
+/// shows every fault.
 pub struct Reader<'a> {
-    source: &'a dyn Source,
+    environment: &'a dyn Source,
+    secret: SecretFields,
+    store: Option<SecretStore>,
+    /// Whether the secret could not be read: what it may hold nobody knows then, and its own fault is enough.
+    secret_is_unreadable: bool,
     faults: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader without faults yet.
-    pub fn new(source: &'a dyn Source) -> Self {
-        Self { source, faults: Vec::new() }
+    /// A reader without a secret.
+    pub fn new(environment: &'a dyn Source) -> Self {
+        let (secret, faults) = (SecretFields::none(), Vec::new());
+        Self { environment, secret, store: None, secret_is_unreadable: false, faults }
+    }
+
+    /// A reader of the environment and of the secret that it asks for, if it does: what the secret held at the start, and
+    /// where it is, because some of it may be replaced while we run.
+    pub fn with_secret(
+        environment: &'a dyn Source,
+        secret: Option<Result<SecretFields, String>>,
+        store: Option<SecretStore>,
+    ) -> Self {
+        let mut reader = Self { store, ..Self::new(environment) };
+        if reader.switch("USE_SECRET_MANAGER") {
+            reader.required("SECRET_NAME");
+        }
+        match secret {
+            Some(Ok(secret)) => reader.secret = secret,
+            Some(Err(fault)) => {
+                reader.secret_is_unreadable = true;
+                reader.fault("SECRET_NAME", fault);
+            }
+            None => {}
+        }
+        reader
     }
 
     /// A variable that may be unset.
     pub fn optional(&self, name: &str) -> Option<String> {
-        self.source.get(name)
+        self.environment.get(name)
     }
 
     /// A variable that must be set. The value returned in its absence is never used: [`Reader::finish`] fails.
     pub fn required(&mut self, name: &str) -> String {
-        self.source.get(name).unwrap_or_else(|| {
-            self.fault(name, "is required and not set");
+        self.environment.get(name).unwrap_or_else(|| {
+            self.fault(name, NOT_SET);
             String::new()
         })
+    }
+
+    /// A field of the secret that no variable stands for, because it is secret.
+    pub fn secret(&mut self, field: &str) -> Option<String> {
+        self.secret.get(field).unwrap_or_else(|fault| {
+            self.fault("SECRET_NAME", fault);
+            None
+        })
+    }
+
+    /// A variable that may be unset, or the field of the secret that then stands in for it.
+    pub fn optional_or_secret(&mut self, name: &str, field: &str) -> Option<String> {
+        self.environment.get(name).or_else(|| self.secret(field))
+    }
+
+    /// A variable that must be set, or the field of the secret that stands in for it. Nothing: the fault is noted.
+    pub fn required_or_secret(&mut self, name: &str, field: &str) -> Option<String> {
+        let faults = self.faults.len();
+        let value = self.optional_or_secret(name, field);
+        if value.is_none() && self.faults.len() == faults && !self.secret_is_unreadable {
+            self.fault(name, NOT_SET);
+        }
+        value
+    }
+
+    /// Where the secret is, for what must be looked up again while we run.
+    pub fn secret_store(&self) -> Option<SecretStore> {
+        self.store.clone()
     }
 
     /// A whole number of at least 1, or its default.
@@ -114,7 +174,7 @@ impl<'a> Reader<'a> {
     where
         T: FromStr + PartialOrd + From<u8>,
     {
-        let Some(text) = self.source.get(name) else {
+        let Some(text) = self.environment.get(name) else {
             return default;
         };
         match text.parse() {
@@ -128,7 +188,7 @@ impl<'a> Reader<'a> {
 
     /// A switch, `true` or `false`; off when unset.
     pub fn switch(&mut self, name: &str) -> bool {
-        match self.source.get(name).as_deref() {
+        match self.environment.get(name).as_deref() {
             None | Some("false") => false,
             Some("true") => true,
             Some(other) => {
@@ -144,14 +204,26 @@ impl<'a> Reader<'a> {
         self.faults.push(format!("{name} {text}"));
     }
 
-    /// The value, if nothing was wrong.
+    /// A time in milliseconds, at least 1, or its default.
+    pub fn milliseconds(&mut self, name: &str, default: Duration) -> Duration {
+        let default = u64::try_from(default.as_millis()).unwrap_or(u64::MAX);
+        Duration::from_millis(self.count(name, default))
+    }
+
+    /// What was made of the variables, if nothing was wrong.
     ///
     /// # Errors
     /// Every fault that was noted.
-    pub fn finish<T>(self, value: T) -> Result<T, ConfigError> {
-        if self.faults.is_empty() { Ok(value) } else { Err(ConfigError(self.faults)) }
+    pub fn finish<T>(self, made: Option<T>) -> Result<T, ConfigError> {
+        match made {
+            Some(made) if self.faults.is_empty() => Ok(made),
+            None if self.faults.is_empty() => Err(ConfigError(vec!["a part could not be made".to_owned()])),
+            Some(_) | None => Err(ConfigError(self.faults)),
+        }
     }
 }
+
+const NOT_SET: &str = "is required and not set";
 
 #[cfg(test)]
 mod tests {
@@ -164,10 +236,45 @@ mod tests {
         reader.required("TABLE");
         reader.count("COUNT", 5_u32);
         reader.switch("SWITCH");
-        let text = reader.finish(()).unwrap_err().to_string();
+        let text = reader.finish(Some(())).unwrap_err().to_string();
         for part in ["TABLE is required", "COUNT must be", "\"0\"", "SWITCH must be true or false", "\"yes\""] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
+    }
+
+    #[test]
+    fn nothing_is_made_of_variables_without_saying_why() {
+        let source = BTreeMap::new();
+        assert!(Reader::new(&source).finish(None::<()>).is_err());
+    }
+
+    #[test]
+    fn the_secret_stands_in_for_what_the_environment_leaves_out() {
+        let source = BTreeMap::from([("A".to_owned(), "from the environment".to_owned())]);
+        let secret = SecretFields::parse(r#"{"a": "x", "b": "from the secret", "c": 3}"#);
+        let mut reader = Reader::with_secret(&source, Some(secret), None);
+        assert_eq!(reader.required_or_secret("A", "a").as_deref(), Some("from the environment"));
+        assert_eq!(reader.required_or_secret("B", "b").as_deref(), Some("from the secret"));
+        assert_eq!((reader.required_or_secret("C", "c"), reader.required_or_secret("D", "d")), (None, None));
+        assert_eq!(
+            reader.finish(Some(())).unwrap_err().0,
+            ["SECRET_NAME holds c, which must be a string", "D is required and not set"]
+        );
+    }
+
+    #[test]
+    fn an_unreadable_secret_is_one_fault_and_not_three() {
+        let source = BTreeMap::new();
+        let mut reader = Reader::with_secret(&source, Some(Err("could not be read: no access".to_owned())), None);
+        assert_eq!((reader.required_or_secret("A", "a"), reader.required_or_secret("B", "b")), (None, None));
+        assert_eq!(reader.finish(None::<()>).unwrap_err().0, ["SECRET_NAME could not be read: no access"]);
+    }
+
+    #[test]
+    fn a_secret_manager_without_a_name_is_a_fault() {
+        let source = BTreeMap::from([("USE_SECRET_MANAGER".to_owned(), "true".to_owned())]);
+        let reader = Reader::with_secret(&source, None, None);
+        assert_eq!(reader.finish(Some(())).unwrap_err().0, ["SECRET_NAME is required and not set"]);
     }
 
     #[test]
@@ -176,7 +283,7 @@ mod tests {
         let mut reader = Reader::new(&source);
         assert_eq!(reader.optional("COUNT"), None);
         assert_eq!(reader.count("COUNT", 5_u32), 5);
-        assert_eq!(reader.finish(()), Ok(()));
+        assert_eq!(reader.finish(Some(())), Ok(()));
     }
 
     #[test]

@@ -6,11 +6,21 @@
 use std::{
     borrow::Cow,
     fmt::{self, Write},
+    panic::AssertUnwindSafe,
     time::Duration,
 };
 
-/// The code of a request that a downstream will never accept, whichever downstream it is.
-pub const DOWNSTREAM_REJECTED: &str = "downstream_rejected";
+use futures_util::FutureExt;
+
+use crate::name::{Named, names};
+
+names! {
+    /// The codes that any client's error may have.
+    pub enum ErrorCode {
+        /// A request that a downstream will never accept, whichever downstream it is.
+        DownstreamRejected = "downstream_rejected",
+    }
+}
 
 /// A record's failure, with what the queue has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +67,8 @@ impl Failure {
     }
 
     /// A failure that no repeat can mend.
-    pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
-        Self::Permanent { code, message: message.into() }
+    pub fn permanent(code: impl Named, message: impl Into<String>) -> Self {
+        Self::Permanent { code: code.name(), message: message.into() }
     }
 
     /// The same failure, with what led to it in front of its message.
@@ -77,6 +87,23 @@ impl Failure {
             Self::Transient { message, .. } | Self::Early { message, .. } | Self::Permanent { message, .. } => message,
         }
     }
+}
+
+/// Turns a panic of `work` into a failure of its record.
+///
+/// An `async fn` would hold `work` twice, as its argument and as what it waits for, so this is none.
+///
+/// # Errors
+/// The failure of `work` itself, or its panic.
+pub fn isolated<T>(work: impl Future<Output = Result<T, Failure>>) -> impl Future<Output = Result<T, Failure>> {
+    let caught = AssertUnwindSafe(work).catch_unwind();
+    caught.map(|ended| ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))))
+}
+
+/// A panic is a fault of this code, not of the event: it is retried, and ends in the dead-letter queue if it persists.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::transient(format!("the code panicked on this record: {}", text.unwrap_or("without a message")))
 }
 
 impl fmt::Display for Failure {
@@ -149,6 +176,8 @@ impl Write for Line {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::ready, mem::size_of_val};
+
     use super::*;
 
     #[test]
@@ -180,10 +209,21 @@ mod tests {
     #[test]
     fn a_failure_reads_as_its_message() {
         assert_eq!(Failure::transient("the service is down").to_string(), "the service is down");
-        assert_eq!(Failure::permanent("code", "it is wrong").to_string(), "it is wrong");
+        assert_eq!(Failure::permanent(ErrorCode::DownstreamRejected, "it is wrong").to_string(), "it is wrong");
         assert_eq!(
             Failure::transient("it is down").after("nobody answered").to_string(),
             "nobody answered; it is down"
         );
+    }
+
+    #[test]
+    fn isolated_work_is_held_once() {
+        let work = || async {
+            let held = [1_u8; 4_096];
+            ready(()).await;
+            Ok(held.len())
+        };
+        let (bare, isolated) = (size_of_val(&work()), size_of_val(&isolated(work())));
+        assert!(bare >= 4_096 && isolated < bare + 64, "{bare} bytes of work take {isolated}");
     }
 }

@@ -16,19 +16,62 @@
 pub mod key;
 mod record;
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
+use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
     operation::update_item::{UpdateItemError, UpdateItemOutput},
     types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
+use sha2::{Digest, Sha256};
+use tracing::warn;
 use uuid::Uuid;
 
 pub use self::key::Key;
 use self::record::{Stored, StoredStatus, attribute};
-use crate::{aws::fault, failure::Failure};
+use crate::{
+    client::aws::{CALL_TIMEOUT, fault},
+    config::Reader,
+    deadline::{Deadline, epoch_ms},
+    failure::{Failure, Wait, isolated},
+    name::names,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+names! {
+    /// The codes of events that are rejected here.
+    pub enum ErrorCode {
+        /// The key is known with another value of what must not change under one key.
+        PayloadChanged = "payload_changed",
+    }
+}
+
+/// What must be the same in every event under one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// What it is of, for people: `amount`.
+    pub what: &'static str,
+    /// The values, as text; empty where an event has no such thing.
+    pub text: String,
+}
+
+/// What became of work that is done once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once<T> {
+    /// It was done now.
+    Done(T),
+    /// It was done before, with this outcome; nothing was done now.
+    Duplicate {
+        /// The stored outcome.
+        outcome: String,
+    },
+}
 
 /// The answer to a claim.
 #[derive(Debug)]
@@ -141,6 +184,59 @@ impl Store {
         Self { client, table: table.into(), time_to_live }
     }
 
+    /// The table that `IDEMPOTENCY_TABLE` names, whose records live for `IDEMPOTENCY_TTL_DAYS`.
+    pub fn configured(reader: &mut Reader<'_>, aws: &SdkConfig) -> Self {
+        let table = reader.required("IDEMPOTENCY_TABLE");
+        let days: u32 = reader.count("IDEMPOTENCY_TTL_DAYS", 30);
+        Self::new(Client::new(aws), table, DAY.saturating_mul(days))
+    }
+
+    /// The longest that [`Store::once`] takes beside the work itself: claim, completion and release.
+    pub fn budget(&self) -> Duration {
+        CALL_TIMEOUT * 3
+    }
+
+    /// Does `work` for the event with this key once, however often the event comes: claims it until the deadline, does the
+    /// work and completes it with what `outcome` says of the result. Whatever fails gives the claim back, a panic too, so
+    /// that the next delivery may start at once.
+    ///
+    /// # Errors
+    /// That of the work; or a transient one, when the claim is another's, is lost or can't be stored; or a permanent one,
+    /// when the event came before with another fingerprint.
+    pub async fn once<T>(
+        &self,
+        key: Key,
+        fingerprint: &Fingerprint,
+        deadline: Deadline,
+        outcome: impl FnOnce(&T) -> &'static str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Once<T>, Failure> {
+        let now = epoch_ms(SystemTime::now());
+        let lease = match self.claim(key.clone(), &fingerprint.digest(), now, deadline.epoch_ms()).await? {
+            Claim::Acquired(lease) => lease,
+            Claim::Completed { data } => return Ok(Once::Duplicate { outcome: data }),
+            Claim::InProgress { remaining } => {
+                let message = "another worker is at this event, and may have settled it by now".to_owned();
+                return Err(Failure::Transient { message, wait: Wait::Claimed(remaining) });
+            }
+            Claim::PayloadChanged => {
+                let what = fingerprint.what;
+                let message = format!("the event {key} came before with another {what}; find out which one is right");
+                return Err(Failure::permanent(ErrorCode::PayloadChanged, message));
+            }
+        };
+        let result = match isolated(work).await {
+            Ok(done) => self.complete(&lease, outcome(&done)).await.map(|()| done).map_err(Failure::from),
+            Err(failure) => Err(failure),
+        };
+        if result.is_err()
+            && let Err(error) = self.release(&lease).await
+        {
+            warn!(error = %error, "the claim could not be given back; it ends with this invocation");
+        }
+        result.map(Once::Done)
+    }
+
     /// Looks whether records can be claimed at all, by a write whose condition no item can ever meet. So it changes nothing,
     /// and it needs no permission that a claim does not need too: a role may be bound to keys of its own event type, so
     /// `key` is one of those.
@@ -167,7 +263,7 @@ impl Store {
         }
     }
 
-    /// Claims `key` until `lease_end`, both in milliseconds since the epoch as `now` is. `unchanging` is a digest of what
+    /// Claims `key` until `lease_end`, both in milliseconds since the epoch as `now` is. `fingerprint` is a digest of what
     /// must be the same in every event under this key.
     ///
     /// The write succeeds when the record
@@ -181,11 +277,11 @@ impl Store {
     ///
     /// # Errors
     /// When DynamoDB gave no answer: nothing is known about the claim, and the record must come back.
-    pub async fn claim(&self, key: Key, unchanging: &str, now: u64, lease_end: u64) -> Result<Claim, StoreError> {
+    pub async fn claim(&self, key: Key, fingerprint: &str, now: u64, lease_end: u64) -> Result<Claim, StoreError> {
         let owner = Uuid::new_v4().to_string();
-        let mut answer = self.take(&key, &owner, ONE_MORE, unchanging, now, lease_end).await;
+        let mut answer = self.take(&key, &owner, ONE_MORE, fingerprint, now, lease_end).await;
         if answer.as_ref().is_err_and(|error| error.code() == Some("ValidationException")) {
-            answer = self.take(&key, &owner, THE_FIRST, unchanging, now, lease_end).await;
+            answer = self.take(&key, &owner, THE_FIRST, fingerprint, now, lease_end).await;
         }
         let error = match answer {
             Ok(answer) if names(&answer, &owner) => return Ok(Claim::Acquired(Lease { key, owner })),
@@ -202,7 +298,7 @@ impl Store {
             Ok(old) => old,
             Err(fault) => return Err(StoreError::Unreadable { key, fault }),
         };
-        Ok(old.answer(Lease { key, owner }, unchanging, now))
+        Ok(old.answer(Lease { key, owner }, fingerprint, now))
     }
 
     /// Records that the event is finished and what came of it.
@@ -242,7 +338,7 @@ impl Store {
         key: &Key,
         owner: &str,
         count: &str,
-        unchanging: &str,
+        fingerprint: &str,
         now: u64,
         lease_end: u64,
     ) -> Result<UpdateItemOutput, SdkError<UpdateItemError>> {
@@ -274,7 +370,7 @@ impl Store {
             .expression_attribute_values(":now_ms", number(now))
             .expression_attribute_values(":lease_end", number(lease_end))
             .expression_attribute_values(":expiration", number(expiration))
-            .expression_attribute_values(":validation", text(unchanging))
+            .expression_attribute_values(":validation", text(fingerprint))
             .expression_attribute_values(":owner", text(owner))
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":one", number(1));
@@ -312,14 +408,21 @@ impl Store {
     }
 }
 
+impl Fingerprint {
+    /// What is stored of it.
+    fn digest(&self) -> String {
+        Sha256::digest(&self.text).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl Stored {
     /// What an existing record means for a claim that was refused because of it.
-    fn answer(self, lease: Lease, unchanging: &str, now: u64) -> Claim {
+    fn answer(self, lease: Lease, fingerprint: &str, now: u64) -> Claim {
         // The first try of this very claim got through and only its answer was lost.
         if self.status == StoredStatus::InProgress && self.owner == lease.owner {
             return Claim::Acquired(lease);
         }
-        if self.validation.is_some_and(|validation| validation != unchanging) {
+        if self.validation.is_some_and(|validation| validation != fingerprint) {
             return Claim::PayloadChanged;
         }
         match self.status {

@@ -1,35 +1,33 @@
 //! What every Holdfast function stands on.
 //!
-//! Three layers, in reading order. A function names a [`workflow::Workflow`] and hands it to [`worker::run`]; that is all
-//! it does.
+//! A function's `main` names what it is made of, by type, and hands it to [`start::run`]; that is all it does. The modules,
+//! from what a function is to what it stands on:
 //!
 //! | layer | modules | knows about |
 //! | --- | --- | --- |
-//! | composition | [`worker`] | environment variables, which client is built when |
-//! | reservations | [`workflow`], [`event`], [`field`], [`rest`], [`grpc`], [`refund`] | reservations, seats, payments |
-//! | delivery | [`batch`], [`queue`], [`backoff`], [`idempotency`], [`failure`], [`deadline`], [`aws`], [`config`], [`secret`], [`http`], [`tls`], [`json`], [`telemetry`] | queues, records, keys, outcomes; nothing of reservations |
+//! | systems | [`settlement`] | the events of one system and what they do |
+//! | domain | [`reservation`], [`field`] | reservations and what they hold; no I/O |
+//! | clients | [`client`] | the services that are called: one module each |
+//! | triggers | [`trigger`] | how Lambda hands work over, and what an answer means there |
+//! | base | [`start`], [`config`], [`failure`], [`deadline`], [`backoff`], [`idempotency`], [`json`], [`name`], [`telemetry`] | environments, time, keys, logs |
 //!
-//! The delivery layer must stay free of reservations: other systems are to stand on it.
+//! Triggers and base know nothing of any system; `tests/template` keeps that.
 
-pub mod worker;
+pub mod settlement;
 
-pub mod event;
 pub mod field;
-pub mod grpc;
-pub mod refund;
-pub mod rest;
-pub mod workflow;
+pub mod reservation;
 
-pub mod aws;
+pub mod client;
+
+pub mod trigger;
+
 pub mod backoff;
-pub mod batch;
 pub mod config;
 pub mod deadline;
 pub mod failure;
-pub mod http;
 pub mod idempotency;
 pub mod json;
-pub mod queue;
-pub mod secret;
+pub mod name;
+pub mod start;
 pub mod telemetry;
-pub mod tls;

@@ -23,12 +23,13 @@ use tracing_subscriber::{
 };
 
 use self::log::JsonLines;
+use crate::config::Reader;
 
-/// Starts the log. Only this crate and the functions log at `level`; of the libraries, warnings are enough.
+/// Starts the log. Only this crate and the function's own, `module`, log at `level`; of the libraries, warnings are enough.
 ///
 /// A second call in one process changes nothing, so that tests may call it.
-pub fn init(level: Level) {
-    let started = tracing_subscriber::registry().with(JsonLines.with_filter(filter(level))).try_init();
+pub fn init(level: Level, module: &'static str) {
+    let started = tracing_subscriber::registry().with(JsonLines.with_filter(filter(level, module))).try_init();
     if started.is_ok() {
         // A panic is caught where its record ends; here it only becomes a log line like any other.
         std::panic::set_hook(Box::new(|panic| {
@@ -38,17 +39,35 @@ pub fn init(level: Level) {
     }
 }
 
+/// The level that `LOG_LEVEL` names, known before anything else is, because a start that fails is logged too. What is wrong
+/// with it is noted.
+pub fn log_level(reader: &mut Reader<'_>) -> Level {
+    match reader.optional("LOG_LEVEL").as_deref() {
+        Some("debug") => Level::DEBUG,
+        None | Some("info") => Level::INFO,
+        Some("warn") => Level::WARN,
+        Some("error") => Level::ERROR,
+        Some(other) => {
+            reader.fault("LOG_LEVEL", format!("must be debug, info, warn or error, not {other:?}"));
+            Level::INFO
+        }
+    }
+}
+
 /// What is logged at `level`. A span of ours is no line but fields of lines, so that no level takes it away: a warning says
 /// which record it is about, also where nothing but warnings is wanted.
-fn filter(level: Level) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+fn filter(level: Level, module: &'static str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool> {
+    const OURS: &str = "shared";
+
     let events = Targets::new()
         .with_default(Level::WARN.min(level))
-        .with_target("shared", level)
+        .with_target(OURS, level)
+        .with_target(module, level)
         // Its own line on each failed export repeats what the flush already says.
         .with_target("opentelemetry", LevelFilter::OFF);
     let filter = FilterFn::new(move |metadata: &Metadata<'_>| {
         if metadata.is_span() {
-            metadata.target().starts_with("shared")
+            [OURS, module].iter().any(|ours| metadata.target().starts_with(ours))
         } else {
             events.would_enable(metadata.target(), metadata.level())
         }
@@ -90,17 +109,23 @@ mod tests {
     #[test]
     fn a_level_takes_lines_away_and_no_fields() {
         for (level, expected) in [
-            (Level::INFO, vec![(Level::INFO, Some("record")), (Level::WARN, Some("record"))]),
+            (
+                Level::INFO,
+                vec![(Level::INFO, Some("record")), (Level::WARN, Some("record")), (Level::INFO, Some("seats"))],
+            ),
             (Level::WARN, vec![(Level::WARN, Some("record"))]),
             (Level::ERROR, vec![]),
         ] {
             let kept = Kept::default();
-            let listening = tracing_subscriber::registry().with(kept.clone().with_filter(filter(level)));
+            let listening =
+                tracing_subscriber::registry().with(kept.clone().with_filter(filter(level, "payment_failed")));
             tracing::subscriber::with_default(listening, || {
                 let _inside = info_span!("record").entered();
                 let _of_a_library = info_span!(target: "hyper", "connection").entered();
                 info!("said");
                 warn!("warned");
+                let _of_the_function = info_span!(target: "payment_failed::seats", "seats").entered();
+                info!(target: "payment_failed", "said by the function");
                 info!(target: "hyper", "of a library");
                 warn!(target: "opentelemetry_sdk", "said already");
             });

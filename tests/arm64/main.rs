@@ -9,12 +9,7 @@ mod toolchain;
 use std::{collections::BTreeMap, fs::File, io::Read, path::Path, sync::OnceLock};
 
 use local_stack::{
-    build::Binaries,
-    inventory::Standing,
-    replay::Replay,
-    reservations::Status,
-    ring,
-    scenario::{self, FUNCTIONS},
+    build::Binaries, catalogue::NAMES, inventory::Standing, replay::Replay, reservations::Status, ring, scenario,
     stack::Stack,
 };
 
@@ -50,7 +45,7 @@ fn elf(binary: &Path) -> (u8, u8, u16) {
 #[test]
 fn every_function_builds_for_aarch64() {
     let Some((_, binaries)) = built() else { return };
-    assert_eq!(binaries.len(), FUNCTIONS.len());
+    assert_eq!(binaries.len(), NAMES.len());
     for binary in binaries.values() {
         assert_eq!(elf(binary), AARCH64, "{}", binary.display());
     }

@@ -9,8 +9,8 @@ use std::{
 
 use local_stack::{
     build::{Binaries, cargo, workspace},
+    catalogue::NAMES,
     ring::on_path,
-    scenario::FUNCTIONS,
 };
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
@@ -70,7 +70,7 @@ impl Toolchain {
         let mut command = cargo();
         command.args(["build", "--release", "--locked", "--target", TARGET, "--target-dir"]).arg(&target_dir);
         // Only the functions: the local stack would bring features and C code along that no function is deployed with.
-        command.args(FUNCTIONS.iter().flat_map(|function| ["--package", *function]));
+        command.args(NAMES.iter().flat_map(|function| ["--package", *function]));
         command.env("RUSTC", &self.rustc).env("CARGO_PROFILE_RELEASE_LTO", "off");
         // What wraps or instruments the build of the tests, for coverage say, is not meant for this compiler.
         for variable in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
@@ -85,7 +85,7 @@ impl Toolchain {
         assert!(status.success(), "the functions do not build for {TARGET}: see cargo's messages above");
 
         let folder = target_dir.join(TARGET).join("release");
-        FUNCTIONS.iter().map(|function| ((*function).to_owned(), folder.join(function))).collect()
+        NAMES.iter().map(|function| ((*function).to_owned(), folder.join(function))).collect()
     }
 
     /// The program that runs a binary on this machine: itself, or a script beside it that hands it to QEMU. Under QEMU

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use local_stack::scenario::FUNCTIONS;
+use local_stack::catalogue::NAMES;
 use miniz_oxide::deflate::compress_to_vec;
 
 use crate::{stop::Stop, workplace::Workplace};
@@ -21,7 +21,7 @@ pub(crate) struct Size {
 }
 
 pub(crate) fn measure(workplace: &Workplace) -> Result<Vec<Size>, Stop> {
-    let sizes = FUNCTIONS.iter().map(|function| {
+    let sizes = NAMES.iter().map(|function| {
         let binary = workplace.binaries.get(*function).ok_or(Stop::unable("a function was not built"))?;
         let binary = fs::read(binary)?;
         let zipped = compress_to_vec(&binary, LEVEL).len() + HEADERS;

@@ -4,8 +4,8 @@ use std::{future::Future, io, path::Path};
 
 use local_stack::{
     build::{Binaries, BuildError, by_profile},
+    catalogue::NAMES,
     cores::{self, Awake},
-    scenario::FUNCTIONS,
 };
 use tokio::{runtime::Builder, task::yield_now};
 use tokio_util::task::AbortOnDropHandle;
@@ -26,7 +26,7 @@ impl Workplace {
     /// Builds what is to be measured.
     pub(crate) fn prepare(arguments: &Arguments, sections: &[Section]) -> Result<Self, BuildError> {
         // The sizes need each function; everything else needs one, and linking one may take minutes.
-        let functions = if sections.contains(&Section::Size) { &FUNCTIONS[..] } else { &[FUNCTION] };
+        let functions = if sections.contains(&Section::Size) { &NAMES[..] } else { &[FUNCTION] };
         let binaries = if let Some(folder) = &arguments.binaries {
             let names = functions.iter().copied().chain([NO_OP]);
             names.map(|name| (name.to_owned(), folder.join(name))).collect()

@@ -21,7 +21,7 @@ use crate::world::World;
 const ON_THE_WAY: Duration = Duration::from_millis(100);
 
 /// A worker that waited for an answer for longer than this asks again, as soon as it goes on.
-const STANDSTILL: Duration = shared::aws::TRY_TIMEOUT.saturating_sub(ON_THE_WAY);
+const STANDSTILL: Duration = shared::client::aws::TRY_TIMEOUT.saturating_sub(ON_THE_WAY);
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,10 +13,10 @@ use std::{
 };
 
 use local_stack::{
+    catalogue::NAMES,
     inventory::{Inventory, Standing},
     ministack::{MiniStack, free_port},
     reservations::{Reservations, Status},
-    scenario::FUNCTIONS,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -206,7 +206,7 @@ fn check_end(case: &Case, reservations: &Reservations, inventory: &Inventory, re
 }
 
 async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, cases: &[Case]) {
-    for function in FUNCTIONS {
+    for function in NAMES {
         let buried = messages(account, &format!("{STACK}-{function}-dlq")).await;
         let reasons: BTreeMap<String, String> = buried
             .iter()
@@ -229,7 +229,7 @@ async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, c
 
 async fn every_function_has_its_alarms(account: &MiniStack) {
     let alarms: BTreeSet<String> = alarms(account, "").await;
-    for function in FUNCTIONS {
+    for function in NAMES {
         for kind in [
             "dead-letters",
             "failing",
@@ -251,7 +251,7 @@ async fn every_function_has_its_alarms(account: &MiniStack) {
 async fn the_dashboard_shows_every_queue(account: &MiniStack) {
     let form = format!("Action=GetDashboard&Version=2010-08-01&DashboardName={STACK}");
     let dashboard = account.query("monitoring", &form).await;
-    for function in FUNCTIONS {
+    for function in NAMES {
         let dead_letters = format!("{STACK}-{function}-dlq");
         assert!(dashboard.contains(&dead_letters), "{dead_letters} is missing in {dashboard}");
     }
@@ -277,7 +277,7 @@ async fn log(account: &MiniStack, function: &str) -> String {
 /// The records of all functions by outcome, as their logs tell.
 async fn outcomes(account: &MiniStack) -> BTreeMap<String, usize> {
     let mut outcomes = BTreeMap::new();
-    for function in FUNCTIONS {
+    for function in NAMES {
         for line in log(account, function).await.lines() {
             let line: Value = serde_json::from_str(line).unwrap_or_default();
             if let (Some(outcome), Some(_)) = (line["outcome"].as_str(), line["message_id"].as_str()) {
@@ -317,7 +317,7 @@ async fn put_on_the_bus<'a>(account: &MiniStack, bus: &str, entries: impl IntoIt
 /// How many messages wait in the stack's queues, hidden ones included, dead letters not.
 async fn waiting(account: &MiniStack, stack: &str) -> u64 {
     let mut waiting = 0;
-    for function in FUNCTIONS {
+    for function in NAMES {
         let url = queue_url(account, &format!("{stack}-{function}")).await;
         let input = json!({"QueueUrl": url, "AttributeNames": ["All"]});
         let answer = account.call("sqs", "AmazonSQS.GetQueueAttributes", input).await;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use shared::{
-    event::{Event, EventType, INVALID_FIELD, MALFORMED_BODY, UNKNOWN_TYPE},
     failure::Failure,
+    name::Named,
+    settlement::event::{ErrorCode, Event, EventType},
 };
 
 /// Every type that a function may have as its own.
@@ -37,9 +38,9 @@ pub(crate) fn read(body: &str) -> Option<Event> {
         }
     }
     let refused = |code| move |result: &Result<Event, Failure>| is_refused(result, code);
-    let owners = results.iter().filter(|result| !is_refused(result, UNKNOWN_TYPE)).count();
+    let owners = results.iter().filter(|result| !is_refused(result, ErrorCode::UnknownType)).count();
     assert!(
-        owners <= 1 || results.iter().all(refused(MALFORMED_BODY)),
+        owners <= 1 || results.iter().all(refused(ErrorCode::MalformedBody)),
         "an event is one function's own, or nobody's: {results:?}"
     );
     let mut accepted = None;
@@ -67,20 +68,22 @@ fn verdict(result: &Result<Event, Failure>) -> Result<&Event, &'static str> {
     }
 }
 
-fn is_refused(result: &Result<Event, Failure>, expected: &str) -> bool {
-    matches!(result, Err(Failure::Permanent { code, .. }) if *code == expected)
+fn is_refused(result: &Result<Event, Failure>, expected: ErrorCode) -> bool {
+    matches!(result, Err(Failure::Permanent { code, .. }) if *code == expected.name())
 }
 
 /// A body is refused for good, under a documented code, and with a text that fits into a line of the log.
 fn check_refusal(json: Option<&Json>, failure: &Failure) {
     let Failure::Permanent { code, message } = failure else { panic!("a body never changes: {failure:?}") };
     match json {
-        Some(json @ Json::Object(_)) if *code == MALFORMED_BODY => {
+        Some(json @ Json::Object(_)) if *code == ErrorCode::MalformedBody.name() => {
             assert!(message.contains("ambiguous"), "{failure:?}");
             assert!(!json.is_unambiguous(), "{failure:?} of {json:?}");
         }
-        Some(Json::Object(_)) => assert!([UNKNOWN_TYPE, INVALID_FIELD].contains(code), "{failure:?}"),
-        Some(_) | None => assert_eq!(*code, MALFORMED_BODY, "{failure:?}"),
+        Some(Json::Object(_)) => {
+            assert!([ErrorCode::UnknownType, ErrorCode::InvalidField].map(Named::name).contains(code), "{failure:?}")
+        }
+        Some(_) | None => assert_eq!(*code, ErrorCode::MalformedBody.name(), "{failure:?}"),
     }
     assert!(!message.trim().is_empty(), "{failure:?}");
     assert!(message.chars().count() <= LONGEST_MESSAGE, "{failure:?}");
@@ -103,7 +106,7 @@ fn check_source(json: &Json, event: &Event) {
         let is_id = ["reservation_id", "reservationId"].iter().any(|id| name.iter().copied().eq(id.encode_utf16()));
         assert!(!is_id || *value == null || *value == Json::String(id.clone()), "{event:?} of {json:?}");
     }
-    if let Some(id) = &event.event_id {
+    if let Some(id) = &event.holding.show_id {
         assert!(snake_or_camel("event_id", "eventId", id), "{event:?} of {json:?}");
     }
     if let Some(payment) = &event.payment {
@@ -124,13 +127,13 @@ pub(crate) fn check_event(event: &Event) {
     assert!(amount.is_some() || event.event_type != EventType::PaymentApproved, "{event:?}");
 
     let intent_id = payment.map(|payment| &payment.intent_id);
-    for id in [Some(&event.reservation_id), event.event_id.as_ref(), intent_id].into_iter().flatten() {
+    for id in [Some(&event.reservation_id), event.holding.show_id.as_ref(), intent_id].into_iter().flatten() {
         check_id(id);
     }
 
-    let seats = event.seat_ids.len();
+    let seats = event.holding.seat_ids.len();
     assert!(
-        event.quantity.is_none_or(|quantity| quantity > 0 && (seats == 0 || quantity as usize == seats)),
+        event.holding.quantity.is_none_or(|quantity| quantity > 0 && (seats == 0 || quantity as usize == seats)),
         "{event:?}"
     );
 
@@ -142,10 +145,10 @@ pub(crate) fn check_event(event: &Event) {
     assert_eq!(event.key(), key);
 
     let is_approval = event.event_type == EventType::PaymentApproved;
-    assert_eq!(event.unchanging().is_empty(), !is_approval, "{event:?}");
+    assert_eq!(event.fingerprint().is_empty(), !is_approval, "{event:?}");
 
     let payment_text = payment.and_then(|payment| payment.currency.as_ref());
-    for text in [payment_text, event.user_id.as_ref(), event.trace_id.as_ref()].into_iter().flatten() {
+    for text in [payment_text, event.holding.user_id.as_ref(), event.trace_id.as_ref()].into_iter().flatten() {
         assert!((1..=256).contains(&text.chars().count()) && !text.trim().is_empty(), "{event:?}");
     }
     if let Some(trace_id) = &event.trace_id {

@@ -21,13 +21,17 @@ use local_stack::{
 use serde_json::{Value, json};
 use shared::{
     backoff::Backoff,
-    batch::{Decoded, Done, Limits, Processor, Record, Worker},
+    config::ConfigError,
     deadline::Deadline,
     failure::Failure,
-    queue::Queues,
+    settlement::Outcome,
     telemetry::{
         metrics::Metrics,
         trace::{TraceContext, Tracing},
+    },
+    trigger::{
+        Decoded, Done, Processor,
+        sqs::{Limits, Record, Worker, queue::Queues},
     },
 };
 
@@ -48,8 +52,22 @@ struct Script {
     finished: Mutex<Vec<String>>,
 }
 
-impl Processor for Script {
+impl Processor<Record> for Script {
     type Item = String;
+    type Outcome = Outcome;
+
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    /// Nobody asks: the worker's limits are given.
+    fn budget(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn probe(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
 
     fn decode(&self, record: &Record) -> Result<Decoded<String>, Failure> {
         assert!(record.body != "panic in decode", "this record panics");
@@ -58,7 +76,7 @@ impl Processor for Script {
         Ok(Decoded { item, key, span: tracing::Span::none(), producer: TraceContext::default() })
     }
 
-    async fn process(&self, item: String, _trace: &TraceContext, deadline: Deadline) -> Result<Done, Failure> {
+    async fn process(&self, item: String, _trace: &TraceContext, deadline: Deadline) -> Result<Done<Outcome>, Failure> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_running.fetch_max(running, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -68,7 +86,7 @@ impl Processor for Script {
         self.running.fetch_sub(1, Ordering::SeqCst);
         assert!(item != "panic in process", "this record panics");
         self.finished.lock().unwrap().push(item);
-        Ok(Done { outcome: "success", note: None })
+        Ok(Done::of(Outcome::Success))
     }
 }
 
@@ -84,7 +102,6 @@ impl Bench {
         let stack = Stack::start().await.unwrap();
         let queue = stack.queue("payment-failed");
         let worker = Worker {
-            event_type: "test",
             processor: Script::default(),
             queues: Queues::new(stack.aws.sqs(), Some(stack.dead_letters("payment-failed").url())),
             limits: Limits { concurrency, max_receives: 5, budget: BUDGET, backoff: Backoff::DEFAULT },
@@ -221,7 +238,7 @@ async fn a_timeout_in_which_no_record_can_start_is_said_in_the_log() {
     assert!(says(&world, too_short) && !says(&world, stays), "{:#?}", world.function.all_logs());
     let lines = log_lines(&world.function.all_logs());
     let line = lines.iter().find(|line| line["msg"].as_str().is_some_and(|said| said.starts_with(too_short))).unwrap();
-    assert_eq!((line["level"].as_str(), line["budget_ms"].as_str()), (Some("error"), Some("16500")), "{line:#}");
+    assert_eq!((line["level"].as_str(), line["budget_ms"].as_str()), (Some("error"), Some("15500")), "{line:#}");
     let time: u64 = line["time_ms"].as_str().unwrap().parse().unwrap();
     assert!((1..=10_000).contains(&time), "{line:#}");
     let counted: Vec<&Value> = lines.iter().filter_map(|line| line.get("worker_unstarted_total")).collect();

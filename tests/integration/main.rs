@@ -6,6 +6,7 @@ mod harness;
 
 mod bad_input;
 mod batch;
+mod budget;
 mod carried;
 mod configuration;
 mod connections;

@@ -6,10 +6,11 @@ use std::{
 };
 
 use local_stack::{
+    catalogue::NAMES,
     inventory::Standing,
     recast,
     replay::{FileReport, Replay},
-    scenario::{self, EventFile, FUNCTIONS},
+    scenario::{self, EventFile},
     stack::Stack,
 };
 use serde_json::{Value, json};
@@ -86,7 +87,7 @@ async fn a_message_of_ones_own_runs_without_a_verdict_and_is_written_with_its_pr
 
 #[tokio::test]
 async fn the_files_of_a_new_type_keep_the_promises_of_those_that_they_come_from() {
-    for from in FUNCTIONS {
+    for from in NAMES {
         let folder = Folder::new(&format!("new-type-of-{from}"));
         for case in recast::CASES {
             let name = format!("{from}/{case}.json");

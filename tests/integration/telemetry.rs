@@ -7,10 +7,10 @@ use std::{
 
 use axum::{Router, body::Bytes, http::StatusCode, routing::post};
 use local_stack::{
+    catalogue::NAMES,
     inventory::{Answer, CommitStatus, Standing},
     queue::MessageAttribute,
     reservations::Status,
-    scenario::FUNCTIONS,
     stack::MAX_RECEIVES,
 };
 use opentelemetry_proto::tonic::{
@@ -46,7 +46,7 @@ fn json_lines(world: &World) -> Vec<Value> {
 
 #[tokio::test]
 async fn the_line_of_a_record_has_every_field_of_the_design() {
-    for function in FUNCTIONS {
+    for function in NAMES {
         let world = World::of(function).await;
         world.given(Status::Hold, Standing::Held);
         let detail_type = function.replace('-', ".");
@@ -185,7 +185,7 @@ fn metric_lines(lines: &[Value], metric: &str, unit: &str, dimensions: &[&str]) 
 
 #[tokio::test]
 async fn records_are_counted_by_outcome_and_their_latencies_measured() {
-    for function in FUNCTIONS {
+    for function in NAMES {
         let world = World::of(function).await;
         world.given(Status::Hold, Standing::Held);
         let own = event(&function.replace('-', "."));

@@ -185,7 +185,7 @@ async fn postpone(record: &Value, seconds: u32) {
     let queue = record["eventSourceARN"].as_str().unwrap().rsplit(':').next().unwrap();
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(shared::aws::http::client())
+        .http_client(shared::client::aws::http::client())
         .region(Region::new("us-east-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "test"))
         .endpoint_url(&endpoint)

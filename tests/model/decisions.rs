@@ -10,17 +10,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use local_stack::catalogue::Function;
 use shared::{
-    batch::Processor,
+    client::{
+        bus::EventBus,
+        inventory::{InventoryClient, TlsMaterial},
+        reservations::ReservationClient,
+    },
     deadline::{Deadline, epoch_ms},
-    event::Event,
     failure::Failure,
-    grpc::inventory::{InventoryClient, TlsMaterial},
     idempotency::Store,
-    refund::RefundDesk,
-    rest::reservation::ReservationClient,
+    settlement::{
+        Done, LostRace, Outcome, RefundPublisher, Services, Settler, Superseded, event::Event, lost_race::Lost,
+    },
+    start::Parts,
     telemetry::trace::TraceContext,
-    workflow::{Services, Settler, Workflow},
+    trigger::Processor,
 };
 use tokio::{select, sync::oneshot};
 use uuid::Uuid;
@@ -62,7 +67,7 @@ struct Node {
 pub(crate) struct Decisions {
     gate: Gate,
     clients: Clients,
-    workflow: fn(Kind) -> Workflow,
+    function: fn(Kind) -> Function,
     nodes: Vec<Node>,
     requests: Numbered<Request>,
     answers: Numbered<Answer>,
@@ -70,11 +75,11 @@ pub(crate) struct Decisions {
 }
 
 impl Decisions {
-    pub(crate) async fn new(workflow: fn(Kind) -> Workflow) -> Self {
+    pub(crate) async fn new(function: fn(Kind) -> Function) -> Self {
         let (nodes, requests, answers) = (Vec::new(), Numbered::new(), Numbered::new());
         let gate = Gate::open().await;
         let clients = Clients::new(&gate);
-        let mut new = Self { gate, clients, workflow, nodes, requests, answers, runs: 0 };
+        let mut new = Self { gate, clients, function, nodes, requests, answers, runs: 0 };
         for kind in Kind::ALL {
             let next = new.play(kind, &[]).await;
             new.nodes.push(Node { kind, history: Vec::new(), next, then: HashMap::new() });
@@ -132,8 +137,9 @@ impl Decisions {
             self.clients = Clients::new(&self.gate);
         }
         self.runs += 1;
-        let workflow = (self.workflow)(kind);
-        let settler = Settler { workflow, services: self.clients.services() };
+        let Function { workflow, lost_race, .. } = (self.function)(kind);
+        let settler =
+            Settler { workflow, services: self.clients.services(), lost_race: self.clients.lost_race(lost_race) };
         let event = Event::parse(workflow.event_type, &kind.body()).expect("a valid event");
         let (trace, deadline) = (TraceContext::default(), Deadline::stated(LEASE_END));
         let mut work = pin!(settler.process(event, &trace, deadline));
@@ -144,7 +150,7 @@ impl Decisions {
                 result = &mut work => {
                     assert_eq!(answers.len(), 0, "{kind:?} ended before it had heard every answer: {result:?}");
                     return match result {
-                        Ok(done) => Next::Acknowledged(done.outcome),
+                        Ok(done) => Next::Acknowledged(done.name()),
                         Err(Failure::Transient { message, .. } | Failure::Early { message, .. }) => Next::ComesBack(message),
                         Err(Failure::Permanent { code, .. }) => Next::Buried(code),
                     };
@@ -160,13 +166,13 @@ impl Decisions {
     }
 }
 
-/// Clients as [`shared::worker::start`] builds them. Only their patience is another, because who is slow is a matter of
+/// Clients as [`shared::start`] has them built. Only their patience is another, because who is slow is a matter of
 /// the search.
 struct Clients {
     idempotency: Store,
     reservations: ReservationClient,
     inventory: InventoryClient,
-    refunds: RefundDesk,
+    bus: EventBus,
 }
 
 impl Clients {
@@ -181,13 +187,13 @@ impl Clients {
             ($sdk:ident) => {{
                 use $sdk::config::{BehaviorVersion, Credentials, Region, retry, timeout};
                 let retries = retry::RetryConfig::standard()
-                    .with_max_attempts(shared::aws::TRIES)
+                    .with_max_attempts(shared::client::aws::TRIES)
                     .with_initial_backoff(Duration::from_millis(1));
                 let config = $sdk::Config::builder()
                     .behavior_version(BehaviorVersion::latest())
                     .region(Region::new("us-east-1"))
                     .endpoint_url(&url)
-                    .http_client(shared::aws::http::client())
+                    .http_client(shared::client::aws::http::client())
                     .credentials_provider(Credentials::new("test", "test", None, None, "test"))
                     .retry_config(retries)
                     .retry_partition(retry::RetryPartition::new(partition.clone()))
@@ -201,7 +207,7 @@ impl Clients {
             idempotency: Store::new(client!(aws_sdk_dynamodb), local_stack::stack::TABLE, KNOWN_FOR),
             reservations: ReservationClient::new(&url, None, CALL_TIMEOUT).expect("a client"),
             inventory: inventory.expect("a client"),
-            refunds: RefundDesk::new(client!(aws_sdk_eventbridge), Some(local_stack::stack::BUS.to_owned())),
+            bus: EventBus::new(client!(aws_sdk_eventbridge), local_stack::stack::BUS),
         }
     }
 
@@ -210,7 +216,39 @@ impl Clients {
             idempotency: self.idempotency.clone(),
             reservations: self.reservations.clone(),
             inventory: self.inventory.clone(),
-            refunds: self.refunds.clone(),
+        }
+    }
+
+    /// What follows a lost race that ends in this outcome.
+    fn lost_race(&self, outcome: Outcome) -> Either {
+        match outcome {
+            Outcome::LateApproval => Either::Refund(RefundPublisher::new(Some(self.bus.clone()))),
+            Outcome::Success | Outcome::Duplicate | Outcome::Superseded => Either::Superseded(Superseded),
+        }
+    }
+}
+
+/// One of the two that functions are composed of, chosen when the search runs.
+enum Either {
+    Superseded(Superseded),
+    Refund(RefundPublisher),
+}
+
+impl LostRace for Either {
+    const OUTCOME: Outcome = Outcome::Superseded;
+
+    fn configured(parts: &mut Parts<'_>) -> Self {
+        Self::Superseded(Superseded::configured(parts))
+    }
+
+    fn budget(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn follow(&self, lost: Lost<'_>) -> Result<Done, Failure> {
+        match self {
+            Self::Superseded(superseded) => superseded.follow(lost).await,
+            Self::Refund(publisher) => publisher.follow(lost).await,
         }
     }
 }

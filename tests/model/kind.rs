@@ -1,7 +1,8 @@
 //! The deliveries that race for the reservation.
 
+use local_stack::catalogue::{self, Function};
 use serde_json::json;
-use shared::workflow::Workflow;
+use shared::settlement::event::EventType;
 
 pub(crate) const RESERVATION: &str = "rsv_model";
 pub(crate) const EVENT: &str = "evt_model";
@@ -25,12 +26,12 @@ impl Kind {
     pub(crate) const ALL: [Self; 4] = [Self::Approved, Self::ApprovedAgain, Self::Failed, Self::Expired];
 
     /// What the function of this event does, as the function itself says.
-    pub(crate) fn workflow(self) -> Workflow {
-        match self {
-            Self::Approved | Self::ApprovedAgain => payment_approved::WORKFLOW,
-            Self::Failed => payment_failed::WORKFLOW,
-            Self::Expired => reservation_expired::WORKFLOW,
-        }
+    pub(crate) fn function(self) -> Function {
+        catalogue::settler_of(match self {
+            Self::Approved | Self::ApprovedAgain => EventType::PaymentApproved,
+            Self::Failed => EventType::PaymentFailed,
+            Self::Expired => EventType::ReservationExpired,
+        })
     }
 
     /// The payment that an approval is for.
@@ -52,7 +53,7 @@ impl Kind {
             Self::Failed => detail["payment_intent_id"] = "pi_first".into(),
             Self::Expired => {}
         }
-        json!({"detail-type": self.workflow().event_type.name(), "detail": detail}).to_string()
+        json!({"detail-type": self.function().workflow.name(), "detail": detail}).to_string()
     }
 }
 

@@ -37,7 +37,8 @@ mod search;
 
 use std::{io::Write, time::Instant};
 
-use shared::workflow::{Workflow, guard::LostRace};
+use local_stack::catalogue::Function;
+use shared::settlement::{Outcome, Workflow};
 
 use self::{
     kind::{Kind, multisets},
@@ -61,7 +62,7 @@ fn every_interleaving_ends_well_when_the_api_says_as_little_as_it_may() {
 }
 
 fn every_interleaving_of(dialect: Dialect) {
-    let mut model = Model::new(dialect, Sabotage::None, Kind::workflow);
+    let mut model = Model::new(dialect, Sabotage::None, Kind::function);
     for (most, faults) in BOUNDS {
         let started = Instant::now();
         let all = multisets(most);
@@ -106,11 +107,11 @@ fn every_interleaving_of(dialect: Dialect) {
 }
 
 #[track_caller]
-fn finds(sabotage: Sabotage, workflow: fn(Kind) -> Workflow, kinds: &[Kind], expected: &str) {
+fn finds(sabotage: Sabotage, function: fn(Kind) -> Function, kinds: &[Kind], expected: &str) {
     let faults = Faults::Any;
-    let mut whole = Model::new(Dialect::Full, Sabotage::None, Kind::workflow);
+    let mut whole = Model::new(Dialect::Full, Sabotage::None, Kind::function);
     assert!(search(&mut whole, kinds, faults).is_ok(), "the whole worker is at fault too");
-    let mut broken = Model::new(Dialect::Full, sabotage, workflow);
+    let mut broken = Model::new(Dialect::Full, sabotage, function);
     let breach = search(&mut broken, kinds, faults).expect_err("what is broken was not found");
     assert!(breach.what.contains(expected), "{}\n{}", breach.what, breach.way.join("\n"));
 }
@@ -118,44 +119,46 @@ fn finds(sabotage: Sabotage, workflow: fn(Kind) -> Workflow, kinds: &[Kind], exp
 #[test]
 fn a_worker_that_settles_before_it_guards_is_found() {
     let (sabotage, sale) = (Sabotage::NoGuard, "the sale of a reservation that is HOLD");
-    finds(sabotage, Kind::workflow, &[Kind::Approved], sale);
-    finds(sabotage, Kind::workflow, &[Kind::Expired], "the release of a reservation that is HOLD");
+    finds(sabotage, Kind::function, &[Kind::Approved], sale);
+    finds(sabotage, Kind::function, &[Kind::Expired], "the release of a reservation that is HOLD");
 }
 
 #[test]
 fn a_worker_that_ignores_a_conflict_is_found() {
     let kinds = [Kind::Approved, Kind::Expired];
-    finds(Sabotage::ConflictIgnored, Kind::workflow, &kinds, "of a reservation that is");
+    finds(Sabotage::ConflictIgnored, Kind::function, &kinds, "of a reservation that is");
 }
 
 #[test]
 fn a_claim_without_a_condition_is_found() {
     let kinds = [Kind::Approved, Kind::Approved];
-    finds(Sabotage::ClaimUnconditional, Kind::workflow, &kinds, "a claim was taken while another's lease lasts");
+    finds(Sabotage::ClaimUnconditional, Kind::function, &kinds, "a claim was taken while another's lease lasts");
 }
 
 #[test]
 fn a_completion_without_the_owner_check_is_found() {
     let kinds = [Kind::Expired, Kind::Expired];
-    finds(Sabotage::OwnerUnchecked, Kind::workflow, &kinds, "another's claim was changed");
+    finds(Sabotage::OwnerUnchecked, Kind::function, &kinds, "another's claim was changed");
 }
 
 #[test]
 fn a_refund_that_is_lost_or_forgotten_is_found() {
-    fn forgetful(kind: Kind) -> Workflow {
-        Workflow { lost_race: LostRace::Superseded, ..kind.workflow() }
+    fn forgetful(kind: Kind) -> Function {
+        Function { lost_race: Outcome::Superseded, ..kind.function() }
     }
 
     let kinds = [Kind::Approved, Kind::Expired];
-    finds(Sabotage::RefundLost, Kind::workflow, &kinds, "the payment was not refunded");
+    finds(Sabotage::RefundLost, Kind::function, &kinds, "the payment was not refunded");
     finds(Sabotage::None, forgetful, &kinds, "the payment was not refunded");
     finds(Sabotage::None, forgetful, &[Kind::Approved, Kind::ApprovedAgain], "the payment was not refunded");
 }
 
 #[test]
 fn an_approval_that_releases_is_found() {
-    fn confused(kind: Kind) -> Workflow {
-        Workflow { settle: payment_failed::WORKFLOW.settle, ..kind.workflow() }
+    fn confused(kind: Kind) -> Function {
+        let function = kind.function();
+        let settle = Kind::Failed.function().workflow.settle;
+        Function { workflow: Workflow { settle, ..function.workflow }, ..function }
     }
 
     finds(Sabotage::None, confused, &[Kind::Approved], "the release of a reservation that is CONFIRMED");

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use local_stack::reservations::Status;
-use shared::workflow::Workflow;
+use local_stack::{catalogue::Function, reservations::Status};
 use tokio::runtime::Runtime;
 use tonic::Code;
 
@@ -84,9 +83,9 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(dialect: Dialect, sabotage: Sabotage, workflow: fn(Kind) -> Workflow) -> Self {
+    pub(crate) fn new(dialect: Dialect, sabotage: Sabotage, function: fn(Kind) -> Function) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let decisions = runtime.block_on(Decisions::new(workflow));
+        let decisions = runtime.block_on(Decisions::new(function));
         let services = runtime.block_on(Services::start(dialect, sabotage));
         Self { runtime, decisions, services, seen: HashMap::new(), kinds: Vec::new() }
     }

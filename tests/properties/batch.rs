@@ -18,13 +18,17 @@ use proptest::{prelude::*, sample::select, strategy::ValueTree, test_runner::Tes
 use serde_json::{Value, json};
 use shared::{
     backoff::Backoff,
-    batch::{Decoded, Done, Limits, Processor, Record, Worker},
+    config::ConfigError,
     deadline::Deadline,
-    failure::Failure,
-    queue::Queues,
+    failure::{self, Failure},
+    settlement::{Outcome, event::ErrorCode},
     telemetry::{
         metrics::Metrics,
         trace::{TraceContext, Tracing},
+    },
+    trigger::{
+        Decoded, Done, Processor,
+        sqs::{Limits, Record, Worker, queue::Queues},
     },
 };
 use tracing::{Event, Metadata, Subscriber, field, span};
@@ -101,8 +105,22 @@ struct Script {
     started: AtomicUsize,
 }
 
-impl Processor for Script {
+impl Processor<Record> for Script {
     type Item = &'static str;
+    type Outcome = Outcome;
+
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
+    /// Nobody asks: the worker's limits are given.
+    fn budget(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn probe(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
 
     fn decode(&self, record: &Record) -> Result<Decoded<&'static str>, Failure> {
         let (fate, key) = record.body.split_once('|').unwrap_or_default();
@@ -110,18 +128,18 @@ impl Processor for Script {
         match item {
             // This way a panic prints nothing.
             "panic in decode" => resume_unwind(Box::new("on demand")),
-            "refuse in decode" | "" => Err(Failure::permanent("malformed_body", "on demand")),
+            "refuse in decode" | "" => Err(Failure::permanent(ErrorCode::MalformedBody, "on demand")),
             _ => Ok(Decoded { item, key: key.to_owned(), span: span::Span::none(), producer: TraceContext::default() }),
         }
     }
 
-    async fn process(&self, item: &'static str, _: &TraceContext, _: Deadline) -> Result<Done, Failure> {
+    async fn process(&self, item: &'static str, _: &TraceContext, _: Deadline) -> Result<Done<Outcome>, Failure> {
         self.started.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         match item {
-            "succeed" => Ok(Done { outcome: "success", note: None }),
+            "succeed" => Ok(Done::of(Outcome::Success)),
             "retry" => Err(Failure::transient("on demand")),
-            "reject" => Err(Failure::permanent("downstream_rejected", "on demand")),
+            "reject" => Err(Failure::permanent(failure::ErrorCode::DownstreamRejected, "on demand")),
             _ => resume_unwind(Box::new("on demand")),
         }
     }
@@ -169,7 +187,6 @@ async fn check_in_runtime(batch: &[Delivered], can_bury: bool, in_time: bool) {
     aws.add_queue(dead_letters.clone());
     let queue = Queue::new("queue", QueueOptions::default());
     let worker = Worker {
-        event_type: "test",
         processor: Script::default(),
         queues: Queues::new(aws.sqs(), can_bury.then(|| dead_letters.url())),
         limits: Limits {

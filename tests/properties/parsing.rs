@@ -11,8 +11,10 @@ use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use shared::{
-    event::{Event, EventType, Payment},
-    rest::reservation::ReservationClient,
+    client::reservations::ReservationClient,
+    name::Named,
+    reservation::Holding,
+    settlement::event::{Event, EventType, Payment},
     telemetry::trace::TraceContext,
 };
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -203,16 +205,17 @@ fn every_body_of_the_event_files_is_read_soundly() {
 fn an_event_that_the_parser_must_not_make_is_found() {
     let event = read(&valid(EventType::PaymentApproved, "rsv_1").to_string()).unwrap();
     let payment = |intent_id: &str, amount| Some(Payment { intent_id: intent_id.into(), amount, currency: None });
+    let with = |holding| Event { holding, ..event.clone() };
     let faulty = [
         Event { event_type: EventType::ReservationExpired, ..event.clone() },
         Event { reservation_id: "..".into(), ..event.clone() },
         Event { reservation_id: "a b".into(), ..event.clone() },
-        Event { event_id: Some(String::new()), ..event.clone() },
+        with(Holding { show_id: Some(String::new()), ..event.holding.clone() }),
         Event { payment: None, ..event.clone() },
         Event { payment: payment("pi_1", None), ..event.clone() },
         Event { payment: payment("a\nb", Some(1)), ..event.clone() },
-        Event { quantity: Some(0), ..event.clone() },
-        Event { quantity: Some(3), ..event.clone() },
+        with(Holding { quantity: Some(0), ..event.holding.clone() }),
+        with(Holding { quantity: Some(3), ..event.holding.clone() }),
     ];
     check_event(&event);
     for event in faulty {
@@ -224,7 +227,7 @@ fn an_event_that_the_parser_must_not_make_is_found() {
 #[test]
 fn the_dictionary_of_the_fuzzer_has_every_name() {
     let dictionary = fs::read_to_string(workspace().join("tests/fuzz/event.dict")).unwrap();
-    for name in NAMES.into_iter().chain(TYPES.map(EventType::name)) {
+    for name in NAMES.into_iter().chain(TYPES.map(Named::name)) {
         assert!(dictionary.lines().any(|line| line == format!(r#""\"{name}\"""#)), "{name}");
     }
 }

@@ -9,11 +9,12 @@ use std::{fs, path::Path, sync::OnceLock};
 
 use local_stack::{
     build::{Binaries, by_profile, workspace},
+    catalogue::NAMES,
     inventory::Standing,
     lambda::{Function, FunctionError},
     queue::Message,
     reservations::Status,
-    scenario::{FUNCTIONS, Given},
+    scenario::Given,
     stack::Stack,
 };
 use serde_json::{Value, json};
@@ -23,7 +24,7 @@ fn binaries() -> &'static Binaries {
     static BUILT: OnceLock<Binaries> = OnceLock::new();
     BUILT.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release-check");
-        by_profile("release-check", &target, &FUNCTIONS, &["panics"]).expect("the release build works")
+        by_profile("release-check", &target, &NAMES, &["panics"]).expect("the release build works")
     })
 }
 
@@ -46,6 +47,9 @@ async fn a_panic_fails_its_record_alone_and_the_process_goes_on() {
     assert_eq!(kept, ["panic in decode", "panic in process"], "{:#?}", delivery.invocation.logs);
     let panics = delivery.invocation.logs.iter().filter(|line| line.contains(r#""msg":"the code panicked""#)).count();
     assert_eq!(panics, 2, "each panic is a line of the log: {:#?}", delivery.invocation.logs);
+    let own =
+        delivery.invocation.logs.iter().filter(|line| line.contains("a line of the function's own crate")).count();
+    assert_eq!(own, 4, "what was decoded was worked, and says so: {:#?}", delivery.invocation.logs);
 
     queue.send(Message::new("d")).unwrap();
     let delivery = stack.map(queue, function).deliver_once().await.unwrap();

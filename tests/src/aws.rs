@@ -91,6 +91,15 @@ pub enum Failure {
     LostAnswer,
 }
 
+/// A failure that is to come.
+#[derive(Debug)]
+struct Planned {
+    /// How many requests of the target are carried out before it.
+    others: usize,
+    target: String,
+    failure: Failure,
+}
+
 /// Why the endpoint or a call to its emulator failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
@@ -136,7 +145,7 @@ struct Settings {
     secrets: BTreeMap<String, String>,
     requests: Vec<Request>,
     latency: Duration,
-    failures: Vec<(String, Failure)>,
+    failures: Vec<Planned>,
     tripwire: Tripwire,
 }
 
@@ -183,7 +192,7 @@ impl AwsEndpoint {
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
         let config = aws_sdk_sqs::Config::builder()
             .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
-            .http_client(shared::aws::http::client())
+            .http_client(shared::client::aws::http::client())
             .region(aws_sdk_sqs::config::Region::new("us-east-1"))
             .endpoint_url(&self.url)
             .credentials_provider(aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test"));
@@ -232,7 +241,13 @@ impl AwsEndpoint {
 
     /// Fails the next request whose target starts with `target`; each call adds one failure.
     pub fn fail_next(&self, target: &str, failure: Failure) {
-        self.shared.lock().failures.push((target.to_owned(), failure));
+        self.fail_after(0, target, failure);
+    }
+
+    /// Fails the request whose target starts with `target` that comes after so many others of them; each call adds one
+    /// failure.
+    pub fn fail_after(&self, others: usize, target: &str, failure: Failure) {
+        self.shared.lock().failures.push(Planned { others, target: target.to_owned(), failure });
     }
 
     /// Fails the next `count` entries put on a bus, inside answers that are 200 as a whole.
@@ -327,8 +342,15 @@ impl Shared {
     fn note(&self, target: &str, input: &Value) -> (Duration, Option<Failure>) {
         let mut settings = self.lock();
         settings.requests.push(Request { target: target.to_owned(), body: input.clone() });
-        let next = settings.failures.iter().position(|(prefix, _)| target.starts_with(prefix));
-        (settings.latency, next.map(|index| settings.failures.remove(index).1))
+        let next = settings.failures.iter().position(|planned| target.starts_with(&planned.target));
+        let failure = next.and_then(|index| match settings.failures[index].others.checked_sub(1) {
+            Some(others) => {
+                settings.failures[index].others = others;
+                None
+            }
+            None => Some(settings.failures.remove(index).failure),
+        });
+        (settings.latency, failure)
     }
 
     async fn dispatch(&self, target: &str, headers: HeaderMap, body: Bytes, input: &Value) -> Response {

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::scenario::FUNCTIONS;
+use crate::catalogue::NAMES;
 
 /// Where each binary lies, by the name of its function or example.
 pub type Binaries = BTreeMap<String, PathBuf>;
@@ -35,7 +35,7 @@ pub fn functions() -> Result<Binaries, BuildError> {
     // This package takes part in the selection, so that cargo resolves the features that it was built with, and does
     // not compile the dependencies a second time.
     command.args(["--package", env!("CARGO_PKG_NAME")]);
-    build(command, &FUNCTIONS, &[])
+    build(command, &NAMES, &[])
 }
 
 /// Builds functions, and examples of `shared`, by a profile of the workspace and into the folder `target`. It must not be

@@ -11,6 +11,7 @@
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
+//! | [`catalogue`] | the functions of the workspace, for every ring | |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`recast`] | a person who writes event files for a new type | |
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
@@ -43,6 +44,7 @@ pub mod ministack;
 pub mod soak;
 
 pub mod build;
+pub mod catalogue;
 pub mod cores;
 pub mod process;
 pub mod replay;

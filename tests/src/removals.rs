@@ -97,7 +97,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "identifier-check",
         then: "a record without a message id is worked",
-        file: "shared/src/queue.rs",
+        file: "shared/src/trigger/sqs/record.rs",
         text: ".filter(|id| !id.trim().is_empty()).ok_or(MissingMessageId)?",
         instead: ".unwrap_or_default()",
         test: Test::of("integration", "bad_input::a_record_without_an_id_fails_the_invocation_loudly"),
@@ -124,7 +124,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "deadline-rule",
         then: "a record starts with too little time",
-        file: "shared/src/batch.rs",
+        file: "shared/src/trigger/sqs/batch.rs",
         text: "if deadline.remaining() < self.limits.budget {\n                unstarted.push(prepared);",
         instead: "if self.limits.budget.is_zero() {\n                unstarted.push(prepared);",
         test: Test::of(
@@ -136,7 +136,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "deadline-rule",
         then: "what did not start on its last receive is moved without a reason",
-        file: "shared/src/batch.rs",
+        file: "shared/src/trigger/sqs/batch.rs",
         text: "|prepared| prepared.record.receive_count >= self.limits.max_receives",
         instead: "|_| false",
         test: Test::of("integration", "batch::what_was_not_started_on_its_last_receive_is_buried_with_the_reason"),
@@ -145,8 +145,8 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-keys",
         then: "the look at the table uses a key that its role does not allow",
-        file: "shared/src/worker/probe.rs",
-        text: r#"Key::of(&[event_type, "probe"])"#,
+        file: "shared/src/start/probe.rs",
+        text: r#"Key::of(&[function, "probe"])"#,
         instead: r#"Key::of(&["probe"])"#,
         test: Test::of(
             "integration",
@@ -184,7 +184,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "path-escaping",
         then: "an id goes into the path as it is",
-        file: "shared/src/rest/reservation.rs",
+        file: "shared/src/client/reservations.rs",
         text: "let segment = utf8_percent_encode(reservation_id, SEGMENT);",
         instead: "let segment = reservation_id;",
         test: Test::of("integration", "bad_input::an_opaque_id_settles_and_stays_one_escaped_path_segment"),
@@ -193,7 +193,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "path-escaping",
         then: "a slash stays a slash",
-        file: "shared/src/rest/reservation.rs",
+        file: "shared/src/client/reservations.rs",
         text: ".remove(b'~')",
         instead: ".remove(b'~').remove(b'/')",
         test: Test::of("properties", "parsing::an_id_that_is_accepted_is_one_segment_of_the_path_that_is_asked_for"),
@@ -202,7 +202,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "conflict-handling",
         then: "a refused change is taken for a granted one",
-        file: "shared/src/rest/reservation.rs",
+        file: "shared/src/client/reservations.rs",
         text: "Ok(Answer::Conflict(self.ours(status, conflict)?))",
         instead: "Ok(Answer::Accepted(Snapshot { status: Ok(transition.wanted.clone()), ..self.ours(status, conflict)? }))",
         test: Test::of("model", "every_interleaving_ends_well"),
@@ -211,7 +211,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "conflict-handling",
         then: "a lost race is retried as any fault is",
-        file: "shared/src/rest/reservation.rs",
+        file: "shared/src/client/reservations.rs",
         text: "StatusCode::CONFLICT => {",
         instead: "StatusCode::NOT_EXTENDED => {",
         test: Test::of("integration", "guard::an_approval_that_lost_the_race_asks_for_a_refund"),
@@ -220,7 +220,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "conflict-handling",
         then: "a confirmation that names no payment is taken for ours",
-        file: "shared/src/workflow/guard.rs",
+        file: "shared/src/settlement/guard.rs",
         text: "if transition.payment_intent_id.is_some() =>",
         instead: "if false =>",
         test: Test::of("integration", "guard::a_409_confirmed_without_a_payment_is_read_before_it_is_settled"),
@@ -229,7 +229,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "conflict-handling",
         then: "a refusal that says nothing is taken for the wanted end",
-        file: "shared/src/workflow/guard.rs",
+        file: "shared/src/settlement/guard.rs",
         text: "Err(silence) => return Decision::AskAgain(silence),",
         instead: "Err(_) => transition.wanted.clone(),",
         test: Test::of("integration", "guard::a_409_that_says_nothing_is_decided_by_reading_the_reservation"),
@@ -256,19 +256,19 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "dead-letter-fallback",
         then: "a message is deleted although its burial failed",
-        file: "shared/src/batch.rs",
+        file: "shared/src/trigger/sqs/batch.rs",
         text: "self.postpone(record, wait).await",
-        instead: "Ending { outcome, report: false, buried_as: None }",
+        instead: "Ending { outcome, report: false, dead_letter_code: None }",
         test: Test::of("integration", "bad_input::a_burial_that_fails_leaves_the_message_in_its_queue"),
         says: r#"right: "retried""#,
     },
     Removal {
         guard: "dead-letter-fallback",
         then: "a message is deleted although its burial had no answer",
-        file: "shared/src/batch.rs",
-        text: "latency_ms = 0, \"record ended: retried\"));\n                    Ending::RETRIED",
+        file: "shared/src/trigger/sqs/batch.rs",
+        text: "latency_ms = 0, \"record ended: retried\"));\n                    Ending::retried()",
         instead: "latency_ms = 0, \"record ended: retried\"));\n                    \
-                  Ending { report: false, ..Ending::RETRIED }",
+                  Ending { report: false, ..Ending::retried() }",
         test: Test::of(
             "integration",
             "batch::a_burial_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue",
@@ -278,7 +278,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "dead-letter-fallback",
         then: "a message is deleted although there is no dead-letter queue",
-        file: "shared/src/queue.rs",
+        file: "shared/src/trigger/sqs/queue.rs",
         text: "let url = self.dead_letter_url.as_deref().ok_or(QueueError::NoDeadLetterQueue)?;",
         instead: "let Some(url) = self.dead_letter_url.as_deref() else { return Ok(()) };",
         test: Test::of("integration", "bad_input::a_fault_that_lasts_is_not_lost_without_a_dead_letter_url_either"),
@@ -287,7 +287,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "what tonic says of an answer that it could not read is taken for the inventory's word",
-        file: "shared/src/grpc/inventory.rs",
+        file: "shared/src/client/inventory.rs",
         text: "if heard.half() { unread(&status) } else { unreachable(&status) }",
         instead: "{ let _heard = heard.half().then(|| unread(&status)); unreachable(&status) }",
         test: Test::of(
@@ -299,7 +299,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "a proxy's UNIMPLEMENTED, as during a rollout, refuses the request for good",
-        file: "shared/src/grpc/inventory/answer.rs",
+        file: "shared/src/client/inventory/answer.rs",
         text: "        Code::InvalidArgument => Error::Refused(text),\n        Code::Ok",
         instead: "        Code::InvalidArgument => Error::Refused(text),\n        _ if status.code() == Code::Unimplemented => Error::Refused(text),\n        Code::Ok",
         test: Test::of("integration", "settle::a_proxys_not_found_is_retried_and_settled_by_the_next_delivery"),
@@ -308,7 +308,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "an answer about another reservation is taken for one about ours",
-        file: "shared/src/rest/reservation/answer.rs",
+        file: "shared/src/client/reservations/answer.rs",
         text: "Ok(Some(id)) if id != reservation_id => return Err(Foreign(id)),",
         instead: "Ok(Some(id)) if id.is_empty() => return Err(Foreign(id)),",
         test: Test::of("integration", "guard::an_answer_about_another_reservation_says_nothing_and_nothing_is_called"),
@@ -317,7 +317,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "a 2xx that says nothing is taken for a granted change",
-        file: "shared/src/workflow/guard.rs",
+        file: "shared/src/settlement/guard.rs",
         text: "Err(silence) => Decision::AskAgain(silence),",
         instead: "Err(_) => settle(transition, snapshot),",
         test: Test::of("integration", "guard::a_2xx_that_says_nothing_is_followed_by_one_look_and_decided_by_that"),
@@ -326,7 +326,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "a silent answer is not followed by a look",
-        file: "shared/src/workflow.rs",
+        file: "shared/src/settlement/workflow.rs",
         text: "Decision::AskAgain(silence) => silence.to_string(),",
         instead: "Decision::AskAgain(silence) => return Err(Failure::transient(silence.to_string())),",
         test: Test::of("integration", "guard::a_2xx_that_says_nothing_is_followed_by_one_look_and_decided_by_that"),
@@ -335,7 +335,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "a proxy's page is the API's own refusal",
-        file: "shared/src/rest/reservation.rs",
+        file: "shared/src/client/reservations.rs",
         text: " if is_object(&text) => {",
         instead: " => {",
         test: Test::of("integration", "guard::a_refusal_that_is_not_the_apis_own_is_retried"),
@@ -344,19 +344,19 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "seats and quantity of an answer need not agree",
-        file: "shared/src/rest/reservation/answer.rs",
+        file: "shared/src/client/reservations/answer.rs",
         text: "field::quantity(value, seat_ids.len())",
         instead: "field::quantity(value, 0)",
         test: Test::of(
             "integration",
             "guard::what_is_held_is_never_taken_in_part_and_the_last_receive_names_the_field",
         ),
-        says: r#"left: ["A-12"]"#,
+        says: "COMMIT_STATUS_FAILED_CONFLICT",
     },
     Removal {
         guard: "own-word",
         then: "a refused token is never looked up again",
-        file: "shared/src/rest/reservation.rs",
+        file: "shared/src/client/reservations.rs",
         text: "Some(token) => token.renew().await,",
         instead: "Some(_) => Renewal::Impossible,",
         test: Test::of(
@@ -377,16 +377,16 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "waiting",
         then: "an event that came too early runs out of receives",
-        file: "shared/src/batch.rs",
+        file: "shared/src/trigger/sqs/batch.rs",
         text: "Failure::Early { rest, .. } => return self.wait_for(record, *rest).await,",
-        instead: "Failure::Early { .. } => (RETRIES_EXHAUSTED, EXHAUSTED, Wait::BackOff),",
+        instead: "Failure::Early { .. } => (ErrorCode::RetriesExhausted.name(), Outcome::Exhausted.name(), Wait::BackOff),",
         test: Test::of("integration", "outcomes::an_expiry_before_its_time_never_runs_out_of_receives"),
         says: r#"left: ("exhausted""#,
     },
     Removal {
         guard: "waiting",
         then: "an event that came too early outlives the time that its queue keeps it",
-        file: "shared/src/batch.rs",
+        file: "shared/src/trigger/sqs/batch.rs",
         text: " || record.age(SystemTime::now()) > RENEWED_AFTER",
         instead: "",
         test: Test::of("integration", "outcomes::an_expiry_that_waits_for_longer_than_its_queue_keeps_it_is_sent_anew"),
@@ -395,7 +395,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "waiting",
         then: "an event that another worker holds is given up on its last receive",
-        file: "shared/src/batch.rs",
+        file: "shared/src/trigger/sqs/batch.rs",
         text: " if record.receive_count == last => {",
         instead: " if record.receive_count == u32::MAX => {",
         test: Test::of(
@@ -407,7 +407,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "waiting",
         then: "receives are used up at once where nothing can start",
-        file: "shared/src/batch.rs",
+        file: "shared/src/trigger/sqs/batch.rs",
         text: "true => self.limits.backoff.wait(record.receive_count, Wait::BackOff),",
         instead: "true => Duration::ZERO,",
         test: Test::of("integration", "batch::where_nothing_can_start_all_wait_by_back_off_in_calls_of_ten"),
@@ -434,7 +434,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "any 200 to a burial is taken for SQS's word, and the message is deleted",
-        file: "shared/src/queue.rs",
+        file: "shared/src/trigger/sqs/queue.rs",
         text: "Some(_) | None => Err(QueueError::Sqs(\"the answer does not say",
         instead: "None => Ok(()),\n        Some(_) => Err(QueueError::Sqs(\"the answer does not say",
         test: Test::of("integration", "own_word::a_message_is_buried_only_on_the_word_of_sqs"),
@@ -443,7 +443,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "an entry without an id is taken for one that is on the bus",
-        file: "shared/src/refund.rs",
+        file: "shared/src/client/bus.rs",
         text: "entry.event_id().is_some_and(|id| !id.is_empty())",
         instead: "entry.event_id().is_none_or(|_| true)",
         test: Test::of("integration", "own_word::a_refund_is_requested_only_on_the_word_of_the_bus"),
@@ -452,7 +452,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "dead-connections",
         then: "an inventory that hangs on a connection fails every event that comes by it",
-        file: "shared/src/grpc/inventory.rs",
+        file: "shared/src/client/inventory.rs",
         text: "if current.line.is(failed) {",
         instead: "if !current.line.is(failed) {",
         test: Test::of(
@@ -464,7 +464,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "dead-connections",
         then: "each dead connection costs a delivery of its own",
-        file: "shared/src/http.rs",
+        file: "shared/src/client/http.rs",
         text: "if Arc::ptr_eq(&kept.pool, pool) {",
         instead: "if !Arc::ptr_eq(&kept.pool, pool) {",
         test: Test::of("integration", "connections::ten_dead_connections_to_the_reservation_api_cost_one_delivery"),
@@ -473,7 +473,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "dead-connections",
         then: "interim answers without end are read for as long as a call may take",
-        file: "shared/src/http.rs",
+        file: "shared/src/client/http.rs",
         text: "self.left = self.left.saturating_sub(buffer.filled().len() - before);",
         instead: "self.left = self.left.saturating_sub(0 * before);",
         test: Test::of("integration", "connections::interim_answers_without_end_are_read_only_so_far"),
@@ -483,8 +483,8 @@ pub const REMOVALS: &[Removal] = &[
         guard: "records-of-others",
         then: "a completed record without a validation is taken for another amount's",
         file: "shared/src/idempotency.rs",
-        text: "self.validation.is_some_and(|validation| validation != unchanging)",
-        instead: "self.validation.unwrap_or_default() != unchanging",
+        text: "self.validation.is_some_and(|validation| validation != fingerprint)",
+        instead: "self.validation.unwrap_or_default() != fingerprint",
         test: Test::of("integration", "records::a_completed_record_is_a_duplicate_whatever_else_is_in_it"),
         says: r#"left: "rejected""#,
     },
@@ -533,7 +533,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "dead-letter-fallback",
         then: "a reason takes more room than the body leaves",
-        file: "shared/src/queue.rs",
+        file: "shared/src/trigger/sqs/dead_letter.rs",
         text: "const LARGEST_MESSAGE: usize = 1024 * 1024;",
         instead: "const LARGEST_MESSAGE: usize = 2 * 1024 * 1024;",
         test: Test::of("integration", "bad_input::a_body_near_the_limit_is_buried_with_at_least_its_code"),
@@ -551,7 +551,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "one-meaning",
         then: "of two spellings of a name the first is taken",
-        file: "shared/src/event/fields.rs",
+        file: "shared/src/settlement/event/fields.rs",
         text: "Some((_, first)) if *first == value => {}",
         instead: "Some((_, first)) if *first == value || !names.is_empty() => {}",
         test: Test::of("integration", "bad_input::a_body_that_cannot_be_read_is_rejected_as_malformed"),
@@ -560,7 +560,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "unread-fields",
         then: "a payment's time is judged, though nothing waits for it",
-        file: "shared/src/event.rs",
+        file: "shared/src/settlement/event.rs",
         text: r#"fields.amount()?.required("amount")?))?), None)"#,
         instead: r#"fields.amount()?.required("amount")?))?), fields.time(&["expires_at"])?)"#,
         test: Test::of("integration", "bad_input::what_is_not_read_is_not_judged"),
@@ -587,7 +587,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "dead-letter-fallback",
         then: "a message loses its group on the way to its dead-letter queue",
-        file: "shared/src/queue.rs",
+        file: "shared/src/trigger/sqs/queue.rs",
         text: ".set_message_group_id(record.group_id())\n            .set_message_attributes(Some(attributes))",
         instead: ".set_message_attributes(Some(attributes))",
         test: Test::of("integration", "bad_input::a_message_is_buried_with_its_group"),

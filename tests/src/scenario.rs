@@ -18,7 +18,8 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use shared::event::EventType;
+
+use shared::{name::Named, settlement, trigger::sqs};
 
 use crate::build::workspace;
 use crate::inventory::Standing;
@@ -27,32 +28,17 @@ use crate::reservations::Status;
 
 pub use self::written::write;
 
-/// The functions of the workspace. Each has a folder of this name in `events/`, and its queue bears the name too.
-pub const FUNCTIONS: [&str; 3] = ["reservation-expired", "payment-approved", "payment-failed"];
-
 /// The reasons that a record can carry into the dead-letter queue; a promise with another one could never be kept.
-pub const ERROR_CODES: [&str; 9] = [
-    "malformed_body",
-    "unknown_type",
-    "invalid_field",
-    "payload_changed",
-    "inventory_conflict",
-    "incomplete_reservation",
-    "downstream_rejected",
-    "refund_not_deliverable",
-    "retries_exhausted",
-];
-
-/// The event that each function settles, in the order of [`FUNCTIONS`].
-const EVENT_TYPES: [EventType; 3] =
-    [EventType::ReservationExpired, EventType::PaymentApproved, EventType::PaymentFailed];
+pub fn error_codes() -> impl Iterator<Item = &'static str> {
+    settlement::error_codes().chain(sqs::ErrorCode::ALL.iter().map(|code| code.name()))
+}
 
 /// One file, read and checked.
 #[derive(Debug, Clone)]
 pub struct EventFile {
     /// Where the file is, so that a report can name it.
     pub path: PathBuf,
-    /// The function whose queue the batch belongs to, one of [`FUNCTIONS`].
+    /// The function whose queue the batch belongs to, one of [`NAMES`](crate::catalogue::NAMES).
     pub function: String,
     /// The batch, in the order of delivery. It is never empty, because SQS delivers no empty batch.
     pub records: Vec<Record>,
@@ -148,7 +134,7 @@ pub struct Promise {
     pub reservation: Option<Status>,
     /// The seats in the inventory at the end; absent together with the status.
     pub seats: Option<Standing>,
-    /// Why the record is in the dead-letter queue, for the outcomes that send it there. One of [`ERROR_CODES`].
+    /// Why the record is in the dead-letter queue, for the outcomes that send it there. One of [`error_codes`].
     pub error_code: Option<String>,
 }
 

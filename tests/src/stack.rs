@@ -7,12 +7,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     aws::{AwsEndpoint, AwsError, Table},
+    catalogue::NAMES,
     inventory::{Inventory, Standing},
     lambda::{Function, FunctionOptions},
     mapping::{Mapping, MappingOptions},
     queue::{Queue, QueueOptions, Redrive},
     reservations::{Reservation, Reservations},
-    scenario::{FUNCTIONS, Given},
+    scenario::Given,
 };
 
 /// The idempotency table's name.
@@ -89,7 +90,7 @@ impl Stack {
         let aws = AwsEndpoint::start_with(table).await?;
         aws.create_idempotency_table(TABLE).await?;
         aws.add_bus(BUS);
-        let dead_letters: BTreeMap<_, _> = FUNCTIONS
+        let dead_letters: BTreeMap<_, _> = NAMES
             .iter()
             .map(|function| {
                 let retention_only = QueueOptions::default();

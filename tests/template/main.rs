@@ -9,6 +9,7 @@
 mod code;
 mod evaluate;
 mod expand;
+mod layers;
 mod project;
 mod reader;
 mod rules;

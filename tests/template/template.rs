@@ -1,10 +1,10 @@
 //! `template.yaml` as the rules see it: loops unrolled, the globals in each function, and what belongs to one event
 //! type side by side.
 
+use local_stack::catalogue::{self, Function};
 use serde_json::{Map, Value, json};
-use shared::workflow::Workflow;
 
-use crate::{code, expand, reader};
+use crate::{expand, reader};
 
 pub(crate) const QUEUE: &str = "AWS::SQS::Queue";
 pub(crate) const FUNCTION: &str = "AWS::Serverless::Function";
@@ -33,7 +33,7 @@ pub(crate) struct Path<'t> {
     /// The function's name: that of its folder.
     pub(crate) name: &'static str,
     /// What its code does.
-    pub(crate) workflow: Workflow,
+    pub(crate) code: Function,
     pub(crate) function: Resource<'t>,
     pub(crate) queue: Resource<'t>,
     pub(crate) dead_letters: Resource<'t>,
@@ -80,11 +80,11 @@ impl Template {
 
     fn path<'t>(&'t self, function: Resource<'t>) -> Option<Path<'t>> {
         let folder = function.properties["CodeUri"].as_str()?.strip_prefix("functions/")?;
-        let (name, workflow) = code::functions().into_iter().find(|(name, _)| *name == folder)?;
+        let code = catalogue::named(folder)?;
         let queue = mappings(function).into_iter().find_map(|mapping| attribute(&mapping["Queue"], "Arn"))?;
         let queue = self.resource(queue)?;
         let dead_letters = attribute(&queue.properties["RedrivePolicy"]["deadLetterTargetArn"], "Arn")?;
-        Some(Path { name, workflow, function, queue, dead_letters: self.resource(dead_letters)? })
+        Some(Path { name: code.name, code, function, queue, dead_letters: self.resource(dead_letters)? })
     }
 
     /// The least and the greatest number that `value` can be, where a parameter may say it. One without a limit has the

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use payment_failed::WORKFLOW;
+use payment_failed::{WORKFLOW, compose};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::worker::run(WORKFLOW).await
+    shared::start::run(WORKFLOW.name(), module_path!(), compose).await
 }

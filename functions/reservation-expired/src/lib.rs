@@ -1,9 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 use shared::{
-    event::EventType,
-    grpc::inventory::ReleaseReason,
-    workflow::{Guard, Settle, Workflow, guard::LostRace},
+    reservation::ReleaseReason,
+    settlement::{Guard, Settle, Settler, Superseded, Workflow, event::EventType},
+    start::Parts,
+    trigger::sqs::Worker,
 };
 
 /// What this function does with an event.
@@ -11,5 +12,13 @@ pub const WORKFLOW: Workflow = Workflow {
     event_type: EventType::ReservationExpired,
     guard: Guard::Expired,
     settle: Settle::Release(ReleaseReason::Expired),
-    lost_race: LostRace::Superseded,
 };
+
+/// What follows when the reservation had already ended in another way: nothing is left to do.
+pub type LostRace = Superseded;
+
+/// What the function is made of.
+pub fn compose(parts: &mut Parts<'_>) -> Option<Worker<Settler<LostRace>>> {
+    let settler = Settler::configured(WORKFLOW, parts);
+    Worker::configured(settler, parts)
+}

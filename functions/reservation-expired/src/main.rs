@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use reservation_expired::WORKFLOW;
+use reservation_expired::{WORKFLOW, compose};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    shared::worker::run(WORKFLOW).await
+    shared::start::run(WORKFLOW.name(), module_path!(), compose).await
 }

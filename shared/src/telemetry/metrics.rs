@@ -1,12 +1,13 @@
 //! Metrics in CloudWatch's embedded metric format: CloudWatch reads them from the log, so they cost no call.
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::write_line;
+use crate::config::Reader;
 
 /// The CloudWatch namespace, unless the configuration names another.
 const NAMESPACE: &str = "Holdfast";
@@ -16,6 +17,26 @@ const LONGEST_NAMESPACE: usize = 255;
 
 /// CloudWatch takes at most this many values of one metric in one line.
 const VALUES_PER_LINE: usize = 100;
+
+/// A metric: its name, its unit and its dimensions, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// The name.
+    pub name: &'static str,
+    /// What its values are.
+    pub unit: Unit,
+    /// What its values are told apart by.
+    pub dimensions: &'static [&'static str],
+}
+
+/// What the values of a metric are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// A number of events; those of one line are added up.
+    Count,
+    /// Durations, each kept.
+    Seconds,
+}
 
 /// Writes metrics into one CloudWatch namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,121 +70,137 @@ impl Metrics {
         if fits && !reserved { Ok(Self { namespace }) } else { Err(NamespaceError) }
     }
 
-    /// Counts one cold start.
-    pub fn cold_start(&self, event_type: &str) {
-        write_line(&self.line(event_type, "worker_cold_start", "Count", json!(1), &["type"]));
+    /// The namespace that `METRICS_NAMESPACE` names.
+    pub fn configured(reader: &mut Reader<'_>) -> Self {
+        const NAME: &str = "METRICS_NAMESPACE";
+        let Some(namespace) = reader.optional(NAME) else {
+            return Self::default();
+        };
+        Self::in_namespace(namespace).unwrap_or_else(|error| {
+            reader.fault(NAME, error);
+            Self::default()
+        })
     }
 
-    /// Writes the lines of one invocation.
-    pub fn write(&self, event_type: &str, measurements: &Measurements) {
-        for line in self.lines(event_type, measurements) {
+    /// Writes what was recorded, a line for each count and for each hundred values.
+    pub fn write(&self, recorder: &Recorder) {
+        for line in self.lines(recorder) {
             write_line(&line);
         }
     }
 
-    fn lines(&self, event_type: &str, measurements: &Measurements) -> Vec<Value> {
-        let counted = |metric: &'static str, dimension: &'static str, counts: &BTreeMap<&'static str, u64>| {
-            let line = |(value, count): (&&str, &u64)| {
-                let mut line = self.line(event_type, metric, "Count", json!(count), &["type", dimension]);
-                line[dimension] = json!(value);
-                line
-            };
-            counts.iter().map(line).collect::<Vec<_>>()
-        };
-        let mut lines = counted("worker_events_total", "outcome", &measurements.outcomes);
-        lines.extend(counted("worker_dead_letters_total", "error_code", &measurements.dead_letters));
-        let latencies = |values| self.line(event_type, "worker_latency_seconds", "Seconds", json!(values), &["type"]);
-        if measurements.unstarted > 0 {
-            let count = json!(measurements.unstarted);
-            lines.push(self.line(event_type, "worker_unstarted_total", "Count", count, &["type"]));
-        }
-        lines.extend(measurements.latencies.chunks(VALUES_PER_LINE).map(latencies));
-        lines
+    fn lines(&self, recorder: &Recorder) -> Vec<Value> {
+        let counts = recorder.counts.iter().map(|(series, count)| self.line(series, &json!(count)));
+        let values = recorder.values.iter().flat_map(|(series, values)| {
+            values.chunks(VALUES_PER_LINE).map(|values| self.line(series, &json!(values)))
+        });
+        counts.chain(values).collect()
     }
 
-    fn line(&self, event_type: &str, metric: &str, unit: &str, value: Value, dimensions: &[&str]) -> Value {
+    fn line(&self, series: &Series, value: &Value) -> Value {
         let timestamp = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-        json!({
+        let Series { metric: Metric { name, unit, dimensions }, values } = series;
+        let unit = match unit {
+            Unit::Count => "Count",
+            Unit::Seconds => "Seconds",
+        };
+        let mut line = json!({
             "_aws": {
                 "Timestamp": i64::try_from(timestamp).unwrap_or_default(),
                 "CloudWatchMetrics": [{
                     "Namespace": self.namespace,
                     "Dimensions": [dimensions],
-                    "Metrics": [{"Name": metric, "Unit": unit}],
+                    "Metrics": [{"Name": name, "Unit": unit}],
                 }],
             },
-            "type": event_type,
-            metric: value,
-        })
+            *name: value,
+        });
+        for (dimension, value) in dimensions.iter().zip(values) {
+            line[*dimension] = json!(value);
+        }
+        line
     }
 }
 
-/// What one invocation counted and measured.
+/// A metric with one value for each of its dimensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Series {
+    metric: &'static Metric,
+    values: Vec<&'static str>,
+}
+
+/// What was counted and measured, until it is written.
 #[derive(Debug, Default)]
-pub struct Measurements {
-    outcomes: BTreeMap<&'static str, u64>,
-    dead_letters: BTreeMap<&'static str, u64>,
-    unstarted: u64,
-    latencies: Vec<f64>,
+pub struct Recorder {
+    counts: Vec<(Series, u64)>,
+    values: Vec<(Series, Vec<f64>)>,
 }
 
-impl Measurements {
-    /// One record ended.
-    pub fn record(&mut self, outcome: &'static str, latency: Duration) {
-        *self.outcomes.entry(outcome).or_default() += 1;
-        self.latencies.push(latency.as_secs_f64());
+impl Recorder {
+    /// Adds to a count. `values` are those of the metric's dimensions, in their order.
+    pub fn count(&mut self, metric: &'static Metric, values: &[&'static str], by: u64) {
+        *entry(&mut self.counts, metric, values) += by;
     }
 
-    /// So many records could not start, in an invocation in which none could.
-    pub fn unstarted(&mut self, records: usize) {
-        self.unstarted += records as u64;
+    /// Keeps a duration. `values` are those of the metric's dimensions, in their order.
+    pub fn duration(&mut self, metric: &'static Metric, values: &[&'static str], duration: Duration) {
+        entry(&mut self.values, metric, values).push(duration.as_secs_f64());
     }
+}
 
-    /// One record was sent to the dead-letter queue, under this `error_code`.
-    pub fn dead_letter(&mut self, error_code: &'static str) {
-        *self.dead_letters.entry(error_code).or_default() += 1;
-    }
+/// The entry of a series. There are a few in one invocation, so that they are looked through.
+fn entry<'a, T: Default>(of: &'a mut Vec<(Series, T)>, metric: &'static Metric, values: &[&'static str]) -> &'a mut T {
+    debug_assert_eq!(values.len(), metric.dimensions.len(), "{}", metric.name);
+    let found = of.iter().position(|(series, _)| series.metric == metric && series.values == values);
+    let index = found.unwrap_or_else(|| {
+        of.push((Series { metric, values: values.to_vec() }, T::default()));
+        of.len() - 1
+    });
+    &mut of[index].1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const EVENTS: Metric = Metric { name: "events_total", unit: Unit::Count, dimensions: &["type", "outcome"] };
+    const LATENCY: Metric = Metric { name: "latency_seconds", unit: Unit::Seconds, dimensions: &["type"] };
+
     #[test]
-    fn each_outcome_and_each_error_code_is_a_line_and_latencies_come_by_the_hundred() {
-        let mut measurements = Measurements::default();
-        for _ in 0..101 {
-            measurements.record("success", Duration::from_millis(5));
+    fn each_series_is_a_line_and_durations_come_by_the_hundred() {
+        let mut recorder = Recorder::default();
+        for outcome in ["success", "rejected"].into_iter().cycle().take(101) {
+            recorder.count(&EVENTS, &["payment.failed", outcome], 2);
+            recorder.duration(&LATENCY, &["payment.failed"], Duration::from_millis(5));
         }
-        for code in ["malformed_body", "inventory_conflict", "inventory_conflict"] {
-            measurements.record("rejected", Duration::from_millis(5));
-            measurements.dead_letter(code);
-        }
-        let lines = Metrics::default().lines("payment.failed", &measurements);
-        assert_eq!(lines.len(), 6, "two outcomes, two error codes, two chunks of latencies");
-        assert_eq!(lines[0]["outcome"], "rejected");
-        assert_eq!(lines[1]["worker_events_total"], 101);
+        let lines = Metrics::default().lines(&recorder);
+        assert_eq!(lines.len(), 4, "two outcomes, two chunks of latencies");
+        assert_eq!((&lines[0]["outcome"], &lines[0]["events_total"]), (&json!("success"), &json!(102)));
+        assert_eq!((&lines[1]["outcome"], &lines[1]["events_total"]), (&json!("rejected"), &json!(100)));
         assert_eq!(lines[1]["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["type", "outcome"]]));
-        assert_eq!(lines[2]["error_code"], "inventory_conflict");
-        assert_eq!(lines[2]["worker_dead_letters_total"], 2);
-        assert_eq!(lines[2]["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["type", "error_code"]]));
-        assert_eq!(lines[3]["error_code"], "malformed_body");
-        assert_eq!(lines[4]["worker_latency_seconds"].as_array().map(Vec::len), Some(100));
-        assert!(lines.iter().all(|line| line["type"] == "payment.failed"));
+        assert_eq!(
+            lines[1]["_aws"]["CloudWatchMetrics"][0]["Metrics"],
+            json!([{"Name": "events_total", "Unit": "Count"}])
+        );
+        assert_eq!(lines[2]["latency_seconds"].as_array().map(Vec::len), Some(100));
+        assert_eq!((&lines[3]["latency_seconds"], &lines[3]["type"]), (&json!([0.005]), &json!("payment.failed")));
+        assert_eq!(lines[3]["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Unit"], "Seconds");
     }
 
     #[test]
-    fn records_that_could_not_start_are_a_line_where_there_are_any() {
-        let mut measurements = Measurements::default();
-        assert!(Metrics::default().lines("payment.failed", &measurements).is_empty());
-        measurements.unstarted(10);
-        let lines = Metrics::default().lines("payment.failed", &measurements);
-        assert_eq!((lines.len(), &lines[0]["worker_unstarted_total"]), (1, &json!(10)));
+    fn nothing_recorded_is_no_line() {
+        assert!(Metrics::default().lines(&Recorder::default()).is_empty());
+    }
+
+    fn line_of(metrics: &Metrics) -> Value {
+        let mut recorder = Recorder::default();
+        recorder.count(&EVENTS, &["payment.failed", "success"], 1);
+        metrics.lines(&recorder).remove(0)
     }
 
     #[test]
     fn a_line_says_when_in_milliseconds_since_the_epoch() {
-        let line = Metrics::default().line("payment.failed", "worker_cold_start", "Count", json!(1), &["type"]);
+        let line = line_of(&Metrics::default());
         let now = crate::deadline::epoch_ms(std::time::SystemTime::now());
         let stated = line["_aws"]["Timestamp"].as_u64().unwrap();
         assert!((now - 60_000..=now).contains(&stated), "{stated} is not {now}");
@@ -174,7 +211,7 @@ mod tests {
         let longest = "x".repeat(255);
         for namespace in ["H", "Holdfast/dev", "A-z_0.9/#:", "AWSome", longest.as_str()] {
             let metrics = Metrics::in_namespace(namespace).unwrap();
-            let line = metrics.line("payment.failed", "worker_cold_start", "Count", json!(1), &["type"]);
+            let line = line_of(&metrics);
             assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Namespace"], namespace);
         }
         for namespace in ["", "Hold fast", "Holdfäst", "Holdfast\n", "AWS/Lambda", ":dev", &format!("{longest}x")] {

@@ -30,11 +30,18 @@ use opentelemetry_sdk::{
 use tokio::time::timeout;
 use tonic::async_trait;
 
-use crate::{failure::chain, http::HttpClient};
+use crate::{
+    client::http::{HttpClient, is_http_url},
+    config::Reader,
+    failure::chain,
+};
 
 /// The longest `baggage` that is passed on, in bytes. With the other headers of a call it stays below what proxies take: 8
 /// KiB of headers are usual.
 const LONGEST_BAGGAGE: usize = 4 * 1024;
+
+/// How long the spans of one invocation may take to send.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// More of a collector's answer is not read.
 const LONGEST_ANSWER: usize = 256 * 1024;
@@ -113,18 +120,42 @@ impl Tracing {
         Ok(Self(Some(Exporting { tracer, finished, collector, exporter, _provider: provider })))
     }
 
-    /// Starts the span of one record, in the trace of its producer and linked to it.
-    pub fn start(&self, name: &'static str, message_id: &str, producer: TraceContext) -> RecordTrace {
+    /// Where the environment, or the secret, wants spans. Nothing: what is wrong is noted. It must be called inside a Tokio
+    /// runtime.
+    pub fn configured(reader: &mut Reader<'_>, service: &'static str) -> Option<Self> {
+        const NAME: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+        let protocol = match reader.optional(NAME).as_deref() {
+            None | Some("grpc") => OtlpProtocol::Grpc,
+            Some("http/protobuf") => OtlpProtocol::Http,
+            Some(other) => {
+                reader.fault(NAME, format!("must be grpc or http/protobuf, not {other:?}"));
+                return None;
+            }
+        };
+        let Some(endpoint) = reader.optional_or_secret("OTEL_EXPORTER_OTLP_ENDPOINT", "otel_endpoint") else {
+            return Some(Self::default());
+        };
+        let built = if is_http_url(&endpoint) {
+            Self::to(&endpoint, protocol, EXPORT_TIMEOUT, service)
+        } else {
+            Err("it is no http or https URL".to_owned())
+        };
+        built.map_err(|error| reader.fault("OTEL_EXPORTER_OTLP_ENDPOINT", format!("can't be used: {error}"))).ok()
+    }
+
+    /// Starts the span of one record, in the trace of its producer and linked to it. `attributes` say what kind of trigger
+    /// the record came from.
+    pub fn start(
+        &self,
+        name: &'static str,
+        producer: TraceContext,
+        attributes: impl IntoIterator<Item = KeyValue>,
+    ) -> RecordTrace {
         let Some(exporting) = &self.0 else {
             return RecordTrace { span: None, outgoing: producer };
         };
         let parent = producer.traceparent.as_deref().and_then(parse_traceparent);
-        let mut builder = exporting.tracer.span_builder(name).with_kind(SpanKind::Consumer).with_attributes([
-            KeyValue::new("messaging.system", "aws_sqs"),
-            KeyValue::new("messaging.operation.type", "process"),
-            KeyValue::new("messaging.message.id", message_id.to_owned()),
-            KeyValue::new("faas.trigger", "pubsub"),
-        ]);
+        let mut builder = exporting.tracer.span_builder(name).with_kind(SpanKind::Consumer).with_attributes(attributes);
         let mut context = Context::new();
         if let Some(parent) = parent {
             builder = builder.with_links(vec![Link::with_context(parent.clone())]);
@@ -367,7 +398,7 @@ mod tests {
     #[test]
     fn without_an_exporter_the_producers_context_goes_on_as_it_came() {
         let producer = TraceContext { traceparent: Some(PARENT.into()), baggage: Some("a=b".into()) };
-        let trace = Tracing::default().start("process", "m-1", producer.clone());
+        let trace = Tracing::default().start("process", producer.clone(), []);
         assert_eq!(trace.outgoing, producer);
     }
 
@@ -376,7 +407,7 @@ mod tests {
         let tracing =
             Tracing::to("http://127.0.0.1:9", OtlpProtocol::Grpc, Duration::from_millis(50), "payment-failed").unwrap();
         let producer = TraceContext { traceparent: Some(PARENT.into()), baggage: None };
-        let trace = tracing.start("process", "m-1", producer.clone());
+        let trace = tracing.start("process", producer.clone(), []);
         assert_eq!(trace.outgoing.trace_id(), producer.trace_id());
         assert_ne!(trace.outgoing.traceparent, producer.traceparent);
         trace.finish("success", None);

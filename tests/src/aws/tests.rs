@@ -12,7 +12,7 @@ async fn endpoint() -> (AwsEndpoint, aws_config::SdkConfig, Queue) {
     let queue = Queue::new("holds", QueueOptions::default());
     endpoint.add_queue(queue.clone());
     let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-        .http_client(shared::aws::http::client())
+        .http_client(shared::client::aws::http::client())
         .endpoint_url(endpoint.url())
         .region("us-east-1")
         .credentials_provider(aws_sdk_sqs::config::Credentials::new("test", "test", None, None, "test"))

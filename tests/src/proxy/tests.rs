@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shared::{
-    grpc::inventory::{Allotment, Call, InventoryClient, TlsMaterial},
+    client::inventory::{Call, InventoryClient, TlsMaterial},
+    reservation::Allotment,
     telemetry::trace::TraceContext,
 };
 
@@ -51,7 +52,7 @@ async fn expire(proxy: &Proxy) -> Result<(u16, String), String> {
 
 async fn commit(client: &InventoryClient) -> String {
     let allotment =
-        Allotment { event_id: "evt_1".to_owned(), seat_ids: vec!["A-1".to_owned()], quantity: 1, user_id: None };
+        Allotment { show_id: "evt_1".to_owned(), seat_ids: vec!["A-1".to_owned()], quantity: 1, user_id: None };
     let (reservation_id, idempotency_key, trace) = ("rsv_1", "k", &TraceContext::default());
     let call = Call { reservation_id, allotment: &allotment, idempotency_key, trace };
     client.commit(call, "pi_1").await.map_or_else(|error| error.to_string(), |()| "sold".to_owned())

@@ -8,7 +8,7 @@ use std::{
 
 use aws_sdk_sqs::types::{Message, MessageAttributeValue, MessageSystemAttributeName};
 use serde_json::Value;
-use shared::queue::{BURIAL_ATTRIBUTES, leaves_room_for_a_reason};
+use shared::trigger::sqs::dead_letter::{REASON_ATTRIBUTES, leaves_room_for_a_reason};
 
 use crate::terminal::{cut, harmless};
 
@@ -23,10 +23,10 @@ const LONGEST_CODE: usize = 100;
 const LONGEST_REASON: usize = 2_000;
 
 /// What a function attaches to a message that it buries.
-pub(crate) const BURIAL: Stamp = Stamp { always: &BURIAL_ATTRIBUTES, sometimes: &[] };
+pub(crate) const BURIAL: Stamp = Stamp { always: &REASON_ATTRIBUTES, sometimes: &[] };
 
 /// What it attaches at least, beside a body that is almost as large as SQS takes one.
-const BURIAL_OF_A_LARGE_BODY: Stamp = Stamp { always: &["error_code"], sometimes: &BURIAL_ATTRIBUTES };
+const BURIAL_OF_A_LARGE_BODY: Stamp = Stamp { always: &["error_code"], sometimes: &REASON_ATTRIBUTES };
 
 /// What EventBridge attaches to an event that it could not deliver to a rule's target:
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>.

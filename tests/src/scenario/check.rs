@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{ERROR_CODES, FUNCTIONS, Given, Promise, Record, form::Draft};
+use super::{Given, Promise, Record, error_codes, form::Draft};
+use crate::catalogue::NAMES;
 use crate::stack::MOVED_AFTER;
 
 /// Adds all contradictions of a file, for the function where it is known by now.
@@ -46,7 +47,7 @@ fn in_record(function: Option<&str>, record: &Record) -> Vec<String> {
         ));
     }
     let queue = record.source_arn.as_deref().and_then(|arn| arn.rsplit(':').next());
-    let other = queue.filter(|queue| FUNCTIONS.contains(queue) && function.is_some_and(|function| function != *queue));
+    let other = queue.filter(|queue| NAMES.contains(queue) && function.is_some_and(|function| function != *queue));
     if let (Some(queue), Some(function)) = (other, function) {
         mends.push(format!(
             "\"eventSourceARN\" names the queue {queue:?}, and the file is for {function:?}; change one of them"
@@ -65,8 +66,8 @@ fn in_promise(record: Option<&Record>, promise: &Promise, given: &[Option<Given>
         Some(code) if !promise.outcome.is_dead_lettered() => {
             mends.push(format!("{} carries no error code; remove {code:?}", promise.outcome));
         }
-        Some(code) if !ERROR_CODES.contains(&code.as_str()) => {
-            mends.push(format!("{code:?} is no error code; use one of {ERROR_CODES:?}"));
+        Some(code) if !error_codes().any(|known| known == code) => {
+            mends.push(format!("{code:?} is no error code; use one of {:?}", error_codes().collect::<Vec<_>>()));
         }
         None if promise.outcome.is_dead_lettered() => {
             mends.push(format!("{} needs an \"error_code\"", promise.outcome));

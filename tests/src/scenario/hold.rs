@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use shared::event::{Event, EventType, MALFORMED_BODY, UNKNOWN_TYPE};
 use shared::failure::Failure;
+use shared::name::Named;
+use shared::settlement::event::{ErrorCode, Event, EventType};
 
-use super::{EVENT_TYPES, FUNCTIONS, Given, Record};
+use super::{Given, Record};
+use crate::catalogue::{FUNCTIONS, NAMES};
 use crate::inventory::Standing;
 use crate::redrive::letter::{BURIAL, UNDELIVERED};
 use crate::reservations::Status;
@@ -44,7 +46,7 @@ pub(super) fn revive(index: usize, record: &mut Record) -> Option<String> {
 /// # Errors
 /// When that is none or more than one, as a sentence that says what to do.
 pub(super) fn function(folder: Option<&str>, records: &[Option<Record>], is_promised: bool) -> Result<String, String> {
-    let folder = folder.filter(|folder| FUNCTIONS.contains(folder));
+    let folder = folder.filter(|folder| NAMES.contains(folder));
     let records = || records.iter().flatten();
     let types: BTreeSet<&str> = records().filter_map(|record| of_type(&record.body)).collect();
     let queues: BTreeSet<&str> = records().filter_map(|record| of_queue(record.source_arn.as_deref()?)).collect();
@@ -55,7 +57,7 @@ pub(super) fn function(folder: Option<&str>, records: &[Option<Record>], is_prom
         None if types.is_empty() => queues,
         None => types,
     };
-    let choose = format!("name the function by --function, one of {}", FUNCTIONS.join(", "));
+    let choose = format!("name the function by --function, one of {}", NAMES.join(", "));
     match found.into_iter().collect::<Vec<_>>().as_slice() {
         [one] => Ok((*one).to_owned()),
         [] => Err(format!("neither its folder nor an event in it says which function it is for; {choose}")),
@@ -65,17 +67,15 @@ pub(super) fn function(folder: Option<&str>, records: &[Option<Record>], is_prom
 
 /// The function that settles this event, also where a field of it is wrong.
 fn of_type(body: &str) -> Option<&'static str> {
-    EVENT_TYPES
-        .into_iter()
-        .zip(FUNCTIONS)
-        .find(|(event_type, _)| is_of(*event_type, body))
-        .map(|(_, function)| function)
+    FUNCTIONS.into_iter().find(|function| is_of(function.workflow.event_type, body)).map(|function| function.name)
 }
 
 fn is_of(event_type: EventType, body: &str) -> bool {
     match Event::parse(event_type, body) {
         Ok(_) => true,
-        Err(Failure::Permanent { code, .. }) => code != UNKNOWN_TYPE && code != MALFORMED_BODY,
+        Err(Failure::Permanent { code, .. }) => {
+            ![ErrorCode::UnknownType, ErrorCode::MalformedBody].map(Named::name).contains(&code)
+        }
         Err(Failure::Transient { .. } | Failure::Early { .. }) => false,
     }
 }
@@ -86,25 +86,26 @@ fn of_queue(arn: &str) -> Option<&'static str> {
     let queue = queue.strip_suffix("-dlq").unwrap_or(queue);
     let is_of =
         |function: &&str| queue == *function || queue.strip_suffix(*function).is_some_and(|rest| rest.ends_with('-'));
-    FUNCTIONS.into_iter().find(is_of)
+    NAMES.into_iter().find(is_of)
 }
 
 /// The reservations that the events name, each on hold as its first event describes it.
 pub(super) fn given(records: &[Record]) -> Vec<Given> {
     let mut given: Vec<Given> = Vec::new();
     for record in records {
-        let event = EVENT_TYPES.into_iter().find_map(|event_type| Event::parse(event_type, &record.body).ok());
+        let event =
+            FUNCTIONS.into_iter().find_map(|function| Event::parse(function.workflow.event_type, &record.body).ok());
         let Some(event) = event.filter(|event| !given.iter().any(|one| one.reservation_id == event.reservation_id))
         else {
             continue;
         };
-        let seats = u32::try_from(event.seat_ids.len()).unwrap_or(u32::MAX);
+        let seats = u32::try_from(event.holding.seat_ids.len()).unwrap_or(u32::MAX);
         given.push(Given {
-            event_id: event.event_id.unwrap_or_else(|| format!("evt_of_{}", event.reservation_id)),
-            user_id: event.user_id.unwrap_or_default(),
+            event_id: event.holding.show_id.unwrap_or_else(|| format!("evt_of_{}", event.reservation_id)),
+            user_id: event.holding.user_id.unwrap_or_default(),
             status: Status::Hold,
-            quantity: event.quantity.unwrap_or(seats).max(1),
-            seat_ids: event.seat_ids,
+            quantity: event.holding.quantity.unwrap_or(seats).max(1),
+            seat_ids: event.holding.seat_ids,
             payment_intent_id: None,
             seats: Standing::Held,
             reservation_id: event.reservation_id,

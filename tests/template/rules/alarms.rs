@@ -1,7 +1,7 @@
 //! Alarms: that whatever needs a person raises one, and that each watches something that is really written.
 
 use serde_json::{Value, json};
-use shared::workflow::guard::LostRace;
+use shared::settlement::Outcome;
 
 use super::{Faults, Rule};
 use crate::{
@@ -167,12 +167,12 @@ fn functions_raise_them(project: &Project, faults: &mut Faults) {
 fn people_are_called(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
         let namespace = &path.function.variables()["METRICS_NAMESPACE"];
-        let event_type = path.workflow.event_type.name();
+        let event_type = path.code.workflow.name();
         let mut calls = vec![
             ("worker_events_total", "outcome", "rejected", 1),
             ("worker_dead_letters_total", "error_code", "inventory_conflict", 1),
         ];
-        if path.workflow.lost_race == LostRace::Refund {
+        if path.code.lost_race == Outcome::LateApproval {
             calls.push(("worker_events_total", "outcome", "late_approval", u64::MAX));
         }
         // A timeout below the budget, or a wrong clock, is mended by nobody but a person, and no record starts meanwhile.

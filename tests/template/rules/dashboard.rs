@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use local_stack::catalogue::FUNCTIONS;
 use serde_json::{Value, json};
 
 use super::{Faults, Rule};
@@ -140,15 +141,15 @@ fn lines_are_written(project: &Project, faults: &mut Faults) {
 
 fn shows_every_outcome(project: &Project, faults: &mut Faults) {
     let lines = lines(project);
-    for (_, workflow) in code::functions() {
-        let event_type = workflow.event_type.name();
+    for function in FUNCTIONS {
+        let event_type = function.workflow.name();
         let shown: BTreeSet<&str> = lines
             .iter()
             .filter(|line| line.title.contains(event_type) && line.text(1) == "worker_events_total")
             .filter(|line| line.text(3) == event_type)
             .map(|line| line.text(5))
             .collect();
-        let outcomes = code::outcomes(&workflow);
+        let outcomes = code::outcomes(function);
         let fault = format!("a graph with {event_type} in its title must show {outcomes:?}, and shows {shown:?}");
         faults.unless(shown == outcomes, fault);
     }
@@ -170,7 +171,7 @@ fn shows_every_resource(project: &Project, faults: &mut Faults) {
         }
     }
     for path in project.template.paths() {
-        let (name, event_type) = (within(&path.queue.properties["QueueName"]), path.workflow.event_type.name());
+        let (name, event_type) = (within(&path.queue.properties["QueueName"]), path.code.workflow.name());
         let aged =
             |line: &Line<'_>| line.text(1) == "ApproximateAgeOfOldestMessage" && line.parts.get(3) == Some(&name);
         faults.unless(lines.iter().any(aged), format!("dashboard: show the oldest message's age of {}", path.queue.id));

@@ -6,9 +6,10 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
 use shared::{
-    config::{ConfigError, Source},
-    worker::settings::Settings,
+    config::{ConfigError, Source, secret::SecretFields},
+    trigger::sqs::Limits,
 };
 
 use super::{Faults, Rule, stages};
@@ -137,26 +138,25 @@ impl Source for Recording {
     }
 }
 
-/// Settings make clients, which must be made inside a runtime.
+/// A function's clients must be made inside a runtime.
 pub(super) fn within_runtime<T>(read: impl FnOnce() -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
     runtime.block_on(async { read() })
 }
 
 /// What the code makes of a function's environment, and the names that it asked for.
-pub(super) fn read(stack: &Stack<'_>, path: &Path<'_>) -> (Result<Settings, ConfigError>, BTreeSet<String>) {
+pub(super) fn read(stack: &Stack<'_>, path: &Path<'_>) -> (Result<Limits, ConfigError>, BTreeSet<String>) {
     let recording = Recording { values: stack.environment(path.function), asked: RefCell::default() };
     // A secret may stand in for both addresses, but only one that is read.
     let has_secret = recording.values.get("USE_SECRET_MANAGER").is_some_and(|value| value == "true");
-    let fields = [
-        ("reservation_api_base", "https://secret.example"),
-        ("inventory_grpc_addr", "secret.example:1"),
-        ("reservation_api_token", "a-token"), // One that is refused costs one more look at the secret.
-    ];
-    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let secret = Ok(fields.into_iter().filter(|_| has_secret).collect());
-    let settings = within_runtime(|| Settings::read(&recording, secret.into(), path.workflow.event_type.name()));
-    (settings, recording.asked.into_inner())
+    let fields = json!({
+        "reservation_api_base": "https://secret.example",
+        "inventory_grpc_addr": "secret.example:1",
+        "reservation_api_token": "a-token", // One that is refused costs one more look at the secret.
+    });
+    let secret = has_secret.then(|| SecretFields::parse(&fields.to_string()));
+    let limits = within_runtime(|| path.code.limits_in(&recording, secret));
+    (limits, recording.asked.into_inner())
 }
 
 /// The template with every parameter that may be empty given, and `more`.
@@ -217,13 +217,13 @@ fn starts_in_each_stage(project: &Project, faults: &mut Faults) {
 fn calls_end_before_timeout(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
         let (id, name) = (path.function.id, path.name);
-        let (Ok(settings), _) = read(&given(&project.template, &[]), &path) else {
+        let (Ok(limits), _) = read(&given(&project.template, &[]), &path) else {
             faults.add(format!("{id}: it does not start with the parameters' defaults"));
             continue;
         };
         let timeout = project.template.range(&path.function.properties["Timeout"]).map(|(least, _)| least);
         let timeout = Duration::from_secs(timeout.unwrap_or_default());
-        let budget = settings.limits.budget;
+        let budget = limits.budget;
         let fault = format!(
             "{id}: a record of {name} takes up to {budget:?}, so Timeout must be at least {:?}",
             budget * 3 / 2

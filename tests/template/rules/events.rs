@@ -109,6 +109,9 @@ fn events_of_its_function(project: &Project, faults: &mut Faults) {
     let paths = project.template.paths();
     let fault = format!("{} rules send to {} queues; each rule must have one of its own", rules.len(), paths.len());
     faults.unless(rules.len() == paths.len(), fault);
+    let published_on: Vec<&Value> =
+        paths.iter().filter_map(|path| path.function.variables().get("EVENT_BUS_NAME")).collect();
+    faults.unless(!published_on.is_empty(), "no function has a bus to publish on".to_owned());
     for path in paths {
         let senders = senders(&project.template, &path);
         let [rule] = senders[..] else {
@@ -118,12 +121,12 @@ fn events_of_its_function(project: &Project, faults: &mut Faults) {
         let (id, pattern) = (rule.id, &rule.properties["EventPattern"]);
         faults.unless(!pattern["source"].is_null(), format!("{id}: name the sources, or anybody on the bus is one"));
         let bus = &rule.properties["EventBusName"];
-        let same = !bus.is_null() && *bus == path.function.variables()["EVENT_BUS_NAME"];
+        let same = !bus.is_null() && published_on.iter().all(|published_on| bus == *published_on);
         faults.unless(same, format!("{id}: it must listen on the bus that EVENT_BUS_NAME names"));
         match announced(pattern) {
             Ok(taken) => {
-                let settled = announcements(path.workflow.event_type);
-                for event in taken.difference(settled) {
+                let settled = announcements(path.code.workflow.event_type);
+                for event in taken.difference(&settled) {
                     faults.add(format!("{id}: it takes {event:?}, which {} rejects", path.name));
                 }
                 for event in settled.difference(&taken) {

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeSet, fs};
 
-use local_stack::build::workspace;
+use local_stack::{
+    build::workspace,
+    catalogue::{FUNCTIONS, Function},
+};
 use serde_json::{Value, json};
 
 use super::{Faults, Rule};
 use crate::{
-    code,
     evaluate::Stack,
     project::{Project, edit},
     template::{FUNCTION, items, nodes, reference},
@@ -87,9 +89,9 @@ fn folders_are_deployed(project: &Project, faults: &mut Faults) {
             types.values().filter_map(|entry| Some((entry["Function"].as_str()?, entry["Name"].as_str()?)))
         })
         .collect();
-    for (name, workflow) in code::functions() {
+    for Function { name, workflow, .. } in FUNCTIONS {
         faults.unless(folders.contains(name), format!("functions/{name} is not there"));
-        let entry = (name, workflow.event_type.name());
+        let entry = (name, workflow.name());
         faults.unless(mapped.contains(&entry), format!("EventTypes: it must hold {entry:?}"));
     }
     for function in functions {
@@ -150,8 +152,7 @@ fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
         let mut metrics: Vec<&str> = Vec::new();
         for alarm in items(&properties["DeploymentPreference"]["Alarms"]) {
             let alarm = reference(alarm).and_then(|alarm| project.template.resource(alarm));
-            let own =
-                [path.function.reference(), path.dead_letters.get("QueueName"), json!(path.workflow.event_type.name())];
+            let own = [path.function.reference(), path.dead_letters.get("QueueName"), json!(path.code.workflow.name())];
             let watched = alarm.map_or(&Value::Null, |alarm| &alarm.properties["Dimensions"]);
             let fault = format!("{id}: its DeploymentPreference names an alarm that does not watch it: {alarm:?}");
             faults.unless(nodes(watched).into_iter().any(|node| own.contains(node)), fault);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use local_stack::stack::{MAX_RECEIVES, MOVED_AFTER};
 use serde_json::json;
-use shared::{backoff::Backoff, batch::Limits, config::Source, worker::settings::Settings};
+use shared::{backoff::Backoff, config::Source, trigger::sqs::Limits};
 
 use super::{Faults, Rule, environment, stages};
 use crate::{
@@ -94,11 +94,7 @@ pub(super) fn defaults(path: &Path<'_>) -> Result<Limits, String> {
             }
         }
     }
-    environment::within_runtime(|| {
-        Settings::read(&Bare, Ok(Default::default()).into(), path.workflow.event_type.name())
-    })
-    .map(|settings| settings.limits)
-    .map_err(|error| error.to_string())
+    environment::within_runtime(|| path.code.limits_in(&Bare, None)).map_err(|error| error.to_string())
 }
 
 /// The last receive and the back-off that a function of this stack has. Read by hand, since settings make clients, and
@@ -129,7 +125,7 @@ fn defaults_are_one(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
         let id = path.function.id;
         let deployed = environment::read(&environment::given(&project.template, &[]), &path).0;
-        let deployed = deployed.map(|settings| settings.limits).map_err(|error| error.to_string());
+        let deployed = deployed.map_err(|error| error.to_string());
         let (deployed, plain) = match (deployed, defaults(&path)) {
             (Ok(deployed), Ok(plain)) => (deployed, plain),
             (Err(error), _) | (_, Err(error)) => {
@@ -233,7 +229,7 @@ fn alarm_after(template: &Template, stack: &Stack<'_>, path: &Path<'_>) -> Optio
 fn has_failing_alarm(template: &Template, path: &Path<'_>) -> bool {
     template.of_type("AWS::CloudWatch::Alarm").iter().map(|alarm| alarm.properties).any(|alarm| {
         alarm["MetricName"] == FAILING
-            && alarm["Dimensions"][0]["Value"] == path.workflow.event_type.name()
+            && alarm["Dimensions"][0]["Value"] == path.code.workflow.name()
             && alarm["Threshold"] == 0
             && alarm["ComparisonOperator"] == "GreaterThanThreshold"
     })

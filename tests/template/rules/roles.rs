@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use shared::{event::EventType, workflow::guard::LostRace};
+use shared::settlement::{Outcome, event::EventType};
 
 use super::{Faults, Rule};
 use crate::{
@@ -110,18 +110,18 @@ fn needed(template: &Template, path: &Path<'_>) -> BTreeMap<(String, String), &'
         ("sqs:DeleteMessage", &queue, "Lambda deletes what the function does not report"),
         ("sqs:GetQueueAttributes", &queue, "Lambda scales by the queue's length"),
         ("sqs:ChangeMessageVisibility", &queue, "Queues::postpone and Queues::give_back set the back-off"),
-        ("sqs:SendMessage", &dead_letters, "Queues::bury sends a message with its reason"),
+        ("sqs:SendMessage", &dead_letters, "Queues::dead_letter sends a message with its reason"),
         ("dynamodb:UpdateItem", &table, "Store claims, completes and releases by updates"),
         ("logs:CreateLogStream", &group, "Lambda writes the function's log"),
         ("logs:PutLogEvents", &group, "Lambda writes the function's log"),
-        ("secretsmanager:GetSecretValue", &secret, "settings::secret reads the one secret"),
+        ("secretsmanager:GetSecretValue", &secret, "SecretStore::read reads the one secret"),
     ];
     let other_bus = Some(json!({"Fn::Sub": other_bus}));
-    if path.workflow.event_type == EventType::ReservationExpired {
+    if path.code.workflow.event_type == EventType::ReservationExpired {
         needed.push(("sqs:SendMessage", &queue, "an expiry before its time is sent anew on its last receive"));
     }
-    if path.workflow.lost_race == LostRace::Refund {
-        const WHY: &str = "RefundDesk publishes refund requests, on the stack's bus or on that of a parameter";
+    if path.code.lost_race == Outcome::LateApproval {
+        const WHY: &str = "RefundPublisher publishes refund requests, on the stack's bus or on that of a parameter";
         needed.push(("events:PutEvents", &bus, WHY));
         needed.push(("events:PutEvents", &other_bus, WHY));
     }
@@ -168,7 +168,7 @@ fn condition(path: &Path<'_>, statement: &Value) -> Value {
         return Value::Null;
     }
     // `shared::idempotency` makes every key of the event type and `#`, that of the look at the start included.
-    json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [format!("{}#*", path.workflow.event_type.name())]}})
+    json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [format!("{}#*", path.code.workflow.name())]}})
 }
 
 /// Traces and network interfaces can't be limited to a resource, so AWS's own two policies are taken for them.

@@ -13,9 +13,11 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use local_stack::{
-    build, recast,
+    build,
+    catalogue::NAMES,
+    recast,
     replay::Replay,
-    scenario::{self, EventFile, FUNCTIONS},
+    scenario::{self, EventFile},
     stack::{Ports, Stack},
     terminal::{print, tell, tell_error, width},
 };
@@ -122,7 +124,7 @@ fn new(event_type: &str, from: &str) -> Result<bool, Box<dyn Error>> {
     print(format!(
         "They promise what {from} does. Change their bodies, \"about\" and \"then\" to what {function} shall do."
     ));
-    print(format!("They can be replayed once {function:?} is one of FUNCTIONS in tests/src/scenario.rs:"));
+    print(format!("They can be replayed once {function:?} is one of NAMES in tests/src/scenario.rs:"));
     print(format!("  cargo local events/{function}/*.json"));
     print("The other steps are in the README under \"How to add an event type\".");
     Ok(true)
@@ -161,8 +163,8 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
 /// The files that a person named, or those of events/.
 fn read(paths: &[PathBuf], function: Option<&str>) -> Result<Vec<EventFile>, Box<dyn Error>> {
     if let Some(function) = function {
-        if !FUNCTIONS.contains(&function) {
-            return Err(format!("there is no function {function:?}; use one of {}", FUNCTIONS.join(", ")).into());
+        if !NAMES.contains(&function) {
+            return Err(format!("there is no function {function:?}; use one of {}", NAMES.join(", ")).into());
         }
         if paths.is_empty() {
             return Err("--function says whose queue files belong to; name them".into());

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use local_stack::{
+    catalogue::NAMES,
     replay::{FileReport, RecordReport, attribute},
-    scenario::{EventFile, FUNCTIONS},
+    scenario::EventFile,
     stack::Stack,
     terminal::{Table, counted},
 };
@@ -68,7 +69,7 @@ fn row(file: &str, index: usize, record: &RecordReport, is_judged: bool) -> [Str
 
 fn dead_letters(reports: &[(&EventFile, FileReport)], stack: &Stack) -> Table {
     let mut table = Table::new(&["dead-letter queue", "came from", "reason", "message"]);
-    for function in FUNCTIONS {
+    for function in NAMES {
         for message in stack.dead_letters(function).messages() {
             let source = attribute(&message, "source_message_id").unwrap_or("-");
             let file = reports.iter().find_map(|(file, _)| {

@@ -10,10 +10,11 @@ use std::{
 
 use local_stack::{
     build::workspace,
+    catalogue::NAMES,
     inventory::Standing,
     replay::attribute,
     reservations::Status,
-    scenario::{self, EventFile, FUNCTIONS, Given},
+    scenario::{self, EventFile, Given},
     stack::{Ports, Stack, StackError},
     terminal::{counted, print},
 };
@@ -22,7 +23,7 @@ use local_stack::{
 const LOOK: Duration = Duration::from_millis(200);
 
 /// `cargo lambda watch` gives one environment to all functions, so they share one dead-letter queue here.
-const SHARED_DEAD_LETTERS: &str = FUNCTIONS[0];
+const SHARED_DEAD_LETTERS: &str = NAMES[0];
 
 /// Runs until Ctrl-C.
 pub(crate) async fn run(ports: Ports, own: &[PathBuf], function: Option<&str>) -> Result<bool, Box<dyn Error>> {
@@ -41,7 +42,7 @@ pub(crate) async fn run(ports: Ports, own: &[PathBuf], function: Option<&str>) -
         let new: Vec<Given> = file.scenario.given.iter().filter(is_new).cloned().collect();
         stack.seed(&new);
     }
-    for function in FUNCTIONS {
+    for function in NAMES {
         stack.queue(function);
     }
     let variables = variables(&stack);

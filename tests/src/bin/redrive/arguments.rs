@@ -1,7 +1,7 @@
 //! What the program is told, and how to tell it so again.
 
 use clap::{CommandFactory, Parser, builder::PossibleValuesParser, error::ErrorKind};
-use local_stack::{redrive::Choice, scenario::FUNCTIONS};
+use local_stack::{catalogue::NAMES, redrive::Choice};
 
 const MORE: &str = "\
 Examples:
@@ -54,7 +54,7 @@ Exit status: 0 done; 1 something that was chosen could not be sent, no message a
 #[command(name = "cargo redrive", bin_name = "cargo redrive", version, verbatim_doc_comment, after_help = MORE)]
 pub(crate) struct Arguments {
     /// Whose dead letters
-    #[arg(value_parser = PossibleValuesParser::new(FUNCTIONS))]
+    #[arg(value_parser = PossibleValuesParser::new(NAMES))]
     pub(crate) function: String,
 
     /// The CloudFormation stack, whose queues are found by their names

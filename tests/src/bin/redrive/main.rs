@@ -20,7 +20,7 @@ const TEN_MESSAGES: usize = 64 * 1024 * 1024;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::read();
-    let client = shared::aws::http::client_reading(TEN_MESSAGES);
+    let client = shared::client::aws::http::client_reading(TEN_MESSAGES);
     let config = aws_config::defaults(BehaviorVersion::latest()).http_client(client).load().await;
     match run(&arguments, &config).await {
         Ok(true) => ExitCode::SUCCESS,

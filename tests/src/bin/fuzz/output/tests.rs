@@ -21,7 +21,7 @@ fn the_last_status_counts() {
 fn a_panic_is_told_in_its_own_words() {
     let lines = "#764697\tREDUCE cov: 2919 ft: 8581 corp: 1329/240Kb lim: 843 exec/s: 5581 rss: 32Mb L: 279/807 MS: 1 EraseBytes-\n\
         \n\
-        thread '<unnamed>' (6162) panicked at shared/src/event/fields.rs:88:9:\n\
+        thread '<unnamed>' (6162) panicked at shared/src/settlement/event/fields.rs:88:9:\n\
         a fault made on purpose\n\
         note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n\
         ==6162== ERROR: libFuzzer: deadly signal\n\
@@ -34,7 +34,8 @@ fn a_panic_is_told_in_its_own_words() {
     let output = read(lines);
     assert_eq!(output.status, Status { inputs: 764_813, edges: 2_919, features: 8_581, corpus: 1_329 });
     assert_eq!(output.input, Some("faults/crash-57227b51b25ac7fac2930fb700ade4c7855b56dd".into()));
-    let said = "thread '<unnamed>' (6162) panicked at shared/src/event/fields.rs:88:9:\na fault made on purpose";
+    let said =
+        "thread '<unnamed>' (6162) panicked at shared/src/settlement/event/fields.rs:88:9:\na fault made on purpose";
     assert_eq!(output.said(), said);
 }
 

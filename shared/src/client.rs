@@ -1,0 +1,9 @@
+//! The services that are called, and what every client of them stands on. Generated types never leave the module of their
+//! client.
+
+pub mod aws;
+pub mod bus;
+pub mod http;
+pub mod inventory;
+pub mod reservations;
+pub mod tls;

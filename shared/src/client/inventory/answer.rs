@@ -1,0 +1,254 @@
+//! What an answer of the inventory service means. A fault may stand in the gRPC status, in the response's `error`, or in
+//! the response's own status; all three are looked at.
+
+use std::time::Duration;
+
+use tonic::{Code, Status as GrpcStatus};
+
+use super::proto::{
+    common::v1::{Error as InBand, ErrorCode as InBandCode},
+    reservation::v1::{CommitReservationResponse, CommitStatus, ReleaseHoldResponse, ReleaseStatus},
+};
+use crate::{
+    failure::{self, Failure, chain, quoted},
+    name::names,
+};
+
+names! {
+    /// The codes of events that are rejected because of the inventory's answer.
+    pub enum ErrorCode {
+        /// A reservation and its seats no longer fit together: a person has to look.
+        InventoryConflict = "inventory_conflict",
+    }
+}
+
+/// Why a call did not settle.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The seats are not this reservation's to sell or to give back. No repeat changes that.
+    #[error(
+        "the inventory refused, because reservation and seats no longer fit: {0}; look at both and refund or reseat"
+    )]
+    Conflict(String),
+    /// The service does not understand the request. No repeat changes that.
+    #[error("the inventory refused the request: {0}")]
+    Refused(String),
+    /// Anything else; a repeat may succeed.
+    #[error("the inventory did not carry the call out: {0}")]
+    Unavailable(String),
+    /// An answer that can't be read, be it the service's or not. A repeat may bring another.
+    #[error(
+        "the inventory's answer could not be read, so the seats may have been sold or given back all the same: {0}"
+    )]
+    Unread(String),
+    /// No answer within the call's timeout; what happened there is unknown.
+    #[error("the inventory did not answer within {} ms", .0.as_millis())]
+    TimedOut(Duration),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Conflict(_) => Self::permanent(ErrorCode::InventoryConflict, message),
+            Error::Refused(_) => Self::permanent(failure::ErrorCode::DownstreamRejected, message),
+            Error::Unavailable(_) | Error::Unread(_) | Error::TimedOut(_) => Self::transient(message),
+        }
+    }
+}
+
+pub(super) fn committed(response: CommitReservationResponse) -> Result<(), Error> {
+    in_band(response.error)?;
+    match CommitStatus::try_from(response.status) {
+        Ok(CommitStatus::Unspecified | CommitStatus::Success) => Ok(()),
+        Ok(status @ (CommitStatus::FailedPayment | CommitStatus::FailedExpired | CommitStatus::FailedConflict)) => {
+            Err(Error::Conflict(status.as_str_name().to_owned()))
+        }
+        Err(_unknown) => Err(Error::Unavailable(format!("commit status {}, which is not known", response.status))),
+    }
+}
+
+pub(super) fn released(response: ReleaseHoldResponse) -> Result<(), Error> {
+    in_band(response.error)?;
+    match ReleaseStatus::try_from(response.status) {
+        Ok(
+            ReleaseStatus::Unspecified
+            | ReleaseStatus::Success
+            | ReleaseStatus::AlreadyReleased
+            | ReleaseStatus::NotFound,
+        ) => Ok(()),
+        Ok(ReleaseStatus::Failed) => Err(Error::Unavailable(ReleaseStatus::Failed.as_str_name().to_owned())),
+        Err(_unknown) => Err(Error::Unavailable(format!("release status {}, which is not known", response.status))),
+    }
+}
+
+/// The fault inside a response. One without code and message is the protobuf form of no fault.
+fn in_band(error: Option<InBand>) -> Result<(), Error> {
+    let Some(error) = error.filter(|error| error.code != 0 || !error.message.is_empty()) else {
+        return Ok(());
+    };
+    let text = |name: &str| format!("{name}: {}", quoted(&error.message));
+    let Ok(code) = InBandCode::try_from(error.code) else {
+        return Err(Error::Unavailable(text(&format!("error code {}, which is not known", error.code))));
+    };
+    let text = text(code.as_str_name());
+    Err(match code {
+        InBandCode::InventoryConflict | InBandCode::InsufficientInventory | InBandCode::ReservationExpired => {
+            Error::Conflict(text)
+        }
+        InBandCode::InvalidArgument => Error::Refused(text),
+        InBandCode::Unspecified
+        | InBandCode::Unauthenticated
+        | InBandCode::Forbidden
+        | InBandCode::Unauthorized
+        | InBandCode::NotFound
+        | InBandCode::AlreadyExists
+        | InBandCode::FailedPrecondition
+        | InBandCode::RateLimited
+        | InBandCode::QuotaExceeded
+        | InBandCode::IdempotencyRequired
+        | InBandCode::IdempotencyConflict
+        | InBandCode::PaymentNotApproved
+        | InBandCode::Internal
+        | InBandCode::Unavailable
+        | InBandCode::Timeout
+        | InBandCode::UpstreamTimeout
+        | InBandCode::UpstreamError
+        | InBandCode::DataCorruption
+        | InBandCode::ConcurrentModification => Error::Unavailable(text),
+    })
+}
+
+/// The status that tonic made of an answer whose end, with the service's own status, it did not get to.
+pub(super) fn unread(status: &GrpcStatus) -> Error {
+    Error::Unread(described(status))
+}
+
+fn described(status: &GrpcStatus) -> String {
+    format!("{:?}: {}", status.code(), quoted(&chain(status)))
+}
+
+/// The gRPC status of a call without a response. A proxy says UNIMPLEMENTED, or 404, while the service is rolled out.
+pub(super) fn unreachable(status: &GrpcStatus) -> Error {
+    let text = described(status);
+    match status.code() {
+        Code::FailedPrecondition => Error::Conflict(text),
+        Code::InvalidArgument => Error::Refused(text),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss
+        | Code::Unauthenticated => Error::Unavailable(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Meaning {
+        Settled,
+        Conflict,
+        Refused,
+        Retry,
+    }
+
+    fn meaning(result: Result<(), Error>) -> Meaning {
+        match result {
+            Ok(()) => Meaning::Settled,
+            Err(Error::Conflict(_)) => Meaning::Conflict,
+            Err(Error::Refused(_)) => Meaning::Refused,
+            Err(Error::Unavailable(_) | Error::Unread(_) | Error::TimedOut(_)) => Meaning::Retry,
+        }
+    }
+
+    fn error(code: i32, message: &str) -> Option<InBand> {
+        Some(InBand { code, message: message.into(), ..InBand::default() })
+    }
+
+    #[track_caller]
+    fn commit(status: i32, error: Option<InBand>, expected: Meaning) {
+        let response = CommitReservationResponse { status, error, ..CommitReservationResponse::default() };
+        assert_eq!(meaning(committed(response)), expected);
+    }
+
+    #[track_caller]
+    fn release(status: i32, error: Option<InBand>, expected: Meaning) {
+        let response = ReleaseHoldResponse { status, error, ..ReleaseHoldResponse::default() };
+        assert_eq!(meaning(released(response)), expected);
+    }
+
+    #[test]
+    fn a_commit_is_judged_by_its_own_status() {
+        commit(0, None, Meaning::Settled);
+        commit(1, None, Meaning::Settled);
+        commit(2, None, Meaning::Conflict);
+        commit(3, None, Meaning::Conflict);
+        commit(4, None, Meaning::Conflict);
+        commit(99, None, Meaning::Retry);
+    }
+
+    #[test]
+    fn a_release_is_judged_by_its_own_status() {
+        release(0, None, Meaning::Settled);
+        release(1, None, Meaning::Settled);
+        release(2, None, Meaning::Settled);
+        release(3, None, Meaning::Settled);
+        release(4, None, Meaning::Retry);
+        release(-1, None, Meaning::Retry);
+    }
+
+    #[test]
+    fn an_in_band_error_counts_beside_any_status() {
+        commit(1, error(14, "gone"), Meaning::Conflict);
+        commit(0, error(15, ""), Meaning::Conflict);
+        release(1, error(12, ""), Meaning::Conflict);
+        release(2, error(4, "bad"), Meaning::Refused);
+        commit(1, error(17, ""), Meaning::Retry);
+        commit(4, error(17, ""), Meaning::Retry);
+        commit(1, error(7, ""), Meaning::Retry);
+        commit(1, error(12345, ""), Meaning::Retry);
+    }
+
+    #[test]
+    fn an_in_band_error_without_a_code_is_retried_and_an_empty_one_is_none() {
+        commit(1, error(0, "something"), Meaning::Retry);
+        commit(1, error(0, ""), Meaning::Settled);
+    }
+
+    #[test]
+    fn a_grpc_status_is_final_only_where_a_repeat_is_pointless() {
+        for (code, expected) in [
+            (Code::FailedPrecondition, Meaning::Conflict),
+            (Code::InvalidArgument, Meaning::Refused),
+            (Code::Unimplemented, Meaning::Retry),
+            (Code::OutOfRange, Meaning::Retry),
+            (Code::Ok, Meaning::Retry),
+            (Code::Cancelled, Meaning::Retry),
+            (Code::Unknown, Meaning::Retry),
+            (Code::DeadlineExceeded, Meaning::Retry),
+            (Code::NotFound, Meaning::Retry),
+            (Code::AlreadyExists, Meaning::Retry),
+            (Code::PermissionDenied, Meaning::Retry),
+            (Code::ResourceExhausted, Meaning::Retry),
+            (Code::Aborted, Meaning::Retry),
+            (Code::Internal, Meaning::Retry),
+            (Code::Unavailable, Meaning::Retry),
+            (Code::DataLoss, Meaning::Retry),
+            (Code::Unauthenticated, Meaning::Retry),
+        ] {
+            assert_eq!(meaning(Err(unreachable(&GrpcStatus::new(code, "x")))), expected, "{code:?}");
+        }
+    }
+}

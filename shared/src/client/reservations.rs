@@ -1,0 +1,349 @@
+//! The reservation API: the authority on what a reservation is, and the single place where a race is decided.
+//!
+//! `PATCH {base}/internal/reservations/{id}` changes the status, `GET` on the same path reads it.
+
+mod answer;
+mod token;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use http::{
+    HeaderMap, Method, Request, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
+    request::Builder,
+};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use self::{answer::Foreign, token::Renewal};
+pub use self::{
+    answer::{Answer, Silence, Snapshot},
+    token::{TOKEN_FIELD, Token},
+};
+use crate::{
+    client::{aws::CALL_TIMEOUT, http::HttpClient},
+    config::{Reader, Secret},
+    failure::{ErrorCode, Failure, Wait, chain, quoted},
+    json::Object,
+    reservation::{Status, Transition},
+    telemetry::trace::TraceContext,
+};
+
+/// More of an answer's body is not read: no reservation is that large.
+const LARGEST_ANSWER: usize = 256 * 1024;
+
+/// Everything but RFC 3986's unreserved characters is escaped, so that an id stays one path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// Why no usable answer came.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API itself says that the request is wrong: 400 or 422 with a JSON object.
+    #[error("the reservation API refused the request with {status}: {text}")]
+    Refused {
+        /// The answer's status.
+        status: StatusCode,
+        /// The start of its body.
+        text: String,
+    },
+    /// Any other status: the API, a gateway before it, or our access to it is not as it should be.
+    #[error("the reservation API answered {status}: {text}")]
+    Unexpected {
+        /// The answer's status.
+        status: StatusCode,
+        /// The start of its body.
+        text: String,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// We may not ask this (401, 403), or not by this token.
+    #[error("the reservation API answered {status}: {text}{renewal}")]
+    Denied {
+        /// The answer's status.
+        status: StatusCode,
+        /// The start of its body.
+        text: String,
+        /// What came of a look for another token.
+        renewal: Renewal,
+    },
+    /// An answer about another reservation than the one that was asked for.
+    #[error(
+        "the reservation API answered {status} about another reservation, {id:?}; a cache or a proxy may be at fault"
+    )]
+    Foreign {
+        /// The answer's status.
+        status: StatusCode,
+        /// The start of the other reservation's id.
+        id: String,
+    },
+    /// An answer that is longer than any reservation.
+    #[error("the reservation API answered {status} with a body that is longer than {LARGEST_ANSWER} bytes")]
+    TooLong {
+        /// The answer's status.
+        status: StatusCode,
+    },
+    /// No answer in time, or no connection.
+    #[error("call the reservation API: {0}")]
+    Unreachable(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        match error {
+            Error::Refused { .. } => Self::permanent(ErrorCode::DownstreamRejected, message),
+            Error::Unexpected { retry_after, .. } => {
+                Self::Transient { message, wait: retry_after.map_or(Wait::BackOff, Wait::Asked) }
+            }
+            Error::Denied { .. } | Error::Foreign { .. } | Error::TooLong { .. } | Error::Unreachable(_) => {
+                Self::transient(message)
+            }
+        }
+    }
+}
+
+/// A base URL or a token that no request could be made with. The text fits after the variable's name.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// The base is no usable URL.
+    #[error("must be an http or https URL without query, fragment or credentials")]
+    Base,
+    /// The token can't stand in a header.
+    #[error("must consist of visible ASCII characters")]
+    Token,
+}
+
+/// A client of the reservation API.
+#[derive(Debug, Clone)]
+pub struct ReservationClient {
+    http: HttpClient<Full<Bytes>>,
+    timeout: Duration,
+    base: Url,
+    token: Option<Arc<Token>>,
+}
+
+impl ReservationClient {
+    /// A client that gives each call `timeout`, from the connection to the last byte of the answer.
+    ///
+    /// # Errors
+    /// When `base` can't be used.
+    pub fn new(base: &str, token: Option<Token>, timeout: Duration) -> Result<Self, SetupError> {
+        let base = Url::parse(base).map_err(|_| SetupError::Base)?;
+        let plain = base.query().is_none() && base.fragment().is_none() && base.username().is_empty();
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain || base.password().is_some() {
+            return Err(SetupError::Base);
+        }
+        // Twice that, because the heads of an answer count too.
+        let http = HttpClient::new(2 * LARGEST_ANSWER);
+        Ok(Self { http, timeout, base, token: token.map(Arc::new) })
+    }
+
+    /// The API that `RESERVATION_API_BASE` names, or the secret, which may hold a token for it too. Nothing: what is wrong is
+    /// noted.
+    pub fn configured(reader: &mut Reader<'_>) -> Option<Self> {
+        const NAME: &str = "RESERVATION_API_BASE";
+        let timeout = reader.milliseconds("RESERVATION_TIMEOUT_MS", Duration::from_secs(2));
+        let token = reader.secret(TOKEN_FIELD).map(|token| Token::new(Secret::new(token), reader.secret_store()));
+        let base = reader.required_or_secret(NAME, "reservation_api_base")?;
+        let client = token.transpose().and_then(|token| Self::new(&base, token, timeout));
+        let refusal = |error: SetupError| match error {
+            SetupError::Token => reader.fault("SECRET_NAME", format!("holds a {TOKEN_FIELD} that {error}")),
+            SetupError::Base => reader.fault(NAME, error),
+        };
+        client.map_err(refusal).ok()
+    }
+
+    /// The longest that a change and the one look after it take, and the look into the secret for another token.
+    pub fn budget(&self) -> Duration {
+        let lookup = if self.token.is_some() { CALL_TIMEOUT } else { Duration::ZERO };
+        self.timeout * 2 + lookup
+    }
+
+    /// Where the API is.
+    pub fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// Whether the token goes over the network for everybody to read: to another host, and without TLS.
+    pub fn tells_token_in_clear(&self) -> bool {
+        let near = match self.base.host() {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        self.token.is_some() && self.base.scheme() == "http" && !near
+    }
+
+    /// Looks whether the API is there. Nothing is asked of it and the token stays here, so whatever it answers shows that, but
+    /// for what only a proxy answers to such a look; the connection is kept for the calls to come.
+    ///
+    /// # Errors
+    /// When no answer came, or one by which no API can be there: plain HTTP has reached a port for TLS, for instance.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let request = Request::builder().method(Method::HEAD).uri(self.base.as_str());
+        let (status, ..) = self.send(request, Bytes::new()).await?;
+        match status {
+            status @ (StatusCode::BAD_REQUEST
+            | StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::UNPROCESSABLE_ENTITY
+            | StatusCode::UPGRADE_REQUIRED
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE) => {
+                let text = "as a proxy does whose port wants https, or which finds a header too large".to_owned();
+                Err(Error::Unexpected { status, text, retry_after: None })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for a status change.
+    ///
+    /// `Ok` is what the API decided, be it the wanted status or a lost race.
+    ///
+    /// # Errors
+    /// Nothing is known about the reservation.
+    pub async fn change_status(
+        &self,
+        reservation_id: &str,
+        transition: &Transition,
+        idempotency_key: &str,
+        trace: &TraceContext,
+    ) -> Result<Answer, Error> {
+        let mut body = json!({"status": transition.wanted.name()});
+        if let Some(payment) = &transition.payment_intent_id {
+            body["payment_intent_id"] = Value::from(payment.as_str());
+        }
+        let request = self.request(Method::PATCH, reservation_id, trace);
+        let request = request.header("Idempotency-Key", idempotency_key).header(CONTENT_TYPE, "application/json");
+        let (status, headers_wait, text) = self.send(request, body.to_string().into()).await?;
+        match status {
+            StatusCode::CONFLICT => {
+                let conflict = Snapshot::of_conflict(&text, reservation_id);
+                Ok(Answer::Conflict(self.ours(status, conflict)?))
+            }
+            _ if status.is_success() => Ok(Answer::Accepted(self.read(status, &text, reservation_id)?)),
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if is_object(&text) => {
+                Err(Error::Refused { status, text: self.quoted(&text) })
+            }
+            _ => Err(self.unexpected(status, headers_wait, &text).await),
+        }
+    }
+
+    /// Reads the reservation.
+    ///
+    /// # Errors
+    /// Whatever is not a 200 about it: nothing is known about the reservation then.
+    pub async fn get(&self, reservation_id: &str, trace: &TraceContext) -> Result<Snapshot, Error> {
+        let request = self.request(Method::GET, reservation_id, trace);
+        let (status, wait, text) = self.send(request, Bytes::new()).await?;
+        // A GET carries nothing that could be refused for good.
+        if status == StatusCode::OK {
+            self.read(status, &text, reservation_id)
+        } else {
+            Err(self.unexpected(status, wait, &text).await)
+        }
+    }
+
+    fn request(&self, method: Method, reservation_id: &str, trace: &TraceContext) -> Builder {
+        let segment = utf8_percent_encode(reservation_id, SEGMENT);
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/internal/reservations/{segment}", self.base.path().trim_end_matches('/')));
+        let mut request = Request::builder().method(method).uri(url.as_str());
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, token.header());
+        }
+        for (name, value) in [("traceparent", &trace.traceparent), ("baggage", &trace.baggage)] {
+            if let Some(value) = value {
+                request = request.header(name, value);
+            }
+        }
+        request
+    }
+
+    /// Status, Retry-After and body of the answer. An answer is read to its end, or there is none.
+    async fn send(&self, request: Builder, body: Bytes) -> Result<(StatusCode, Option<Duration>, String), Error> {
+        let request = request.body(Full::new(body)).map_err(|error| Error::Unreachable(chain(&error)))?;
+        let answer = async {
+            let answer = self.http.send(request).await.map_err(|error| Error::Unreachable(chain(&error)))?;
+            let (status, wait) = (answer.status(), retry_after(answer.headers(), SystemTime::now()));
+            let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    Error::TooLong { status }
+                } else {
+                    Error::Unreachable(chain(&*error))
+                }
+            })?;
+            Ok((status, wait, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+        };
+        let late = |_| Err(Error::Unreachable(format!("timed out after {} ms", self.timeout.as_millis())));
+        timeout(self.timeout, answer).await.unwrap_or_else(late)
+    }
+
+    fn read(&self, status: StatusCode, text: &str, reservation_id: &str) -> Result<Snapshot, Error> {
+        self.ours(status, Snapshot::of_reservation(text, reservation_id))
+    }
+
+    /// A status that nobody knows is told to people, and so is another's id. Our own ids are data, and stay what they are.
+    fn ours(&self, status: StatusCode, read: Result<Snapshot, Foreign>) -> Result<Snapshot, Error> {
+        match read {
+            Ok(mut snapshot) => {
+                if let Ok(Status::Other(name)) = &mut snapshot.status {
+                    *name = self.hidden(name);
+                }
+                Ok(snapshot)
+            }
+            Err(Foreign(id)) => Err(Error::Foreign { status, id: self.quoted(&id) }),
+        }
+    }
+
+    /// An answer that decides nothing. After one that denies us access the token is looked up again, for the next try.
+    async fn unexpected(&self, status: StatusCode, retry_after: Option<Duration>, text: &str) -> Error {
+        let text = self.quoted(text);
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let renewal = match &self.token {
+                    Some(token) => token.renew().await,
+                    None => Renewal::Impossible,
+                };
+                Error::Denied { status, text, renewal }
+            }
+            _ => Error::Unexpected { status, text, retry_after },
+        }
+    }
+
+    fn quoted(&self, text: &str) -> String {
+        quoted(&self.hidden(text)).into_owned()
+    }
+
+    /// The API, or a gateway before it, has seen our token and may quote the request that it refuses.
+    fn hidden(&self, text: &str) -> String {
+        self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hidden_in(text))
+    }
+}
+
+/// The API answers in JSON objects; a page comes from whoever stands before it.
+fn is_object(text: &str) -> bool {
+    Object::read(text).is_ok()
+}
+
+/// Retry-After in seconds, or as a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?.trim(), now)
+}
+
+fn parse_retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    match text.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,0 @@
-//! Services that are called over REST.
-
-pub mod reservation;

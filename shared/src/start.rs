@@ -1,0 +1,121 @@
+//! What every function does first: it starts the log, reads its configuration, builds its clients, looks whether what the
+//! configuration names is there, and then hands every invocation to its [`Function`].
+
+pub mod probe;
+
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use aws_config::SdkConfig;
+use lambda_runtime::{LambdaEvent, service_fn};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tracing::{Instrument, error, info_span};
+
+use crate::{
+    client::aws,
+    config::{ConfigError, ProcessEnvironment, Reader, secret::SecretStore},
+    deadline::Deadline,
+    telemetry,
+};
+
+/// The system's allocator takes a seventh of a function's processor time, this one a fraction of that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What the parts of a function are made of.
+pub struct Parts<'a> {
+    /// What the function is called in logs, metrics and traces.
+    pub name: &'static str,
+    /// The variables, and the secret.
+    pub reader: Reader<'a>,
+    /// Region, credentials and endpoint of AWS.
+    pub aws: &'a SdkConfig,
+}
+
+/// What a trigger's invocations are handed to.
+pub trait Function {
+    /// The answer to Lambda.
+    type Response: Serialize;
+
+    /// Looks whether what the configuration names is there. It is the first call.
+    ///
+    /// # Errors
+    /// What no waiting can mend.
+    fn probe(&self) -> impl Future<Output = Result<(), ConfigError>>;
+
+    /// Says that the function is ready, once and before its first invocation.
+    fn ready(&self);
+
+    /// Works one invocation.
+    ///
+    /// # Errors
+    /// What is wrong with the invocation as a whole; it is in the log already. What that means to the trigger is written at
+    /// each implementation.
+    fn invoke(&self, payload: &RawValue, deadline: Deadline) -> impl Future<Output = Result<Self::Response, String>>;
+}
+
+/// Runs the function that `compose` makes of its parts until Lambda ends its environment. A start that fails is one log line
+/// and an exit status. `name` is what the function is called in logs, metrics and traces; `module` is its own `module_path!()`,
+/// whose lines are logged as those of this crate are.
+pub async fn run<F: Function>(
+    name: &'static str,
+    module: &'static str,
+    compose: impl FnOnce(&mut Parts<'_>) -> Option<F>,
+) -> ExitCode {
+    match start(name, module, compose).await {
+        Ok(function) => serve(&function).await,
+        Err(error) => {
+            error!(error = %error, "the function can't start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Hands every invocation to `function`.
+pub async fn serve<F: Function>(function: &F) -> ExitCode {
+    function.ready();
+    let cold = AtomicBool::new(true);
+    let handler = service_fn(async |event: LambdaEvent<Box<RawValue>>| {
+        // What joins our lines with Lambda's own, by the names that these have.
+        let (function_request_id, cold_start) = (&event.context.request_id, cold.swap(false, Relaxed));
+        let span = info_span!("invocation", function_request_id, cold_start);
+        let deadline = Deadline::stated(event.context.deadline);
+        // On the heap, because so many layers in one another are more than the compiler looks through.
+        let answer = Box::pin(function.invoke(&event.payload, deadline)).instrument(span).await;
+        answer.map_err(lambda_runtime::Error::from)
+    });
+    match lambda_runtime::run(handler).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(error = %error, "the Lambda runtime ended");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads the configuration, builds what `compose` makes of it, and looks whether what the configuration names is there.
+async fn start<F: Function>(
+    name: &'static str,
+    module: &'static str,
+    compose: impl FnOnce(&mut Parts<'_>) -> Option<F>,
+) -> Result<F, ConfigError> {
+    let environment = ProcessEnvironment;
+    // Before any client, because making one may have something to say.
+    telemetry::init(telemetry::log_level(&mut Reader::new(&environment)), module);
+    let aws = aws::sdk_config().await;
+    let store = SecretStore::asked_for(&environment, &aws);
+    let secret = match &store {
+        Some(store) => Some(store.read().await),
+        None => None,
+    };
+    let mut reader = Reader::with_secret(&environment, secret, store);
+    telemetry::log_level(&mut reader);
+    let mut parts = Parts { name, reader, aws: &aws };
+    let made = compose(&mut parts);
+    let function = parts.reader.finish(made)?;
+    function.probe().await?;
+    Ok(function)
+}

@@ -1,0 +1,59 @@
+//! A look at what the configuration names, once per environment and before its first record. A deployment with a wrong name
+//! then says so at its start, and not record by record.
+//!
+//! Only what is certain stops the start. A table that is not there, or not as it must be, cannot become so by waiting. A
+//! service that does not answer may only be down, and a function that stayed away would use up receives for nothing.
+
+use std::{fmt, time::Duration};
+
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::{
+    config::ConfigError,
+    idempotency::{Key, Store, TableError},
+};
+
+/// The longest look at a service, however long its calls may take: Lambda gives an environment ten seconds to start, and
+/// reading the secret may have taken two of them.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at the table of the idempotency records of `function`.
+///
+/// # Errors
+/// When no record could ever be claimed in it.
+pub async fn table(function: &str, store: &Store) -> Result<(), ConfigError> {
+    match store.probe(&Key::of(&[function, "probe"])).await {
+        Ok(()) => Ok(()),
+        Err(error @ (TableError::Missing(_) | TableError::Denied { .. } | TableError::Unfit { .. })) => {
+            Err(ConfigError(vec![format!("IDEMPOTENCY_TABLE {error}")]))
+        }
+        Err(TableError::Unknown(cause)) => {
+            warn!(
+                event_type = function,
+                error = cause,
+                "IDEMPOTENCY_TABLE could not be looked at; records are retried until it can"
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Looks at a service, and says which variable to look at when it did not answer. `address` must hold no credentials.
+pub async fn service<E: fmt::Display>(
+    function: &str,
+    variable: &str,
+    address: impl fmt::Display,
+    look: impl Future<Output = Result<(), E>>,
+) {
+    let cause = match timeout(PATIENCE, look).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    error!(
+        event_type = function,
+        error = cause,
+        "{variable} names {address}, which does not answer; records are retried until it does"
+    );
+}

@@ -1,0 +1,93 @@
+//! The functions of the workspace, each with what it is. Every ring takes its work from here: who adds a function adds it to
+//! this list, and a test is red while the list and the folders in `functions/` differ.
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use shared::{
+    config::{ConfigError, Reader, Source, secret::SecretFields},
+    settlement::{LostRace, Outcome, Workflow, event::EventType},
+    start::Parts,
+    telemetry,
+    trigger::sqs::Limits,
+};
+
+/// A function that settles the events of one type, from a queue of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Function {
+    /// The name of its folder, its package, its binary, its queue and its folder in `events/`.
+    pub name: &'static str,
+    /// What it does with an event.
+    pub workflow: Workflow,
+    /// How an event ends that lost its race.
+    pub lost_race: Outcome,
+    /// Composes it of its parts as its `main` does, and answers with its limits.
+    pub limits: fn(&mut Parts<'_>) -> Option<Limits>,
+}
+
+impl Function {
+    /// The function's limits in this environment, with this secret, if it reads one. It must be called inside a Tokio
+    /// runtime, because clients are made.
+    ///
+    /// # Errors
+    /// Every fault of the environment.
+    pub fn limits_in(
+        &self,
+        environment: &dyn Source,
+        secret: Option<Result<SecretFields, String>>,
+    ) -> Result<Limits, ConfigError> {
+        let aws = SdkConfig::builder().behavior_version(BehaviorVersion::latest()).build();
+        let reader = Reader::with_secret(environment, secret, None);
+        let mut parts = Parts { name: self.workflow.name(), reader, aws: &aws };
+        telemetry::log_level(&mut parts.reader);
+        let limits = (self.limits)(&mut parts);
+        parts.reader.finish(limits)
+    }
+}
+
+/// A function by its folder and its crate.
+macro_rules! settling {
+    ($name:literal, $function:ident) => {
+        Function {
+            name: $name,
+            workflow: $function::WORKFLOW,
+            lost_race: $function::LostRace::OUTCOME,
+            limits: |parts| $function::compose(parts).map(|worker| worker.limits),
+        }
+    };
+}
+
+/// Every function.
+pub const FUNCTIONS: [Function; 3] = [
+    settling!("reservation-expired", reservation_expired),
+    settling!("payment-approved", payment_approved),
+    settling!("payment-failed", payment_failed),
+];
+
+/// Their names, in the same order.
+pub const NAMES: [&str; FUNCTIONS.len()] = names();
+
+/// The function with this name.
+pub fn named(name: &str) -> Option<Function> {
+    FUNCTIONS.into_iter().find(|function| function.name == name)
+}
+
+/// The function that settles events of this type.
+///
+/// # Panics
+/// When there is none. A test holds that there is one.
+pub fn settler_of(event_type: EventType) -> Function {
+    let found = FUNCTIONS.into_iter().find(|function| function.workflow.event_type == event_type);
+    found.unwrap_or_else(|| panic!("no function settles {event_type:?}"))
+}
+
+const fn names() -> [&'static str; FUNCTIONS.len()] {
+    let mut names = [""; FUNCTIONS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = FUNCTIONS[index].name;
+        index += 1;
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests;

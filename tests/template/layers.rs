@@ -1,0 +1,122 @@
+//! Which module of `shared` may know which. Triggers and the base know nothing of any system, so that the next system can
+//! stand on them; the domain knows nobody who does I/O.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use local_stack::build::workspace;
+
+/// What knows of a system: the systems themselves, their domains and the clients of their services.
+const SYSTEMS: [&str; 5] = ["settlement", "reservation", "field", "client::inventory", "client::reservations"];
+
+/// What may know of them.
+const MAY_KNOW: [&str; 5] = ["settlement", "reservation", "field", "client/inventory", "client/reservations"];
+
+/// What does I/O, or is about it.
+const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];
+
+/// Every file of the library with the paths into the crate that it names outside of its tests.
+fn paths_by_file() -> BTreeMap<PathBuf, Vec<String>> {
+    let root = workspace().join("shared/src");
+    let mut folders = vec![root.clone()];
+    let mut found = BTreeMap::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder can be read") {
+            let path = entry.expect("an entry can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().is_some_and(|name| name != "tests.rs" && name != "lib.rs") {
+                let source = fs::read_to_string(&path).expect("a source is text");
+                let code = source.split("#[cfg(test)]").next().unwrap_or_default();
+                found.insert(path.strip_prefix(&root).expect("it is in there").to_owned(), paths(code));
+            }
+        }
+    }
+    found
+}
+
+/// The paths behind `crate::`, those of a list too, with two segments each at most.
+fn paths(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let tree = rest.split(';').next().unwrap_or_default();
+        let Some(list) = tree.strip_prefix('{') else {
+            found.push(start_of(tree));
+            continue;
+        };
+        let (mut depth, mut prefix, mut item) = (0, String::new(), String::new());
+        for c in list.chars() {
+            match c {
+                '{' if depth == 0 => {
+                    depth = 1;
+                    prefix = std::mem::take(&mut item);
+                }
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => {
+                    depth -= 1;
+                    found.push(start_of(&format!("{prefix}{item}")));
+                    item.clear();
+                }
+                ',' if depth <= 1 => {
+                    found.push(start_of(&format!("{}{item}", if depth == 1 { &prefix } else { "" })));
+                    item.clear();
+                }
+                _ if depth <= 1 && !c.is_whitespace() => item.push(c),
+                _ => {}
+            }
+        }
+        found.push(start_of(&item));
+    }
+    found.retain(|path| !path.is_empty());
+    found
+}
+
+fn start_of(path: &str) -> String {
+    let segments: Vec<&str> = path.trim().split("::").take(2).collect();
+    let segment =
+        |segment: &&str| segment.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
+    let named = segments.iter().map(segment).filter(|segment| !segment.is_empty());
+    named.collect::<Vec<_>>().join("::")
+}
+
+fn is_in(path: &str, modules: &[&str]) -> bool {
+    modules.iter().any(|module| path == *module || path.strip_prefix(module).is_some_and(|rest| rest.starts_with("::")))
+}
+
+fn stands_in(file: &Path, modules: &[&str]) -> bool {
+    modules.iter().any(|module| file.starts_with(module) || file == Path::new(module).with_extension("rs"))
+}
+
+#[test]
+fn triggers_and_base_know_nothing_of_any_system() {
+    let files = paths_by_file();
+    assert!(files.len() > 30, "the sources are found");
+    for (file, paths) in files.into_iter().filter(|(file, _)| !stands_in(file, &MAY_KNOW)) {
+        for path in paths {
+            assert!(!is_in(&path, &SYSTEMS), "{}: it must not know {path}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_domain_does_no_input_and_output() {
+    for (file, paths) in paths_by_file().into_iter().filter(|(file, _)| stands_in(file, &["reservation", "field"])) {
+        for path in paths {
+            assert!(!is_in(&path, &INPUT_AND_OUTPUT), "{}: it must not know {path}", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_path_is_found_alone_and_in_a_list() {
+    let code = "use crate::failure::Failure;\nuse crate::{\n    client::{aws::fault, inventory::{A, B}},\n    json::Object,\n    \
+                settlement,\n};\nlet x = crate::start::run(1);";
+    assert_eq!(
+        paths(code),
+        ["failure", "client::aws", "client::inventory", "client", "json", "settlement", "start::run"]
+    );
+}
