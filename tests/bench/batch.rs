@@ -37,7 +37,7 @@ impl Payment {
         }
     }
 
-    /// The key of the idempotency record, as the README documents it.
+    /// The key of the idempotency record, as proto/README.md documents it.
     pub(crate) fn key(&self) -> Key {
         Key::of(&["payment.approved", &self.reservation_id, &self.payment_intent_id])
     }

@@ -1,5 +1,5 @@
 //! What a million events cost on AWS in us-east-1, as of 2026-11, by the measured figures and with the arithmetic. It is the
-//! only arithmetic of prices here: the README's figures are those that it makes of the README's assumptions.
+//! only arithmetic of prices here: the figures of .template/README.md are those that it makes of that page's assumptions.
 
 const EVENTS: f64 = 1_000_000.0;
 

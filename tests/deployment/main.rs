@@ -78,7 +78,7 @@ async fn two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its_tabl
     only_the_table_is_left(&account).await;
 }
 
-/// The runbook of README.md, "Alarms": a function that can't start raises `errors` and its log names the variable.
+/// The runbook of functions/README.md, "An alarm fired": a function that can't start raises `errors` and its log names the variable.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_is_named_at_the_start_and_keeps_its_messages() {
     if sam::built().is_none() {

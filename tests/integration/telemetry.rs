@@ -597,11 +597,11 @@ async fn a_collector_that_is_not_there_or_never_answers_fails_no_record() {
     }
 }
 
-/// The README's price takes so many bytes of log for each event, in full batches. A line that grows makes it wrong.
+/// The price on the page about deployment takes so many bytes of log for each event, in full batches. A line that grows makes it wrong.
 #[tokio::test]
 async fn an_event_writes_as_much_log_as_its_price_takes_for_granted() {
-    const README: &str = include_str!("../../README.md");
-    let (before, _) = README.split_once(" bytes of log for each event").expect("the README says how many bytes");
+    const PAGE: &str = include_str!("../../.template/README.md");
+    let (before, _) = PAGE.split_once(" bytes of log for each event").expect("the page says how many bytes");
     let assumed: usize = before.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number");
     let world = World::of("payment-approved").await;
     world.warm_up().await;
@@ -623,6 +623,6 @@ async fn an_event_writes_as_much_log_as_its_price_takes_for_granted() {
     let bytes = logs[warm..].iter().map(|line| line.len() + 1).sum::<usize>() / 10;
     assert!(
         (assumed * 4 / 5..=assumed).contains(&bytes),
-        "an event writes {bytes} bytes of log, the README says {assumed}"
+        "an event writes {bytes} bytes of log, .template/README.md says {assumed}"
     );
 }

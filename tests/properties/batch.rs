@@ -86,7 +86,7 @@ impl Delivered {
         })
     }
 
-    /// Its outcome, as the README's tables have it.
+    /// Its outcome, as the table in functions/README.md has it.
     fn outcome(&self, can_bury: bool, in_time: bool) -> &'static str {
         let can_bury = can_bury && !self.fate.is_empty();
         let last = !self.unreadable && self.receive_count >= LAST_RECEIVE;

@@ -7,6 +7,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
 mod code;
+mod documents;
 mod evaluate;
 mod expand;
 mod layers;
@@ -48,14 +49,14 @@ fn the_template_keeps_every_rule() {
 }
 
 #[test]
-fn the_readme_says_what_a_deployment_asks_and_shows() {
-    assert_kept(rules::readme::RULES);
+fn the_pages_say_what_a_deployment_asks_and_shows() {
+    assert_kept(rules::pages::RULES);
 }
 
 #[test]
 fn each_rule_goes_red_when_it_is_broken() {
     let texts = Texts::read();
-    for rule in rules::all().chain(rules::readme::RULES) {
+    for rule in rules::all().chain(rules::pages::RULES) {
         assert!(!rule.breaks.is_empty(), "{} was never seen red: add an edit that breaks it", rule.name);
         // A rule that is red already would prove nothing.
         let before: BTreeSet<String> = faults(rule, &texts).into_iter().collect();
@@ -69,6 +70,6 @@ fn each_rule_goes_red_when_it_is_broken() {
 
 #[test]
 fn no_two_rules_have_one_name() {
-    let names: Vec<&str> = rules::all().map(|rule| rule.name).collect();
+    let names: Vec<&str> = rules::all().chain(rules::pages::RULES).map(|rule| rule.name).collect();
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:#?}");
 }

@@ -13,7 +13,12 @@ pub(crate) struct Texts {
     pub(crate) template: String,
     pub(crate) dashboard: String,
     pub(crate) stages: String,
+    /// `README.md`.
     pub(crate) readme: String,
+    /// `functions/README.md`.
+    pub(crate) operating: String,
+    /// `.template/README.md`.
+    pub(crate) deploying: String,
 }
 
 /// The files, read.
@@ -23,7 +28,12 @@ pub(crate) struct Project {
     pub(crate) dashboard: Value,
     /// `samconfig.toml`.
     pub(crate) stages: Value,
+    /// `README.md`.
     pub(crate) readme: String,
+    /// `functions/README.md`.
+    pub(crate) operating: String,
+    /// `.template/README.md`.
+    pub(crate) deploying: String,
 }
 
 /// A file that an edit changes.
@@ -32,7 +42,12 @@ pub(crate) enum File {
     Template,
     Dashboard,
     Stages,
+    /// `README.md`.
     Readme,
+    /// `functions/README.md`.
+    Operating,
+    /// `.template/README.md`.
+    Deploying,
 }
 
 /// A change to the first place in a file where a text stands.
@@ -54,6 +69,8 @@ impl Texts {
             dashboard: read(".template/dashboard.yaml"),
             stages: read("samconfig.toml"),
             readme: read("README.md"),
+            operating: read("functions/README.md"),
+            deploying: read(".template/README.md"),
         }
     }
 }
@@ -65,6 +82,8 @@ impl Project {
             dashboard: reader::yaml(&texts.dashboard).map_err(|error| format!("dashboard.yaml: {error}"))?,
             stages: toml::from_str(&texts.stages).map_err(|error| format!("samconfig.toml: {error}"))?,
             readme: texts.readme.clone(),
+            operating: texts.operating.clone(),
+            deploying: texts.deploying.clone(),
         })
     }
 }
@@ -88,6 +107,8 @@ impl Edit {
             File::Dashboard => &mut edited.dashboard,
             File::Stages => &mut edited.stages,
             File::Readme => &mut edited.readme,
+            File::Operating => &mut edited.operating,
+            File::Deploying => &mut edited.deploying,
         };
         if self.text == self.with || !file.contains(self.text) {
             return Err(format!("the edit is stale, its text is not there: {self:?}"));

@@ -74,7 +74,9 @@ pub(crate) const RULES: &[Rule] = &[
 fn folders_are_deployed(project: &Project, faults: &mut Faults) {
     let folders: BTreeSet<String> = fs::read_dir(workspace().join("functions"))
         .expect("functions/ is there")
-        .filter_map(|entry| entry.expect("the entry is readable").file_name().into_string().ok())
+        .map(|entry| entry.expect("the entry is readable"))
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     let functions = project.template.of_type(FUNCTION);
     let uris: Vec<&str> = functions.iter().filter_map(|function| function.properties["CodeUri"].as_str()).collect();

@@ -7,7 +7,7 @@ use crate::{
 };
 
 pub(crate) const RULES: &[Rule] = &[Rule {
-    name: "each stage's stack, and the README, know how long its name may be",
+    name: "each stage's stack, and the page about deployment, know how long its name may be",
     check: names_fit,
     breaks: &[
         edit(
@@ -19,7 +19,7 @@ pub(crate) const RULES: &[Rule] = &[Rule {
             "stack_name = \"holdfast-staging\"",
             "stack_name = \"holdfast-staging-of-the-ticket-shop-in-the-north\"",
         ),
-        edit_in(File::Readme, "44 characters", "45 characters"),
+        edit_in(File::Deploying, "44 characters", "45 characters"),
     ],
 }];
 
@@ -55,8 +55,11 @@ fn names_fit(project: &Project, faults: &mut Faults) {
         faults.add("no resource is named after the stack");
         return;
     };
-    let says = project.readme.contains(&format!("{longest} characters"));
-    faults.unless(says, format!("README.md: say that the stack's name may have {longest} characters, because of {by}"));
+    let says = project.deploying.contains(&format!("{longest} characters"));
+    faults.unless(
+        says,
+        format!(".template/README.md: say that the stack's name may have {longest} characters, because of {by}"),
+    );
     for (stage, settings) in stages::stages(project) {
         let name = stages::stack_name(settings).unwrap_or_default();
         let fault = format!("{stage}: its stack_name has {} characters, and {by} leaves {longest}", name.len());

@@ -126,7 +126,7 @@ fn new(event_type: &str, from: &str) -> Result<bool, Box<dyn Error>> {
     ));
     print(format!("They can be replayed once {function:?} is one of NAMES in tests/src/scenario.rs:"));
     print(format!("  cargo local events/{function}/*.json"));
-    print("The other steps are in the README under \"How to add an event type\".");
+    print("The other steps are in functions/README.md under \"How to add an event type\".");
     Ok(true)
 }
 

@@ -1,4 +1,4 @@
-//! What the README must name: whatever a person who deploys is asked for, and whatever may wake that person.
+//! What the pages must name: whatever a person who deploys is asked for, and whatever may wake that person.
 
 use std::collections::BTreeSet;
 
@@ -10,50 +10,56 @@ use crate::{
 
 pub(crate) const RULES: &[Rule] = &[
     Rule {
-        name: "the README names each parameter and each alarm",
+        name: "the pages name each parameter and each alarm",
         check: names_them,
         breaks: &[
             edit("  LogLevel:\n", "  LevelOfTheLog:\n"),
             edit("-${Function}-rejected\"", "-${Function}-refused\""),
             edit("payment-approved-late-approvals", "payment-approved-too-late"),
+            edit_in(File::Deploying, "| `MaximumConcurrency` |", "| the concurrency |"),
+            edit_in(File::Deploying, ", `VpcSecurityGroupIds` |", " |"),
+            edit_in(File::Operating, "| `throttles` |", "| `throttled` |"),
+            edit_in(File::Operating, "{\"oldest-message or throttles?\"}", "{\"oldest-message?\"}"),
         ],
     },
     Rule {
-        name: "the README says how long an outage an event survives",
+        name: "the pages say how long an outage an event survives",
         check: says_what_is_survived,
         breaks: &[
             edit_in(File::Readme, "survives an outage of 16 minutes", "survives an outage of 17 minutes"),
-            edit_in(File::Readme, "1,923 s", "1,932 s"),
-            edit_in(File::Readme, "962 s at least", "926 s at least"),
+            edit_in(File::Operating, "1,923 s", "1,932 s"),
+            edit_in(File::Operating, "962 s at least", "926 s at least"),
             edit("event waits 16 to 32 minutes", "event waits 20 minutes"),
         ],
     },
     Rule {
-        name: "the README says what this is, where its metrics are and what its alarms cost",
+        name: "the pages say what this is, where its metrics are and what its alarms cost",
         check: says_what_it_is,
         breaks: &[
             edit_in(File::Readme, "**Nothing has run in an AWS account**", "It is ready"),
             edit_in(File::Readme, "Version 0.1.0", "Version 0.0.9"),
             edit_in(File::Readme, "MIT licence", "licence"),
             edit_in(File::Readme, "It is not for you if", "It is for you if"),
-            edit_in(File::Readme, "`Holdfast/holdfast-dev`", "`Holdfast/dev`"),
+            edit_in(File::Operating, "`Holdfast/holdfast-dev`", "`Holdfast/dev`"),
+            edit_in(File::Deploying, "the 28 alarms", "the 27 alarms"),
             edit_in(File::Stages, "stack_name = \"holdfast-dev\"", "stack_name = \"tickets-dev\""),
             edit("worker_dead_letters_total\n          Dimensions", "worker_dead_letters_total\n          Dimension"),
         ],
     },
     Rule {
-        name: "each command of the README that is about a stack names the stage dev",
+        name: "each command of the pages that is about a stack names the stage dev",
         check: commands_name_one_stage,
         breaks: &[
-            edit_in(File::Readme, "sam logs --stack-name holdfast-dev", "sam logs"),
-            edit_in(File::Readme, "--stack holdfast-dev --code", "--stack holdfast --code"),
+            edit_in(File::Operating, "sam logs --stack-name holdfast-dev", "sam logs"),
+            edit_in(File::Deploying, "sam logs --stack-name holdfast-dev", "sam logs"),
+            edit_in(File::Operating, "--stack holdfast-dev --code", "--stack holdfast --code"),
             edit_in(
-                File::Readme,
+                File::Deploying,
                 "--function-name holdfast-dev-payment-approved",
                 "--function-name holdfast-payment-approved",
             ),
-            edit_in(File::Readme, "\"EventBusName\": \"holdfast-dev\"", "\"EventBusName\": \"holdfast\""),
-            edit_in(File::Readme, "BIND_HOST=127.0.0.1 ministack", "ministack"),
+            edit_in(File::Deploying, "\"EventBusName\": \"holdfast-dev\"", "\"EventBusName\": \"holdfast\""),
+            edit_in(File::Deploying, "BIND_HOST=127.0.0.1 ministack", "ministack"),
         ],
     },
 ];
@@ -70,15 +76,26 @@ fn suffixes(template: &Template) -> BTreeSet<String> {
     alarms.iter().filter_map(name).collect()
 }
 
+/// Whether a row of a table begins with this name.
+fn explains(page: &str, name: &str) -> bool {
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" |"));
+    let mut names = cells.flat_map(|(cell, _)| cell.split(", "));
+    names.any(|cell| cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')) == Some(name))
+}
+
 fn names_them(project: &Project, faults: &mut Faults) {
     let names = project.template.parameters().into_iter().map(|(name, _)| name.to_owned());
     for name in names {
-        let named = project.readme.contains(&format!("`{name}`"));
-        faults.unless(named, format!("README.md: explain the parameter `{name}`"));
+        let named = explains(&project.deploying, &name);
+        faults.unless(named, format!(".template/README.md: explain the parameter `{name}`"));
     }
+    let (_, tree) = project.operating.split_once("```mermaid\nflowchart").unwrap_or_default();
+    let (tree, _) = tree.split_once("```").unwrap_or_default();
     for suffix in suffixes(&project.template) {
-        let named = [format!("`{suffix}`"), format!("-{suffix}`")].iter().any(|name| project.readme.contains(name));
-        faults.unless(named, format!("README.md: say what to do when the alarm `{suffix}` fires"));
+        let named = explains(&project.operating, &suffix);
+        faults.unless(named, format!("functions/README.md: say what to do when the alarm `{suffix}` fires"));
+        let in_tree = tree.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == suffix);
+        faults.unless(in_tree, format!("functions/README.md: the decision tree leaves out the alarm `{suffix}`"));
     }
 }
 
@@ -96,15 +113,16 @@ fn says_what_is_survived(project: &Project, faults: &mut Faults) {
         let (least, most) = retries::window(limits.max_receives, &limits.backoff);
         let (least, most) = (least.as_secs(), most.as_secs());
         let minutes = format!("{} to {} minutes", least / 60, most / 60);
+        let survives = format!("With the defaults an event survives an outage of {} minutes", least / 60);
+        faults.unless(project.readme.contains(&survives), format!("README.md: it must say {survives:?}"));
         let texts = [
-            format!("With the defaults an event survives an outage of {} minutes", least / 60),
             format!("{} s at most", thousands(most)),
             format!("{} s at least", thousands(least)),
             minutes.clone(),
             format!("{} receives)", limits.max_receives),
         ];
         for text in texts {
-            faults.unless(project.readme.contains(&text), format!("README.md: it must say {text:?}"));
+            faults.unless(project.operating.contains(&text), format!("functions/README.md: it must say {text:?}"));
         }
         let contract = include_str!("../../../proto/README.md");
         faults.unless(contract.contains(&minutes), format!("proto/README.md: it must say {minutes:?}"));
@@ -131,9 +149,10 @@ fn says_what_it_is(project: &Project, faults: &mut Faults) {
     let stack = stages::stack_name(&project.stages["default"]).unwrap_or_default();
     let alarms = project.template.of_type("AWS::CloudWatch::Alarm");
     let watching = alarms.iter().filter(|alarm| !alarm.properties["Dimensions"].is_null()).count();
-    for text in [format!("`Holdfast/{stack}`"), format!("the {watching} alarms")] {
-        faults.unless(project.readme.contains(&text), format!("README.md: it must say {text:?}"));
-    }
+    let namespace = format!("`Holdfast/{stack}`");
+    faults.unless(project.operating.contains(&namespace), format!("functions/README.md: it must say {namespace:?}"));
+    let count = format!("the {watching} alarms");
+    faults.unless(project.deploying.contains(&count), format!(".template/README.md: it must say {count:?}"));
 }
 
 /// A command that names no stack takes SAM's default, and one that names another stage reads the wrong queue at night.
@@ -151,10 +170,12 @@ fn commands_name_one_stage(project: &Project, faults: &mut Faults) {
     let stack = stages::stack_name(&project.stages["default"]).unwrap_or_default();
     for (command, names) in ABOUT_A_STACK {
         let names = names.replace("{stack}", stack);
-        let lines: Vec<&str> = project.readme.lines().filter(|line| line.contains(command)).collect();
-        faults.unless(!lines.is_empty(), format!("README.md: it shows no {command:?} any more; mend this rule"));
-        for line in lines.into_iter().filter(|line| !line.contains(&names)) {
-            faults.add(format!("README.md: {line:?} must hold {names:?}"));
+        let pages = [("functions/README.md", &project.operating), (".template/README.md", &project.deploying)];
+        let lines = pages.iter().flat_map(|(page, text)| text.lines().map(move |line| (page, line)));
+        let lines: Vec<_> = lines.filter(|(_, line)| line.contains(command)).collect();
+        faults.unless(!lines.is_empty(), format!("the pages show no {command:?} any more; mend this rule"));
+        for (page, line) in lines.into_iter().filter(|(_, line)| !line.contains(&names)) {
+            faults.add(format!("{page}: {line:?} must hold {names:?}"));
         }
     }
 }
