@@ -15,6 +15,7 @@ mod guard;
 mod help;
 mod outcomes;
 mod own_word;
+mod pictures;
 mod records;
 mod redrive;
 mod reflection;

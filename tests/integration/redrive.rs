@@ -21,14 +21,14 @@ use crate::harness::{EVENT, RESERVATION, Sent, World, event, event_with};
 const CUSTOMER: &str = "usr_very_private";
 
 /// What a run of the program did.
-struct Run {
+pub(crate) struct Run {
     status: Option<i32>,
-    output: String,
+    pub(crate) output: String,
     errors: String,
 }
 
 impl Run {
-    async fn of(stack: &Stack, arguments: &[&str]) -> Self {
+    pub(crate) async fn of(stack: &Stack, arguments: &[&str]) -> Self {
         let keys = [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "us-east-1")];
         Self::with(stack, arguments, &keys).await
     }
@@ -49,7 +49,7 @@ impl Run {
     }
 
     #[track_caller]
-    fn ended(&self, status: i32) -> &Self {
+    pub(crate) fn ended(&self, status: i32) -> &Self {
         assert_eq!(self.status, Some(status), "{}\n{}", self.output, self.errors);
         self
     }
