@@ -5,10 +5,22 @@ use std::collections::BTreeSet;
 use super::{Faults, Rule, retries, stages};
 use crate::{
     project::{File, Project, edit, edit_in},
-    template::Template,
+    template::{FUNCTION, Template},
 };
 
 pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "the README lists each function",
+        check: lists_functions,
+        breaks: &[
+            edit_in(
+                File::Readme,
+                "[`payment-failed`](functions/payment-failed/README.md)",
+                "[`payment-failed`](functions)",
+            ),
+            edit("CodeUri: functions/payment-failed", "CodeUri: functions/payment-lost"),
+        ],
+    },
     Rule {
         name: "the pages name each parameter and each alarm",
         check: names_them,
@@ -19,7 +31,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit_in(File::Deploying, "| `MaximumConcurrency` |", "| the concurrency |"),
             edit_in(File::Deploying, ", `VpcSecurityGroupIds` |", " |"),
             edit_in(File::Operating, "| `throttles` |", "| `throttled` |"),
-            edit_in(File::Operating, "{\"oldest-message or throttles?\"}", "{\"oldest-message?\"}"),
+            edit_in(File::Operating, "|\"oldest-message, throttles\"|", "|\"oldest-message\"|"),
         ],
     },
     Rule {
@@ -74,6 +86,14 @@ fn suffixes(template: &Template) -> BTreeSet<String> {
         functions.iter().find_map(|function| name.strip_prefix(function.as_str())).map(str::to_owned)
     };
     alarms.iter().filter_map(name).collect()
+}
+
+fn lists_functions(project: &Project, faults: &mut Faults) {
+    for function in project.template.of_type(FUNCTION) {
+        let folder = function.properties["CodeUri"].as_str().unwrap_or_default();
+        let listed = project.readme.contains(&format!("]({folder}/README.md) |"));
+        faults.unless(listed, format!("README.md: list {folder} in the table of functions, with a link to its page"));
+    }
 }
 
 /// Whether a row of a table begins with this name.

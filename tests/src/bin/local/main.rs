@@ -124,7 +124,7 @@ fn new(event_type: &str, from: &str) -> Result<bool, Box<dyn Error>> {
     print(format!(
         "They promise what {from} does. Change their bodies, \"about\" and \"then\" to what {function} shall do."
     ));
-    print(format!("They can be replayed once {function:?} is one of NAMES in tests/src/scenario.rs:"));
+    print(format!("They can be replayed once {function:?} is one of FUNCTIONS in tests/src/catalogue.rs:"));
     print(format!("  cargo local events/{function}/*.json"));
     print("The other steps are in functions/README.md under \"How to add an event type\".");
     Ok(true)
