@@ -107,6 +107,8 @@ pub enum ReleaseReason {
     Expired,
     /// The payment did not go through.
     FailedPayment,
+    /// The customer gave it up.
+    Cancelled,
 }
 
 impl ReleaseReason {
@@ -115,6 +117,7 @@ impl ReleaseReason {
         match self {
             Self::Expired => "EXPIRED",
             Self::FailedPayment => "FAILED_PAYMENT",
+            Self::Cancelled => "CANCELLED",
         }
     }
 }

@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use local_stack::{inventory::Standing, reservations::Status, stack::MAX_RECEIVES};
+use local_stack::{catalogue::FUNCTIONS, event, inventory::Standing, reservations::Status, stack::MAX_RECEIVES};
 use serde_json::{Value, json};
+use shared::{
+    name::Named,
+    settlement::{Outcome, event::EventType},
+};
 
 use self::Trouble::{
     BurialRefusedOnce, GuardDownOnce, GuardSilentOnStatusOnce, InventoryDown, InventoryDownOnce, RefundFailsOnce,
 };
 
-/// The payment of every event here.
-pub(crate) const PAYMENT: &str = "pi_ours";
+pub(crate) use local_stack::event::PAYMENT;
+
 /// A payment that came first.
 const OTHER_PAYMENT: &str = "pi_other";
 
@@ -19,7 +23,7 @@ const OTHER_PAYMENT: &str = "pi_other";
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) function: &'static str,
-    pub(crate) event_type: &'static str,
+    pub(crate) event_type: EventType,
     pub(crate) name: &'static str,
     /// Delivered in one batch.
     pub(crate) records: Vec<Record>,
@@ -77,20 +81,14 @@ pub(crate) enum Trouble {
     BurialRefusedOnce,
 }
 
-/// Function, event type, what the guard makes of a hold, and its settled seats.
-const FUNCTIONS: [(&str, &str, Status, Standing); 3] = [
-    ("reservation-expired", "reservation.expired", Status::Expired, Standing::Free),
-    ("payment-approved", "payment.approved", Status::Confirmed, Standing::Sold),
-    ("payment-failed", "payment.failed", Status::Cancelled, Standing::Free),
-];
-
 /// Every scenario of every function.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
-    for (function, event_type, wanted, settled) in FUNCTIONS {
-        let approves = wanted == Status::Confirmed;
+    for function in FUNCTIONS {
+        let (event_type, wanted, settled) = (function.event_type(), function.wanted(), function.settled());
+        let approves = function.sells();
         let plain = |name, records: &[&Record]| Scenario {
-            function,
+            function: function.name,
             event_type,
             name,
             records: records.iter().map(|record| (*record).clone()).collect(),
@@ -114,7 +112,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         let (winner, its_seats) =
             if expires { (Status::Confirmed, Standing::Sold) } else { (Status::Expired, Standing::Free) };
         let lost = Record { status: winner, seats: its_seats, ..Record::held("rsv_lost") };
-        let lost = lost.ends(winner, its_seats, if approves { "late_approval" } else { "superseded" });
+        let lost = lost.ends(winner, its_seats, function.lost_race.name());
         let guarded = Record { status: wanted, confirmed_by: approves.then_some(PAYMENT), ..settles.clone() };
         let mut exhausted = settles.clone().ends(wanted, Standing::Held, "exhausted").because("retries_exhausted");
         exhausted.end.redriven = Some(settled);
@@ -137,7 +135,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             },
             Scenario { hurried: true, ..plain("an invocation without time", &[&settles]) },
         ]);
-        if approves {
+        if function.lost_race == Outcome::LateApproval {
             let paid_twice =
                 Record { status: wanted, seats: settled, confirmed_by: Some(OTHER_PAYMENT), ..settles.clone() };
             let paid_twice = paid_twice.ends(wanted, settled, "late_approval");
@@ -177,22 +175,12 @@ impl Record {
     }
 
     /// The message's body; `due` is when the hold ends, in seconds since the epoch.
-    pub(crate) fn body(&self, event_type: &str, changes: &Value, due: Option<u64>) -> String {
-        let mut detail = json!({
-            "reservation_id": self.reservation, "event_id": "evt_1", "seat_ids": self.seat_ids(), "qty": 2,
-        });
-        if event_type.starts_with("payment") {
-            detail["payment_intent_id"] = json!(PAYMENT);
-            detail["amount"] = json!(12_500);
-            detail["currency"] = json!("EUR");
-        }
+    pub(crate) fn body(&self, event_type: EventType, changes: &Value, due: Option<u64>) -> String {
+        let mut detail = event::detail(event_type, &self.reservation, "evt_1", &self.seat_ids());
         if let Some(due) = due {
             detail["expires_at"] = json!(due);
         }
-        for (name, value) in changes.as_object().into_iter().flatten() {
-            detail[name] = value.clone();
-        }
-        json!({"detail-type": event_type, "source": "test", "detail": detail}).to_string()
+        event::envelope(event_type.name(), &event::changed(detail, changes)).to_string()
     }
 
     pub(crate) fn seat_ids(&self) -> Vec<String> {
@@ -200,8 +188,8 @@ impl Record {
     }
 
     /// The idempotency key of one step.
-    pub(crate) fn key(&self, event_type: &str, step: &str) -> String {
-        let payment = if event_type.starts_with("payment") { format!("#{PAYMENT}") } else { String::new() };
-        format!("{event_type}#{}{payment}#{step}", self.reservation)
+    pub(crate) fn key(&self, event_type: EventType, step: &str) -> String {
+        let payment = if event_type.is_of_a_payment() { format!("#{PAYMENT}") } else { String::new() };
+        format!("{}#{}{payment}#{step}", event_type.name(), self.reservation)
     }
 }

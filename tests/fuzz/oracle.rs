@@ -13,8 +13,10 @@ use shared::{
 };
 
 /// Every type that a function may have as its own.
-pub(crate) const TYPES: [EventType; 3] =
-    [EventType::ReservationExpired, EventType::PaymentApproved, EventType::PaymentFailed];
+pub(crate) const TYPES: [EventType; EventType::ALL.len()] = match EventType::ALL.first_chunk() {
+    Some(all) => *all,
+    None => [EventType::ReservationExpired; EventType::ALL.len()],
+};
 
 /// The longest text that an error quotes has 200 characters, of which each may be escaped as `\u{10ffff}`.
 const LONGEST_MESSAGE: usize = 200 * 10 + 200;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::Method;
 use local_stack::{
+    catalogue::FUNCTIONS,
     inventory::Standing,
     reservations::{Answer, Status},
 };
@@ -14,11 +15,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::harness::{EVENT, PAYMENT, RESERVATION, Sent, World, attribute, event, event_with};
 
 /// Function, event, status that the guard asks for, seats once settled.
-const FUNCTIONS: [(&str, &str, &str, &str); 3] = [
-    ("reservation-expired", "reservation.expired", "EXPIRED", "free"),
-    ("payment-approved", "payment.approved", "CONFIRMED", "sold"),
-    ("payment-failed", "payment.failed", "CANCELLED", "free"),
-];
+fn functions() -> impl Iterator<Item = (&'static str, &'static str, String, String)> {
+    FUNCTIONS.into_iter().map(|function| {
+        (function.name, function.workflow.name(), function.wanted().to_string(), function.settled().to_string())
+    })
+}
 
 fn respond(status: u16, body: impl ToString) -> Answer {
     Answer::Respond { status, headers: Vec::new(), body: body.to_string() }
@@ -34,7 +35,7 @@ async fn answering(function: &str, answer: Answer) -> World {
 
 #[tokio::test]
 async fn the_wanted_status_settles() {
-    for (function, event_type, wanted, seats) in FUNCTIONS {
+    for (function, event_type, wanted, seats) in functions() {
         let world = World::of(function).await;
         world.given(Status::Hold, Standing::Held);
         world.deliver_one(event(event_type)).await.is("success");
@@ -191,7 +192,7 @@ async fn the_first_known_status_of_a_409_decides() {
 
 #[tokio::test]
 async fn a_409_that_names_the_wanted_status_settles() {
-    for (function, event_type, wanted, _) in FUNCTIONS {
+    for (function, event_type, wanted, _) in functions() {
         let body = json!({"error": {"code": "CONFLICT"}, "status": wanted, "payment_intent_id": PAYMENT});
         let world = answering(function, respond(409, body)).await;
         world.deliver_one(event(event_type)).await.is("success");
@@ -201,7 +202,7 @@ async fn a_409_that_names_the_wanted_status_settles() {
 
 #[tokio::test]
 async fn an_expiry_and_a_failure_that_lost_the_race_call_no_inventory() {
-    for (function, event_type, wanted, _) in FUNCTIONS.into_iter().filter(|row| row.0 != "payment-approved") {
+    for (function, event_type, wanted, _) in functions().filter(|row| row.0 != "payment-approved") {
         for end in ["CONFIRMED", "CANCELLED", "EXPIRED", "FAILED", "REFUNDED"] {
             if end == wanted {
                 continue;

@@ -8,6 +8,7 @@ use std::{
 
 use local_stack::{
     build::{self, Binaries},
+    event,
     inventory::Standing,
     lambda::{Function, Invocation},
     mapping::Verdict,
@@ -18,11 +19,12 @@ use local_stack::{
     stack::Stack,
 };
 use serde_json::{Value, json};
+use shared::{name::Named, settlement::event::EventType};
 
 /// The reservation that most tests are about.
 pub(crate) const RESERVATION: &str = "rsv_8f3k2m9q1x";
 /// The payment that most tests are about.
-pub(crate) const PAYMENT: &str = "pi_3Qk8x2LkdIwHu7ix";
+pub(crate) use local_stack::event::PAYMENT;
 /// What its tickets are for.
 pub(crate) const EVENT: &str = "evt_2026_1001";
 
@@ -261,29 +263,18 @@ pub(crate) fn attribute<'a>(message: &'a Snapshot, name: &str) -> &'a str {
     local_stack::replay::attribute(message, name).unwrap_or_default()
 }
 
-/// A canonical event of the given type.
+/// The usual event of this type about [`RESERVATION`].
 pub(crate) fn event(detail_type: &str) -> Value {
     event_with(detail_type, json!({}))
 }
 
-/// A canonical event with some fields of its detail changed; a null takes one away.
+/// The same with some fields of its detail changed; a null takes one away.
 pub(crate) fn event_with(detail_type: &str, changes: Value) -> Value {
-    let mut detail = json!({
-        "reservation_id": RESERVATION, "event_id": EVENT, "seat_ids": ["A-12", "A-13"], "qty": 2, "user_id": "usr_1",
-    });
-    if detail_type.starts_with("payment") {
-        detail["payment_intent_id"] = json!(PAYMENT);
-        detail["amount"] = json!(12_500);
-        detail["currency"] = json!("EUR");
-    }
-    for (name, value) in changes.as_object().expect("changes are an object") {
-        detail[name] = value.clone();
-    }
-    json!({
-        "version": "0", "id": "5b3f4a52-2f0e-4a51-9a53-0a4a3c6f2d11", "detail-type": detail_type, "source": "test",
-        "account": "000000000000", "time": "2026-11-20T10:00:00Z", "region": "us-east-1", "resources": [],
-        "detail": detail,
-    })
+    let event_type = EventType::ALL.iter().copied().find(|event_type| event_type.name() == detail_type);
+    // One that is no function's own needs no payment.
+    let event_type = event_type.unwrap_or(EventType::ReservationExpired);
+    let detail = event::detail(event_type, RESERVATION, EVENT, &["A-12", "A-13"].map(str::to_owned));
+    event::envelope(detail_type, &event::changed(detail, &changes))
 }
 
 /// Waits until something holds; a test fails when it does not within ten seconds.

@@ -80,7 +80,7 @@ impl Decisions {
         let gate = Gate::open().await;
         let clients = Clients::new(&gate);
         let mut new = Self { gate, clients, function, nodes, requests, answers, runs: 0 };
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             let next = new.play(kind, &[]).await;
             new.nodes.push(Node { kind, history: Vec::new(), next, then: HashMap::new() });
         }

@@ -1,59 +1,73 @@
 //! The deliveries that race for the reservation.
 
-use local_stack::catalogue::{self, Function};
-use serde_json::json;
-use shared::settlement::event::EventType;
+use std::fmt;
+
+use local_stack::{
+    catalogue::{self, FUNCTIONS, Function},
+    event,
+};
+use shared::{name::Named, settlement::event::EventType};
 
 pub(crate) const RESERVATION: &str = "rsv_model";
 pub(crate) const EVENT: &str = "evt_model";
 pub(crate) const SEAT: &str = "A-1";
 
-/// An event about the one reservation. Two deliveries of one kind are duplicates; an approval is late whenever another
-/// event has won.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Kind {
-    /// The first payment went through.
-    Approved,
-    /// A second payment for the same reservation went through.
-    ApprovedAgain,
-    /// The first payment did not go through.
-    Failed,
-    /// The hold ran out.
-    Expired,
-}
+/// An event about the one reservation: one for each function, and a second approval, of another payment. Two deliveries of
+/// one kind are duplicates; an approval is late whenever another event has won.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Kind(usize);
+
+/// How many kinds there are.
+pub(crate) const KINDS: usize = FUNCTIONS.len() + 1;
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Approved, Self::ApprovedAgain, Self::Failed, Self::Expired];
+    /// A second payment for the same reservation went through.
+    pub(crate) const APPROVED_AGAIN: Self = Self(FUNCTIONS.len());
 
-    /// What the function of this event does, as the function itself says.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        (0..KINDS).map(Self)
+    }
+
+    /// The event of this type, of the first payment if it is one of a payment.
+    pub(crate) fn of(event_type: EventType) -> Self {
+        let index = FUNCTIONS.iter().position(|function| function.event_type() == event_type);
+        Self(index.expect("each event type has a function"))
+    }
+
+    /// Its place among all kinds.
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
+
+    /// The function of this event.
     pub(crate) fn function(self) -> Function {
-        catalogue::settler_of(match self {
-            Self::Approved | Self::ApprovedAgain => EventType::PaymentApproved,
-            Self::Failed => EventType::PaymentFailed,
-            Self::Expired => EventType::ReservationExpired,
-        })
+        FUNCTIONS.get(self.0).copied().unwrap_or_else(|| catalogue::settler_of(EventType::PaymentApproved))
     }
 
     /// The payment that an approval is for.
     pub(crate) fn approved_payment(self) -> Option<&'static str> {
-        match self {
-            Self::Approved => Some("pi_first"),
-            Self::ApprovedAgain => Some("pi_second"),
-            Self::Failed | Self::Expired => None,
-        }
+        self.payment().filter(|_| self.function().sells())
+    }
+
+    fn payment(self) -> Option<&'static str> {
+        let own = if self == Self::APPROVED_AGAIN { "pi_second" } else { "pi_first" };
+        self.function().event_type().is_of_a_payment().then_some(own)
     }
 
     pub(crate) fn body(self) -> String {
-        let mut detail = json!({"reservation_id": RESERVATION, "event_id": EVENT, "seat_ids": [SEAT], "qty": 1});
-        match self {
-            Self::Approved | Self::ApprovedAgain => {
-                detail["payment_intent_id"] = self.approved_payment().into();
-                detail["amount"] = 7600.into();
-            }
-            Self::Failed => detail["payment_intent_id"] = "pi_first".into(),
-            Self::Expired => {}
+        let event_type = self.function().event_type();
+        let mut detail = event::detail(event_type, RESERVATION, EVENT, &[SEAT.to_owned()]);
+        if let Some(payment) = self.payment() {
+            detail["payment_intent_id"] = payment.into();
         }
-        json!({"detail-type": self.function().workflow.name(), "detail": detail}).to_string()
+        event::envelope(event_type.name(), &detail).to_string()
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let again = if *self == Self::APPROVED_AGAIN { " again" } else { "" };
+        write!(f, "{}{again}", self.function().event_type().name())
     }
 }
 
@@ -65,7 +79,7 @@ pub(crate) fn multisets(most: usize) -> Vec<Vec<Kind>> {
         let longer = |short: &Vec<Kind>| {
             let last = short.last().copied();
             let short = short.clone();
-            let kinds = Kind::ALL.into_iter().filter(move |kind| last.is_none_or(|last| last <= *kind));
+            let kinds = Kind::all().filter(move |kind| last.is_none_or(|last| last <= *kind));
             kinds.map(move |kind| [short.as_slice(), &[kind]].concat())
         };
         longest = longest.iter().flat_map(longer).collect();

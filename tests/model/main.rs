@@ -38,7 +38,7 @@ mod search;
 use std::{io::Write, time::Instant};
 
 use local_stack::catalogue::Function;
-use shared::settlement::{Outcome, Workflow};
+use shared::settlement::{Outcome, Workflow, event::EventType};
 
 use self::{
     kind::{Kind, multisets},
@@ -119,25 +119,30 @@ fn finds(sabotage: Sabotage, function: fn(Kind) -> Function, kinds: &[Kind], exp
 #[test]
 fn a_worker_that_settles_before_it_guards_is_found() {
     let (sabotage, sale) = (Sabotage::NoGuard, "the sale of a reservation that is HOLD");
-    finds(sabotage, Kind::function, &[Kind::Approved], sale);
-    finds(sabotage, Kind::function, &[Kind::Expired], "the release of a reservation that is HOLD");
+    finds(sabotage, Kind::function, &[Kind::of(EventType::PaymentApproved)], sale);
+    finds(
+        sabotage,
+        Kind::function,
+        &[Kind::of(EventType::ReservationExpired)],
+        "the release of a reservation that is HOLD",
+    );
 }
 
 #[test]
 fn a_worker_that_ignores_a_conflict_is_found() {
-    let kinds = [Kind::Approved, Kind::Expired];
+    let kinds = [Kind::of(EventType::PaymentApproved), Kind::of(EventType::ReservationExpired)];
     finds(Sabotage::ConflictIgnored, Kind::function, &kinds, "of a reservation that is");
 }
 
 #[test]
 fn a_claim_without_a_condition_is_found() {
-    let kinds = [Kind::Approved, Kind::Approved];
+    let kinds = [Kind::of(EventType::PaymentApproved), Kind::of(EventType::PaymentApproved)];
     finds(Sabotage::ClaimUnconditional, Kind::function, &kinds, "a claim was taken while another's lease lasts");
 }
 
 #[test]
 fn a_completion_without_the_owner_check_is_found() {
-    let kinds = [Kind::Expired, Kind::Expired];
+    let kinds = [Kind::of(EventType::ReservationExpired), Kind::of(EventType::ReservationExpired)];
     finds(Sabotage::OwnerUnchecked, Kind::function, &kinds, "another's claim was changed");
 }
 
@@ -147,21 +152,31 @@ fn a_refund_that_is_lost_or_forgotten_is_found() {
         Function { lost_race: Outcome::Superseded, ..kind.function() }
     }
 
-    let kinds = [Kind::Approved, Kind::Expired];
+    let kinds = [Kind::of(EventType::PaymentApproved), Kind::of(EventType::ReservationExpired)];
     finds(Sabotage::RefundLost, Kind::function, &kinds, "the payment was not refunded");
     finds(Sabotage::None, forgetful, &kinds, "the payment was not refunded");
-    finds(Sabotage::None, forgetful, &[Kind::Approved, Kind::ApprovedAgain], "the payment was not refunded");
+    finds(
+        Sabotage::None,
+        forgetful,
+        &[Kind::of(EventType::PaymentApproved), Kind::APPROVED_AGAIN],
+        "the payment was not refunded",
+    );
 }
 
 #[test]
 fn an_approval_that_releases_is_found() {
     fn confused(kind: Kind) -> Function {
         let function = kind.function();
-        let settle = Kind::Failed.function().workflow.settle;
+        let settle = Kind::of(EventType::PaymentFailed).function().workflow.settle;
         Function { workflow: Workflow { settle, ..function.workflow }, ..function }
     }
 
-    finds(Sabotage::None, confused, &[Kind::Approved], "the release of a reservation that is CONFIRMED");
+    finds(
+        Sabotage::None,
+        confused,
+        &[Kind::of(EventType::PaymentApproved)],
+        "the release of a reservation that is CONFIRMED",
+    );
 }
 
 /// The harness keeps what is printed of a test that passes, so this goes past it.

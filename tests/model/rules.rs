@@ -76,18 +76,17 @@ impl World {
 /// What an event owes before its message may go.
 pub(crate) fn owed(world: &World, kind: Kind) -> Result<(), String> {
     let Held { status, paid_by } = world.reservation;
-    if world.records[kind as usize] != Record::Completed {
+    if world.records[kind.index()] != Record::Completed {
         return Err("it was not completed".to_owned());
     }
-    let won = match kind {
-        Kind::Approved | Kind::ApprovedAgain => paid_by == Some(kind),
-        Kind::Failed => status == Status::Cancelled,
-        Kind::Expired => status == Status::Expired,
+    let won = match kind.approved_payment() {
+        Some(_) => paid_by == Some(kind),
+        None => status == kind.function().wanted(),
     };
     if won && world.seats == Seats::Held {
         return Err(format!("the reservation is {status} and its seats are held"));
     }
-    if kind.approved_payment().is_some() && !won && !world.refunds[kind as usize] {
+    if kind.approved_payment().is_some() && !won && !world.refunds[kind.index()] {
         return Err(format!("the reservation is {status} and the payment was not refunded"));
     }
     if status.is_terminal() { Ok(()) } else { Err(format!("the reservation is {status}")) }

@@ -151,7 +151,7 @@ impl Services {
         let after = self.stack.reservations.get(RESERVATION).expect("it was put there");
         let ends = self.stack.reservations.transitions(RESERVATION).len();
         assert!(ends <= 1, "the stack let a reservation end {ends} times");
-        let paid_by = Kind::ALL.into_iter().find(|kind| {
+        let paid_by = Kind::all().find(|kind| {
             after.payment_intent_id.is_some() && kind.approved_payment() == after.payment_intent_id.as_deref()
         });
         let after = Held { status: after.status, paid_by };

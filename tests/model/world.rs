@@ -9,7 +9,7 @@ use tonic::Code;
 use crate::{
     decisions::{Decisions, Next},
     gate::{Answer, Request},
-    kind::Kind,
+    kind::{KINDS, Kind},
     rules::{judge, owed},
     services::{Dialect, Held, Lease, Part, Record, Sabotage, Seats, Services},
 };
@@ -34,9 +34,9 @@ pub(crate) struct World {
     pub(crate) reservation: Held,
     pub(crate) seats: Seats,
     /// By kind: each has a key of its own.
-    pub(crate) records: [Record; 4],
+    pub(crate) records: [Record; KINDS],
     /// By kind: whether the refund of its payment was requested.
-    pub(crate) refunds: [bool; 4],
+    pub(crate) refunds: [bool; KINDS],
     pub(crate) deliveries: Vec<Delivery>,
     faults: Faults,
 }
@@ -95,9 +95,9 @@ impl Model {
         World {
             reservation: Held { status: Status::Hold, paid_by: None },
             seats: Seats::Held,
-            records: [Record::Absent; 4],
-            refunds: [false; 4],
-            deliveries: kinds.iter().map(|kind| Delivery { at: *kind as u16, owner: false }).collect(),
+            records: [Record::Absent; KINDS],
+            refunds: [false; KINDS],
+            deliveries: kinds.iter().map(|kind| Delivery { at: waiting_at(*kind), owner: false }).collect(),
             faults,
         }
     }
@@ -124,14 +124,14 @@ impl Model {
                     steps.push(Step { act, calm, world });
                 }
             }
-            if faults && at != self.kinds[index] as u16 {
+            if faults && at != waiting_at(self.kinds[index]) {
                 let mut world = after_fault.clone();
                 world.deliveries[index] = self.waiting(index);
                 steps.push(Step { act: Act::Crashed(index), calm: false, world });
             }
         }
-        for kind in Kind::ALL {
-            let key = kind as usize;
+        for kind in Kind::all() {
+            let key = kind.index();
             let owned = world.deliveries.iter().zip(&self.kinds).any(|(delivery, of)| *of == kind && delivery.owner);
             if world.records[key] == Record::InProgress(Lease::Live) && (faults || !owned) {
                 let mut world = if owned { after_fault.clone() } else { world.clone() };
@@ -143,7 +143,7 @@ impl Model {
     }
 
     fn waiting(&self, index: usize) -> Delivery {
-        Delivery { at: self.kinds[index] as u16, owner: false }
+        Delivery { at: waiting_at(self.kinds[index]), owner: false }
     }
 
     fn advance(&mut self, world: &World, index: usize, act: Act) -> Result<World, String> {
@@ -156,16 +156,16 @@ impl Model {
                 Request::Rest { .. } => Part::Reservation(world.reservation),
                 Request::Commit(_) | Request::Release(_) => Part::Seats(world.seats),
                 Request::Aws { target, .. } if target.ends_with("PutEvents") => Part::Bus(false),
-                Request::Aws { .. } => Part::Record(world.records[kind as usize], owner),
+                Request::Aws { .. } => Part::Record(world.records[kind.index()], owner),
             };
             let (said, after) = self.carry_out(asked, part);
             judge(world.reservation, self.decisions.request(asked), part, after)?;
             match after {
                 Part::Reservation(held) => world.reservation = held,
                 Part::Seats(seats) => world.seats = seats,
-                Part::Bus(taken) => world.refunds[kind as usize] |= taken,
+                Part::Bus(taken) => world.refunds[kind.index()] |= taken,
                 Part::Record(record, own) => {
-                    world.records[kind as usize] = record;
+                    world.records[kind.index()] = record;
                     for (delivery, of) in world.deliveries.iter_mut().zip(&self.kinds) {
                         delivery.owner &= *of != kind || !own;
                     }
@@ -251,4 +251,9 @@ fn fault(request: &Request, act: Act) -> Answer {
         Request::Aws { .. } => Answer::Http { status: 400, body: r#"{"__type":"AccessDeniedException"}"#.to_owned() },
         Request::Commit(_) | Request::Release(_) => Answer::Grpc(Code::Unavailable, "not well".to_owned()),
     }
+}
+
+/// The first history of a kind, a message that waits.
+fn waiting_at(kind: Kind) -> u16 {
+    u16::try_from(kind.index()).expect("fewer than 65,536 kinds")
 }

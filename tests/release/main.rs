@@ -9,7 +9,7 @@ use std::{fs, path::Path, sync::OnceLock};
 
 use local_stack::{
     build::{Binaries, by_profile, workspace},
-    catalogue::NAMES,
+    catalogue::{FUNCTIONS, NAMES},
     inventory::Standing,
     lambda::{Function, FunctionError},
     queue::Message,
@@ -18,6 +18,7 @@ use local_stack::{
     stack::Stack,
 };
 use serde_json::{Value, json};
+use shared::settlement::Outcome;
 
 /// The functions, and the example that panics, by name.
 fn binaries() -> &'static Binaries {
@@ -127,6 +128,20 @@ async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
     let Err(FunctionError::Init(text)) = invocation.result else { panic!("it must not start: {invocation:?}") };
     for (name, _) in wrong {
         assert!(text.contains(name), "{name} is missing in {text}");
+    }
+}
+
+/// What a binary is made of is what its `main` composes, by type. The names of operations of AWS stay in it as text.
+#[test]
+fn a_function_carries_the_clients_that_it_calls_and_no_other() {
+    let contains = |binary: &[u8], text: &str| binary.windows(text.len()).any(|window| window == text.as_bytes());
+    for function in FUNCTIONS {
+        let binary = fs::read(&binaries()[function.name]).unwrap();
+        for operation in ["UpdateItem", "SendMessage", "ChangeMessageVisibility", "GetSecretValue"] {
+            assert!(contains(&binary, operation), "{} calls {operation}", function.name);
+        }
+        let refunds = function.lost_race == Outcome::LateApproval;
+        assert_eq!(contains(&binary, "PutEvents"), refunds, "{} puts events on the bus: {refunds}", function.name);
     }
 }
 

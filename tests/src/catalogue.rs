@@ -4,11 +4,13 @@
 use aws_config::{BehaviorVersion, SdkConfig};
 use shared::{
     config::{ConfigError, Reader, Source, secret::SecretFields},
-    settlement::{LostRace, Outcome, Workflow, event::EventType},
+    settlement::{Guard, LostRace, Outcome, Settle, Workflow, event::EventType},
     start::Parts,
     telemetry,
     trigger::sqs::Limits,
 };
+
+use crate::{inventory::Standing, reservations::Status};
 
 /// A function that settles the events of one type, from a queue of its own.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,33 @@ pub struct Function {
 }
 
 impl Function {
+    /// The events that it settles.
+    pub fn event_type(&self) -> EventType {
+        self.workflow.event_type
+    }
+
+    /// What it makes of a reservation on hold.
+    pub fn wanted(&self) -> Status {
+        match self.workflow.guard {
+            Guard::Confirmed => Status::Confirmed,
+            Guard::Cancelled => Status::Cancelled,
+            Guard::Expired => Status::Expired,
+        }
+    }
+
+    /// What it makes of the seats of a reservation on hold.
+    pub fn settled(&self) -> Standing {
+        match self.workflow.settle {
+            Settle::Commit => Standing::Sold,
+            Settle::Release(_) => Standing::Free,
+        }
+    }
+
+    /// Whether it sells, by a payment.
+    pub fn sells(&self) -> bool {
+        self.workflow.guard == Guard::Confirmed
+    }
+
     /// The function's limits in this environment, with this secret, if it reads one. It must be called inside a Tokio
     /// runtime, because clients are made.
     ///
@@ -56,10 +85,11 @@ macro_rules! settling {
 }
 
 /// Every function.
-pub const FUNCTIONS: [Function; 3] = [
+pub const FUNCTIONS: [Function; 4] = [
     settling!("reservation-expired", reservation_expired),
     settling!("payment-approved", payment_approved),
     settling!("payment-failed", payment_failed),
+    settling!("reservation-cancelled", reservation_cancelled),
 ];
 
 /// Their names, in the same order.

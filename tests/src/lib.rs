@@ -12,6 +12,7 @@
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
+//! | [`event`] | a producer | |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`recast`] | a person who writes event files for a new type | |
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
@@ -46,6 +47,7 @@ pub mod soak;
 pub mod build;
 pub mod catalogue;
 pub mod cores;
+pub mod event;
 pub mod process;
 pub mod replay;
 pub mod ring;

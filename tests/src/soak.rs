@@ -217,10 +217,10 @@ impl Soak {
     }
 
     fn send(&mut self, story: &Story, event: &Event, delay: Duration) -> Result<(), SoakError> {
-        let queue = self.queues.get(event.function()).ok_or(SoakError::Unrouted(event.function()))?;
+        let queue = self.queues.get(event.function().name).ok_or(SoakError::Unrouted(event.function().name))?;
         let id = queue.send(Message { delay, ..Message::new(story.body(event)) })?;
         self.messages += 1;
-        if *event == Event::Unreadable {
+        if event.unreadable {
             self.unreadable.insert(id);
         }
         Ok(())

@@ -49,15 +49,28 @@ names! {
         PaymentApproved = "payment.approved",
         /// A payment did not go through.
         PaymentFailed = "payment.failed",
+        /// A customer gave the reservation up.
+        ReservationCancelled = "reservation.cancelled",
+    }
+}
+
+impl EventType {
+    /// Whether the event is one of a payment, and names it.
+    pub fn is_of_a_payment(self) -> bool {
+        match self {
+            Self::PaymentApproved | Self::PaymentFailed => true,
+            Self::ReservationExpired | Self::ReservationCancelled => false,
+        }
     }
 }
 
 /// The detail-types that say themselves what happened.
-pub const DETAIL_TYPES: [(&str, EventType); 4] = [
+pub const DETAIL_TYPES: [(&str, EventType); 5] = [
     ("reservation.expired", EventType::ReservationExpired),
     ("reservation.hold.expired", EventType::ReservationExpired),
     ("payment.approved", EventType::PaymentApproved),
     ("payment.failed", EventType::PaymentFailed),
+    ("reservation.cancelled", EventType::ReservationCancelled),
 ];
 
 /// The detail-type of a payment whose status says what happened.
@@ -122,6 +135,7 @@ impl Event {
             EventType::ReservationExpired => (None, fields.time(&["expires_at", "expiresAt"])?),
             EventType::PaymentApproved => (Some(payment(&fields, Some(fields.amount()?.required("amount")?))?), None),
             EventType::PaymentFailed => (Some(payment(&fields, None)?), None),
+            EventType::ReservationCancelled => (None, None),
         };
         let seat_ids = fields.seats()?;
         let quantity = fields.quantity(seat_ids.len())?;
@@ -158,15 +172,21 @@ impl Event {
     pub fn fingerprint(&self) -> String {
         match (self.event_type, &self.payment) {
             (EventType::PaymentApproved, Some(Payment { amount: Some(amount), .. })) => format!("amount={amount}"),
-            (EventType::PaymentApproved | EventType::PaymentFailed | EventType::ReservationExpired, _) => String::new(),
+            (
+                EventType::PaymentApproved
+                | EventType::PaymentFailed
+                | EventType::ReservationExpired
+                | EventType::ReservationCancelled,
+                _,
+            ) => String::new(),
         }
     }
 
-    /// How long an expiry is too early. Payments never wait.
+    /// How long an expiry is too early. Nothing else waits.
     pub fn early_by(&self, now: SystemTime) -> Option<Duration> {
         match self.event_type {
             EventType::ReservationExpired => self.expires_at?.duration_since(now).ok().filter(|wait| !wait.is_zero()),
-            EventType::PaymentApproved | EventType::PaymentFailed => None,
+            EventType::PaymentApproved | EventType::PaymentFailed | EventType::ReservationCancelled => None,
         }
     }
 }

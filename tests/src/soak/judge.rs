@@ -100,7 +100,7 @@ impl Faults {
         let (status, confirmed_by) = (reservation.status, reservation.payment_intent_id.as_deref());
         let seats = books.standings.get(id).copied().unwrap_or(Standing::Unknown);
         let effects = books.effects.get(id).copied().unwrap_or_default();
-        let untouched = story.events == [Event::Unreadable];
+        let untouched = story.events.iter().all(|event| event.unreadable);
 
         let brought =
             story.events.iter().filter_map(Event::end).any(|end| end == status) && story.given == Status::Hold;
@@ -123,9 +123,9 @@ impl Faults {
             self.doubled.push(format!("{id}: its seats were moved {effects} times"));
         }
         for event in &story.events {
-            let Event::Approved(payment) = event else { continue };
-            let refunds = books.refunds.get(&(id.clone(), payment.clone())).map_or(0, BTreeSet::len);
-            match (confirmed_by == Some(payment.as_str()), refunds) {
+            let Some(payment) = event.approved_payment() else { continue };
+            let refunds = books.refunds.get(&(id.clone(), payment.to_owned())).map_or(0, BTreeSet::len);
+            match (confirmed_by == Some(payment), refunds) {
                 (true, 0) | (false, 1) => {}
                 (true, _) => self.doubled.push(format!("{id}: {payment} bought the seats and is refunded")),
                 (false, 0) => self.lost.push(format!("{id}: {payment} bought nothing and is not refunded")),
@@ -177,21 +177,21 @@ mod tests {
 
     #[test]
     fn a_good_end_has_no_fault() {
-        let approved = story(Status::Hold, &[Event::Approved("pi_1".to_owned()), Event::Expired]);
+        let approved = story(Status::Hold, &[Event::approved("pi_1".to_owned()), Event::expired()]);
         let sold = books(Status::Confirmed, Some("pi_1"), &[Status::Confirmed], Standing::Sold, 1);
         check(&approved, &sold, 0, 0);
         let free = || books(Status::Expired, None, &[Status::Expired], Standing::Free, 1);
         check(&approved, &refunded(free(), &["k"]), 0, 0);
-        let late = story(Status::Expired, &[Event::Approved("pi_1".to_owned())]);
+        let late = story(Status::Expired, &[Event::approved("pi_1".to_owned())]);
         let books = books(Status::Expired, None, &[Status::Expired], Standing::Free, 0);
         check(&late, &refunded(books, &["k"]), 0, 0);
-        let unreadable = story(Status::Hold, &[Event::Unreadable]);
+        let unreadable = story(Status::Hold, &[Event { unreadable: true, ..Event::approved("pi_1".to_owned()) }]);
         check(&unreadable, &self::books(Status::Hold, None, &[], Standing::Held, 0), 0, 0);
     }
 
     #[test]
     fn what_did_not_happen_is_lost() {
-        let approved = story(Status::Hold, &[Event::Approved("pi_1".to_owned())]);
+        let approved = story(Status::Hold, &[Event::approved("pi_1".to_owned())]);
         // It neither bought anything nor is it refunded, and the reservation has no end.
         check(&approved, &books(Status::Hold, None, &[], Standing::Held, 0), 2, 0);
         check(&approved, &books(Status::Confirmed, Some("pi_1"), &[Status::Confirmed], Standing::Held, 0), 1, 0);
@@ -201,18 +201,18 @@ mod tests {
             1,
             0,
         );
-        let expired = story(Status::Hold, &[Event::Approved("pi_1".to_owned()), Event::Expired]);
+        let expired = story(Status::Hold, &[Event::approved("pi_1".to_owned()), Event::expired()]);
         check(&expired, &books(Status::Expired, None, &[Status::Expired], Standing::Free, 1), 1, 0);
     }
 
     #[test]
     fn what_happened_twice_is_doubled() {
-        let approved = story(Status::Hold, &[Event::Approved("pi_1".to_owned())]);
+        let approved = story(Status::Hold, &[Event::approved("pi_1".to_owned())]);
         let sold = |ends: &[Status], effects| books(Status::Confirmed, Some("pi_1"), ends, Standing::Sold, effects);
         check(&approved, &sold(&[Status::Expired, Status::Confirmed], 1), 0, 1);
         check(&approved, &sold(&[Status::Confirmed], 2), 0, 1);
         check(&approved, &refunded(sold(&[Status::Confirmed], 1), &["k"]), 0, 1);
-        let late = story(Status::Expired, &[Event::Approved("pi_1".to_owned())]);
+        let late = story(Status::Expired, &[Event::approved("pi_1".to_owned())]);
         let books = || books(Status::Expired, None, &[Status::Expired], Standing::Free, 0);
         check(&late, &refunded(books(), &["k", "l"]), 0, 1);
     }

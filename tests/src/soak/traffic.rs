@@ -1,8 +1,15 @@
 //! What the soak sends: reservations, each with the events that befall it.
 
-use serde_json::{Value, json};
+use serde_json::json;
+use shared::{name::Named, settlement::event::EventType};
 
-use crate::{inventory::Standing, reservations::Status, scenario::Given};
+use crate::{
+    catalogue::{self, FUNCTIONS, Function},
+    event,
+    inventory::Standing,
+    reservations::Status,
+    scenario::Given,
+};
 
 /// What the tickets of a soak are for.
 const TICKETS_FOR: &str = "evt_soak";
@@ -21,37 +28,56 @@ pub(super) struct Story {
 
 /// An event of a story.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    /// The hold ran out.
-    Expired,
-    /// This payment went through.
-    Approved(String),
-    /// This payment did not go through.
-    Failed(String),
+pub(super) struct Event {
+    pub(super) event_type: EventType,
+    /// The payment, where it is an event of one.
+    pub(super) payment: Option<String>,
+    /// Whether no repeat makes it readable.
+    pub(super) unreadable: bool,
+}
+
+/// What befalls a reservation: an event of the functions' own, or one of two that are odd.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Of(EventType),
+    /// An approval when the reservation has expired.
+    Late,
     /// An approval that no repeat makes readable.
     Unreadable,
 }
 
-/// How many of a hundred stories have these events. Approvals are by one payment each.
-const MIX: [(u32, &[Kind]); 9] = [
-    (40, &[Kind::Approved]),
-    (14, &[Kind::Expired]),
-    (9, &[Kind::Failed]),
-    (15, &[Kind::Approved, Kind::Expired]),
-    (6, &[Kind::Approved, Kind::Failed]),
-    (3, &[Kind::Approved, Kind::Failed, Kind::Expired]),
-    (5, &[Kind::Approved, Kind::Approved]),
-    (4, &[Kind::Late]),
-    (4, &[Kind::Unreadable]),
-];
+/// How many of a hundred stories have these events. Approvals are by one payment each. What releases seats befalls a
+/// reservation alone, after an approval, and all of it at once; the functions share the stories of each of these.
+fn mix() -> Vec<(u32, Vec<Kind>)> {
+    const APPROVED: Kind = Kind::Of(EventType::PaymentApproved);
+    const ALONE: u32 = 23;
+    const AFTER_APPROVAL: u32 = 21;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
-    Approved,
-    Failed,
-    Expired,
-    Late,
-    Unreadable,
+    let releasing: Vec<Kind> = FUNCTIONS
+        .into_iter()
+        .filter(|function| !function.sells())
+        .map(|function| Kind::Of(function.event_type()))
+        .collect();
+    let mut mix = vec![
+        (40, vec![APPROVED]),
+        (3, [&[APPROVED], releasing.as_slice()].concat()),
+        (5, vec![APPROVED, APPROVED]),
+        (4, vec![Kind::Late]),
+        (4, vec![Kind::Unreadable]),
+    ];
+    for (share, kind) in shares(ALONE, releasing.len()).zip(&releasing) {
+        mix.push((share, vec![*kind]));
+    }
+    for (share, kind) in shares(AFTER_APPROVAL, releasing.len()).zip(&releasing) {
+        mix.push((share, vec![APPROVED, *kind]));
+    }
+    mix
+}
+
+/// A number in as many parts, of which none differs from another by more than one.
+fn shares(whole: u32, parts: usize) -> impl Iterator<Item = u32> {
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
+    (0..parts).map(move |part| whole / parts + u32::from(part < whole % parts))
 }
 
 /// Stories with at least this many events in all.
@@ -69,25 +95,28 @@ pub(super) fn stories(events: usize, random: &mut fastrand::Rng) -> Vec<Story> {
 impl Story {
     fn tell(number: usize, random: &mut fastrand::Rng) -> Self {
         let (ticket, mut passed) = (random.u32(..100), 0);
-        let drawn = MIX.iter().find(|(share, _)| {
+        let drawn = mix().into_iter().find(|(share, _)| {
             passed += share;
             ticket < passed
         });
-        let kinds = drawn.map_or(&[][..], |(_, kinds)| kinds);
+        let kinds = drawn.map_or(Vec::new(), |(_, kinds)| kinds);
         let reservation_id = format!("rsv_soak_{number}");
         let seat_ids = ["A", "B"].map(|seat| format!("{number}-{seat}")).to_vec();
         let late = kinds.iter().any(|kind| matches!(kind, Kind::Late));
         let payment = |nth: usize| format!("pi_soak_{number}_{nth}");
-        let events = kinds.iter().enumerate().map(|(nth, kind)| match kind {
-            Kind::Approved | Kind::Late => Event::Approved(payment(nth)),
+        let events = kinds.iter().enumerate().map(|(nth, kind)| {
+            let event_type = match kind {
+                Kind::Of(event_type) => *event_type,
+                Kind::Late | Kind::Unreadable => EventType::PaymentApproved,
+            };
             // The payment that fails is the one that was approved: producers contradict themselves.
-            Kind::Failed => Event::Failed(payment(0)),
-            Kind::Expired => Event::Expired,
-            Kind::Unreadable => Event::Unreadable,
+            let nth = if event_type == EventType::PaymentApproved { nth } else { 0 };
+            let payment = event_type.is_of_a_payment().then(|| payment(nth));
+            Event { event_type, payment, unreadable: *kind == Kind::Unreadable }
         });
         let events: Vec<Event> = events.collect();
         let given = if late { Status::Expired } else { Status::Hold };
-        let resold = events.iter().any(|event| matches!(event, Event::Expired | Event::Failed(_)));
+        let resold = events.iter().any(|event| !event.function().sells());
         Self { reservation_id, seat_ids, given, events, resold }
     }
 
@@ -96,7 +125,7 @@ impl Story {
         let reservation_id = format!("{}_resold", self.reservation_id);
         let payment = reservation_id.replacen("rsv", "pi", 1);
         let seat_ids = self.seat_ids.clone();
-        Self { reservation_id, seat_ids, given: Status::Hold, events: vec![Event::Approved(payment)], resold: false }
+        Self { reservation_id, seat_ids, given: Status::Hold, events: vec![Event::approved(payment)], resold: false }
     }
 
     /// What exists before the events.
@@ -115,55 +144,41 @@ impl Story {
 
     /// An event of this story as a producer sends it.
     pub(super) fn body(&self, event: &Event) -> String {
-        let mut detail = json!({
-            "reservation_id": self.reservation_id, "event_id": TICKETS_FOR, "seat_ids": self.seat_ids, "qty": 2,
-        });
-        match event {
-            Event::Expired => {}
-            Event::Approved(payment) => pay(&mut detail, payment),
-            Event::Failed(payment) => detail["payment_intent_id"] = json!(payment),
-            Event::Unreadable => {
-                pay(&mut detail, "pi_soak");
-                detail["qty"] = json!(0);
-            }
+        let mut detail = event::detail(event.event_type, &self.reservation_id, TICKETS_FOR, &self.seat_ids);
+        if let Some(payment) = &event.payment {
+            detail["payment_intent_id"] = json!(payment);
         }
-        json!({"detail-type": event.detail_type(), "source": "soak", "detail": detail}).to_string()
+        if event.unreadable {
+            detail["qty"] = json!(0);
+        }
+        event::envelope(event.event_type.name(), &detail).to_string()
     }
 }
 
 impl Event {
+    pub(super) fn approved(payment: String) -> Self {
+        Self { event_type: EventType::PaymentApproved, payment: Some(payment), unreadable: false }
+    }
+
+    #[cfg(test)]
+    pub(super) fn expired() -> Self {
+        Self { event_type: EventType::ReservationExpired, payment: None, unreadable: false }
+    }
+
     /// The function that the event is for.
-    pub(super) fn function(&self) -> &'static str {
-        match self {
-            Self::Expired => "reservation-expired",
-            Self::Approved(_) | Self::Unreadable => "payment-approved",
-            Self::Failed(_) => "payment-failed",
-        }
+    pub(super) fn function(&self) -> Function {
+        catalogue::settler_of(self.event_type)
     }
 
     /// The end that the event brings, if it comes first.
     pub(super) fn end(&self) -> Option<Status> {
-        match self {
-            Self::Expired => Some(Status::Expired),
-            Self::Approved(_) => Some(Status::Confirmed),
-            Self::Failed(_) => Some(Status::Cancelled),
-            Self::Unreadable => None,
-        }
+        (!self.unreadable).then(|| self.function().wanted())
     }
 
-    fn detail_type(&self) -> &'static str {
-        match self {
-            Self::Expired => "reservation.expired",
-            Self::Approved(_) | Self::Unreadable => "payment.approved",
-            Self::Failed(_) => "payment.failed",
-        }
+    /// The payment that went through, if one did.
+    pub(super) fn approved_payment(&self) -> Option<&str> {
+        self.payment.as_deref().filter(|_| !self.unreadable && self.function().sells())
     }
-}
-
-fn pay(detail: &mut Value, payment: &str) {
-    detail["payment_intent_id"] = json!(payment);
-    detail["amount"] = json!(7_600);
-    detail["currency"] = json!("EUR");
 }
 
 #[cfg(test)]
@@ -178,16 +193,14 @@ mod tests {
         assert_ne!(told, of(8));
         let events = told.iter().map(|story| story.events.len()).sum::<usize>();
         assert!((2_000..2_003).contains(&events), "{events}");
-        assert_eq!(MIX.iter().map(|(share, _)| share).sum::<u32>(), 100);
-        for (share, kinds) in MIX {
+        assert_eq!(mix().iter().map(|(share, _)| share).sum::<u32>(), 100);
+        for (share, kinds) in mix() {
             let is_of = |story: &&Story| {
                 let late = story.given == Status::Expired;
                 let told = story.events.iter().map(|event| match event {
-                    Event::Approved(_) if late => Kind::Late,
-                    Event::Approved(_) => Kind::Approved,
-                    Event::Failed(_) => Kind::Failed,
-                    Event::Expired => Kind::Expired,
-                    Event::Unreadable => Kind::Unreadable,
+                    event if event.unreadable => Kind::Unreadable,
+                    event if late && event.function().sells() => Kind::Late,
+                    event => Kind::Of(event.event_type),
                 });
                 told.eq(kinds.iter().copied())
             };
@@ -195,5 +208,7 @@ mod tests {
             let bounds = share as usize / 2..=share as usize * 2;
             assert!(bounds.contains(&percent), "{percent} % have {kinds:?}, {share} should");
         }
+        let sent: Vec<EventType> = told.iter().flat_map(|story| &story.events).map(|event| event.event_type).collect();
+        assert!(EventType::ALL.iter().all(|event_type| sent.contains(event_type)), "every function has its events");
     }
 }

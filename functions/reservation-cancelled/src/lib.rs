@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+use shared::{
+    reservation::ReleaseReason,
+    settlement::{Guard, Settle, Settler, Superseded, Workflow, event::EventType},
+    start::Parts,
+    trigger::sqs::Worker,
+};
+
+/// What this function does with an event.
+pub const WORKFLOW: Workflow = Workflow {
+    event_type: EventType::ReservationCancelled,
+    guard: Guard::Cancelled,
+    settle: Settle::Release(ReleaseReason::Cancelled),
+};
+
+/// What follows when the reservation had already ended in another way: nothing is left to do.
+pub type LostRace = Superseded;
+
+/// What the function is made of.
+pub fn compose(parts: &mut Parts<'_>) -> Option<Worker<Settler<LostRace>>> {
+    let settler = Settler::configured(WORKFLOW, parts);
+    Worker::configured(settler, parts)
+}
