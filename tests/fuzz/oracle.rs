@@ -125,7 +125,7 @@ fn check_source(json: &Json, event: &Event) {
 pub(crate) fn check_event(event: &Event) {
     let payment = event.payment.as_ref();
     let amount = payment.and_then(|payment| payment.amount);
-    assert_eq!(payment.is_some(), event.event_type != EventType::ReservationExpired, "{event:?}");
+    assert_eq!(payment.is_some(), event.event_type.is_of_a_payment(), "{event:?}");
     assert!(amount.is_some() || event.event_type != EventType::PaymentApproved, "{event:?}");
 
     let intent_id = payment.map(|payment| &payment.intent_id);
