@@ -13,6 +13,7 @@ use std::{
 };
 
 use local_stack::{
+    build,
     catalogue::NAMES,
     inventory::{Inventory, Standing},
     ministack::{MiniStack, free_port},
@@ -165,7 +166,7 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
 
 /// What `cargo redrive` prints about the dead letters of expiries.
 fn redrive(account: &MiniStack, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_redrive"));
+    let mut command = Command::new(build::redrive().expect("the program builds"));
     command.args(["reservation-expired", "--stack", STACK]).args(arguments);
     let output = sam::aim(&mut command, &account.url).output().expect("the program runs");
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

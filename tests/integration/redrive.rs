@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fs, path::Path, process::Stdio, time::Duration};
 
+use ::redrive::HIDDEN_FOR;
 use axum::http::Method;
 use local_stack::{
     aws::Failure,
+    build,
     inventory::Standing,
     queue::{Message, MessageAttribute, Queue, QueueOptions, Redrive, Snapshot},
-    redrive::HIDDEN_FOR,
     reservations::{Answer, Status},
     stack::{MAX_RECEIVES, MOVED_AFTER, Stack},
 };
@@ -34,7 +35,7 @@ impl Run {
     }
 
     async fn with(stack: &Stack, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let output = Command::new(env!("CARGO_BIN_EXE_redrive"))
+        let output = Command::new(build::redrive().expect("the program builds"))
             .args(arguments)
             .env_clear()
             .envs(environment.iter().copied())

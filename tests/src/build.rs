@@ -38,6 +38,16 @@ pub fn functions() -> Result<Binaries, BuildError> {
     build(command, &NAMES, &[])
 }
 
+/// Builds `cargo redrive`, or finds it built.
+pub fn redrive() -> Result<PathBuf, BuildError> {
+    const NAME: &str = "redrive";
+
+    let mut command = cargo();
+    command.args(["build", "--message-format=json-render-diagnostics", "--package", env!("CARGO_PKG_NAME")]);
+    let mut built = build(command, &[NAME], &[])?;
+    built.remove(NAME).ok_or_else(|| BuildError::Missing(NAME.to_owned()))
+}
+
 /// Builds functions, and examples of `shared`, by a profile of the workspace and into the folder `target`. It must not be
 /// that of the cargo that runs us: here the functions are built alone, with the features that they are deployed with.
 pub fn by_profile(profile: &str, target: &Path, functions: &[&str], examples: &[&str]) -> Result<Binaries, BuildError> {

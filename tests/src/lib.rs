@@ -19,11 +19,10 @@
 //! | [`soak`] | thousands of events while everything goes wrong | nothing lost, nothing twice |
 //! | [`build`] | the function binaries, built by cargo | |
 //! | [`cores`], [`process`] | where a process runs, and what it takes | |
-//! | [`terminal`] | what the programs print, made harmless and fitted to its width | |
 //! | [`ring`] | tests that need tools which not every machine has | |
 //!
-//! [`redrive`] stands for nothing: it is what `cargo redrive` does to a dead-letter queue, here or on AWS. Nor does
-//! [`removals`]: it is what `cargo removals` takes out of the code, and the tests that must notice.
+//! [`removals`] stands for nothing: it is what `cargo removals` takes out of the code, and the tests that must notice. What
+//! `cargo redrive` does to a dead-letter queue is in the package `redrive`, which builds without all of this.
 
 pub mod stack;
 
@@ -52,10 +51,7 @@ pub mod process;
 pub mod replay;
 pub mod ring;
 pub mod scenario;
-pub mod terminal;
 
 pub mod recast;
-
-pub mod redrive;
 
 pub mod removals;

@@ -10,12 +10,13 @@ use std::{
 
 use serde::Deserialize;
 
+use redrive::letter::reservation_id;
+
 use crate::{
     build::Binaries,
     inventory::Standing,
     lambda::Function,
     queue::{Message, Snapshot},
-    redrive::letter::reservation_id,
     reservations::Status,
     scenario::{EventFile, Given, Outcome, Promise, Record},
     stack::Stack,

@@ -203,7 +203,7 @@ impl fmt::Display for ScenarioError {
             let end = if index == 0 { "" } else { "\n" };
             let name = if path == Path::new(STANDARD_INPUT) { "standard input".into() } else { path.to_string_lossy() };
             // A file may hold anything, and an error is read in a terminal.
-            write!(f, "{end}{}", crate::terminal::harmless(&format!("{name}: {mend}")))?;
+            write!(f, "{end}{}", redrive::terminal::harmless(&format!("{name}: {mend}")))?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Every function runs in three deployments side by side, on one queue, whose clocks are half a second apart. A share of
 //! all calls goes wrong, and a share of the messages comes twice. When the queues are empty the faults end, what used up its
-//! receives is sent back by [`crate::redrive`], as a person would, and the services' books are held against the events.
+//! receives is sent back by [`redrive`], as a person would, and the services' books are held against the events.
 
 mod judge;
 mod memory;
@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redrive::{DeadLetterQueue, MAX_RECEIVE_COUNT, RedriveError, Sent};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,7 +31,6 @@ use crate::{
     mapping::{Delivery, Mapping, MappingOptions},
     proxy::{Counts, Network},
     queue::{Message, Queue},
-    redrive::{DeadLetterQueue, MAX_RECEIVE_COUNT, RedriveError, Sent},
     replay::{LogLine, attribute},
     stack::{FUNCTION_TIMEOUT, Stack, StackError},
 };

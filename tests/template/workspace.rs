@@ -70,7 +70,7 @@ fn no_crate_of_ours_can_hold_unsafe_code() {
     let root = manifest(&workspace().join("Cargo.toml"));
     assert_eq!(root["workspace"]["lints"]["rust"]["unsafe_code"], "forbid");
     let members = members();
-    assert!(members.len() >= 5, "three functions, the library and the tests: {members:?}");
+    assert!(members.len() >= 5, "the functions, the library and the tests: {members:?}");
     for path in &members {
         assert_eq!(escape(&manifest(path)), None, "{}", path.display());
     }
@@ -92,6 +92,26 @@ fn the_fuzzer_is_built_of_the_versions_that_are_deployed() {
     let names: Vec<&str> = others.iter().map(|(name, _)| name.as_str()).collect();
     let mend = "copy Cargo.lock to tests/fuzz and run: cargo metadata --manifest-path tests/fuzz/Cargo.toml";
     assert_eq!(names, ["arbitrary", "libfuzzer-sys"], "{mend}");
+}
+
+/// The crates that a package is compiled of, its build scripts' included.
+fn compiled_for(package: &str) -> BTreeSet<String> {
+    let mut command = cargo();
+    command.args(["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
+    let output = command.args(["--offline", "--locked"]).output().expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8(output.stdout).expect("names are text");
+    lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn who_is_on_call_waits_for_nothing_of_the_local_stack() {
+    const ITS: [&str; 5] = ["local-stack", "dynoxide-rs", "libsqlite3-sys", "reqwest", "tonic-reflection"];
+    let (redrive, stack) = (compiled_for("redrive"), compiled_for("local-stack"));
+    for name in ITS {
+        assert!(stack.contains(name), "{name} is a part of the local stack");
+        assert!(!redrive.contains(name), "cargo redrive would have to build {name}");
+    }
 }
 
 #[test]

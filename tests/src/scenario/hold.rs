@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use redrive::letter::{BURIAL, UNDELIVERED};
 use shared::failure::Failure;
 use shared::name::Named;
 use shared::settlement::event::{ErrorCode, Event, EventType};
@@ -9,7 +10,6 @@ use shared::settlement::event::{ErrorCode, Event, EventType};
 use super::{Given, Record};
 use crate::catalogue::{FUNCTIONS, NAMES};
 use crate::inventory::Standing;
-use crate::redrive::letter::{BURIAL, UNDELIVERED};
 use crate::reservations::Status;
 use crate::stack::MOVED_AFTER;
 

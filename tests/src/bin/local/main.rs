@@ -19,8 +19,8 @@ use local_stack::{
     replay::Replay,
     scenario::{self, EventFile},
     stack::{Ports, Stack},
-    terminal::{print, tell, tell_error, width},
 };
+use redrive::terminal::{print, tell, tell_error, width};
 
 const MORE: &str = "\
 A message of one's own is any of these, in any folder:

@@ -1,5 +1,5 @@
 //! The replay as a table that is read at a glance, and what is left to look at. Every text passes the filter of
-//! [`local_stack::terminal`].
+//! [`redrive::terminal`].
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use local_stack::{
     replay::{FileReport, RecordReport, attribute},
     scenario::EventFile,
     stack::Stack,
-    terminal::{Table, counted},
 };
+use redrive::terminal::{Table, counted};
 
 /// The lines of a report, each of which is one line for a terminal of so many columns.
 pub(crate) fn lines(

@@ -16,8 +16,8 @@ use local_stack::{
     reservations::Status,
     scenario::{self, EventFile, Given},
     stack::{Ports, Stack, StackError},
-    terminal::{counted, print},
 };
+use redrive::terminal::{counted, print};
 
 /// How often the stack is looked at for changes.
 const LOOK: Duration = Duration::from_millis(200);

@@ -3,7 +3,7 @@ use super::*;
 type Texts<'a> = [(&'a str, String)];
 
 /// A message as SQS gives it out, with attributes that are strings.
-pub(in crate::redrive) fn text(
+pub(crate) fn text(
     id: &str,
     body: &str,
     attributes: &Texts<'_>,
@@ -21,7 +21,7 @@ pub(in crate::redrive) fn text(
 }
 
 /// What a function attaches.
-pub(in crate::redrive) fn buried(code: &str, source_id: &str) -> [(&'static str, String); 4] {
+pub(crate) fn buried(code: &str, source_id: &str) -> [(&'static str, String); 4] {
     [
         ("error_code", code.to_owned()),
         ("error_message", "it is broken".to_owned()),

@@ -1,7 +1,8 @@
 //! What the program is told, and how to tell it so again.
 
 use clap::{CommandFactory, Parser, builder::PossibleValuesParser, error::ErrorKind};
-use local_stack::{catalogue::NAMES, redrive::Choice};
+use redrive::Choice;
+use shared::{name::Named, settlement::event::EventType};
 
 const MORE: &str = "\
 Examples:
@@ -48,13 +49,18 @@ sqs:SendMessage on the source queue; and those of the KMS key where the queues h
 Exit status: 0 done; 1 something that was chosen could not be sent, no message answers to a --code, --message or
 --reservation that is to be sent, or the queue could not be read to its end; 2 nothing could be run: a wrong argument, no such queue, no access.";
 
+/// The functions that have a dead-letter queue: each is named after its event.
+fn functions() -> impl Iterator<Item = String> {
+    EventType::ALL.iter().map(|event_type| event_type.name().replace('.', "-"))
+}
+
 /// Shows what lies in a function's dead-letter queue, and why. With --send it puts the chosen messages back into the
 /// function's queue; without, nothing is changed. Message bodies are never printed.
 #[derive(Parser)]
 #[command(name = "cargo redrive", bin_name = "cargo redrive", version, verbatim_doc_comment, after_help = MORE)]
 pub(crate) struct Arguments {
     /// Whose dead letters
-    #[arg(value_parser = PossibleValuesParser::new(NAMES))]
+    #[arg(value_parser = PossibleValuesParser::new(functions()))]
     pub(crate) function: String,
 
     /// The CloudFormation stack, whose queues are found by their names

@@ -23,14 +23,14 @@ const LONGEST_CODE: usize = 100;
 const LONGEST_REASON: usize = 2_000;
 
 /// What a function attaches to a message that it buries.
-pub(crate) const BURIAL: Stamp = Stamp { always: &REASON_ATTRIBUTES, sometimes: &[] };
+pub const BURIAL: Stamp = Stamp { always: &REASON_ATTRIBUTES, sometimes: &[] };
 
 /// What it attaches at least, beside a body that is almost as large as SQS takes one.
 const BURIAL_OF_A_LARGE_BODY: Stamp = Stamp { always: &["error_code"], sometimes: &REASON_ATTRIBUTES };
 
 /// What EventBridge attaches to an event that it could not deliver to a rule's target:
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>.
-pub(crate) const UNDELIVERED: Stamp = Stamp {
+pub const UNDELIVERED: Stamp = Stamp {
     always: &["RULE_ARN", "TARGET_ARN", "ERROR_CODE"],
     sometimes: &["ERROR_MESSAGE", "EXHAUSTED_RETRY_CONDITION", "RETRY_ATTEMPTS"],
 };
@@ -129,14 +129,14 @@ impl Letter {
 
 /// The attributes that one sender adds. They are its own only where all that it always adds are there; a producer may
 /// well use one of the names for itself.
-pub(crate) struct Stamp {
+pub struct Stamp {
     always: &'static [&'static str],
     sometimes: &'static [&'static str],
 }
 
 impl Stamp {
     /// The names to take off a message; none where a part that is always there is missing.
-    pub(crate) fn names_on(&self, has: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
+    pub fn names_on(&self, has: impl Fn(&str) -> bool) -> impl Iterator<Item = &'static str> {
         let complete = self.always.iter().all(|name| has(name));
         self.always.iter().chain(self.sometimes).copied().filter(move |_| complete)
     }
@@ -178,7 +178,7 @@ fn why_undelivered(notes: &HashMap<String, String>) -> String {
 
 /// The reservation that a body names, in any of the forms that the worker takes. The worker's own parser does not serve
 /// here: it answers only for an event that is valid in every field, and what is dead often is not.
-pub(crate) fn reservation_id(body: &str) -> Option<String> {
+pub fn reservation_id(body: &str) -> Option<String> {
     let envelope: Value = serde_json::from_str(body).ok()?;
     let scopes = [&envelope["detail"], &envelope["payload"], &envelope];
     let mut ids = scopes.iter().flat_map(|scope| ["reservation_id", "reservationId"].map(|name| scope[name].as_str()));

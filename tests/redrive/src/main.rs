@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use arguments::Arguments;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_sqs::Client;
-use local_stack::{
-    redrive::{DeadLetterQueue, Letter, Reading, RedriveError, Sent},
+use redrive::{
+    DeadLetterQueue, Letter, Reading, RedriveError, Sent,
     terminal::{counted, tell, tell_error},
 };
 

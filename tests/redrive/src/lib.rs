@@ -1,12 +1,13 @@
 //! What `cargo redrive` is made of: a dead-letter queue, the letters in it with their reasons, and the way back.
 //!
-//! Nothing here stands for a part of AWS. It talks to SQS by the SDK, to AWS and to [`crate::aws::AwsEndpoint`] alike.
+//! Nothing here stands for a part of AWS. It talks to SQS by the SDK, to AWS and to the local stack alike.
 //! SQS has a redrive of its own, but that knows only what SQS itself moved, and cannot choose among messages.
 
 mod choice;
 mod error;
-pub(crate) mod letter;
+pub mod letter;
 mod queue;
+pub mod terminal;
 
 pub use self::{
     choice::{Choice, why_not_back},

@@ -1,6 +1,6 @@
 //! Which letters a person means.
 
-use super::Letter;
+use crate::Letter;
 
 /// What to do in place of a redrive, for the codes of messages that come back the same as long as only they are sent back.
 pub fn why_not_back(code: &str) -> Option<&'static str> {
@@ -61,7 +61,7 @@ type Kind<'a> = (&'static str, &'a [String], fn(&Letter, &str) -> bool);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redrive::letter::tests::{buried, text};
+    use crate::letter::tests::{buried, text};
 
     fn letters() -> [Letter; 3] {
         let letter = |id: &str, code: &str, reservation: &str| {

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use local_stack::{
-    redrive::{Counts, Letter, Sent, why_not_back},
+use redrive::{
+    Counts, Letter, Sent,
     terminal::{Table, counted, cut, print, width, width_of, wrapped},
+    why_not_back,
 };
 
 use crate::arguments::Arguments;
