@@ -9,7 +9,7 @@ mod toolchain;
 use std::{collections::BTreeMap, fs::File, io::Read, path::Path, sync::OnceLock};
 
 use local_stack::{
-    build::Binaries, catalogue::NAMES, inventory::Standing, replay::Replay, reservations::Status, ring, scenario,
+    build::Binaries, catalogue::NAMES, inventory::SeatState, replay::Replay, reservations::Status, ring, scenario,
     stack::Stack,
 };
 
@@ -68,6 +68,6 @@ async fn a_function_keeps_the_promise_of_an_event_file_on_aarch64() {
     assert!(report.is_as_promised(), "{report:#?}");
     let [record] = &report.records[..] else { panic!("the file holds one record: {report:#?}") };
     assert_eq!(record.outcome, "success");
-    assert_eq!((record.reservation, record.seats), (Some(Status::Confirmed), Some(Standing::Sold)));
+    assert_eq!((record.reservation, record.seats), (Some(Status::Confirmed), Some(SeatState::Sold)));
     assert_eq!(stack.inventory.oversold(), [""; 0], "the inventory's audit");
 }

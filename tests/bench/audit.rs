@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use local_stack::{
     aws::AwsError,
-    inventory::Standing,
+    inventory::SeatState,
     reservations::Status,
     stack::{Stack, TABLE},
 };
@@ -32,8 +32,8 @@ pub(crate) async fn audit(stack: &Stack, payments: &[Payment]) -> Result<Vec<Str
         if ends.len() > 1 {
             faults.push(format!("{id} came to more than one end: {ends:?}"));
         }
-        let seats = stack.inventory.standing(id);
-        if seats != Standing::Sold {
+        let seats = stack.inventory.seat_state(id);
+        if seats != SeatState::Sold {
             faults.push(format!("{id}: its seats are {seats}"));
         }
         let moved = effects.get(id).copied().unwrap_or_default();

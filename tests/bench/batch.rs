@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use local_stack::{
-    inventory::Standing,
+    inventory::SeatState,
     lambda::Invocation,
     mapping::{self, Verdict, judge},
     queue::{Message, Queue, QueueError, QueueOptions},
@@ -52,7 +52,7 @@ impl Payment {
             seat_ids: self.seat_ids.clone(),
             quantity: 2,
             payment_intent_id: None,
-            seats: Standing::Held,
+            seats: SeatState::Held,
         }
     }
 

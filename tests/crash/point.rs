@@ -71,8 +71,8 @@ impl World {
         if mode != Mode::OvertakenByAnother {
             // The last request is the held one; before its effect it is none.
             let done = requests.len() - usize::from(self.side == Some(Side::Before));
-            let buried = |name: &String| name == "AmazonSQS.SendMessage";
-            self.buried_without_answer = requests[requests_before..done].iter().any(buried);
+            let dead_lettered = |name: &String| name == "AmazonSQS.SendMessage";
+            self.dead_lettered_without_answer = requests[requests_before..done].iter().any(dead_lettered);
         }
         let first: Vec<Process> = function.processes_in_hand().into_iter().map(Process).collect();
         match mode {

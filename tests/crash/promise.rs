@@ -57,7 +57,7 @@ impl World {
         let calls = calls.iter().filter(|call| call.reservation_id == record.reservation);
         let keys: BTreeSet<&str> = calls.clone().map(|call| call.idempotency_key.as_str()).collect();
         self.only_key(&keys, record, "settle");
-        assert_eq!(self.stack.inventory.standing(&record.reservation), record.end.seats, "{}", record.reservation);
+        assert_eq!(self.stack.inventory.seat_state(&record.reservation), record.end.seats, "{}", record.reservation);
         let effects = calls.filter(|call| call.had_effect).count();
         assert_eq!(effects, usize::from(record.seats != record.end.seats), "effects on {}", record.reservation);
     }
@@ -88,12 +88,12 @@ impl World {
     fn message_is_not_lost(&self, id: &str, record: &Record) {
         let Scenario { name, .. } = &self.scenario;
         let dead = self.dead_letters.messages();
-        let buried: Vec<&Snapshot> =
+        let dead_lettered: Vec<&Snapshot> =
             dead.iter().filter(|letter| attribute(letter, "source_message_id") == Some(id)).collect();
         let moved = dead.iter().filter(|letter| letter.id == id).count();
         let Some(reason) = record.end.reason else {
             assert!(
-                buried.is_empty() && moved == 0,
+                dead_lettered.is_empty() && moved == 0,
                 "{name}: {id} does not belong in the dead-letter queue: {dead:#?}"
             );
             let well = [record.end.outcome, "duplicate"];
@@ -101,13 +101,13 @@ impl World {
             assert!(done, "{id} ended well: {:?}", self.ended);
             return;
         };
-        for letter in &buried {
+        for letter in &dead_lettered {
             assert_eq!(attribute(letter, "error_code"), Some(reason), "{letter:#?}");
         }
         // A worker that died on the message's last receive is followed by one that says why, before SQS moves it.
         assert_eq!(moved, 0, "{id} used up its receives: {:?}", self.ended);
         // A worker that sent a dead letter and died before the mapping heard of it sends another the next time.
-        let copies = 1 + usize::from(self.buried_without_answer) + usize::from(self.may_ask_again);
-        assert!((1..=copies).contains(&buried.len()), "letters of {id}: {dead:#?}");
+        let copies = 1 + usize::from(self.dead_lettered_without_answer) + usize::from(self.may_ask_again);
+        assert!((1..=copies).contains(&dead_lettered.len()), "letters of {id}: {dead:#?}");
     }
 }

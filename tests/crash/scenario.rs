@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use local_stack::{catalogue::FUNCTIONS, event, inventory::Standing, reservations::Status, stack::MAX_RECEIVES};
+use local_stack::{catalogue::FUNCTIONS, event, inventory::SeatState, reservations::Status, stack::MAX_RECEIVES};
 use serde_json::{Value, json};
 use shared::{
     name::Named,
@@ -11,7 +11,7 @@ use shared::{
 };
 
 use self::Trouble::{
-    BurialRefusedOnce, GuardDownOnce, GuardSilentOnStatusOnce, InventoryDown, InventoryDownOnce, RefundFailsOnce,
+    DeadLetterRefusedOnce, GuardDownOnce, GuardSilentOnStatusOnce, InventoryDown, InventoryDownOnce, RefundFailsOnce,
 };
 
 pub(crate) use local_stack::event::PAYMENT;
@@ -44,7 +44,7 @@ pub(crate) struct Record {
     /// Made unique for each run, because the runs of a scenario share their services.
     pub(crate) reservation: String,
     pub(crate) status: Status,
-    pub(crate) seats: Standing,
+    pub(crate) seats: SeatState,
     pub(crate) confirmed_by: Option<&'static str>,
     /// Fields of the event's detail that differ from the usual.
     pub(crate) changes: Value,
@@ -55,13 +55,13 @@ pub(crate) struct Record {
 #[derive(Clone, Debug)]
 pub(crate) struct End {
     pub(crate) status: Status,
-    pub(crate) seats: Standing,
+    pub(crate) seats: SeatState,
     /// The outcome of the message that does the work; a repeat of it is a duplicate.
     pub(crate) outcome: &'static str,
     /// The reason in the dead-letter queue, for an outcome that leads there.
     pub(crate) reason: Option<&'static str>,
     /// Where the seats stand once the services are well and the dead letters were sent back.
-    pub(crate) redriven: Option<Standing>,
+    pub(crate) redriven: Option<SeatState>,
 }
 
 /// What goes wrong besides the crash.
@@ -78,7 +78,7 @@ pub(crate) enum Trouble {
     /// The bus refuses one entry.
     RefundFailsOnce,
     /// SQS refuses one message to the dead-letter queue.
-    BurialRefusedOnce,
+    DeadLetterRefusedOnce,
 }
 
 /// Every scenario of every function.
@@ -102,19 +102,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 
         let settles = Record::held("rsv_settles").ends(wanted, settled, "success");
         let invalid =
-            Record::held("rsv_invalid").with(json!({"qty": 0})).ends(Status::Hold, Standing::Held, "rejected");
+            Record::held("rsv_invalid").with(json!({"qty": 0})).ends(Status::Hold, SeatState::Held, "rejected");
         let invalid = invalid.because("invalid_field");
         // The seats contradict the reservation's hold, which no repeat can mend.
-        let contradiction = if approves { Standing::Free } else { Standing::Sold };
+        let contradiction = if approves { SeatState::Free } else { SeatState::Sold };
         let conflict = Record { seats: contradiction, ..settles.clone() };
         let conflict = conflict.ends(wanted, contradiction, "rejected").because("inventory_conflict");
         let expires = wanted == Status::Expired;
         let (winner, its_seats) =
-            if expires { (Status::Confirmed, Standing::Sold) } else { (Status::Expired, Standing::Free) };
+            if expires { (Status::Confirmed, SeatState::Sold) } else { (Status::Expired, SeatState::Free) };
         let lost = Record { status: winner, seats: its_seats, ..Record::held("rsv_lost") };
         let lost = lost.ends(winner, its_seats, function.lost_race.name());
         let guarded = Record { status: wanted, confirmed_by: approves.then_some(PAYMENT), ..settles.clone() };
-        let mut exhausted = settles.clone().ends(wanted, Standing::Held, "exhausted").because("retries_exhausted");
+        let mut exhausted = settles.clone().ends(wanted, SeatState::Held, "exhausted").because("retries_exhausted");
         exhausted.end.redriven = Some(settled);
 
         all.extend([
@@ -128,7 +128,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             troubled("the reservation API is down once", &settles, GuardDownOnce),
             troubled("the reservation has to be read", &guarded, GuardSilentOnStatusOnce),
             troubled("the inventory is down once", &settles, InventoryDownOnce),
-            troubled("the dead-letter queue refuses once", &invalid, BurialRefusedOnce),
+            troubled("the dead-letter queue refuses once", &invalid, DeadLetterRefusedOnce),
             Scenario {
                 received_before: MAX_RECEIVES - 2,
                 ..troubled("the inventory is down on the last receives", &exhausted, InventoryDown)
@@ -157,7 +157,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 
 impl Record {
     fn held(reservation: &str) -> Self {
-        let (status, seats, confirmed_by, changes) = (Status::Hold, Standing::Held, None, json!({}));
+        let (status, seats, confirmed_by, changes) = (Status::Hold, SeatState::Held, None, json!({}));
         let end = End { status, seats, outcome: "", reason: None, redriven: None };
         Self { reservation: reservation.to_owned(), status, seats, confirmed_by, changes, end }
     }
@@ -166,7 +166,7 @@ impl Record {
         Self { changes, ..self }
     }
 
-    fn ends(self, status: Status, seats: Standing, outcome: &'static str) -> Self {
+    fn ends(self, status: Status, seats: SeatState, outcome: &'static str) -> Self {
         Self { end: End { status, seats, outcome, reason: None, redriven: None }, ..self }
     }
 

@@ -69,7 +69,7 @@ pub(crate) struct World {
     /// How messages ended, as far as an invocation lived to say so.
     pub(crate) ended: Vec<(String, String)>,
     /// Whether a worker sent a dead letter and was killed before the mapping had its answer.
-    pub(crate) buried_without_answer: bool,
+    pub(crate) dead_lettered_without_answer: bool,
     /// Whether the first worker stood still for so long that it asked again when it went on.
     pub(crate) may_ask_again: bool,
     pub(crate) function: Function,
@@ -95,7 +95,7 @@ impl World {
             dead_letters: stack.dead_letters(scenario.function),
             messages: Vec::new(),
             ended: Vec::new(),
-            buried_without_answer: false,
+            dead_lettered_without_answer: false,
             may_ask_again: false,
             scenario,
             stack,
@@ -160,7 +160,7 @@ impl World {
             // More than all receives of a message and its copy.
             Some(Trouble::InventoryDown) => unavailable(4 * MAX_RECEIVES),
             Some(Trouble::RefundFailsOnce) => self.stack.aws.fail_entries_next(1),
-            Some(Trouble::BurialRefusedOnce) => {
+            Some(Trouble::DeadLetterRefusedOnce) => {
                 let (kind, message) = ("AccessDeniedException".to_owned(), "not now".to_owned());
                 self.stack.aws.fail_next("AmazonSQS.SendMessage", Failure::Answer { status: 403, kind, message });
             }

@@ -15,7 +15,7 @@ use std::{
 use local_stack::{
     build,
     catalogue::NAMES,
-    inventory::{Inventory, Standing},
+    inventory::{Inventory, SeatState},
     ministack::{MiniStack, free_port},
     reservations::{Reservations, Status},
 };
@@ -176,29 +176,29 @@ fn redrive(account: &MiniStack, arguments: &[&str]) -> String {
 
 fn check_end(case: &Case, reservations: &Reservations, inventory: &Inventory, refunds: &[Value]) {
     let id = &case.reservation_id;
-    let found = (reservations.get(id).unwrap().status, inventory.standing(id));
+    let found = (reservations.get(id).unwrap().status, inventory.seat_state(id));
     let payment = case.payment();
     let refunds: Vec<_> = refunds.iter().filter(|refund| refund["reservation_id"] == **id).collect();
     let effects = inventory.calls().iter().filter(|call| call.reservation_id == *id && call.had_effect).count();
     let refunded = match case.end {
-        End::Settled(status, standing) => {
-            assert_eq!(found, (status, standing), "{id}");
+        End::Settled(status, seat_state) => {
+            assert_eq!(found, (status, seat_state), "{id}");
             assert_eq!(effects, 1, "{id} is settled once");
             false
         }
         End::Refunded => {
-            assert_eq!(found, (Status::Expired, Standing::Free), "{id}");
+            assert_eq!(found, (Status::Expired, SeatState::Free), "{id}");
             assert_eq!(effects, 0, "{id} had ended before");
             true
         }
         End::Raced => {
-            let sold = (Status::Confirmed, Standing::Sold);
-            assert!(found == sold || found == (Status::Expired, Standing::Free), "{id}: {found:?}");
+            let sold = (Status::Confirmed, SeatState::Sold);
+            assert!(found == sold || found == (Status::Expired, SeatState::Free), "{id}: {found:?}");
             assert_eq!(effects, 1, "{id} is settled once");
             found != sold
         }
         End::Rejected(_) => {
-            assert_eq!(found, (Status::Hold, Standing::Held), "{id} is untouched");
+            assert_eq!(found, (Status::Hold, SeatState::Held), "{id} is untouched");
             false
         }
     };
@@ -208,8 +208,8 @@ fn check_end(case: &Case, reservations: &Reservations, inventory: &Inventory, re
 
 async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, cases: &[Case]) {
     for function in NAMES {
-        let buried = messages(account, &format!("{STACK}-{function}-dlq")).await;
-        let reasons: BTreeMap<String, String> = buried
+        let dead_lettered = messages(account, &format!("{STACK}-{function}-dlq")).await;
+        let reasons: BTreeMap<String, String> = dead_lettered
             .iter()
             .map(|message| (body(message)["detail"]["seat_ids"].to_string(), attribute(message, "error_code")))
             .collect();
@@ -224,7 +224,7 @@ async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, c
             .collect();
         assert_eq!(expected.len(), 5, "each function gets poison");
         assert_eq!(reasons, expected, "{function}");
-        assert_eq!(buried.len(), expected.len(), "{function} buries each once");
+        assert_eq!(dead_lettered.len(), expected.len(), "{function} dead-letters each once");
     }
 }
 

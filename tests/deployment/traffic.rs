@@ -1,7 +1,7 @@
 //! Two hundred events as producers send them, and how each reservation must end.
 
 use local_stack::{
-    inventory::{Inventory, Standing},
+    inventory::{Inventory, SeatState},
     reservations::{Reservation, Reservations, Status},
 };
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub(crate) struct Case {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// The reservation and its seats are settled.
-    Settled(Status, Standing),
+    Settled(Status, SeatState),
     /// The reservation had ended before somebody paid: the payment is refunded.
     Refunded,
     /// An expiry and an approval race. Either the seats are sold, or they are free and the payment is refunded.
@@ -128,9 +128,9 @@ impl Kind {
 
     fn end(self) -> End {
         match self {
-            Self::Expired => End::Settled(Status::Expired, Standing::Free),
-            Self::Approved => End::Settled(Status::Confirmed, Standing::Sold),
-            Self::Failed => End::Settled(Status::Cancelled, Standing::Free),
+            Self::Expired => End::Settled(Status::Expired, SeatState::Free),
+            Self::Approved => End::Settled(Status::Confirmed, SeatState::Sold),
+            Self::Failed => End::Settled(Status::Cancelled, SeatState::Free),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use local_stack::{
     aws::Failure,
-    inventory::Standing,
+    inventory::SeatState,
     lambda::{FunctionError, Invocation},
     mapping,
     queue::{MessageAttribute, Received},
@@ -42,7 +42,7 @@ impl Case {
 /// A good event of the function, for the `number`th reservation of a test, which is put in place.
 fn good_one(world: &World, number: usize) -> (String, Value) {
     let (id, seat) = (format!("rsv_good_{number}"), format!("G-{number}"));
-    world.seed(&id, &[&seat], Status::Hold, Standing::Held, None);
+    world.seed(&id, &[&seat], Status::Hold, SeatState::Held, None);
     let detail_type = world.function.name().replace('-', ".");
     let event = event_with(
         &detail_type,
@@ -72,9 +72,9 @@ async fn each_is_rejected_beside_a_good_record(function: &str, cases: Vec<Case>)
         assert_eq!((good.outcome.as_str(), good.kept), ("success", false), "{name}: {:#}", good.line);
         assert_eq!(world.state_of(&good_id), settled(&world), "{name}");
 
-        let buried = world.dead_letters.messages();
-        let letter = buried.last().unwrap_or_else(|| panic!("{name}: nothing was buried"));
-        assert_eq!(buried.len(), number + 1, "{name}: one burial a case");
+        let dead_lettered = world.dead_letters.messages();
+        let letter = dead_lettered.last().unwrap_or_else(|| panic!("{name}: nothing was dead-lettered"));
+        assert_eq!(dead_lettered.len(), number + 1, "{name}: one dead letter a case");
         assert!(letter.body == case.body, "{name}: the body changed on its way");
         assert_eq!(attribute(letter, "error_code"), case.code, "{name}");
         let message = attribute(letter, "error_message");
@@ -290,7 +290,7 @@ async fn an_opaque_id_settles_and_stays_one_escaped_path_segment() {
     ];
     for (number, (id, segment)) in ids.into_iter().enumerate() {
         let seat = format!("A-{number}");
-        world.seed(id, &[&seat], Status::Hold, Standing::Held, None);
+        world.seed(id, &[&seat], Status::Hold, SeatState::Held, None);
         let (good_id, good) = good_one(&world, number);
         // The payment's id is as opaque, though it travels in a body and in keys only.
         let opaque = event_with(
@@ -376,30 +376,30 @@ async fn half_a_surrogate_pair_in_an_id_is_rejected() {
 }
 
 #[tokio::test]
-async fn a_message_is_buried_with_its_group() {
+async fn a_message_is_dead_lettered_with_its_group() {
     let world = World::of("payment-failed").await;
     let grouped = Sent { group_id: Some("customer-1".to_owned()), ..Sent::from("junk".to_owned()) };
     world.deliver_one(grouped).await.is("rejected");
-    let buried = world.dead_letters.receive(1);
-    assert_eq!(buried[0].system.get("MessageGroupId").map(String::as_str), Some("customer-1"));
+    let dead_lettered = world.dead_letters.receive(1);
+    assert_eq!(dead_lettered[0].system.get("MessageGroupId").map(String::as_str), Some("customer-1"));
 }
 
 #[tokio::test]
-async fn a_body_near_the_limit_is_buried_with_at_least_its_code() {
+async fn a_body_near_the_limit_is_dead_lettered_with_at_least_its_code() {
     let world = World::of("payment-failed").await;
     for (number, left) in [1_000, 80, 31].into_iter().enumerate() {
         let body = "x".repeat(1024 * 1024 - left);
         world.deliver_one(body.clone()).await.is("rejected");
-        let buried = world.dead_letters.messages();
-        let letter = buried.last().expect("a letter");
-        assert_eq!(buried.len(), number + 1, "with {left} bytes left");
+        let dead_lettered = world.dead_letters.messages();
+        let letter = dead_lettered.last().expect("a letter");
+        assert_eq!(dead_lettered.len(), number + 1, "with {left} bytes left");
         assert!(letter.body == body, "byte for byte");
         assert_eq!(attribute(letter, "error_code"), "malformed_body", "with {left} bytes left");
     }
     let ended = world.deliver_one("x".repeat(1024 * 1024)).await;
     ended.is("retried").because("malformed_body");
     let said = world.function.all_logs().iter().any(|line| line.contains("leaves no room for a reason"));
-    assert!(said, "the log says why it was not buried");
+    assert!(said, "the log says why it was not dead-lettered");
     assert_eq!(world.queue.len(), 1, "and is in its queue still");
 }
 
@@ -614,7 +614,7 @@ async fn the_reason_comes_first_when_ten_attributes_are_there_already() {
 }
 
 #[tokio::test]
-async fn a_reason_from_an_earlier_burial_gives_way_to_the_new_one() {
+async fn a_reason_from_an_earlier_dead_letter_gives_way_to_the_new_one() {
     let world = World::of("payment-failed").await;
     let old = ["error_code", "error_message", "event_type", "source_message_id"];
     let own = old.map(|name| (name.to_owned(), MessageAttribute::string("old")));
@@ -629,7 +629,7 @@ async fn a_reason_from_an_earlier_burial_gives_way_to_the_new_one() {
 }
 
 #[tokio::test]
-async fn a_burial_that_fails_leaves_the_message_in_its_queue() {
+async fn a_dead_letter_that_fails_leaves_the_message_in_its_queue() {
     let world = World::of("payment-failed").await;
     // The SDK tries twice, and both tries have to fail.
     for _ in 0..2 {
@@ -661,7 +661,7 @@ async fn without_a_dead_letter_url_a_message_gets_there_by_its_receive_count() {
     let ended = world.deliver([Sent::from("junk".to_owned()).received(MOVED_AFTER), Sent::from(good)]).await;
     ended[0].is("retried").because("malformed_body");
     ended[1].is("success");
-    assert!(world.dead_letters.is_empty(), "the function cannot bury anything");
+    assert!(world.dead_letters.is_empty(), "the function cannot dead-letter anything");
     assert!(world.queue.skip_wait(), "the message waits");
     // SQS moves a message at the attempt to receive it once more.
     assert!(take(&world).is_empty(), "the message was received often enough");

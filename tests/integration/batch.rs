@@ -11,7 +11,7 @@ use std::{
 
 use local_stack::{
     aws,
-    inventory::Standing,
+    inventory::SeatState,
     lambda::{Function, FunctionOptions},
     mapping,
     queue::Queue,
@@ -202,7 +202,7 @@ async fn where_nothing_can_start_all_wait_by_back_off_in_calls_of_ten() {
 }
 
 #[tokio::test]
-async fn what_was_not_started_on_its_last_receive_is_buried_with_the_reason() {
+async fn what_was_not_started_on_its_last_receive_is_dead_lettered_with_the_reason() {
     let bench = Bench::new(20).await;
     let message = local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("a") };
     let id = bench.queue.send(message).unwrap();
@@ -215,7 +215,7 @@ async fn what_was_not_started_on_its_last_receive_is_buried_with_the_reason() {
 }
 
 #[tokio::test]
-async fn a_burial_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue() {
+async fn a_dead_letter_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue() {
     let bench = Bench::new(20).await;
     bench.stack.aws.fail_next("AmazonSQS.SendMessage", aws::Failure::Silence);
     let message = local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("a") };
@@ -263,7 +263,7 @@ async fn ten_records_take_little_longer_than_one() {
     let ids: Vec<String> = (0..11).map(|number| format!("rsv_{number}")).collect();
     for (number, id) in ids.iter().enumerate() {
         let seats = [format!("A-{number}"), format!("B-{number}")];
-        world.seed(id, &[&seats[0], &seats[1]], Status::Hold, Standing::Held, None);
+        world.seed(id, &[&seats[0], &seats[1]], Status::Hold, SeatState::Held, None);
     }
     let event =
         |id: &String| event_with("payment.failed", json!({"reservation_id": id, "seat_ids": null, "qty": null}));

@@ -7,7 +7,7 @@ use axum::http::Method;
 use local_stack::{
     aws::Failure,
     catalogue::{FUNCTIONS, Function},
-    inventory::Standing,
+    inventory::SeatState,
     reservations::{Answer, Status},
     stack::MAX_RECEIVES,
 };
@@ -27,7 +27,7 @@ const MARGIN: Duration = Duration::from_millis(500);
 /// the sending to the dead-letter queue. `status` is what a look at the reservation then says.
 async fn longest_way(function: Function, status: &str) -> Duration {
     let world = World::of(function.name).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let payment = (status == "CONFIRMED").then_some(crate::harness::PAYMENT);
     let read = json!({"reservation_id": RESERVATION, "status": status, "payment_intent_id": payment});
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, respond(200, Value::Null));

@@ -3,7 +3,7 @@
 
 use axum::http::Method;
 use local_stack::{
-    inventory::Standing,
+    inventory::SeatState,
     reservations::{Answer, Status},
 };
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ const LONGEST: usize = 2_048;
 /// Delivers an approval of a reservation that has expired, and answers with how it ended and the detail of its refund.
 async fn late(changes: Value) -> (Ended, Value) {
     let world = World::of("payment-approved").await;
-    world.given(Status::Expired, Standing::Free);
+    world.given(Status::Expired, SeatState::Free);
     let ended = world.deliver_one(event_with("payment.approved", changes)).await;
     ended.is("late_approval");
     let entries = world.stack.aws.bus_entries();
@@ -27,7 +27,7 @@ async fn late(changes: Value) -> (Ended, Value) {
 /// What the inventory hears of the customer of a reservation that is sold, when the event and the API name one.
 async fn customer(of_event: Value, of_api: Value) -> String {
     let world = World::of("payment-approved").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let body = json!({"status": "CONFIRMED", "user_id": of_api}).to_string();
     let answer = Answer::Respond { status: 200, headers: Vec::new(), body };
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
@@ -82,7 +82,7 @@ async fn a_trace_id_that_is_none_is_left_out_everywhere() {
 #[tokio::test]
 async fn a_later_versions_tail_does_not_go_on_with_its_trace() {
     let world = World::of("payment-failed").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let known = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let later = format!("01-{known}-{}", "x".repeat(8_192));
     let ended = world.deliver_one(event_with("payment.failed", json!({"traceparent": later}))).await;

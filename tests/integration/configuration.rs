@@ -16,7 +16,7 @@ use axum::{
 use local_stack::{
     aws::Failure,
     catalogue::NAMES,
-    inventory::Standing,
+    inventory::SeatState,
     lambda::{FunctionError, Invocation},
     reservations::{Answer, Status},
     stack::{Stack, TABLE},
@@ -107,7 +107,7 @@ async fn an_unknown_export_protocol_stops_the_start() {
 #[tokio::test]
 async fn messages_of_a_function_that_cannot_start_stay_in_their_queue() {
     let world = World::with("payment-failed", &[("IDEMPOTENCY_TABLE", "")]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.send(event("payment.failed"));
     let mapping = world.stack.map(world.queue.clone(), world.function.clone());
     let delivery = mapping.deliver_once().await.expect("a message is visible");
@@ -144,7 +144,7 @@ async fn addresses_and_token_come_from_the_secret() {
     });
     world.stack.aws.put_secret(SECRET, &secret.to_string());
     world.stack.reservations.require_token(TOKEN);
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("success");
     assert_eq!(world.state(), "CANCELLED, free");
     let sent: Vec<Option<String>> =
@@ -166,7 +166,7 @@ async fn a_token_does_not_show_when_the_api_turns_it_away() {
     let secret = json!({"reservation_api_token": TOKEN});
     world.stack.aws.put_secret(SECRET, &secret.to_string());
     world.stack.reservations.require_token("another one");
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("retried").says("401");
     assert_eq!(world.state(), "HOLD, held");
     nothing_shows(&world, &[TOKEN]);
@@ -186,7 +186,7 @@ async fn a_token_that_was_replaced_in_the_secret_is_looked_up_once_and_used_from
         world.stack.aws.clear_requests();
         let ids: Vec<String> = (0..10).map(|number| format!("rsv_{number}")).collect();
         for id in &ids {
-            world.seed(id, &[&format!("seat of {id}")], Status::Hold, Standing::Held, None);
+            world.seed(id, &[&format!("seat of {id}")], Status::Hold, SeatState::Held, None);
             if let Some(status) = denied {
                 let answer = Answer::Respond { status, headers: Vec::new(), body: String::new() };
                 world.stack.reservations.answer_next(id, Method::PATCH, answer);
@@ -216,7 +216,7 @@ async fn a_refused_token_that_stands_in_the_secret_still_is_said_so() {
     let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", SECRET)]).await;
     world.stack.aws.put_secret(SECRET, &json!({"reservation_api_token": TOKEN}).to_string());
     world.stack.reservations.require_token("another one");
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("retried").says("the same reservation_api_token still");
     world.redeliver().await[0].is("retried").says("less than a minute ago");
     nothing_shows(&world, &[TOKEN]);
@@ -228,7 +228,7 @@ async fn the_environment_wins_over_the_secret() {
     // Nothing listens on the discard port, so a call there would be a retry.
     let secret = json!({"inventory_grpc_addr": "127.0.0.1:9", "reservation_api_base": "http://127.0.0.1:9"});
     world.stack.aws.put_secret(SECRET, &secret.to_string());
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("success");
     assert_eq!(world.state(), "CANCELLED, free");
 }
@@ -236,7 +236,7 @@ async fn the_environment_wins_over_the_secret() {
 #[tokio::test]
 async fn a_secret_is_left_alone_unless_it_is_asked_for() {
     let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "false"), ("SECRET_NAME", SECRET)]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("success");
     let asked = world.stack.aws.requests();
     assert!(!asked.iter().any(|request| request.target.starts_with("secretsmanager")), "{asked:?}");
@@ -304,7 +304,7 @@ async fn a_secret_manager_that_fails_stops_the_start_once_and_not_for_ever() {
     }
     let error = start_error_of(&world).await;
     assert!(error.contains("SECRET_NAME could not be read"), "{error}");
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("success");
 }
 
@@ -314,7 +314,7 @@ async fn a_log_level_suppresses_what_is_below_it_and_keeps_the_metrics() {
         [("error", ["error"].as_slice()), ("warn", &["error", "warn"]), ("info", &["error", "warn", "info"])]
     {
         let world = World::with("payment-failed", &[("LOG_LEVEL", level)]).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         // One record ends at each level: a success, a rejection, and a reservation that nobody knows yet.
         let mut unknown = event("payment.failed");
         unknown["detail"]["reservation_id"] = json!("rsv_of_nobody");
@@ -367,7 +367,7 @@ async fn every_key_begins_with_the_function_s_own_event_type_that_of_the_look_to
     for function in NAMES {
         let event_type = function.replacen('-', ".", 1);
         let world = World::of(function).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         world.deliver_one(event(&event_type)).await.is("success");
         let requests = world.stack.aws.requests();
         let keys: Vec<&str> =
@@ -394,7 +394,7 @@ async fn the_look_at_the_reservation_api_shows_it_no_token() {
 #[tokio::test]
 async fn a_table_that_is_not_there_stops_the_start_and_the_messages_stay() {
     let world = World::with("payment-failed", &[("IDEMPOTENCY_TABLE", "table-of-nobody")]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.send(event("payment.failed"));
     let mapping = world.stack.map(world.queue.clone(), world.function.clone());
     let delivery = mapping.deliver_once().await.expect("a message is visible");
@@ -476,7 +476,7 @@ fn points_at(line: &Value, variable: &str, address: &str, because: &str) {
 async fn an_inventory_that_is_down_is_named_at_the_start_and_costs_no_record() {
     let (socket, address) = dead_address();
     let world = World::with("payment-failed", &[("INVENTORY_GRPC_ADDR", &address.to_string())]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("retried");
     let lines = pointers(&world, "error");
     assert_eq!(lines.len(), 1, "{lines:#?}");
@@ -495,7 +495,7 @@ async fn an_inventory_that_is_down_is_named_at_the_start_and_costs_no_record() {
 async fn a_reservation_api_that_is_down_is_named_at_the_start_and_costs_no_record() {
     let (socket, address) = dead_address();
     let world = World::with("payment-failed", &[("RESERVATION_API_BASE", &format!("http://{address}"))]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("retried");
     let lines = pointers(&world, "error");
     assert_eq!(lines.len(), 1, "{lines:#?}");
@@ -585,7 +585,7 @@ async fn the_first_record_finds_the_connections_that_the_start_opened() {
     let connections = || (to_api.load(Ordering::SeqCst), to_inventory.load(Ordering::SeqCst));
     world.warm_up().await;
     assert_eq!(connections(), (1, 1), "the start connects to both");
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("success");
     assert_eq!((world.downstream_calls(), connections()), ((1, 1), (1, 1)), "no call had to connect");
 }

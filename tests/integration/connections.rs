@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, response::IntoResponse};
-use local_stack::{inventory::Standing, reservations::Status, stack::Stack};
+use local_stack::{inventory::SeatState, reservations::Status, stack::Stack};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
@@ -124,7 +124,7 @@ async fn a_connection_to_a_sick_inventory_fails_one_event_and_is_left_by_the_nex
         let changes = [("INVENTORY_GRPC_ADDR", address.as_str()), ("INVENTORY_TIMEOUT_MS", "800")];
         let world = World::on(stack, "payment-approved", &changes);
         world.warm_up().await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         world.deliver_one(event("payment.approved")).await.is("retried");
         world.redeliver().await[0].is("success");
         assert_eq!(world.state(), "CONFIRMED, sold", "{sick:?}");
@@ -175,7 +175,7 @@ impl Way {
 fn ten(world: &World) -> Vec<Sent> {
     let event = |n: usize| {
         let (id, seat) = (format!("rsv_{n}"), format!("S-{n}"));
-        world.seed(&id, &[&seat], Status::Hold, Standing::Held, None);
+        world.seed(&id, &[&seat], Status::Hold, SeatState::Held, None);
         let payment = format!("pi_{n}");
         let changes = json!({"reservation_id": id, "seat_ids": [seat], "qty": 1, "payment_intent_id": payment});
         Sent::from(event_with("payment.approved", changes))
@@ -198,7 +198,7 @@ async fn deliveries_after_silence(variable: &str, service: fn(&Stack) -> SocketA
     let made = way.made.load(Relaxed);
     assert!(made >= 10, "{made} connections were made for ten records side by side");
     way.silence();
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let mut ended = world.deliver_one(event("payment.approved")).await;
     let mut deliveries = 1;
     while ended.outcome == "retried" {
@@ -288,7 +288,7 @@ async fn no_client_follows_a_redirect() {
             (variable, url.as_str()),
         ];
         let world = World::with("payment-approved", &changes).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let outcome = if variable.starts_with("OTEL") { "success" } else { "retried" };
         world.deliver_one(event("payment.approved")).await.is(outcome);
         assert!(calls.load(Relaxed) > 0, "{variable} leads there");
@@ -305,7 +305,7 @@ async fn no_client_reads_the_variables_of_proxies() {
         let own = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol), ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str())];
         let changes: Vec<(&str, &str)> = names.iter().map(|name| (*name, proxy.as_str())).chain(own).collect();
         let world = World::with("payment-approved", &changes).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         world.deliver_one(event("payment.approved")).await.is("success");
         assert_eq!(strayed.load(Relaxed), 0, "nothing goes to the proxy");
         assert!(exports.load(Relaxed) > 0 || protocol == "grpc", "the spans go to the collector");

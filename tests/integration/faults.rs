@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 use local_stack::{
-    inventory::Standing,
+    inventory::SeatState,
     proxy::{Fault, Network},
     reservations::Status,
     soak::{self, Options},
@@ -23,7 +23,7 @@ const SIDE_BY_SIDE: usize = 8;
 #[derive(Clone, Copy, Debug)]
 struct Case {
     name: &'static str,
-    given: (Status, Standing),
+    given: (Status, SeatState),
     changes: fn() -> Value,
     end: &'static str,
     outcome: &'static str,
@@ -32,21 +32,21 @@ struct Case {
 const CASES: [Case; 3] = [
     Case {
         name: "an approval in time",
-        given: (Status::Hold, Standing::Held),
+        given: (Status::Hold, SeatState::Held),
         changes: || json!({}),
         end: "CONFIRMED, sold",
         outcome: "success",
     },
     Case {
         name: "a late approval",
-        given: (Status::Expired, Standing::Free),
+        given: (Status::Expired, SeatState::Free),
         changes: || json!({}),
         end: "EXPIRED, free",
         outcome: "late_approval",
     },
     Case {
         name: "an event that is rejected",
-        given: (Status::Hold, Standing::Held),
+        given: (Status::Hold, SeatState::Held),
         changes: || json!({"qty": 0}),
         end: "HOLD, held",
         outcome: "rejected",
@@ -118,7 +118,7 @@ async fn converge(world: &World, case: Case, what: &str) {
 /// The same process settles another event at once: nothing of the fault is left in it.
 async fn next_event_is_spared(world: &World, what: &str) {
     let next = "rsv_next";
-    world.seed(next, &["B-1", "B-2"], Status::Hold, Standing::Held, None);
+    world.seed(next, &["B-1", "B-2"], Status::Hold, SeatState::Held, None);
     let changes = json!({"reservation_id": next, "seat_ids": ["B-1", "B-2"], "payment_intent_id": "pi_next"});
     let ended = world.deliver_one(event_with("payment.approved", changes)).await;
     assert_eq!(ended.outcome, "success", "{what}: {:#}", ended.line);

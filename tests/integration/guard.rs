@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::http::Method;
 use local_stack::{
     catalogue::FUNCTIONS,
-    inventory::Standing,
+    inventory::SeatState,
     reservations::{Answer, Status},
 };
 use serde_json::json;
@@ -28,7 +28,7 @@ fn respond(status: u16, body: impl ToString) -> Answer {
 /// A function whose reservation is on hold, and whose next status change gets this answer.
 async fn answering(function: &str, answer: Answer) -> World {
     let world = World::with(function, &[("RESERVATION_TIMEOUT_MS", "300")]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
     world
 }
@@ -37,7 +37,7 @@ async fn answering(function: &str, answer: Answer) -> World {
 async fn the_wanted_status_settles() {
     for (function, event_type, wanted, seats) in functions() {
         let world = World::of(function).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         world.deliver_one(event(event_type)).await.is("success");
         assert_eq!(world.state(), format!("{wanted}, {seats}"), "{function}");
         assert_eq!(world.downstream_calls(), (1, 1), "{function}");
@@ -47,7 +47,7 @@ async fn the_wanted_status_settles() {
 #[tokio::test]
 async fn the_guard_asks_before_the_inventory_is_called_and_both_calls_carry_the_key_of_their_step() {
     let world = World::of("payment-approved").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.approved")).await.is("success");
     let (guard, settle) = (&world.stack.reservations.calls()[0], &world.stack.inventory.calls()[0]);
     let key = format!("payment.approved#{RESERVATION}#{PAYMENT}");
@@ -82,7 +82,7 @@ async fn a_2xx_that_says_nothing_is_followed_by_one_look_and_decided_by_that() {
         assert_eq!((world.downstream_calls(), world.state().as_str()), ((2, 0), "HOLD, held"), "{body}");
 
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, respond(200, body));
-        world.given(Status::Cancelled, Standing::Held);
+        world.given(Status::Cancelled, SeatState::Held);
         world.redeliver().await[0].is("success");
         assert_eq!((world.downstream_calls(), world.state().as_str()), ((4, 1), "CANCELLED, free"), "{body}");
     }
@@ -116,7 +116,7 @@ async fn a_200_that_ends_without_a_byte_says_nothing() {
         }
     });
     let world = World::with("payment-approved", &[("RESERVATION_API_BASE", &base)]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.approved")).await.is("retried").says("is empty");
     assert_eq!(*asked.lock().unwrap(), ["HEAD", "PATCH", "GET"]);
     assert!(world.stack.inventory.calls().is_empty());
@@ -151,7 +151,7 @@ async fn what_is_held_is_never_taken_in_part_and_the_last_receive_names_the_fiel
         body.as_object_mut().unwrap().extend(held.as_object().unwrap().clone());
         // The look at the reservation shows what it really holds.
         let world = answering("payment-approved", respond(200, &body)).await;
-        world.given_with(Status::Confirmed, Standing::Held, Some(PAYMENT));
+        world.given_with(Status::Confirmed, SeatState::Held, Some(PAYMENT));
         world.deliver_one(event("payment.approved")).await.is("success");
         assert_eq!(world.stack.inventory.calls()[0].seat_ids, ["A-12", "A-13"], "{held}");
         assert_eq!(world.downstream_calls(), (2, 1), "{held}");
@@ -241,7 +241,7 @@ async fn an_approval_that_lost_the_race_asks_for_a_refund() {
 #[tokio::test]
 async fn a_reservation_confirmed_by_another_payment_is_paid_twice() {
     let world = World::of("payment-approved").await;
-    world.given_with(Status::Confirmed, Standing::Sold, Some("pi_first"));
+    world.given_with(Status::Confirmed, SeatState::Sold, Some("pi_first"));
     world.deliver_one(event("payment.approved")).await.is("late_approval");
     assert_eq!(world.stack.aws.bus_entries()[0].detail["reason"], "paid_twice");
     assert_eq!(world.state(), "CONFIRMED, sold");
@@ -251,7 +251,7 @@ async fn a_reservation_confirmed_by_another_payment_is_paid_twice() {
 #[tokio::test]
 async fn a_409_confirmed_without_a_payment_is_read_before_it_is_settled() {
     let world = answering("payment-approved", respond(409, json!({"status": "CONFIRMED"}))).await;
-    world.given_with(Status::Confirmed, Standing::Sold, Some("pi_first"));
+    world.given_with(Status::Confirmed, SeatState::Sold, Some("pi_first"));
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, respond(409, json!({"status": "CONFIRMED"})));
     world.deliver_one(event("payment.approved")).await.is("late_approval");
     assert_eq!(world.stack.aws.bus_entries()[0].detail["reason"], "paid_twice");
@@ -260,14 +260,14 @@ async fn a_409_confirmed_without_a_payment_is_read_before_it_is_settled() {
 #[tokio::test]
 async fn a_late_approval_without_a_bus_is_rejected() {
     let world = World::with("payment-approved", &[("EVENT_BUS_NAME", "")]).await;
-    world.given(Status::Expired, Standing::Free);
+    world.given(Status::Expired, SeatState::Free);
     world.deliver_one(event("payment.approved")).await.is("rejected").because("refund_not_deliverable");
 }
 
 #[tokio::test]
 async fn a_refund_request_that_the_bus_does_not_take_is_retried() {
     let world = World::of("payment-approved").await;
-    world.given(Status::Expired, Standing::Free);
+    world.given(Status::Expired, SeatState::Free);
     world.stack.aws.fail_entries_next(1);
     world.deliver_one(event("payment.approved")).await.is("retried").says("refund");
     assert!(world.stack.aws.bus_entries().is_empty());
@@ -309,7 +309,7 @@ async fn a_409_that_names_no_end_is_retried() {
 async fn a_409_that_says_nothing_is_decided_by_reading_the_reservation() {
     let silent = || respond(409, json!({"error": {"code": "CONFLICT", "message": "no", "trace_id": "t"}}));
     let world = answering("payment-failed", silent()).await;
-    world.given_with(Status::Confirmed, Standing::Sold, Some("pi_first"));
+    world.given_with(Status::Confirmed, SeatState::Sold, Some("pi_first"));
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, silent());
     world.deliver_one(event("payment.failed")).await.is("superseded");
     let methods: Vec<_> = world.stack.reservations.calls().iter().map(|call| call.method.clone()).collect();
@@ -328,7 +328,7 @@ async fn a_409_that_says_nothing_is_decided_by_reading_the_reservation() {
 async fn an_unknown_reservation_is_retried_until_it_is_visible() {
     let world = World::of("payment-approved").await;
     world.deliver_one(event("payment.approved")).await.is("retried").says("404");
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.redeliver().await[0].is("success");
     assert_eq!(world.state(), "CONFIRMED, sold");
 }
@@ -370,7 +370,7 @@ async fn every_other_status_is_retried() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let world = World::of("reservation-expired").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let location = format!("http://{}/internal/reservations/{RESERVATION}", world.stack.reservation_address);
     let headers = vec![("location".to_owned(), location)];
     let answer = Answer::Respond { status: 307, headers, body: String::new() };
@@ -383,7 +383,7 @@ async fn a_redirect_is_not_followed() {
 async fn retry_after_takes_the_place_of_a_shorter_back_off() {
     for (value, at_least) in [("120".to_owned(), 120), (httpdate_in(200), 195)] {
         let world = World::of("reservation-expired").await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let headers = vec![("retry-after".to_owned(), value)];
         let answer = Answer::Respond { status: 503, headers, body: String::new() };
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
@@ -397,7 +397,7 @@ async fn retry_after_takes_the_place_of_a_shorter_back_off() {
 async fn what_a_service_asks_for_delays_by_no_more_than_the_cap() {
     for value in ["86400", "18446744073709551615", "Fri, 31 Dec 9999 23:59:59 GMT"] {
         let world = World::with("reservation-expired", &[("BACKOFF_CAP_MS", "60000")]).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let headers = vec![("retry-after".to_owned(), value.to_owned())];
         let answer = Answer::Respond { status: 503, headers, body: String::new() };
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
@@ -432,7 +432,7 @@ async fn a_change_whose_answer_was_lost_is_repeated_and_settled_once() {
 #[tokio::test]
 async fn the_reservation_says_what_is_settled_and_not_the_event() {
     let world = World::of("payment-failed").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let wrong = json!({"event_id": "evt_other", "seat_ids": ["Z-1"], "qty": 1});
     world.deliver_one(event_with("payment.failed", wrong)).await.is("success");
     let call = &world.stack.inventory.calls()[0];
@@ -445,7 +445,7 @@ async fn the_reservation_says_what_is_settled_and_not_the_event() {
 #[tokio::test]
 async fn what_neither_answer_nor_event_says_is_read_from_the_reservation() {
     let world = answering("payment-failed", respond(200, json!({"status": "CANCELLED"}))).await;
-    world.given(Status::Cancelled, Standing::Held);
+    world.given(Status::Cancelled, SeatState::Held);
     let bare = json!({"event_id": null, "seat_ids": null, "qty": null});
     world.deliver_one(event_with("payment.failed", bare)).await.is("success");
     assert_eq!(world.downstream_calls(), (2, 1));

@@ -9,7 +9,7 @@ use std::{
 use local_stack::{
     build::{self, Binaries},
     event,
-    inventory::Standing,
+    inventory::SeatState,
     lambda::{Function, Invocation},
     mapping::Verdict,
     proxy::Network,
@@ -124,17 +124,17 @@ impl World {
     }
 
     /// Puts [`RESERVATION`] in place, with two seats.
-    pub(crate) fn given(&self, status: Status, seats: Standing) {
+    pub(crate) fn given(&self, status: Status, seats: SeatState) {
         self.given_with(status, seats, None);
     }
 
     /// As [`World::given`], confirmed by a payment.
-    pub(crate) fn given_with(&self, status: Status, seats: Standing, payment: Option<&str>) {
+    pub(crate) fn given_with(&self, status: Status, seats: SeatState, payment: Option<&str>) {
         self.seed(RESERVATION, &["A-12", "A-13"], status, seats, payment);
     }
 
     /// Puts a reservation of some seats in place.
-    pub(crate) fn seed(&self, id: &str, seats: &[&str], status: Status, standing: Standing, payment: Option<&str>) {
+    pub(crate) fn seed(&self, id: &str, seats: &[&str], status: Status, seat_state: SeatState, payment: Option<&str>) {
         self.stack.seed(&[Given {
             reservation_id: id.to_owned(),
             event_id: EVENT.to_owned(),
@@ -143,7 +143,7 @@ impl World {
             seat_ids: seats.iter().map(|seat| (*seat).to_owned()).collect(),
             quantity: u32::try_from(seats.len()).unwrap(),
             payment_intent_id: payment.map(str::to_owned),
-            seats: standing,
+            seats: seat_state,
         }]);
     }
 
@@ -201,7 +201,7 @@ impl World {
     /// The status and the seats of any reservation, as text.
     pub(crate) fn state_of(&self, id: &str) -> String {
         let status = self.stack.reservations.get(id).map_or("unknown".to_owned(), |found| found.status.to_string());
-        format!("{status}, {}", self.stack.inventory.standing(id))
+        format!("{status}, {}", self.stack.inventory.seat_state(id))
     }
 
     /// How many calls the reservation API and the inventory got.
@@ -258,7 +258,7 @@ pub(crate) fn log_lines(logs: &[String]) -> Vec<Value> {
     logs.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// The attribute of a buried message.
+/// The attribute of a dead-lettered message.
 pub(crate) fn attribute<'a>(message: &'a Snapshot, name: &str) -> &'a str {
     local_stack::replay::attribute(message, name).unwrap_or_default()
 }

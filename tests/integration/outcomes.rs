@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::http::Method;
 use local_stack::{
     aws::Failure,
-    inventory::Standing,
+    inventory::SeatState,
     queue::{Message, MessageAttribute},
     reservations::{Answer, Status},
     stack::{MAX_RECEIVES, TABLE},
@@ -17,7 +17,7 @@ use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_
 /// A payment that is on hold and ready to be settled.
 async fn ready() -> World {
     let world = World::of("payment-approved").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world
 }
 
@@ -84,7 +84,7 @@ async fn a_first_delivery_costs_two_requests_to_dynamodb_and_a_duplicate_one() {
 #[tokio::test]
 async fn a_superseded_event_is_a_duplicate_the_second_time() {
     let world = World::of("reservation-expired").await;
-    world.given_with(Status::Confirmed, Standing::Sold, Some(PAYMENT));
+    world.given_with(Status::Confirmed, SeatState::Sold, Some(PAYMENT));
     world.deliver_one(event("reservation.expired")).await.is("superseded");
     world.deliver_one(event("reservation.expired")).await.is("duplicate");
     assert_eq!(world.state(), "CONFIRMED, sold");
@@ -93,7 +93,7 @@ async fn a_superseded_event_is_a_duplicate_the_second_time() {
 #[tokio::test]
 async fn a_late_approval_asks_for_one_refund_however_often_it_comes() {
     let world = World::of("payment-approved").await;
-    world.given(Status::Cancelled, Standing::Free);
+    world.given(Status::Cancelled, SeatState::Free);
     world.deliver_one(event("payment.approved")).await.is("late_approval");
     world.deliver_one(event("payment.approved")).await.is("duplicate");
     assert_eq!(world.stack.aws.bus_entries().len(), 1);
@@ -114,7 +114,7 @@ async fn a_transient_fault_waits_by_its_receive_count() {
 async fn a_claim_held_by_another_worker_is_retried_when_its_lease_is_over() {
     let world = World::of("payment-approved").await;
     claimed_by_another(&world, in_a_minute()).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.redeliver().await[0].is("retried").says("another worker");
     assert!((55..=61).contains(&world.last_wait().as_secs()), "{:?}", world.last_wait());
     assert_eq!(world.state(), "HOLD, held");
@@ -125,7 +125,7 @@ async fn a_claim_held_by_another_worker_is_retried_when_its_lease_is_over() {
 async fn a_lease_that_is_over_is_taken_over() {
     let world = World::of("payment-approved").await;
     claimed_by_another(&world, 1_000).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.redeliver().await[0].is("success");
     assert_eq!(record(&world).await["attempt"]["N"], "2");
     assert_eq!(world.state(), "CONFIRMED, sold");
@@ -189,7 +189,7 @@ async fn a_completion_that_is_not_stored_is_retried_and_has_no_second_effect() {
 #[tokio::test]
 async fn an_expiry_before_its_time_waits_for_it_and_claims_nothing() {
     let world = World::of("reservation-expired").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let due = shared::deadline::epoch_ms(std::time::SystemTime::now()) / 1000 + 300;
     world.deliver_one(event_with("reservation.expired", json!({"expires_at": due}))).await.is("retried");
     assert!((295..=301).contains(&world.last_wait().as_secs()), "{:?}", world.last_wait());
@@ -200,7 +200,7 @@ async fn an_expiry_before_its_time_waits_for_it_and_claims_nothing() {
 #[tokio::test]
 async fn nothing_waits_longer_than_eleven_hours() {
     let world = World::of("reservation-expired").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world
         .deliver_one(event_with("reservation.expired", json!({"expires_at": "2099-12-31T23:59:59Z"})))
         .await
@@ -218,7 +218,7 @@ fn expiry_in(seconds: u64) -> Value {
 async fn an_expiry_before_its_time_never_runs_out_of_receives() {
     for (early_by, delayed) in [(300, 0..=300), (100_000, 301..=900)] {
         let world = World::of("reservation-expired").await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let body = expiry_in(early_by).to_string();
         let attributes = BTreeMap::from([("tenant".to_owned(), MessageAttribute::string("acme"))]);
         let last = Sent { attributes: attributes.clone(), ..Sent::from(body.clone()).received(MAX_RECEIVES) };
@@ -251,7 +251,7 @@ async fn an_expiry_that_waits_for_longer_than_its_queue_keeps_it_is_sent_anew() 
 #[tokio::test]
 async fn an_early_expiry_that_can_not_be_sent_anew_stays_where_it_is() {
     let world = World::of("reservation-expired").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     for _ in 0..2 {
         let (kind, message) = ("InternalFailure".into(), "on demand".into());
         world.stack.aws.fail_next("AmazonSQS.SendMessage", Failure::Answer { status: 500, kind, message });
@@ -269,7 +269,7 @@ async fn on_its_last_receive_an_event_that_another_worker_holds_waits_once_more(
     let waiting = world.queue.receive(1).remove(0);
     world.queue.delete(&waiting.receipt).unwrap();
 
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let body = event("payment.approved");
     world.deliver_one(Sent::from(body.clone()).received(MAX_RECEIVES)).await.is("retried").says("another worker");
     assert!(world.last_wait().as_secs() >= 55, "not before the lease is over: {:?}", world.last_wait());
@@ -365,7 +365,7 @@ async fn a_changed_amount_under_a_known_key_is_rejected_and_touches_nothing() {
 async fn a_changed_amount_is_rejected_while_the_first_is_unsettled_too() {
     let world = World::of("payment-approved").await;
     world.deliver_one(event("payment.approved")).await.is("retried");
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let changed = event_with("payment.approved", json!({"amount": 1}));
     world.deliver_one(changed).await.is("rejected").because("payload_changed");
     assert_eq!(world.state(), "HOLD, held");

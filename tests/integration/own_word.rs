@@ -3,7 +3,7 @@
 
 use axum::http::StatusCode;
 use local_stack::{
-    inventory::Standing,
+    inventory::SeatState,
     lambda::FunctionError,
     process::Process,
     proxy::{Foreign, Proxy, Service},
@@ -45,7 +45,7 @@ fn floods() -> [(&'static str, Foreign); 3] {
 async fn a_claim_is_acquired_only_on_the_word_of_dynamodb() {
     for answer in successes_of_others() {
         let (world, network) = World::behind_proxies().await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         network.aws.answer_next("UpdateItem", ALWAYS, answer.clone());
         world.deliver_one(event("payment.approved")).await.is("retried").says("claim the idempotency record");
         assert_eq!(world.downstream_calls(), (0, 0), "{answer:?}");
@@ -58,7 +58,7 @@ async fn a_claim_is_acquired_only_on_the_word_of_dynamodb() {
 async fn a_claim_that_was_made_without_dynamodbs_word_is_given_back() {
     for answer in successes_of_others() {
         let (world, network) = World::behind_proxies().await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         network.aws.answer_next("UpdateItem", 1, answer.clone().after_effect());
         world.deliver_one(event("payment.approved")).await.is("retried").says("claim the idempotency record");
         assert_eq!(world.downstream_calls(), (0, 0), "{answer:?}");
@@ -70,7 +70,7 @@ async fn a_claim_that_was_made_without_dynamodbs_word_is_given_back() {
 async fn an_event_is_completed_only_on_the_word_of_dynamodb() {
     for answer in successes_of_others() {
         let (world, network) = World::behind_proxies().await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         network.aws.answer_next("SET #status = :completed", ALWAYS, answer.clone());
         world.deliver_one(event("payment.approved")).await.is("retried").says("complete the idempotency record");
         network.aws.answer_no_more();
@@ -81,7 +81,7 @@ async fn an_event_is_completed_only_on_the_word_of_dynamodb() {
 }
 
 #[tokio::test]
-async fn a_message_is_buried_only_on_the_word_of_sqs() {
+async fn a_message_is_dead_lettered_only_on_the_word_of_sqs() {
     for answer in successes_of_others() {
         let (world, network) = World::behind_proxies().await;
         network.aws.answer_next("SendMessage", ALWAYS, answer.clone());
@@ -105,7 +105,7 @@ async fn a_refund_is_requested_only_on_the_word_of_the_bus() {
     ];
     for answer in successes_of_others().into_iter().chain(others) {
         let (world, network) = World::behind_proxies().await;
-        world.given(Status::Expired, Standing::Free);
+        world.given(Status::Expired, SeatState::Free);
         network.aws.answer_next("PutEvents", ALWAYS, answer.clone());
         world.deliver_one(event("payment.approved")).await.is("retried").says("publish the refund request");
         assert!(world.stack.aws.bus_entries().is_empty(), "{answer:?}");
@@ -161,7 +161,7 @@ async fn an_answer_of_dynamodb_without_end_is_retried_and_fills_neither_memory_n
 async fn an_answer_of_another_service_of_aws_without_end_is_retried_and_fills_neither_memory_nor_log() {
     for (what, answer) in floods() {
         let (world, network) = World::behind_proxies().await;
-        world.given(Status::Expired, Standing::Free);
+        world.given(Status::Expired, SeatState::Free);
         network.aws.answer_next("PutEvents", ALWAYS, answer.clone());
         network.aws.answer_next("SendMessage", ALWAYS, answer.clone());
         network.aws.answer_next("ChangeMessageVisibility", ALWAYS, answer);

@@ -1,7 +1,7 @@
 //! Idempotency records that others wrote: with less in them than ours, or with attributes of another type. What is only
 //! carried decides nothing.
 
-use local_stack::{inventory::Standing, reservations::Status, stack::TABLE};
+use local_stack::{inventory::SeatState, reservations::Status, stack::TABLE};
 use serde_json::{Value, json};
 
 use crate::harness::{Ended, Sent, World, event_with};
@@ -26,7 +26,7 @@ impl Found {
         }
         let input = json!({"TableName": TABLE, "Item": item});
         found.world.stack.aws.dynamodb("PutItem", &input).await.expect("DynamoDB takes the record");
-        found.world.seed("rsv_1", &["A-1"], Status::Hold, Standing::Held, None);
+        found.world.seed("rsv_1", &["A-1"], Status::Hold, SeatState::Held, None);
         found
     }
 

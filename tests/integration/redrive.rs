@@ -7,7 +7,7 @@ use axum::http::Method;
 use local_stack::{
     aws::Failure,
     build,
-    inventory::Standing,
+    inventory::SeatState,
     queue::{Message, MessageAttribute, Queue, QueueOptions, Redrive, Snapshot},
     reservations::{Answer, Status},
     stack::{MAX_RECEIVES, MOVED_AFTER, Stack},
@@ -93,8 +93,8 @@ impl Queues {
         Run::of(&self.stack, &[found.as_slice(), arguments].concat()).await
     }
 
-    /// A message that the function buried; answers with its id.
-    fn buried(&self, code: &str, reservation: &str) -> String {
+    /// A message that the function dead-lettered; answers with its id.
+    fn dead_lettered(&self, code: &str, reservation: &str) -> String {
         self.put(&body(reservation), &stamp(code, &format!("{reservation}-before")))
     }
 
@@ -163,16 +163,17 @@ fn all_visible(queue: &Queue) {
 #[tokio::test]
 async fn every_kind_of_letter_is_shown_with_its_reason_and_nothing_is_changed() {
     let queues = Queues::new().await;
-    let (buried, moved) = (queues.buried("retries_exhausted", "rsv_buried"), queues.moved("rsv_moved"));
+    let (dead_lettered, moved) =
+        (queues.dead_lettered("retries_exhausted", "rsv_dead_lettered"), queues.moved("rsv_moved"));
     let undelivered = queues.undelivered("rsv_undelivered");
     let strange = queues.put("not JSON", &[]);
     let before = queues.dead.messages();
 
     let run = queues.redrive(&[]).await;
     run.ended(0)
-        .shows(&["function", "retries_exhausted", "rsv_buried", &buried])
+        .shows(&["function", "retries_exhausted", "rsv_dead_lettered", &dead_lettered])
         .shows(&["the reservation API answered 503"])
-        .shows(&["message_id rsv_buried-before"])
+        .shows(&["message_id rsv_dead_lettered-before"])
         .shows(&["queue", "max_receive_count", "rsv_moved", &moved])
         .shows(&["EventBridge", "NO_PERMISSIONS", "rsv_undelivered", &undelivered])
         .shows(&["EventBridge may not send to the queue. (rule tickets/approved, 0 retries)"])
@@ -214,7 +215,7 @@ async fn exactly_the_chosen_letters_go_back_as_they_were() {
     let group_id = Some("tenant-1".to_owned());
     let letter = Message { attributes, trace_header, group_id, ..Message::new(body("rsv_1")) };
     queues.dead.send(letter).expect("SQS takes it");
-    let stays = [queues.buried("malformed_body", "rsv_2"), queues.moved("rsv_3")];
+    let stays = [queues.dead_lettered("malformed_body", "rsv_2"), queues.moved("rsv_3")];
 
     // What the program says that should be typed is what is typed.
     let shown = queues.redrive(&["--code", "retries_exhausted"]).await;
@@ -235,7 +236,7 @@ async fn exactly_the_chosen_letters_go_back_as_they_were() {
 #[tokio::test]
 async fn all_goes_back_without_what_function_and_event_bridge_added() {
     let queues = Queues::new().await;
-    queues.buried("unknown_type", "rsv_1");
+    queues.dead_lettered("unknown_type", "rsv_1");
     queues.moved("rsv_2");
     queues.undelivered("rsv_3");
     queues.redrive(&["--all", "--send"]).await.ended(0).shows(&["3 messages sent, 0 not sent."]);
@@ -254,9 +255,9 @@ async fn all_goes_back_without_what_function_and_event_bridge_added() {
 #[tokio::test]
 async fn messages_are_chosen_by_either_of_their_ids_and_by_reservation() {
     let queues = Queues::new().await;
-    let first = queues.buried("unknown_type", "rsv_1");
+    let first = queues.dead_lettered("unknown_type", "rsv_1");
     for reservation in ["rsv_2", "rsv_3", "rsv_3"] {
-        queues.buried("unknown_type", reservation);
+        queues.dead_lettered("unknown_type", reservation);
     }
     queues.redrive(&["--message", &first, "--message", "rsv_2-before", "--send"]).await.ended(0);
     let mut back = bodies(&queues.source);
@@ -269,7 +270,7 @@ async fn messages_are_chosen_by_either_of_their_ids_and_by_reservation() {
 async fn a_long_queue_is_read_to_its_end() {
     let queues = Queues::new().await;
     for number in 0..23 {
-        queues.buried("retries_exhausted", &format!("rsv_{number}"));
+        queues.dead_lettered("retries_exhausted", &format!("rsv_{number}"));
     }
     let shown = queues.redrive(&["--all"]).await;
     shown.ended(0).shows(&["23 messages read, 23 shown."]).shows(&["--stack tickets --all --send"]);
@@ -296,7 +297,7 @@ fn each_receive_takes(queues: &Queues, time: Duration) -> AbortOnDropHandle<()> 
 async fn a_queue_that_takes_longer_to_read_than_letters_are_hidden_is_read_to_its_end() {
     let queues = Queues::new().await;
     for number in 0..95 {
-        queues.buried("retries_exhausted", &format!("rsv_{number}"));
+        queues.dead_lettered("retries_exhausted", &format!("rsv_{number}"));
     }
     // Ten receives of 13 s are 130 s, and a letter is hidden for 60.
     let _clock = each_receive_takes(&queues, 13 * HIDDEN_FOR / 60);
@@ -309,7 +310,7 @@ async fn a_queue_that_takes_longer_to_read_than_letters_are_hidden_is_read_to_it
 async fn what_is_left_of_a_queue_that_cannot_be_read_to_its_end_is_said() {
     let queues = Queues::new().await;
     for number in 0..25 {
-        queues.buried("retries_exhausted", &format!("rsv_{number}"));
+        queues.dead_lettered("retries_exhausted", &format!("rsv_{number}"));
     }
     // Each letter is visible again before the next receive, however long it was hidden.
     let _clock = each_receive_takes(&queues, 61 * HIDDEN_FOR);
@@ -341,7 +342,7 @@ async fn a_dry_run_offers_to_send_only_what_a_redrive_can_help() {
         ("retries_exhausted", "rsv_7"),
         ("retries_exhausted", "rsv_8"),
     ] {
-        queues.buried(code, reservation);
+        queues.dead_lettered(code, reservation);
     }
     let offers = |run: &Run| -> Vec<String> {
         let commands = run
@@ -395,16 +396,16 @@ async fn nothing_in_a_letter_reaches_the_terminal_as_it_is() {
 #[tokio::test]
 async fn what_another_reader_holds_is_not_shown_but_counted() {
     let queues = Queues::new().await;
-    queues.buried("unknown_type", "rsv_1");
+    queues.dead_lettered("unknown_type", "rsv_1");
     assert_eq!(queues.dead.receive(1).len(), 1);
-    queues.buried("unknown_type", "rsv_2");
+    queues.dead_lettered("unknown_type", "rsv_2");
     queues.redrive(&[]).await.ended(0).shows(&["1 message read, 1 shown.", "about 2, 1 of them held by another"]);
 }
 
 /// A function that gave up on an event.
 async fn given_up(function: &str, message: Sent, outcome: &str, code: &str, break_it: impl Fn(&World)) -> World {
     let world = World::of(function).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.warm_up().await;
     break_it(&world);
     world.deliver_one(message).await.is(outcome).because(code);
@@ -450,7 +451,7 @@ async fn what_was_exhausted_settles_once_the_service_is_back() {
 #[tokio::test]
 async fn sending_needs_a_choice() {
     let queues = Queues::new().await;
-    queues.buried("unknown_type", "rsv_1");
+    queues.dead_lettered("unknown_type", "rsv_1");
     queues.stack.aws.clear_requests();
     let run = queues.redrive(&["--send"]).await;
     run.ended(2).complains("--send needs a choice of messages: --code, --message, --reservation, or --all");
@@ -507,7 +508,7 @@ fn denied(operation: &str) -> Failure {
 #[tokio::test]
 async fn what_sqs_does_not_take_stays_and_is_named() {
     let queues = Queues::new().await;
-    let letters = [queues.buried("unknown_type", "rsv_1"), queues.buried("unknown_type", "rsv_2")];
+    let letters = [queues.dead_lettered("unknown_type", "rsv_1"), queues.dead_lettered("unknown_type", "rsv_2")];
     queues.stack.aws.fail_next("AmazonSQS.SendMessage", denied("SendMessage"));
     let run = queues.redrive(&["--all", "--send"]).await;
     run.ended(1).shows(&["1 message sent, 1 not sent."]).shows(&["AccessDenied: not authorized to perform"]);
@@ -541,7 +542,7 @@ async fn a_letter_that_cannot_be_deleted_is_a_copy_that_ends_as_a_duplicate() {
 #[tokio::test]
 async fn a_choice_that_no_message_answers_to_is_named() {
     let queues = Queues::new().await;
-    queues.buried("unknown_type", "rsv_1");
+    queues.dead_lettered("unknown_type", "rsv_1");
     let slip = ["--reservation", "rsv_1", "--reservation", "rsv_l"];
     queues.redrive(&slip).await.ended(0).complains("No message answers to --reservation rsv_l");
     let run = queues.redrive(&[slip.as_slice(), &["--send"]].concat()).await;
@@ -551,7 +552,7 @@ async fn a_choice_that_no_message_answers_to_is_named() {
 #[tokio::test]
 async fn a_profile_serves_as_well_as_the_environment() {
     let queues = Queues::new().await;
-    queues.buried("unknown_type", "rsv_1");
+    queues.dead_lettered("unknown_type", "rsv_1");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redrive-profile");
     fs::create_dir_all(&folder).expect("a folder for the profiles");
     let (config, credentials) = (folder.join("config"), folder.join("credentials"));

@@ -7,7 +7,7 @@ use std::{
 
 use local_stack::{
     catalogue::NAMES,
-    inventory::Standing,
+    inventory::SeatState,
     recast,
     replay::{FileReport, Replay},
     scenario::{self, EventFile},
@@ -76,7 +76,7 @@ async fn a_message_of_ones_own_runs_without_a_verdict_and_is_written_with_its_pr
     let outcomes: Vec<&str> = report.records.iter().map(|record| record.outcome.as_str()).collect();
     assert_eq!(outcomes, ["success", "duplicate", "rejected"]);
     assert!(!report.is_judged && report.is_as_promised());
-    assert_eq!(report.records[0].seats, Some(Standing::Sold));
+    assert_eq!(report.records[0].seats, Some(SeatState::Sold));
 
     let promises = report.promises(&file.scenario.given).expect("each ended in a known way");
     let written = scenario::write(&file, promises).expect("it is JSON");

@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
 };
 use local_stack::{
-    inventory::Standing,
+    inventory::SeatState,
     lambda::FunctionError,
     reservations::{Answer, Status},
     stack::{MAX_RECEIVES, Stack},
@@ -118,7 +118,7 @@ async fn no_secret_reaches_a_log_a_dead_letter_an_event_or_a_span_whatever_becom
     let header = format!("Authorization: Bearer {TOKEN}");
     let as_json = format!(r#"{{"status": "Bearer {}"}}"#, TOKEN.replace('/', "\\/").replace('=', "\\u003d"));
 
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(private_event(json!({}))).await.is("success");
     world.deliver_one(private_event(json!({}))).await.is("duplicate");
     let late = json!({"payment_intent_id": "pi_second"});
@@ -215,7 +215,7 @@ async fn credentials_in_the_address_of_a_collector_that_fails_do_not_show() {
             stack.aws.put_secret(SECRET, &json!({"otel_endpoint": endpoint}).to_string());
             let more = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
             let world = World::on(stack, "payment-failed", &[USE_SECRET.as_slice(), &more].concat());
-            world.given(Status::Hold, Standing::Held);
+            world.given(Status::Hold, SeatState::Held);
             world.deliver_one(event("payment.failed")).await.is("success");
             let said = said(&world);
             assert!(said.iter().any(|line| line.contains("could not be exported")), "{protocol}: {said:#?}");
@@ -232,9 +232,9 @@ async fn the_token_goes_to_the_reservation_api_under_its_base_url_and_to_nobody_
     let (led_astray, elsewhere) = Listener::start().await;
     let more = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
     let world = World::on(stack, "payment-approved", &[USE_SECRET.as_slice(), &more].concat());
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     // A conflict that says no status makes the function read the reservation, so that there is a GET too.
-    world.seed("rsv_read", &["B-1"], Status::Confirmed, Standing::Held, Some(PAYMENT));
+    world.seed("rsv_read", &["B-1"], Status::Confirmed, SeatState::Held, Some(PAYMENT));
     world.stack.reservations.answer_next("rsv_read", Method::PATCH, quoting(409, ""));
     let mut events = vec![event("payment.approved"), approval_of("rsv_read")];
     for status in [301, 302, 303, 307, 308] {

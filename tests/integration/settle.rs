@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use local_stack::{
-    inventory::{Answer, CommitStatus, ReleaseStatus, Standing},
+    inventory::{Answer, CommitStatus, ReleaseStatus, SeatState},
     process::Process,
     proxy::{Foreign, Network},
     reservations::Status,
@@ -15,7 +15,7 @@ use crate::harness::{RESERVATION, Sent, World, attribute, event};
 /// A paid reservation whose commit gets this answer.
 async fn commit(answer: Answer) -> World {
     let world = World::with("payment-approved", &[("INVENTORY_TIMEOUT_MS", "300")]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.stack.inventory.answer_next(RESERVATION, answer);
     world
 }
@@ -23,7 +23,7 @@ async fn commit(answer: Answer) -> World {
 /// An expired reservation whose release gets this answer.
 async fn release(answer: Answer) -> World {
     let world = World::with("reservation-expired", &[("INVENTORY_TIMEOUT_MS", "300")]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.stack.inventory.answer_next(RESERVATION, answer);
     world
 }
@@ -155,7 +155,7 @@ async fn commit_answered_by(answer: Foreign) -> World {
         let _kept = network;
         std::future::pending::<()>().await;
     });
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world
 }
 

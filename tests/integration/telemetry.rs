@@ -8,7 +8,7 @@ use std::{
 use axum::{Router, body::Bytes, http::StatusCode, routing::post};
 use local_stack::{
     catalogue::NAMES,
-    inventory::{Answer, CommitStatus, Standing},
+    inventory::{Answer, CommitStatus, SeatState},
     queue::MessageAttribute,
     reservations::Status,
     stack::MAX_RECEIVES,
@@ -48,7 +48,7 @@ fn json_lines(world: &World) -> Vec<Value> {
 async fn the_line_of_a_record_has_every_field_of_the_design() {
     for function in NAMES {
         let world = World::of(function).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let detail_type = function.replace('-', ".");
         let known = event_with(&detail_type, json!({"trace_id": "trace-of-the-producer"}));
         let unknown = event_with(&detail_type, json!({"trace_id": "another", "reservation_id": "rsv_of_nobody"}));
@@ -86,13 +86,13 @@ async fn every_line_of_an_invocation_names_it_and_says_whether_it_was_the_first(
     let world = World::with("payment-failed", &[("DLQ_URL", "")]).await;
     let mut requests = Vec::new();
     for first in [true, false] {
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let before = json_lines(&world).len();
         world.deliver([event("payment.failed").to_string(), "junk".to_owned()]).await;
         // The start has lines of its own, and metrics belong to no request.
         let of_invocation = |line: &&Value| line.get("_aws").is_none() && line["msg"] != "the function is ready";
         let lines: Vec<Value> = json_lines(&world).iter().skip(before).filter(of_invocation).cloned().collect();
-        assert!(lines.len() >= 3, "two records, and a burial that could not be: {lines:#?}");
+        assert!(lines.len() >= 3, "two records, and a dead letter that could not be: {lines:#?}");
         for line in &lines {
             assert_eq!(line["cold_start"], first, "{line:#}");
             assert_eq!(line["function_request_id"], lines[0]["function_request_id"], "{line:#}");
@@ -119,7 +119,7 @@ async fn the_line_of_a_body_that_cannot_be_read_says_what_is_known() {
 #[tokio::test]
 async fn without_a_trace_id_of_its_own_a_record_is_logged_under_that_of_its_context() {
     let world = World::of("payment-failed").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let ended = world.deliver_one(event_with("payment.failed", json!({"traceparent": TRACEPARENT}))).await;
     assert_eq!(ended.is("success").line["trace_id"], TRACE);
 }
@@ -127,7 +127,7 @@ async fn without_a_trace_id_of_its_own_a_record_is_logged_under_that_of_its_cont
 #[tokio::test]
 async fn no_personal_data_and_no_payload_reach_the_log_at_any_level() {
     let world = World::with("payment-approved", &[("LOG_LEVEL", "debug")]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let personal = json!({
         "user_id": "usr_personal", "amount": 987_654_321, "currency": "XTS", "email": "jane@example.com",
         "card": {"last4": "4242424242"},
@@ -187,7 +187,7 @@ fn metric_lines(lines: &[Value], metric: &str, unit: &str, dimensions: &[&str]) 
 async fn records_are_counted_by_outcome_and_their_latencies_measured() {
     for function in NAMES {
         let world = World::of(function).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let own = event(&function.replace('-', "."));
         // The second copy waits for the first, because they have one key.
         world.deliver([own.to_string(), own.to_string(), "junk".to_owned(), "junk".to_owned()]).await;
@@ -220,8 +220,8 @@ fn counts(lines: &[Value], event_type: &str, metric: &str, dimension: &str) -> B
 #[tokio::test]
 async fn what_is_sent_to_the_dead_letter_queue_is_counted_by_its_error_code() {
     let world = World::of("payment-approved").await;
-    world.given(Status::Hold, Standing::Held);
-    world.seed("rsv_conflict", &["B-1"], Status::Hold, Standing::Held, None);
+    world.given(Status::Hold, SeatState::Held);
+    world.seed("rsv_conflict", &["B-1"], Status::Hold, SeatState::Held, None);
     world.stack.inventory.answer_next("rsv_conflict", Answer::Commit(CommitStatus::FailedConflict));
     let of = |id: &str| {
         Sent::from(event_with("payment.approved", json!({"reservation_id": id, "seat_ids": null, "qty": null})))
@@ -307,7 +307,7 @@ fn traced(
     detail: Option<&str>,
     x_ray: Option<&str>,
 ) -> Sent {
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let mut body = event("payment.failed");
     let baggage = |from: &str| format!("from={}", from.get(3..5).unwrap_or_default());
     let mut attributes = BTreeMap::new();
@@ -371,7 +371,7 @@ async fn baggage_that_no_header_can_carry_stays_behind_and_fails_nothing() {
         ("not ASCII", "name=Zoë".to_owned(), false),
     ] {
         let world = World::of("payment-failed").await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let mut body = event("payment.failed");
         body["baggage"] = json!(baggage);
         world.deliver_one(body).await.is("success");
@@ -517,7 +517,7 @@ async fn spans_go_out_by_http_when_the_protocol_says_so() {
 async fn every_record_has_a_span_with_its_outcome_in_one_export() {
     let collector = Collector::over_grpc().await;
     let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     let unknown = event_with("payment.failed", json!({"reservation_id": "rsv_of_nobody"}));
     world.deliver([event("payment.failed").to_string(), unknown.to_string(), "junk".to_owned()]).await;
     assert_eq!(collector.exports().len(), 1, "one call an invocation");
@@ -567,7 +567,7 @@ async fn the_collector_may_be_named_by_the_secret() {
     let collector = Collector::over_grpc().await;
     let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", "holdfast")]).await;
     world.stack.aws.put_secret("holdfast", &json!({"otel_endpoint": collector.url}).to_string());
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("success");
     assert_eq!(collector.spans().len(), 1);
 }
@@ -582,7 +582,7 @@ async fn a_collector_that_is_not_there_or_never_answers_fails_no_record() {
     {
         let changes = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
         let world = World::with("payment-failed", &changes).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         let unknown = event_with("payment.failed", json!({"reservation_id": "rsv_of_nobody"}));
         let ended = world.deliver([event("payment.failed"), unknown]).await;
         ended[0].is("success");
@@ -609,7 +609,7 @@ async fn an_event_writes_as_much_log_as_its_price_takes_for_granted() {
     let events: Vec<Value> = (0..10)
         .map(|number| {
             let (id, seats) = (format!("rsv_hc5pik1n4{number}"), [format!("L-{number}"), format!("M-{number}")]);
-            world.seed(&id, &[&seats[0], &seats[1]], Status::Hold, Standing::Held, None);
+            world.seed(&id, &[&seats[0], &seats[1]], Status::Hold, SeatState::Held, None);
             let payment = format!("pi_1lddhs1er6iq83g{number}");
             let fields =
                 json!({"reservation_id": id, "seat_ids": seats, "payment_intent_id": payment, "trace_id": TRACE});

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use local_stack::{inventory::Standing, lambda::FunctionError, reservations::Status, stack::Stack};
+use local_stack::{inventory::SeatState, lambda::FunctionError, reservations::Status, stack::Stack};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
     ServerConfig,
@@ -95,7 +95,7 @@ fn identified(authority: &Authority, Issued { certificate, key }: &Issued) -> Va
 }
 
 async fn settles(world: &World) {
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("success");
     assert_eq!(world.state(), "CANCELLED, free");
     let complaints = log_lines(&world.function.all_logs()).into_iter().filter(|line| line["level"] == "error");
@@ -104,7 +104,7 @@ async fn settles(world: &World) {
 
 /// The inventory is never called, the record waits, and with the right secret it is settled.
 async fn waits_for(world: World, repaired: &Value, because: &str) {
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("retried").says(because);
     assert_eq!((world.queue.len(), world.dead_letters.len()), (1, 0), "nothing is lost");
     assert_eq!(world.stack.inventory.calls(), [], "nothing is said to a server that is not the right one");
@@ -163,7 +163,7 @@ async fn a_certificate_for_another_host_is_refused_though_its_authority_is_trust
     let authority = Authority::new();
     let world = encrypted("payment-failed", authority.server("inventory.example"), &trusting(&authority), &[]).await;
     starts_with_a_complaint(&world, "inventory.example").await;
-    world.given(Status::Hold, Standing::Held);
+    world.given(Status::Hold, SeatState::Held);
     world.deliver_one(event("payment.failed")).await.is("retried").says("certificate not valid for name");
     assert_eq!((world.queue.len(), world.dead_letters.len()), (1, 0), "nothing is lost");
     assert_eq!(world.stack.inventory.calls(), [], "nothing is said to another host");
@@ -259,7 +259,7 @@ async fn aws_and_the_reservation_api_are_told_nothing_when_they_are_not_who_they
     let authority = Authority::new();
     for (server, name) in [(&Authority::new(), "localhost"), (&authority, "elsewhere.example")] {
         let world = encrypted_throughout(&authority, server, name).await;
-        world.given(Status::Hold, Standing::Held);
+        world.given(Status::Hold, SeatState::Held);
         world.deliver_one(event("payment.failed")).await.is("retried").says("ertificate");
         assert_eq!((world.queue.len(), world.dead_letters.len()), (1, 0), "nothing is lost");
         assert_eq!(world.stack.aws.requests(), [], "nothing is said to another AWS");

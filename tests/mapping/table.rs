@@ -120,7 +120,7 @@ pub(crate) const ROWS: &[Row] = &[
         held: &[
             Here,
             Test(QUEUE, "a_worn_out_message_moves_at_the_next_attempt_to_receive_it"),
-            Rule("retries.rs", "the worker buries a message before SQS moves it without a reason"),
+            Rule("retries.rs", "the worker dead-letters a message before SQS moves it without a reason"),
         ],
     },
     Row {

@@ -53,7 +53,7 @@ pub(crate) enum Next {
     /// It ended, and its message comes back.
     ComesBack(String),
     /// It ended, and its message goes to the dead-letter queue.
-    Buried(&'static str),
+    DeadLettered(&'static str),
 }
 
 struct Node {
@@ -127,7 +127,7 @@ impl Decisions {
             Next::Ask(_) => None,
             Next::Acknowledged(outcome) => Some((*outcome).to_owned()),
             Next::ComesBack(why) => Some(why.clone()),
-            Next::Buried(code) => Some((*code).to_owned()),
+            Next::DeadLettered(code) => Some((*code).to_owned()),
         };
         self.nodes.iter().filter_map(ending).collect()
     }
@@ -152,7 +152,7 @@ impl Decisions {
                     return match result {
                         Ok(done) => Next::Acknowledged(done.name()),
                         Err(Failure::Transient { message, .. } | Failure::Early { message, .. }) => Next::ComesBack(message),
-                        Err(Failure::Permanent { code, .. }) => Next::Buried(code),
+                        Err(Failure::Permanent { code, .. }) => Next::DeadLettered(code),
                     };
                 }
                 asked = self.gate.asked.recv() => asked.expect("the gate is open"),

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, time::SystemTime};
 
 use local_stack::{
-    inventory::{Inventory, Standing},
+    inventory::{Inventory, SeatState},
     reservations::{Reservation, Status},
     stack::{Stack, TABLE},
 };
@@ -260,11 +260,11 @@ async fn inventory(request: &Request, seats: Seats) -> (Answer, Part) {
     server.abort();
     let oversold = inventory.oversold();
     assert!(oversold.is_empty(), "the stack let its books be broken: {oversold:?}");
-    let after = match inventory.standing(RESERVATION) {
-        Standing::Held => Seats::Held,
-        Standing::Sold => Seats::Sold,
-        Standing::Free => Seats::Free,
-        Standing::Unknown => panic!("the inventory forgot the reservation"),
+    let after = match inventory.seat_state(RESERVATION) {
+        SeatState::Held => Seats::Held,
+        SeatState::Sold => Seats::Sold,
+        SeatState::Free => Seats::Free,
+        SeatState::Unknown => panic!("the inventory forgot the reservation"),
     };
     (answer.map_or_else(refused, Answer::Message), Part::Seats(after))
 }

@@ -189,7 +189,7 @@ impl Model {
                 owed(&world, kind).map_err(|debt| format!("{kind:?} was acknowledged as {outcome}, but {debt}"))?;
                 world.deliveries[index] = Delivery { at: Delivery::GONE, owner: false };
             }
-            Next::Buried(code) => return Err(format!("{kind:?} was rejected as {code}")),
+            Next::DeadLettered(code) => return Err(format!("{kind:?} was rejected as {code}")),
         }
         Ok(world)
     }
@@ -212,7 +212,7 @@ impl Model {
                 let kind = self.kinds[index];
                 match self.decisions.next(world.deliveries[index].at) {
                     Next::Ask(asked) => format!(" {kind:?} at {:?}", self.decisions.request(*asked)),
-                    Next::Acknowledged(_) | Next::ComesBack(_) | Next::Buried(_) => format!(" {kind:?}"),
+                    Next::Acknowledged(_) | Next::ComesBack(_) | Next::DeadLettered(_) => format!(" {kind:?}"),
                 }
             }
         };

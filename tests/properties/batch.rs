@@ -226,8 +226,8 @@ async fn check_in_runtime(batch: &[Delivered], can_bury: bool, in_time: bool) {
         *outcomes.entry(record.outcome(can_bury, in_time).to_owned()).or_default() += 1;
     }
     assert_eq!(*endings.0.lock().unwrap(), outcomes, "each record has one outcome");
-    let buried = ["rejected", "exhausted"].map(|outcome| outcomes.get(outcome).copied().unwrap_or_default());
-    assert_eq!(dead_letters.messages().len(), buried.iter().sum::<usize>());
+    let dead_lettered = ["rejected", "exhausted"].map(|outcome| outcomes.get(outcome).copied().unwrap_or_default());
+    assert_eq!(dead_letters.messages().len(), dead_lettered.iter().sum::<usize>());
     let runs = |record: &&Delivered| in_time && ["succeed", "retry", "reject", "panic"].contains(&record.fate);
     assert_eq!(worker.processor.started.into_inner(), batch.iter().filter(runs).count(), "each is worked once");
 }

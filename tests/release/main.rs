@@ -10,7 +10,7 @@ use std::{fs, path::Path, sync::OnceLock};
 use local_stack::{
     build::{Binaries, by_profile, workspace},
     catalogue::{FUNCTIONS, NAMES},
-    inventory::Standing,
+    inventory::SeatState,
     lambda::{Function, FunctionError},
     queue::Message,
     reservations::Status,
@@ -90,7 +90,7 @@ async fn every_line_is_json_with_the_documented_fields() {
         payment_intent_id: None,
         seats: seats_are,
     };
-    stack.seed(&[given("rsv_1", Status::Hold, Standing::Held), given("rsv_2", Status::Expired, Standing::Free)]);
+    stack.seed(&[given("rsv_1", Status::Hold, SeatState::Held), given("rsv_2", Status::Expired, SeatState::Free)]);
     let queue = stack.queue("payment-approved");
     let approval = |id: &str| {
         let detail = json!({"reservation_id": id, "payment_intent_id": "pi_1", "amount": 7_600});
@@ -101,7 +101,7 @@ async fn every_line_is_json_with_the_documented_fields() {
     }
     let function = function(&stack, "payment-approved", &[]);
     let delivery = stack.map(queue, function).deliver_once().await.unwrap();
-    assert_eq!(stack.inventory.standing("rsv_1"), Standing::Sold, "{:#?}", delivery.invocation.logs);
+    assert_eq!(stack.inventory.seat_state("rsv_1"), SeatState::Sold, "{:#?}", delivery.invocation.logs);
 
     let mut outcomes = Vec::new();
     for line in &delivery.invocation.logs {

@@ -10,7 +10,7 @@ use shared::{
     trigger::sqs::Limits,
 };
 
-use crate::{inventory::Standing, reservations::Status};
+use crate::{inventory::SeatState, reservations::Status};
 
 /// A function that settles the events of one type, from a queue of its own.
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +41,10 @@ impl Function {
     }
 
     /// What it makes of the seats of a reservation on hold.
-    pub fn settled(&self) -> Standing {
+    pub fn settled(&self) -> SeatState {
         match self.workflow.settle {
-            Settle::Commit => Standing::Sold,
-            Settle::Release(_) => Standing::Free,
+            Settle::Commit => SeatState::Sold,
+            Settle::Release(_) => SeatState::Free,
         }
     }
 

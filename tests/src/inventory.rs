@@ -73,7 +73,7 @@ pub struct Inventory {
 /// Where the seats or the quantity of a reservation stand.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum SeatState {
     /// Nothing was ever held for it.
     Unknown,
     /// Taken out of the stock, but not paid.
@@ -237,7 +237,7 @@ impl Inventory {
     pub fn sell(&self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: u32) {
         let mut books = self.lock();
         books.seed(event_id, reservation_id, seat_ids, quantity);
-        if books.standing(reservation_id) == Standing::Held {
+        if books.seat_state(reservation_id) == SeatState::Held {
             books.apply(reservation_id, Act::Sell);
         }
     }
@@ -246,14 +246,14 @@ impl Inventory {
     pub fn release(&self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: u32) {
         let mut books = self.lock();
         books.seed(event_id, reservation_id, seat_ids, quantity);
-        if books.standing(reservation_id) == Standing::Held {
+        if books.seat_state(reservation_id) == SeatState::Held {
             books.apply(reservation_id, Act::Free);
         }
     }
 
     /// Tells where a reservation ended.
-    pub fn standing(&self, reservation_id: &str) -> Standing {
-        self.lock().standing(reservation_id)
+    pub fn seat_state(&self, reservation_id: &str) -> SeatState {
+        self.lock().seat_state(reservation_id)
     }
 
     /// Every call so far, in the order in which the books saw them.
@@ -322,7 +322,7 @@ impl Inventory {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for SeatState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Unknown => "unknown",

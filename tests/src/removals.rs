@@ -139,7 +139,10 @@ pub const REMOVALS: &[Removal] = &[
         file: "shared/src/trigger/sqs/batch.rs",
         text: "|prepared| prepared.record.receive_count >= self.limits.max_receives",
         instead: "|_| false",
-        test: Test::of("integration", "batch::what_was_not_started_on_its_last_receive_is_buried_with_the_reason"),
+        test: Test::of(
+            "integration",
+            "batch::what_was_not_started_on_its_last_receive_is_dead_lettered_with_the_reason",
+        ),
         says: "failed.is_empty()",
     },
     Removal {
@@ -255,23 +258,23 @@ pub const REMOVALS: &[Removal] = &[
     },
     Removal {
         guard: "dead-letter-fallback",
-        then: "a message is deleted although its burial failed",
+        then: "a message is deleted although it could not be sent to the dead-letter queue",
         file: "shared/src/trigger/sqs/batch.rs",
         text: "self.postpone(record, wait).await",
         instead: "Ending { outcome, report: false, dead_letter_code: None }",
-        test: Test::of("integration", "bad_input::a_burial_that_fails_leaves_the_message_in_its_queue"),
+        test: Test::of("integration", "bad_input::a_dead_letter_that_fails_leaves_the_message_in_its_queue"),
         says: r#"right: "retried""#,
     },
     Removal {
         guard: "dead-letter-fallback",
-        then: "a message is deleted although its burial had no answer",
+        then: "a message is deleted although the dead-letter queue did not answer",
         file: "shared/src/trigger/sqs/batch.rs",
         text: "latency_ms = 0, \"record ended: retried\"));\n                    Ending::retried()",
         instead: "latency_ms = 0, \"record ended: retried\"));\n                    \
                   Ending { report: false, ..Ending::retried() }",
         test: Test::of(
             "integration",
-            "batch::a_burial_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue",
+            "batch::a_dead_letter_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue",
         ),
         says: r#"right: ["a"]"#,
     },
@@ -433,11 +436,11 @@ pub const REMOVALS: &[Removal] = &[
     },
     Removal {
         guard: "own-word",
-        then: "any 200 to a burial is taken for SQS's word, and the message is deleted",
+        then: "any 200 to sending a dead letter is taken for SQS's word, and the message is deleted",
         file: "shared/src/trigger/sqs/queue.rs",
         text: "Some(_) | None => Err(QueueError::Sqs(\"the answer does not say",
         instead: "None => Ok(()),\n        Some(_) => Err(QueueError::Sqs(\"the answer does not say",
-        test: Test::of("integration", "own_word::a_message_is_buried_only_on_the_word_of_sqs"),
+        test: Test::of("integration", "own_word::a_message_is_dead_lettered_only_on_the_word_of_sqs"),
         says: r#"right: "retried""#,
     },
     Removal {
@@ -536,7 +539,7 @@ pub const REMOVALS: &[Removal] = &[
         file: "shared/src/trigger/sqs/dead_letter.rs",
         text: "const LARGEST_MESSAGE: usize = 1024 * 1024;",
         instead: "const LARGEST_MESSAGE: usize = 2 * 1024 * 1024;",
-        test: Test::of("integration", "bad_input::a_body_near_the_limit_is_buried_with_at_least_its_code"),
+        test: Test::of("integration", "bad_input::a_body_near_the_limit_is_dead_lettered_with_at_least_its_code"),
         says: r#"left: "retried""#,
     },
     Removal {
@@ -590,7 +593,7 @@ pub const REMOVALS: &[Removal] = &[
         file: "shared/src/trigger/sqs/queue.rs",
         text: ".set_message_group_id(record.group_id())\n            .set_message_attributes(Some(attributes))",
         instead: ".set_message_attributes(Some(attributes))",
-        test: Test::of("integration", "bad_input::a_message_is_buried_with_its_group"),
+        test: Test::of("integration", "bad_input::a_message_is_dead_lettered_with_its_group"),
         says: r#"right: Some("customer-1")"#,
     },
 ];

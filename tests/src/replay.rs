@@ -14,7 +14,7 @@ use redrive::letter::reservation_id;
 
 use crate::{
     build::Binaries,
-    inventory::Standing,
+    inventory::SeatState,
     lambda::Function,
     queue::{Message, Snapshot},
     reservations::Status,
@@ -61,7 +61,7 @@ pub struct RecordReport {
     /// What became of the reservation.
     pub reservation: Option<Status>,
     /// What became of its seats.
-    pub seats: Option<Standing>,
+    pub seats: Option<SeatState>,
     /// Everything that is not as promised; nothing when all is well.
     pub faults: Vec<String>,
 }
@@ -196,7 +196,7 @@ impl Replay {
             let end = End {
                 line: logged.get(&record.message_id),
                 kept: waiting.iter().any(|message| message.id == record.message_id),
-                buried: dead.iter().find(|message| source_of(message) == Some(&record.message_id)),
+                dead_lettered: dead.iter().find(|message| source_of(message) == Some(&record.message_id)),
             };
             self.report(record, &end, then.and_then(|then| then.get(index)))
         });
@@ -222,7 +222,7 @@ impl Replay {
         let id = reservation_id.as_deref();
         let reservation = id.and_then(|id| Some(self.stack.reservations.get(id)?.status));
         let has_seats = promise.map_or(reservation.is_some(), |promise| promise.seats.is_some());
-        let (line, buried) = (end.line, end.buried);
+        let (line, dead_lettered) = (end.line, end.dead_lettered);
         let error = line.and_then(|line| match (&line.error_code, &line.error) {
             (Some(code), Some(error)) => Some(format!("{code}: {error}")),
             (_, error) => error.clone(),
@@ -230,9 +230,9 @@ impl Replay {
         let mut report = RecordReport {
             message_id: record.message_id.clone(),
             outcome: line.map_or("no outcome logged", |line| &line.outcome).to_owned(),
-            error_code: buried.and_then(|message| attribute(message, "error_code")).map(str::to_owned),
+            error_code: dead_lettered.and_then(|message| attribute(message, "error_code")).map(str::to_owned),
             latency: line.map(|line| Duration::from_millis(line.latency_ms)),
-            seats: id.filter(|_| has_seats).map(|id| self.stack.inventory.standing(id)),
+            seats: id.filter(|_| has_seats).map(|id| self.stack.inventory.seat_state(id)),
             faults: Vec::new(),
             reservation_id,
             error,
@@ -261,12 +261,12 @@ impl Replay {
         let is_retried = promise.outcome == Outcome::Retried;
         expect("in its queue the message is", place(end.kept), place(is_retried));
         let is_dead_lettered = promise.outcome.is_dead_lettered();
-        expect("in the dead-letter queue it is", place(end.buried.is_some()), place(is_dead_lettered));
+        expect("in the dead-letter queue it is", place(end.dead_lettered.is_some()), place(is_dead_lettered));
         if promise.outcome == Outcome::LateApproval {
             let refunds = found.reservation_id.as_deref().map_or(0, |id| self.refunds(id));
             expect("the number of refund requests is", refunds.to_string(), 1.to_string());
         }
-        if end.buried.is_some_and(|message| message.body != record.body) {
+        if end.dead_lettered.is_some_and(|message| message.body != record.body) {
             faults.push("the body in the dead-letter queue is not the one that was sent".to_owned());
         }
         faults
@@ -277,7 +277,7 @@ impl Replay {
 struct End<'a> {
     line: Option<&'a LogLine>,
     kept: bool,
-    buried: Option<&'a Snapshot>,
+    dead_lettered: Option<&'a Snapshot>,
 }
 
 impl FileReport {
@@ -291,7 +291,7 @@ pub fn attribute<'a>(message: &'a Snapshot, name: &str) -> Option<&'a str> {
     message.attributes.get(name)?.string_value.as_deref()
 }
 
-/// The id that a buried message had in its first queue.
+/// The id that a dead-lettered message had in its first queue.
 fn source_of(message: &Snapshot) -> Option<&str> {
     attribute(message, "source_message_id")
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use shared::{name::Named, settlement, trigger::sqs};
 
 use crate::build::workspace;
-use crate::inventory::Standing;
+use crate::inventory::SeatState;
 use crate::queue::MessageAttribute;
 use crate::reservations::Status;
 
@@ -118,7 +118,7 @@ pub struct Given {
     pub payment_intent_id: Option<String>,
     /// What the inventory says about its seats. It may contradict the status: that is how a worker that died half-way
     /// leaves things.
-    pub seats: Standing,
+    pub seats: SeatState,
 }
 
 /// What one record comes to, and how its reservation stands after the whole batch.
@@ -133,7 +133,7 @@ pub struct Promise {
     /// The status in the reservation API at the end; absent where the API does not know the reservation.
     pub reservation: Option<Status>,
     /// The seats in the inventory at the end; absent together with the status.
-    pub seats: Option<Standing>,
+    pub seats: Option<SeatState>,
     /// Why the record is in the dead-letter queue, for the outcomes that send it there. One of [`error_codes`].
     pub error_code: Option<String>,
 }

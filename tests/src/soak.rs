@@ -27,7 +27,7 @@ use self::{
 use crate::{
     build::Binaries,
     catalogue::NAMES,
-    inventory::Standing,
+    inventory::SeatState,
     mapping::{Delivery, Mapping, MappingOptions},
     proxy::{Counts, Network},
     queue::{Message, Queue},
@@ -258,7 +258,7 @@ impl Soak {
 
     /// Seats that are free again have their next customer at once.
     fn sell_again(&mut self) -> Result<(), SoakError> {
-        let is_free = |story: &Story| self.stack.inventory.standing(&story.reservation_id) == Standing::Free;
+        let is_free = |story: &Story| self.stack.inventory.seat_state(&story.reservation_id) == SeatState::Free;
         let (free, rest) = std::mem::take(&mut self.unsold).into_iter().partition(is_free);
         self.unsold = rest;
         free.iter().map(Story::resale).try_for_each(|story| self.tell(story))

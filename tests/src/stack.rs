@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     aws::{AwsEndpoint, AwsError, Table},
     catalogue::NAMES,
-    inventory::{Inventory, Standing},
+    inventory::{Inventory, SeatState},
     lambda::{Function, FunctionOptions},
     mapping::{Mapping, MappingOptions},
     queue::{Queue, QueueOptions, Redrive},
@@ -23,7 +23,7 @@ pub const BUS: &str = "holdfast";
 /// A function's last receive: the default of `MAX_RETRIES`, which counts receives.
 pub const MAX_RECEIVES: u32 = 12;
 /// The receives after which SQS moves a message by itself, as in the template: more than a function's last one, so that a
-/// worker that died there, or could not bury the message, gets another try.
+/// worker that died there, or could not dead-letter the message, gets another try.
 pub const MOVED_AFTER: u32 = 24;
 /// A function's timeout.
 pub const FUNCTION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -204,10 +204,10 @@ impl Stack {
             });
             let (event, reservation) = (&given.event_id, &given.reservation_id);
             match given.seats {
-                Standing::Held => self.inventory.hold(event, reservation, &given.seat_ids, given.quantity),
-                Standing::Sold => self.inventory.sell(event, reservation, &given.seat_ids, given.quantity),
-                Standing::Free => self.inventory.release(event, reservation, &given.seat_ids, given.quantity),
-                Standing::Unknown => {}
+                SeatState::Held => self.inventory.hold(event, reservation, &given.seat_ids, given.quantity),
+                SeatState::Sold => self.inventory.sell(event, reservation, &given.seat_ids, given.quantity),
+                SeatState::Free => self.inventory.release(event, reservation, &given.seat_ids, given.quantity),
+                SeatState::Unknown => {}
             }
         }
     }

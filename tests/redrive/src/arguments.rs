@@ -29,7 +29,7 @@ What to do before it is sent back, or in place of it:
   codes of EventBridge            Repair the rule, or the queue's policy for NO_PERMISSIONS, then send it back.
 
 What --send does to a message: it goes to the source queue with its body byte for byte, its own attributes (those that
-the function had room for when it buried it), its X-Ray header and its group, without the reason. It is deleted here only after SQS
+the function had room for when it dead-lettered it), its X-Ray header and its group, without the reason. It is deleted here only after SQS
 has taken it there. If the deletion fails a copy stays here, which is harmless: a completed event is known for 30 days
 (IDEMPOTENCY_TTL_DAYS), so its copy ends as a duplicate.
 

@@ -61,12 +61,12 @@ type Kind<'a> = (&'static str, &'a [String], fn(&Letter, &str) -> bool);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::letter::tests::{buried, text};
+    use crate::letter::tests::{dead_lettered, text};
 
     fn letters() -> [Letter; 3] {
         let letter = |id: &str, code: &str, reservation: &str| {
             let body = serde_json::json!({"detail": {"reservation_id": reservation}}).to_string();
-            let attributes = buried(code, &format!("{id}-before"));
+            let attributes = dead_lettered(code, &format!("{id}-before"));
             Letter::read(text(id, &body, &attributes, &[])).unwrap()
         };
         [letter("m-1", "x", "rsv_1"), letter("m-2", "x", "rsv_2"), letter("m-3", "y", "rsv_1")]

@@ -22,11 +22,11 @@ pub const NO_REASON: &str = "no_reason";
 const LONGEST_CODE: usize = 100;
 const LONGEST_REASON: usize = 2_000;
 
-/// What a function attaches to a message that it buries.
-pub const BURIAL: Stamp = Stamp { always: &REASON_ATTRIBUTES, sometimes: &[] };
+/// What a function attaches to a message that it dead-letters.
+pub const REASON: Stamp = Stamp { always: &REASON_ATTRIBUTES, sometimes: &[] };
 
 /// What it attaches at least, beside a body that is almost as large as SQS takes one.
-const BURIAL_OF_A_LARGE_BODY: Stamp = Stamp { always: &["error_code"], sometimes: &REASON_ATTRIBUTES };
+const REASON_OF_A_LARGE_BODY: Stamp = Stamp { always: &["error_code"], sometimes: &REASON_ATTRIBUTES };
 
 /// What EventBridge attaches to an event that it could not deliver to a rule's target:
 /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html>.
@@ -94,14 +94,16 @@ impl Letter {
         let system = message.attributes.unwrap_or_default();
         let mut attributes = message.message_attributes.unwrap_or_default();
         let (id, body) = (message.message_id?, message.body?);
-        let burial = if leaves_room_for_a_reason(&body) { BURIAL } else { BURIAL_OF_A_LARGE_BODY };
-        let (burial, undelivered) = (burial.take_off(&mut attributes), UNDELIVERED.take_off(&mut attributes));
-        let source_id = burial.as_ref().and_then(|burial| burial.get("source_message_id")).cloned();
+        let dead_letter = if leaves_room_for_a_reason(&body) { REASON } else { REASON_OF_A_LARGE_BODY };
+        let (dead_letter, undelivered) = (dead_letter.take_off(&mut attributes), UNDELIVERED.take_off(&mut attributes));
+        let source_id = dead_letter.as_ref().and_then(|dead_letter| dead_letter.get("source_message_id")).cloned();
         // The move by SQS is the last thing that happened to a message that it moved: an older reason on it is history.
         let moved = system.contains_key(&MessageSystemAttributeName::DeadLetterQueueSourceArn);
-        let (origin, code, why) = match (moved, &burial, &undelivered) {
-            (true, ..) => (Origin::Queue, MAX_RECEIVE_COUNT.to_owned(), why_moved(burial.as_ref())),
-            (false, Some(burial), _) => (Origin::Function, of(burial, "error_code"), of(burial, "error_message")),
+        let (origin, code, why) = match (moved, &dead_letter, &undelivered) {
+            (true, ..) => (Origin::Queue, MAX_RECEIVE_COUNT.to_owned(), why_moved(dead_letter.as_ref())),
+            (false, Some(dead_letter), _) => {
+                (Origin::Function, of(dead_letter, "error_code"), of(dead_letter, "error_message"))
+            }
             (false, None, Some(notes)) => (Origin::EventBridge, of(notes, "ERROR_CODE"), why_undelivered(notes)),
             (false, None, None) => (Origin::Unknown, NO_REASON.to_owned(), "nothing on it says who sent it".to_owned()),
         };
@@ -156,12 +158,16 @@ fn of(texts: &HashMap<String, String>, name: &str) -> String {
     texts.get(name).cloned().unwrap_or_default()
 }
 
-fn why_moved(burial: Option<&HashMap<String, String>>) -> String {
+fn why_moved(dead_letter: Option<&HashMap<String, String>>) -> String {
     let moved = "SQS moved it after too many receives, and the function said nothing; look in its log for this id, for \
                  time-outs and for failed starts";
-    match burial {
-        Some(burial) => {
-            format!("{moved} (an earlier burial said {}: {})", of(burial, "error_code"), of(burial, "error_message"))
+    match dead_letter {
+        Some(dead_letter) => {
+            format!(
+                "{moved} (an earlier dead letter said {}: {})",
+                of(dead_letter, "error_code"),
+                of(dead_letter, "error_message")
+            )
         }
         None => moved.to_owned(),
     }

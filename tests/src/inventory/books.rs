@@ -11,7 +11,7 @@ use std::{
 use tonic::Status;
 
 use super::{
-    Answer, Call, CommitStatus, HoldStatus, Method, ReleaseStatus, Reply, Standing, count,
+    Answer, Call, CommitStatus, HoldStatus, Method, ReleaseStatus, Reply, SeatState, count,
     proto::{
         common::v1::{Error, ErrorCode, Event},
         reservation::v1::{GetInventoryStatusResponse, InventoryStats},
@@ -56,7 +56,7 @@ struct Allocation {
     seat_ids: Vec<String>,
     /// Zero beside seats: those are counted by themselves.
     quantity: i64,
-    standing: Standing,
+    seat_state: SeatState,
 }
 
 /// One change of the books; what it is about comes along, so that the audit needs nothing but the ledger.
@@ -74,8 +74,8 @@ pub(super) enum Act {
 }
 
 impl Books {
-    pub(super) fn standing(&self, reservation_id: &str) -> Standing {
-        self.reservations.get(reservation_id).map_or(Standing::Unknown, |found| found.standing)
+    pub(super) fn seat_state(&self, reservation_id: &str) -> SeatState {
+        self.reservations.get(reservation_id).map_or(SeatState::Unknown, |found| found.seat_state)
     }
 
     pub(super) fn receive(&mut self, mut call: Call) -> Option<Result<Reply, Status>> {
@@ -128,14 +128,14 @@ impl Books {
     /// Like the two below, answers first whether the matter is settled, so that a repeat gets the same answer.
     fn reserve(&mut self, call: &Call) -> (bool, Result<Reply, Status>) {
         let refused = |code, message| (false, Ok(Reply::fault(code, message)));
-        let status = match self.standing(&call.reservation_id) {
-            Standing::Sold => HoldStatus::Committed,
-            Standing::Free => HoldStatus::Released,
-            Standing::Held if !self.is_for(call) => {
+        let status = match self.seat_state(&call.reservation_id) {
+            SeatState::Sold => HoldStatus::Committed,
+            SeatState::Free => HoldStatus::Released,
+            SeatState::Held if !self.is_for(call) => {
                 return refused(ErrorCode::InventoryConflict, "the reservation holds something else");
             }
-            Standing::Held => HoldStatus::Active,
-            Standing::Unknown => {
+            SeatState::Held => HoldStatus::Active,
+            SeatState::Unknown => {
                 let quantity = i64::from(call.quantity);
                 let Some(stock) = self.events.get(&call.event_id) else {
                     return refused(ErrorCode::NotFound, "no such event");
@@ -162,12 +162,12 @@ impl Books {
         if self.another_has(call) {
             return failed(CommitStatus::FailedConflict);
         }
-        match self.standing(&call.reservation_id) {
-            Standing::Unknown => return (false, Ok(Reply::fault(ErrorCode::NotFound, "nothing is held for it"))),
-            Standing::Free => return failed(CommitStatus::FailedExpired),
-            Standing::Held | Standing::Sold if !self.is_for(call) => return failed(CommitStatus::FailedConflict),
-            Standing::Held => self.apply(&call.reservation_id, Act::Sell),
-            Standing::Sold => {}
+        match self.seat_state(&call.reservation_id) {
+            SeatState::Unknown => return (false, Ok(Reply::fault(ErrorCode::NotFound, "nothing is held for it"))),
+            SeatState::Free => return failed(CommitStatus::FailedExpired),
+            SeatState::Held | SeatState::Sold if !self.is_for(call) => return failed(CommitStatus::FailedConflict),
+            SeatState::Held => self.apply(&call.reservation_id, Act::Sell),
+            SeatState::Sold => {}
         }
         let document = format!("ord_{}_{}", call.event_id, call.reservation_id);
         let reply = Reply::of(CommitStatus::Success as i32);
@@ -176,14 +176,14 @@ impl Books {
 
     fn give_back(&mut self, call: &Call) -> (bool, Result<Reply, Status>) {
         let refused = |message| (false, Err(Status::failed_precondition(message)));
-        let status = match self.standing(&call.reservation_id) {
-            Standing::Sold => return refused("what is sold is not given back"),
-            Standing::Unknown if self.another_has(call) => return refused("another reservation has the seats"),
-            Standing::Unknown => ReleaseStatus::NotFound,
+        let status = match self.seat_state(&call.reservation_id) {
+            SeatState::Sold => return refused("what is sold is not given back"),
+            SeatState::Unknown if self.another_has(call) => return refused("another reservation has the seats"),
+            SeatState::Unknown => ReleaseStatus::NotFound,
             // Others may have the seats by now, which a late repeat has no part in.
-            Standing::Free => ReleaseStatus::AlreadyReleased,
-            Standing::Held if !self.is_for(call) => return refused("the reservation holds something else"),
-            Standing::Held => {
+            SeatState::Free => ReleaseStatus::AlreadyReleased,
+            SeatState::Held if !self.is_for(call) => return refused("the reservation holds something else"),
+            SeatState::Held => {
                 self.apply(&call.reservation_id, Act::Free);
                 let reply = Reply::of(ReleaseStatus::Success as i32);
                 return (true, Ok(Reply { seat_ids: call.seat_ids.clone(), ..reply }));
@@ -238,7 +238,7 @@ impl Books {
             event_id: event_id.to_owned(),
             seat_ids: seat_ids.to_vec(),
             quantity: if seat_ids.is_empty() { quantity } else { 0 },
-            standing: Standing::Held,
+            seat_state: SeatState::Held,
         };
         self.reservations.insert(reservation_id.to_owned(), allocation);
         self.apply(reservation_id, Act::Hold);
@@ -258,18 +258,18 @@ impl Books {
             stock.seats.insert(seat.clone(), owner.clone());
         }
         let count = i64::try_from(has.seat_ids.len()).unwrap_or(i64::MAX);
-        has.standing = match act {
+        has.seat_state = match act {
             Act::Hold => {
                 stock.remaining -= has.quantity;
-                Standing::Held
+                SeatState::Held
             }
             Act::Sell => {
                 stock.sold += has.quantity.saturating_add(count);
-                Standing::Sold
+                SeatState::Sold
             }
             Act::Free => {
                 stock.remaining += has.quantity;
-                Standing::Free
+                SeatState::Free
             }
         };
         self.ledger.push(Entry::Acted {

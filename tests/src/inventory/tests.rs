@@ -80,7 +80,7 @@ async fn a_hold_is_sold_once_under_one_order_id() {
     let again = commit(&inventory, "r", &["A1", "A2"], 0, "k2").await.unwrap();
     assert_eq!((first.status, again.status), (CommitStatus::Success as i32, CommitStatus::Success as i32));
     assert_eq!(first.order_id, again.order_id);
-    assert_eq!(inventory.standing("r"), Standing::Sold);
+    assert_eq!(inventory.seat_state("r"), SeatState::Sold);
     assert_eq!(inventory.calls().iter().map(|call| call.had_effect).collect::<Vec<_>>(), [true, false]);
     assert!(inventory.oversold().is_empty());
 }
@@ -91,7 +91,7 @@ async fn what_is_sold_is_never_given_back() {
     inventory.sell("e", "r", &seats_of(&["A1"]), 0);
     let refusal = release(&inventory, "r", &["A1"], 0, "k").await.unwrap_err();
     assert_eq!(refusal.code(), Code::FailedPrecondition);
-    assert_eq!(inventory.standing("r"), Standing::Sold);
+    assert_eq!(inventory.seat_state("r"), SeatState::Sold);
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn the_seats_of_another_reservation_are_neither_sold_nor_given_back() {
         assert_eq!(release(&inventory, "r", seat_ids, 0, "r").await.unwrap_err().code(), Code::FailedPrecondition);
         assert_eq!(release(&inventory, "new", seat_ids, 0, "n").await.unwrap_err().code(), Code::FailedPrecondition);
     }
-    assert_eq!((inventory.standing("r"), inventory.standing("other")), (Standing::Held, Standing::Held));
+    assert_eq!((inventory.seat_state("r"), inventory.seat_state("other")), (SeatState::Held, SeatState::Held));
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn a_hold_is_given_back_once() {
         statuses.push(release(&inventory, "r", &["A1"], 1, key).await.unwrap().status);
     }
     assert_eq!(statuses, [ReleaseStatus::Success as i32, ReleaseStatus::AlreadyReleased as i32]);
-    assert_eq!(inventory.standing("r"), Standing::Free);
+    assert_eq!(inventory.seat_state("r"), SeatState::Free);
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_late_release_leaves_the_next_holder_alone() {
     assert_eq!(reserve(&inventory, "next", &["A1"], 0).await.status, HoldStatus::Active as i32);
     let late = release(&inventory, "r", &["A1"], 0, "k").await.unwrap();
     assert_eq!(late.status, ReleaseStatus::AlreadyReleased as i32);
-    assert_eq!(inventory.standing("next"), Standing::Held);
+    assert_eq!(inventory.seat_state("next"), SeatState::Held);
     let late = commit(&inventory, "r", &["A1"], 0, "c").await.unwrap();
     assert_eq!(late.status, CommitStatus::FailedConflict as i32);
     assert!(inventory.oversold().is_empty());
@@ -144,7 +144,7 @@ async fn an_unknown_reservation_is_not_found() {
     let inventory = Inventory::default();
     assert_eq!(release(&inventory, "r", &["A1"], 0, "k1").await.unwrap().status, ReleaseStatus::NotFound as i32);
     check_error(commit(&inventory, "r", &["A1"], 0, "k2").await.unwrap().error, ErrorCode::NotFound);
-    assert_eq!(inventory.standing("r"), Standing::Unknown);
+    assert_eq!(inventory.seat_state("r"), SeatState::Unknown);
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn a_key_serves_one_request_only_and_must_be_there() {
     release(&inventory, "unknown", &["C1"], 0, "k").await.unwrap();
     check_error(release(&inventory, "r", &["A1"], 0, "k").await.unwrap().error, ErrorCode::IdempotencyConflict);
     check_error(commit(&inventory, "unknown", &["C1"], 0, "k").await.unwrap().error, ErrorCode::IdempotencyConflict);
-    assert_eq!(inventory.standing("r"), Standing::Held);
+    assert_eq!(inventory.seat_state("r"), SeatState::Held);
 }
 
 #[tokio::test]
@@ -226,7 +226,7 @@ async fn prepared_answers_are_used_up_in_order_and_leave_the_books_alone() {
     check_error(both.error, ErrorCode::Internal);
     let third = commit(&inventory, "r", &["A1"], 0, "k").await.unwrap();
     assert_eq!(third.status, CommitStatus::FailedPayment as i32);
-    assert_eq!(inventory.standing("r"), Standing::Held);
+    assert_eq!(inventory.seat_state("r"), SeatState::Held);
     assert_eq!(commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().status, CommitStatus::Success as i32);
 }
 
@@ -235,10 +235,10 @@ async fn a_hang_after_the_effect_leaves_the_effect() {
     let inventory = held(&["A1"], 0);
     inventory.answer_next("r", Answer::Hang);
     inventory.answer_next("r", Answer::HangAfterEffect);
-    for standing in [Standing::Held, Standing::Sold] {
+    for seat_state in [SeatState::Held, SeatState::Sold] {
         let wait = Duration::from_millis(20);
         tokio::time::timeout(wait, commit(&inventory, "r", &["A1"], 0, "k")).await.unwrap_err();
-        assert_eq!(inventory.standing("r"), standing);
+        assert_eq!(inventory.seat_state("r"), seat_state);
     }
     assert_eq!(commit(&inventory, "r", &["A1"], 0, "k").await.unwrap().status, CommitStatus::Success as i32);
 }

@@ -10,7 +10,7 @@ use shared::{
 };
 
 use super::*;
-use crate::{inventory::Standing, reservations::Status, scenario::Given, stack::Stack};
+use crate::{inventory::SeatState, reservations::Status, scenario::Given, stack::Stack};
 
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -25,7 +25,7 @@ async fn world(service: Service) -> (Stack, Proxy) {
         seat_ids: vec!["A-1".to_owned()],
         quantity: 1,
         payment_intent_id: None,
-        seats: Standing::Held,
+        seats: SeatState::Held,
     }]);
     let upstream = match service {
         Service::Aws => stack.aws.address(),
@@ -69,7 +69,7 @@ async fn a_call_without_a_fault_passes_in_both_directions() {
     let (stack, proxy) = world(Service::Grpc).await;
     let client = InventoryClient::new(&proxy.address().to_string(), &TlsMaterial::default(), PATIENCE).unwrap();
     assert_eq!(commit(&client).await, "sold");
-    assert_eq!(stack.inventory.standing("rsv_1"), Standing::Sold);
+    assert_eq!(stack.inventory.seat_state("rsv_1"), SeatState::Sold);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_grpc_caller_sees_each_fault() {
             Fault::Another(_) => "Unimplemented",
         };
         assert!(seen.contains(expected) && (seen == "sold") == (fault == Fault::Slow), "{fault:?}: {seen}");
-        assert_eq!(stack.inventory.standing("rsv_1") == Standing::Sold, has_effect(fault), "{fault:?}");
+        assert_eq!(stack.inventory.seat_state("rsv_1") == SeatState::Sold, has_effect(fault), "{fault:?}");
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use redrive::letter::{BURIAL, UNDELIVERED};
+use redrive::letter::{REASON, UNDELIVERED};
 use shared::failure::Failure;
 use shared::name::Named;
 use shared::settlement::event::{ErrorCode, Event, EventType};
 
 use super::{Given, Record};
 use crate::catalogue::{FUNCTIONS, NAMES};
-use crate::inventory::Standing;
+use crate::inventory::SeatState;
 use crate::reservations::Status;
 use crate::stack::MOVED_AFTER;
 
@@ -19,7 +19,7 @@ pub(super) fn revive(index: usize, record: &mut Record) -> Option<String> {
     let text = |name: &str| attributes.get(name)?.string_value.clone();
     let reason = text("error_code").or_else(|| text("ERROR_CODE"));
     let message = text("error_message").or_else(|| text("ERROR_MESSAGE"));
-    let names: Vec<&str> = [BURIAL, UNDELIVERED]
+    let names: Vec<&str> = [REASON, UNDELIVERED]
         .iter()
         .flat_map(|stamp| stamp.names_on(|name| attributes.contains_key(name)).collect::<Vec<_>>())
         .collect();
@@ -107,7 +107,7 @@ pub(super) fn given(records: &[Record]) -> Vec<Given> {
             quantity: event.holding.quantity.unwrap_or(seats).max(1),
             seat_ids: event.holding.seat_ids,
             payment_intent_id: None,
-            seats: Standing::Held,
+            seats: SeatState::Held,
             reservation_id: event.reservation_id,
         });
     }

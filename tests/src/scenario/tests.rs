@@ -216,7 +216,7 @@ fn a_message_of_ones_own_is_read_in_every_form_and_its_reservation_is_on_hold() 
         assert!(read.scenario.then.is_none() && !read.records[0].message_id.is_empty());
         let [given] = read.scenario.given.as_slice() else { panic!("{read:#?}") };
         assert_eq!((given.reservation_id.as_str(), given.event_id.as_str(), given.quantity), ("rsv_1", "evt_1", 2));
-        assert_eq!((given.status, given.seats), (Status::Hold, Standing::Held));
+        assert_eq!((given.status, given.seats), (Status::Hold, SeatState::Held));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::traffic::{Event, Story};
 use crate::{
     aws::BusEntry,
-    inventory::{Call, Standing},
+    inventory::{Call, SeatState},
     reservations::{Reservation, Status},
     stack::Stack,
 };
@@ -25,7 +25,7 @@ pub struct Faults {
 /// The books of the services.
 pub(super) struct Books {
     reservations: BTreeMap<String, (Reservation, Vec<Status>)>,
-    standings: BTreeMap<String, Standing>,
+    seat_states: BTreeMap<String, SeatState>,
     effects: BTreeMap<String, usize>,
     /// The keys of refund requests, by reservation and payment.
     refunds: BTreeMap<(String, String), BTreeSet<String>>,
@@ -41,7 +41,7 @@ impl Books {
         };
         Self {
             reservations: ids().filter_map(reservation).collect(),
-            standings: ids().map(|id| (id.clone(), stack.inventory.standing(&id))).collect(),
+            seat_states: ids().map(|id| (id.clone(), stack.inventory.seat_state(&id))).collect(),
             effects: effects(&stack.inventory.calls()),
             refunds: refunds(&stack.aws.bus_entries()),
             oversold: stack.inventory.oversold(),
@@ -98,7 +98,7 @@ impl Faults {
             return;
         };
         let (status, confirmed_by) = (reservation.status, reservation.payment_intent_id.as_deref());
-        let seats = books.standings.get(id).copied().unwrap_or(Standing::Unknown);
+        let seats = books.seat_states.get(id).copied().unwrap_or(SeatState::Unknown);
         let effects = books.effects.get(id).copied().unwrap_or_default();
         let untouched = story.events.iter().all(|event| event.unreadable);
 
@@ -111,9 +111,9 @@ impl Faults {
             self.doubled.push(format!("{id} came to more than one end: {ends:?}"));
         }
         let due = match status {
-            Status::Confirmed => Standing::Sold,
-            Status::Expired | Status::Cancelled => Standing::Free,
-            Status::Hold | Status::Pending | Status::Failed | Status::Refunded => Standing::Held,
+            Status::Confirmed => SeatState::Sold,
+            Status::Expired | Status::Cancelled => SeatState::Free,
+            Status::Hold | Status::Pending | Status::Failed | Status::Refunded => SeatState::Held,
         };
         if seats != due {
             self.lost.push(format!("{id} is {status} and its seats are {seats}"));
@@ -144,7 +144,7 @@ mod tests {
         Story { reservation_id, seat_ids, given, events: events.to_vec(), resold: false }
     }
 
-    fn books(status: Status, paid: Option<&str>, ends: &[Status], seats: Standing, effects: usize) -> Books {
+    fn books(status: Status, paid: Option<&str>, ends: &[Status], seats: SeatState, effects: usize) -> Books {
         let reservation = Reservation {
             reservation_id: "rsv_1".to_owned(),
             event_id: "evt_1".to_owned(),
@@ -156,7 +156,7 @@ mod tests {
         };
         Books {
             reservations: BTreeMap::from([("rsv_1".to_owned(), (reservation, ends.to_vec()))]),
-            standings: BTreeMap::from([("rsv_1".to_owned(), seats)]),
+            seat_states: BTreeMap::from([("rsv_1".to_owned(), seats)]),
             effects: BTreeMap::from([("rsv_1".to_owned(), effects)]),
             refunds: BTreeMap::new(),
             oversold: Vec::new(),
@@ -178,42 +178,42 @@ mod tests {
     #[test]
     fn a_good_end_has_no_fault() {
         let approved = story(Status::Hold, &[Event::approved("pi_1".to_owned()), Event::expired()]);
-        let sold = books(Status::Confirmed, Some("pi_1"), &[Status::Confirmed], Standing::Sold, 1);
+        let sold = books(Status::Confirmed, Some("pi_1"), &[Status::Confirmed], SeatState::Sold, 1);
         check(&approved, &sold, 0, 0);
-        let free = || books(Status::Expired, None, &[Status::Expired], Standing::Free, 1);
+        let free = || books(Status::Expired, None, &[Status::Expired], SeatState::Free, 1);
         check(&approved, &refunded(free(), &["k"]), 0, 0);
         let late = story(Status::Expired, &[Event::approved("pi_1".to_owned())]);
-        let books = books(Status::Expired, None, &[Status::Expired], Standing::Free, 0);
+        let books = books(Status::Expired, None, &[Status::Expired], SeatState::Free, 0);
         check(&late, &refunded(books, &["k"]), 0, 0);
         let unreadable = story(Status::Hold, &[Event { unreadable: true, ..Event::approved("pi_1".to_owned()) }]);
-        check(&unreadable, &self::books(Status::Hold, None, &[], Standing::Held, 0), 0, 0);
+        check(&unreadable, &self::books(Status::Hold, None, &[], SeatState::Held, 0), 0, 0);
     }
 
     #[test]
     fn what_did_not_happen_is_lost() {
         let approved = story(Status::Hold, &[Event::approved("pi_1".to_owned())]);
         // It neither bought anything nor is it refunded, and the reservation has no end.
-        check(&approved, &books(Status::Hold, None, &[], Standing::Held, 0), 2, 0);
-        check(&approved, &books(Status::Confirmed, Some("pi_1"), &[Status::Confirmed], Standing::Held, 0), 1, 0);
+        check(&approved, &books(Status::Hold, None, &[], SeatState::Held, 0), 2, 0);
+        check(&approved, &books(Status::Confirmed, Some("pi_1"), &[Status::Confirmed], SeatState::Held, 0), 1, 0);
         check(
             &approved,
-            &refunded(books(Status::Cancelled, None, &[Status::Cancelled], Standing::Free, 1), &["k"]),
+            &refunded(books(Status::Cancelled, None, &[Status::Cancelled], SeatState::Free, 1), &["k"]),
             1,
             0,
         );
         let expired = story(Status::Hold, &[Event::approved("pi_1".to_owned()), Event::expired()]);
-        check(&expired, &books(Status::Expired, None, &[Status::Expired], Standing::Free, 1), 1, 0);
+        check(&expired, &books(Status::Expired, None, &[Status::Expired], SeatState::Free, 1), 1, 0);
     }
 
     #[test]
     fn what_happened_twice_is_doubled() {
         let approved = story(Status::Hold, &[Event::approved("pi_1".to_owned())]);
-        let sold = |ends: &[Status], effects| books(Status::Confirmed, Some("pi_1"), ends, Standing::Sold, effects);
+        let sold = |ends: &[Status], effects| books(Status::Confirmed, Some("pi_1"), ends, SeatState::Sold, effects);
         check(&approved, &sold(&[Status::Expired, Status::Confirmed], 1), 0, 1);
         check(&approved, &sold(&[Status::Confirmed], 2), 0, 1);
         check(&approved, &refunded(sold(&[Status::Confirmed], 1), &["k"]), 0, 1);
         let late = story(Status::Expired, &[Event::approved("pi_1".to_owned())]);
-        let books = || books(Status::Expired, None, &[Status::Expired], Standing::Free, 0);
+        let books = || books(Status::Expired, None, &[Status::Expired], SeatState::Free, 0);
         check(&late, &refunded(books(), &["k", "l"]), 0, 1);
     }
 }

@@ -6,7 +6,7 @@ use shared::{name::Named, settlement::event::EventType};
 use crate::{
     catalogue::{self, FUNCTIONS, Function},
     event,
-    inventory::Standing,
+    inventory::SeatState,
     reservations::Status,
     scenario::Given,
 };
@@ -138,7 +138,7 @@ impl Story {
             seat_ids: self.seat_ids.clone(),
             quantity: 2,
             payment_intent_id: None,
-            seats: if self.given == Status::Hold { Standing::Held } else { Standing::Free },
+            seats: if self.given == Status::Hold { SeatState::Held } else { SeatState::Free },
         }
     }
 

@@ -62,8 +62,8 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "a function buries messages in its own dead-letter queue",
-        check: buries_in_its_own,
+        name: "a function dead-letters messages in its own dead-letter queue",
+        check: dead_letters_in_its_own,
         breaks: &[
             edit("DLQ_URL: !Ref PaymentFailedDeadLetterQueue", "DLQ_URL: !Ref PaymentApprovedDeadLetterQueue"),
             edit("DLQ_URL: !Ref PaymentFailedDeadLetterQueue", "DLQ_URL: !GetAtt PaymentFailedDeadLetterQueue.Arn"),
@@ -165,7 +165,7 @@ fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
     }
 }
 
-fn buries_in_its_own(project: &Project, faults: &mut Faults) {
+fn dead_letters_in_its_own(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
         let url = &path.function.variables()["DLQ_URL"];
         let fault = format!("{}: DLQ_URL must be !Ref {}", path.function.id, path.dead_letters.id);

@@ -164,7 +164,7 @@ fn known_longer_than_alive(project: &Project, faults: &mut Faults) {
 }
 
 /// What SQS deletes by age never reaches a dead-letter queue. Up to its last receive an expiry may wait for its time, or a
-/// message for another's lease, for as long as SQS hides it; what can't be buried from then on waits by back-off.
+/// message for another's lease, for as long as SQS hides it; what can't be dead-lettered from then on waits by back-off.
 fn received_before_forgotten(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let most = |value| template.range(value).map_or(u64::MAX, |(_, most)| most);
@@ -172,13 +172,13 @@ fn received_before_forgotten(project: &Project, faults: &mut Faults) {
         let Some(kept) = retention(template, path.queue, faults) else { continue };
         let variables = path.function.variables();
         let last = most(&variables["MAX_RETRIES"]);
-        let burials = most(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]).saturating_sub(last);
+        let dead_letters = most(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]).saturating_sub(last);
         let hidden = most(&path.queue.properties["VisibilityTimeout"]);
         let waiting = LONGEST_WAIT.as_secs().saturating_add(hidden);
         let back_off = most(&variables["BACKOFF_CAP_MS"]).div_ceil(1_000).saturating_add(hidden);
-        let needed = last.saturating_mul(waiting).saturating_add(burials.saturating_mul(back_off));
+        let needed = last.saturating_mul(waiting).saturating_add(dead_letters.saturating_mul(back_off));
         let fault = format!(
-            "{}: {last} receives with up to {waiting} s between them, and {burials} with up to {back_off} s, take \
+            "{}: {last} receives with up to {waiting} s between them, and {dead_letters} with up to {back_off} s, take \
              {needed} s, longer than its MessageRetentionPeriod",
             path.queue.id
         );

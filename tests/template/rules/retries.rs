@@ -16,8 +16,8 @@ use crate::{
 
 pub(crate) const RULES: &[Rule] = &[
     Rule {
-        name: "the worker buries a message before SQS moves it without a reason",
-        check: buried_before_moved,
+        name: "the worker dead-letters a message before SQS moves it without a reason",
+        check: dead_lettered_before_moved,
         breaks: &[
             edit("maxReceiveCount: 24", "maxReceiveCount: 20"),
             edit("maxReceiveCount: 24", "maxReceiveCount: !Ref MaxReceives"),
@@ -107,7 +107,7 @@ fn retries(stack: &Stack<'_>, path: &Path<'_>) -> Option<(u32, Backoff)> {
     Some((number("MAX_RETRIES")?, backoff.ok()?))
 }
 
-fn buried_before_moved(project: &Project, faults: &mut Faults) {
+fn dead_lettered_before_moved(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     for path in template.paths() {
         let last = template.range(&path.function.variables()["MAX_RETRIES"]).map(|(_, most)| most);

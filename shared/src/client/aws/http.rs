@@ -47,7 +47,7 @@ impl Connector {
         let mut request = request.try_into_http1x().map_err(malformed)?;
         let carrier = capture_connection(&mut request);
         if let Some(wanted) = request.extensions().get::<CaptureSmithyConnection>() {
-            wanted.set_connection_retriever(move || Some(condemnable(carrier.clone())));
+            wanted.set_connection_retriever(move || Some(closable(carrier.clone())));
         }
         let answer = self.0.send(request).await.map_err(|error| match error {
             HttpError::Tls(_) => ConnectorError::other(error.into(), None),
@@ -59,13 +59,13 @@ impl Connector {
 }
 
 /// The connection that carries a call, in the form in which the SDK may have it closed.
-fn condemnable(carrier: CaptureConnection) -> ConnectionMetadata {
-    let condemn = move || {
+fn closable(carrier: CaptureConnection) -> ConnectionMetadata {
+    let close = move || {
         if let Some(connection) = carrier.connection_metadata().as_ref() {
             connection.poison();
         }
     };
-    ConnectionMetadata::builder().proxied(false).poison_fn(condemn).build()
+    ConnectionMetadata::builder().proxied(false).poison_fn(close).build()
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_serves_until_the_sdk_condemns_it() {
+    async fn a_connection_serves_until_the_sdk_closes_it() {
         let ((server, connections), client) = (server().await, Connector(HttpClient::new(LONGEST_ANSWER)));
         call(&client, server).await;
         let second = call(&client, server).await;

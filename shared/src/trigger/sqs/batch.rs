@@ -245,7 +245,7 @@ impl<P: Processor<Record>> Worker<P> {
         ending
     }
 
-    /// Postpones or buries a message that did not end well.
+    /// Postpones or dead-letters a message that did not end well.
     async fn dispose(&self, record: &Record, failure: &Failure) -> Ending {
         let last = self.limits.max_receives;
         let (code, outcome, wait) = match failure {
@@ -295,7 +295,7 @@ impl<P: Processor<Record>> Worker<P> {
         Ending::retried()
     }
 
-    /// Ends the records that were not started. Those on their last receive are buried, because SQS would otherwise move them
+    /// Ends the records that were not started. Those on their last receive are dead-lettered, because SQS would otherwise move them
     /// without a reason. The others are made visible again, all in one call: at once, because another environment may have
     /// the time; by back-off where nothing could start, because then none will have. What the time does not allow is left
     /// to the queue's visibility: an answer that comes too late would put the whole batch back.
@@ -344,7 +344,7 @@ impl<P: Processor<Record>> Worker<P> {
             ended.push((record.message_id, Ending::retried()));
         }
 
-        let buried = stream::iter(last).map(|Prepared { record, span, producer, .. }| {
+        let dead_lettered = stream::iter(last).map(|Prepared { record, span, producer, .. }| {
             let late = late.clone();
             async move {
                 let trace = self.start_trace(&record, producer);
@@ -356,7 +356,7 @@ impl<P: Processor<Record>> Worker<P> {
                 (record.message_id, ending)
             }
         });
-        ended.extend(buried.buffer_unordered(self.limits.concurrency).collect::<Vec<_>>().await);
+        ended.extend(dead_lettered.buffer_unordered(self.limits.concurrency).collect::<Vec<_>>().await);
         ended
     }
 

@@ -21,7 +21,7 @@ pub(crate) fn text(
 }
 
 /// What a function attaches.
-pub(crate) fn buried(code: &str, source_id: &str) -> [(&'static str, String); 4] {
+pub(crate) fn dead_lettered(code: &str, source_id: &str) -> [(&'static str, String); 4] {
     [
         ("error_code", code.to_owned()),
         ("error_message", "it is broken".to_owned()),
@@ -57,8 +57,8 @@ fn check(attributes: &Texts<'_>, moved: bool, expected: (Origin, &str), says: &s
 }
 
 #[test]
-fn a_burial_of_a_body_that_left_no_room_for_more_is_known_by_its_code_alone() {
-    let stamp = [buried("malformed_body", "m-0")[0].clone(), ("tenant", "acme".to_owned())];
+fn a_dead_letter_of_a_body_that_left_no_room_for_more_is_known_by_its_code_alone() {
+    let stamp = [dead_lettered("malformed_body", "m-0")[0].clone(), ("tenant", "acme".to_owned())];
     let letter = |body: &str| Letter::read(text("m-1", body, &stamp, &[])).unwrap();
     let large = letter(&"x".repeat(1024 * 1024 - 100));
     assert_eq!((large.origin, large.code.as_str()), (Origin::Function, "malformed_body"));
@@ -81,7 +81,13 @@ fn with_own(stamp: &Texts<'_>) -> Vec<(&'static str, String)> {
 #[test]
 fn what_the_function_added_is_its_reason_and_comes_off() {
     let expected = (Origin::Function, "malformed_body");
-    check(&with_own(&buried("malformed_body", "m-0")), false, expected, "it is broken", &["tenant", "traceparent"]);
+    check(
+        &with_own(&dead_lettered("malformed_body", "m-0")),
+        false,
+        expected,
+        "it is broken",
+        &["tenant", "traceparent"],
+    );
 }
 
 #[test]
@@ -104,15 +110,21 @@ fn what_sqs_moved_has_no_reason_and_keeps_all_its_attributes() {
 }
 
 #[test]
-fn what_sqs_moved_after_a_burial_shows_the_burial_as_history() {
+fn what_sqs_moved_after_a_dead_letter_shows_the_dead_letter_as_history() {
     let expected = (Origin::Queue, MAX_RECEIVE_COUNT);
-    check(&buried("retries_exhausted", "m-0"), true, expected, "earlier burial said retries_exhausted", &[]);
+    check(
+        &dead_lettered("retries_exhausted", "m-0"),
+        true,
+        expected,
+        "earlier dead letter said retries_exhausted",
+        &[],
+    );
 }
 
 #[test]
 fn both_stamps_come_off_a_message_that_event_bridge_and_then_the_function_gave_up() {
     let mut both = with_own(&undelivered()[..4]);
-    both.extend(buried("unknown_type", "m-0"));
+    both.extend(dead_lettered("unknown_type", "m-0"));
     check(&both, false, (Origin::Function, "unknown_type"), "it is broken", &["tenant", "traceparent"]);
 }
 
@@ -141,7 +153,7 @@ fn the_reservation_is_found_in_every_form_and_also_in_an_invalid_event() {
 
 #[test]
 fn a_reason_cannot_move_the_cursor() {
-    let mut attributes = buried("x", "m-0");
+    let mut attributes = dead_lettered("x", "m-0");
     attributes[1].1 = "one\ntwo\u{9b}2J".to_owned();
     let letter = Letter::read(text("m-1", "{}", &attributes, &[])).unwrap();
     assert_eq!(letter.why, "one\\ntwo\\u{9b}2J");
@@ -151,7 +163,7 @@ fn a_reason_cannot_move_the_cursor() {
 fn the_time_the_trace_and_the_first_id_are_read() {
     let system =
         [(MessageSystemAttributeName::SentTimestamp, "1000"), (MessageSystemAttributeName::AwsTraceHeader, "Root=1")];
-    let letter = Letter::read(text("m-1", "{}", &buried("x", "m-0"), &system)).unwrap();
+    let letter = Letter::read(text("m-1", "{}", &dead_lettered("x", "m-0"), &system)).unwrap();
     assert_eq!(letter.sent, Some(UNIX_EPOCH + Duration::from_secs(1)));
     assert_eq!(letter.trace_header.as_deref(), Some("Root=1"));
     assert!(letter.is_called("m-0") && letter.is_called("m-1") && !letter.is_called("m-2"));

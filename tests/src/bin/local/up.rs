@@ -11,7 +11,7 @@ use std::{
 use local_stack::{
     build::workspace,
     catalogue::NAMES,
-    inventory::Standing,
+    inventory::SeatState,
     replay::attribute,
     reservations::Status,
     scenario::{self, EventFile, Given},
@@ -93,8 +93,8 @@ fn variables(stack: &Stack) -> BTreeMap<String, String> {
 async fn watch(stack: &Stack, files: &[EventFile]) {
     let ids: BTreeSet<&str> =
         files.iter().flat_map(|file| &file.scenario.given).map(|given| given.reservation_id.as_str()).collect();
-    let look = |id: &str| (stack.reservations.get(id).map(|found| found.status), stack.inventory.standing(id));
-    let mut seen: BTreeMap<&str, (Option<Status>, Standing)> = ids.iter().map(|id| (*id, look(id))).collect();
+    let look = |id: &str| (stack.reservations.get(id).map(|found| found.status), stack.inventory.seat_state(id));
+    let mut seen: BTreeMap<&str, (Option<Status>, SeatState)> = ids.iter().map(|id| (*id, look(id))).collect();
     let (mut dead, mut published) = (0, 0);
     loop {
         tokio::time::sleep(LOOK).await;
