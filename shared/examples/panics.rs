@@ -8,7 +8,6 @@
 use std::{process::ExitCode, time::Duration};
 
 use shared::{
-    config::ConfigError,
     deadline::Deadline,
     failure::Failure,
     settlement::Outcome,
@@ -34,10 +33,6 @@ impl Processor<Record> for Panics {
 
     fn budget(&self) -> Duration {
         Duration::ZERO
-    }
-
-    async fn probe(&self) -> Result<(), ConfigError> {
-        Ok(())
     }
 
     fn decode(&self, record: &Record) -> Result<Decoded<String>, Failure> {

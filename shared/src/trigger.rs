@@ -3,7 +3,7 @@
 
 pub mod sqs;
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, future::ready, time::Duration};
 
 use tracing::Span;
 
@@ -22,11 +22,14 @@ pub trait Processor<R>: Sync {
     /// The longest that [`Processor::process`] takes: the sum of the time-outs of the calls that it makes one after the other.
     fn budget(&self) -> Duration;
 
-    /// Looks whether what the configuration names is there, once per environment and before the first record.
+    /// Looks whether what the configuration names is there, once per environment and before the first record. One that names
+    /// nothing has nothing to look at.
     ///
     /// # Errors
     /// What no waiting can mend, so that no record could ever be worked.
-    fn probe(&self) -> impl Future<Output = Result<(), ConfigError>> + Send;
+    fn probe(&self) -> impl Future<Output = Result<(), ConfigError>> + Send {
+        ready(Ok(()))
+    }
 
     /// Reads a record. It does not wait for anything, and a panic in it fails this record alone.
     ///

@@ -21,7 +21,6 @@ use local_stack::{
 use serde_json::{Value, json};
 use shared::{
     backoff::Backoff,
-    config::ConfigError,
     deadline::Deadline,
     failure::Failure,
     settlement::Outcome,
@@ -63,10 +62,6 @@ impl Processor<Record> for Script {
     /// Nobody asks: the worker's limits are given.
     fn budget(&self) -> Duration {
         Duration::ZERO
-    }
-
-    async fn probe(&self) -> Result<(), ConfigError> {
-        Ok(())
     }
 
     fn decode(&self, record: &Record) -> Result<Decoded<String>, Failure> {

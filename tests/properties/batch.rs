@@ -18,7 +18,6 @@ use proptest::{prelude::*, sample::select, strategy::ValueTree, test_runner::Tes
 use serde_json::{Value, json};
 use shared::{
     backoff::Backoff,
-    config::ConfigError,
     deadline::Deadline,
     failure::{self, Failure},
     settlement::{Outcome, event::ErrorCode},
@@ -116,10 +115,6 @@ impl Processor<Record> for Script {
     /// Nobody asks: the worker's limits are given.
     fn budget(&self) -> Duration {
         Duration::ZERO
-    }
-
-    async fn probe(&self) -> Result<(), ConfigError> {
-        Ok(())
     }
 
     fn decode(&self, record: &Record) -> Result<Decoded<&'static str>, Failure> {
