@@ -1,13 +1,22 @@
-//! Two hundred events as producers send them, and how each reservation must end.
+//! Events as producers send them, and how each reservation must end.
 
 use local_stack::{
+    catalogue::{self, FUNCTIONS},
+    event,
     inventory::{Inventory, SeatState},
     reservations::{Reservation, Reservations, Status},
 };
 use serde_json::{Value, json};
+use shared::{name::Named, settlement::event::EventType};
 
 /// What the tickets are for.
 const TICKETS_FOR: &str = "evt_2026_1121";
+
+/// How many events of each function can't be read.
+pub(crate) const POISON: usize = 5;
+
+/// How many events of each function come twice. The functions share them, so that a deployment takes no longer with more.
+pub(crate) const TWICE: usize = 36 / FUNCTIONS.len();
 
 /// An event as a producer puts it on the bus.
 pub(crate) struct Entry {
@@ -37,40 +46,37 @@ pub(crate) enum End {
     Rejected(&'static str),
 }
 
-/// An event type, and the end that it brings.
-#[derive(Clone, Copy)]
-enum Kind {
-    Expired,
-    Approved,
-    Failed,
-}
-
 /// All of the traffic: every kind alone, twice, unreadable, too late, in a race, and in the forms that producers have.
-pub(crate) fn two_hundred_events() -> Vec<Case> {
+pub(crate) fn events() -> Vec<Case> {
+    const ONCE: usize = 75 / FUNCTIONS.len();
+
+    let (expired, approved, failed) =
+        (EventType::ReservationExpired, EventType::PaymentApproved, EventType::PaymentFailed);
     let mut cases = Vec::new();
-    for kind in [Kind::Expired, Kind::Approved, Kind::Failed] {
-        cases.extend(numbered("once", kind, 25, |case| case.entries = vec![kind.entry(case)]));
-        cases.extend(numbered("twice", kind, 12, |case| case.entries = vec![kind.entry(case), kind.entry(case)]));
-        cases.extend(numbered("poison", kind, 5, |case| {
-            let mut entry = kind.entry(case);
+    for function in FUNCTIONS {
+        let kind = function.event_type();
+        cases.extend(numbered("once", kind, ONCE, |case| case.entries = vec![entry(kind, case)]));
+        cases.extend(numbered("twice", kind, TWICE, |case| case.entries = vec![entry(kind, case), entry(kind, case)]));
+        cases.extend(numbered("poison", kind, POISON, |case| {
+            let mut entry = entry(kind, case);
             entry.detail["reservation_id"] = json!("");
             case.entries = vec![entry];
             case.end = End::Rejected("invalid_field");
         }));
     }
-    cases.extend(numbered("alias", Kind::Expired, 4, |case| {
-        case.entries = vec![Entry { detail_type: "reservation.hold.expired", ..Kind::Expired.entry(case) }];
+    cases.extend(numbered("alias", expired, 4, |case| {
+        case.entries = vec![Entry { detail_type: "reservation.hold.expired", ..entry(expired, case) }];
     }));
-    for kind in [Kind::Approved, Kind::Failed] {
-        cases.extend(numbered("status", kind, 5, |case| case.entries = vec![kind.status_entry(case)]));
+    for kind in [approved, failed] {
+        cases.extend(numbered("status", kind, 5, |case| case.entries = vec![status_entry(kind, case)]));
     }
-    cases.extend(numbered("late", Kind::Approved, 12, |case| {
+    cases.extend(numbered("late", approved, 12, |case| {
         case.given = Status::Expired;
-        case.entries = vec![Kind::Approved.entry(case)];
+        case.entries = vec![entry(approved, case)];
         case.end = End::Refunded;
     }));
-    cases.extend(numbered("race", Kind::Approved, 6, |case| {
-        case.entries = vec![Kind::Approved.entry(case), Kind::Expired.entry(case)];
+    cases.extend(numbered("race", approved, 6, |case| {
+        case.entries = vec![entry(approved, case), entry(expired, case)];
         case.end = End::Raced;
     }));
     cases
@@ -95,10 +101,11 @@ pub(crate) fn seed(case: &Case, reservations: &Reservations, inventory: &Invento
     });
 }
 
-fn numbered(name: &str, kind: Kind, count: usize, shape: impl Fn(&mut Case)) -> Vec<Case> {
+fn numbered(name: &str, kind: EventType, count: usize, shape: impl Fn(&mut Case)) -> Vec<Case> {
     let case = |number| {
-        let reservation_id = format!("rsv_{}_{name}_{number}", kind.name());
-        let (given, entries, end) = (Status::Hold, Vec::new(), kind.end());
+        let reservation_id = format!("rsv_{}_{name}_{number}", kind.name().replace('.', "-"));
+        let function = catalogue::settler_of(kind);
+        let (given, entries, end) = (Status::Hold, Vec::new(), End::Settled(function.wanted(), function.settled()));
         let mut case = Case { reservation_id, given, entries, end };
         shape(&mut case);
         case
@@ -117,46 +124,21 @@ impl Case {
     }
 }
 
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::Approved => "approved",
-            Self::Failed => "failed",
-        }
+/// The event as its producer sends it.
+fn entry(kind: EventType, case: &Case) -> Entry {
+    let mut detail = event::detail(kind, &case.reservation_id, TICKETS_FOR, &seats(&case.reservation_id));
+    if kind.is_of_a_payment() {
+        detail["payment_intent_id"] = json!(case.payment());
     }
+    let source = if kind.is_of_a_payment() { "payment-service" } else { "reservation-api" };
+    Entry { source, detail_type: kind.name(), detail }
+}
 
-    fn end(self) -> End {
-        match self {
-            Self::Expired => End::Settled(Status::Expired, SeatState::Free),
-            Self::Approved => End::Settled(Status::Confirmed, SeatState::Sold),
-            Self::Failed => End::Settled(Status::Cancelled, SeatState::Free),
-        }
-    }
-
-    fn entry(self, case: &Case) -> Entry {
-        let mut detail = json!({
-            "reservation_id": case.reservation_id, "event_id": TICKETS_FOR, "seat_ids": seats(&case.reservation_id), "qty": 2,
-        });
-        let (source, detail_type) = match self {
-            Self::Expired => ("reservation-api", "reservation.expired"),
-            Self::Approved => ("payment-service", "payment.approved"),
-            Self::Failed => ("payment-service", "payment.failed"),
-        };
-        if !matches!(self, Self::Expired) {
-            detail["payment_intent_id"] = json!(case.payment());
-            detail["amount"] = json!(7_600);
-            detail["currency"] = json!("EUR");
-        }
-        Entry { source, detail_type, detail }
-    }
-
-    /// The form of payment services that say the outcome in a status.
-    fn status_entry(self, case: &Case) -> Entry {
-        let status = if matches!(self, Self::Failed) { "FAILED" } else { "COMPLETED" };
-        let detail = json!({
-            "status": status, "reservation_id": case.reservation_id, "payment_id": case.payment(), "amount": "7600",
-        });
-        Entry { source: "payment-sim-api", detail_type: "Payment Status Updated", detail }
-    }
+/// The form of payment services that say the outcome in a status.
+fn status_entry(kind: EventType, case: &Case) -> Entry {
+    let status = if kind == EventType::PaymentFailed { "FAILED" } else { "COMPLETED" };
+    let detail = json!({
+        "status": status, "reservation_id": case.reservation_id, "payment_id": case.payment(), "amount": "7600",
+    });
+    Entry { source: "payment-sim-api", detail_type: "Payment Status Updated", detail }
 }
