@@ -28,14 +28,19 @@ pub enum BuildError {
     Missing(String),
 }
 
-/// Builds the functions for the tests, or finds them built. cargo shows its progress on standard error.
+/// Builds all functions for the tests, or finds them built. cargo shows its progress on standard error.
 pub fn functions() -> Result<Binaries, BuildError> {
+    these_functions(&NAMES)
+}
+
+/// Builds only these of the functions, as [`functions`] does.
+pub fn these_functions(functions: &[&str]) -> Result<Binaries, BuildError> {
     let mut command = cargo();
     command.args(["build", "--message-format=json-render-diagnostics"]);
     // This package takes part in the selection, so that cargo resolves the features that it was built with, and does
     // not compile the dependencies a second time.
     command.args(["--package", env!("CARGO_PKG_NAME")]);
-    build(command, &NAMES, &[])
+    build(command, functions, &[])
 }
 
 /// Builds `cargo redrive`, or finds it built.

@@ -4,6 +4,7 @@ mod report;
 mod up;
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     io::{IsTerminal, Write},
     path::PathBuf,
@@ -136,8 +137,10 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     if arguments.write && files.len() != 1 {
         return Err("--write prints one file; name one".into());
     }
-    tell("Building the functions ...");
-    let binaries = build::functions()?;
+    let functions: BTreeSet<&str> = files.iter().map(|file| file.function.as_str()).collect();
+    let functions: Vec<&str> = functions.into_iter().collect();
+    tell(format!("Building {} ...", functions.join(", ")));
+    let binaries = build::these_functions(&functions)?;
     let stack = Stack::start().await?;
     let replay = Replay::new(stack.clone(), &binaries)?;
 
