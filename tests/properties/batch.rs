@@ -86,13 +86,13 @@ impl Delivered {
     }
 
     /// Its outcome, as the table in functions/README.md has it.
-    fn outcome(&self, can_bury: bool, in_time: bool) -> &'static str {
-        let can_bury = can_bury && !self.fate.is_empty();
+    fn outcome(&self, can_dead_letter: bool, in_time: bool) -> &'static str {
+        let can_dead_letter = can_dead_letter && !self.fate.is_empty();
         let last = !self.unreadable && self.receive_count >= LAST_RECEIVE;
         match self.fate {
             "succeed" if in_time => "success",
-            "reject" | "refuse in decode" | "" if in_time && can_bury => "rejected",
-            _ if last && can_bury => "exhausted",
+            "reject" | "refuse in decode" | "" if in_time && can_dead_letter => "rejected",
+            _ if last && can_dead_letter => "exhausted",
             _ => "retried",
         }
     }
@@ -171,19 +171,19 @@ impl Subscriber for Endings {
     fn exit(&self, _: &span::Id) {}
 }
 
-fn check(batch: &[Delivered], can_bury: bool, in_time: bool) {
+fn check(batch: &[Delivered], can_dead_letter: bool, in_time: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(check_in_runtime(batch, can_bury, in_time));
+    runtime.block_on(check_in_runtime(batch, can_dead_letter, in_time));
 }
 
-async fn check_in_runtime(batch: &[Delivered], can_bury: bool, in_time: bool) {
+async fn check_in_runtime(batch: &[Delivered], can_dead_letter: bool, in_time: bool) {
     let aws = AwsEndpoint::start().await.unwrap();
     let dead_letters = Queue::new("dead", QueueOptions::default());
     aws.add_queue(dead_letters.clone());
     let queue = Queue::new("queue", QueueOptions::default());
     let worker = Worker {
         processor: Script::default(),
-        queues: Queues::new(aws.sqs(), can_bury.then(|| dead_letters.url())),
+        queues: Queues::new(aws.sqs(), can_dead_letter.then(|| dead_letters.url())),
         limits: Limits {
             concurrency: 20,
             max_receives: LAST_RECEIVE,
@@ -212,13 +212,13 @@ async fn check_in_runtime(batch: &[Delivered], can_bury: bool, in_time: bool) {
         response.unwrap().batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect();
     let unique: BTreeSet<&str> = reported.iter().map(String::as_str).collect();
     assert_eq!(unique.len(), reported.len(), "no identifier is reported twice");
-    let retried = batch.iter().filter(|record| record.outcome(can_bury, in_time) == "retried");
+    let retried = batch.iter().filter(|record| record.outcome(can_dead_letter, in_time) == "retried");
     let expected: BTreeSet<&str> = retried.filter_map(|record| record.id.as_deref()).collect();
     assert_eq!(unique, expected, "reported is exactly what comes back, so nothing empty and nothing foreign");
 
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     for record in batch {
-        *outcomes.entry(record.outcome(can_bury, in_time).to_owned()).or_default() += 1;
+        *outcomes.entry(record.outcome(can_dead_letter, in_time).to_owned()).or_default() += 1;
     }
     assert_eq!(*endings.0.lock().unwrap(), outcomes, "each record has one outcome");
     let dead_lettered = ["rejected", "exhausted"].map(|outcome| outcomes.get(outcome).copied().unwrap_or_default());
@@ -233,10 +233,10 @@ proptest! {
     #[test]
     fn every_record_of_any_batch_has_one_outcome_and_is_reported_once_at_most(
         batch in proptest::collection::vec(delivered(30, true, 0.3), 0..40),
-        can_bury in any::<bool>(),
+        can_dead_letter in any::<bool>(),
         in_time in prop::bool::weighted(0.8),
     ) {
-        check(&batch, can_bury, in_time);
+        check(&batch, can_dead_letter, in_time);
     }
 }
 
