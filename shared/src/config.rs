@@ -156,12 +156,13 @@ impl<'a> Reader<'a> {
 
     /// A variable that must be set, or the field of the secret that stands in for it. Nothing: the fault is noted.
     pub fn required_or_secret(&mut self, name: &str, field: &str) -> Option<String> {
-        let faults = self.faults.len();
-        let value = self.optional_or_secret(name, field);
-        if value.is_none() && self.faults.len() == faults && !self.secret_is_unreadable {
-            self.fault(name, NOT_SET);
+        match self.environment.get(name).map_or_else(|| self.secret.get(field), |value| Ok(Some(value))) {
+            Ok(Some(value)) => return Some(value),
+            Ok(None) if self.secret_is_unreadable => {}
+            Ok(None) => self.fault(name, NOT_SET),
+            Err(fault) => self.fault("SECRET_NAME", fault),
         }
-        value
+        None
     }
 
     /// Where the secret is, for what must be looked up again while we run.

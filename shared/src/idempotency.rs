@@ -205,7 +205,7 @@ impl Store {
     /// when the event came before with another fingerprint.
     pub async fn once<T>(
         &self,
-        key: Key,
+        key: &Key,
         fingerprint: &Fingerprint,
         deadline: Deadline,
         outcome: impl FnOnce(&T) -> &'static str,

@@ -75,7 +75,7 @@ pub async fn run<F: Function>(
 }
 
 /// Hands every invocation to `function`.
-pub async fn serve<F: Function>(function: &F) -> ExitCode {
+async fn serve<F: Function>(function: &F) -> ExitCode {
     function.ready();
     let cold = AtomicBool::new(true);
     let handler = service_fn(async |event: LambdaEvent<Box<RawValue>>| {

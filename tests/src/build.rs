@@ -43,14 +43,11 @@ pub fn these_functions(functions: &[&str]) -> Result<Binaries, BuildError> {
     build(command, functions, &[])
 }
 
-/// Builds `cargo redrive`, or finds it built.
+/// Builds `cargo redrive`, or finds it built, as [`functions`] does: its binary too is named after its package.
 pub fn redrive() -> Result<PathBuf, BuildError> {
     const NAME: &str = "redrive";
 
-    let mut command = cargo();
-    command.args(["build", "--message-format=json-render-diagnostics", "--package", env!("CARGO_PKG_NAME")]);
-    let mut built = build(command, &[NAME], &[])?;
-    built.remove(NAME).ok_or_else(|| BuildError::Missing(NAME.to_owned()))
+    these_functions(&[NAME])?.remove(NAME).ok_or_else(|| BuildError::Missing(NAME.to_owned()))
 }
 
 /// Builds functions, and examples of `shared`, by a profile of the workspace and into the folder `target`. It must not be

@@ -12,9 +12,6 @@ use local_stack::build::workspace;
 /// What knows of a system: the systems themselves, their domains and the clients of their services.
 const SYSTEMS: [&str; 5] = ["settlement", "reservation", "field", "client::inventory", "client::reservations"];
 
-/// What may know of them.
-const MAY_KNOW: [&str; 5] = ["settlement", "reservation", "field", "client/inventory", "client/reservations"];
-
 /// What does I/O, or is about it.
 const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];
 
@@ -31,7 +28,9 @@ fn paths_by_file() -> BTreeMap<PathBuf, Vec<String>> {
             } else if path.file_name().is_some_and(|name| name != "tests.rs" && name != "lib.rs") {
                 let source = fs::read_to_string(&path).expect("a source is text");
                 let code = source.split("#[cfg(test)]").next().unwrap_or_default();
-                found.insert(path.strip_prefix(&root).expect("it is in there").to_owned(), paths(code));
+                let file = path.strip_prefix(&root).expect("it is in there").to_owned();
+                let named = [paths(code), siblings(code, &file)].concat();
+                found.insert(file, named);
             }
         }
     }
@@ -75,6 +74,23 @@ fn paths(code: &str) -> Vec<String> {
     found
 }
 
+/// The systems that a file names as its siblings, by `super::`.
+fn siblings(code: &str, file: &Path) -> Vec<String> {
+    let folder = file.parent().unwrap_or(Path::new("")).to_string_lossy();
+    let named: Vec<&str> =
+        code.split("super::").skip(1).map(|rest| rest.split(';').next().unwrap_or_default()).collect();
+    let is_sibling = |system: &&&str| {
+        let name = match system.split_once("::") {
+            Some((parent, name)) => (parent == folder).then_some(name),
+            None => folder.is_empty().then_some(**system),
+        };
+        let is_word =
+            |text: &&str| text.split(|c: char| !c.is_ascii_lowercase() && c != '_').any(|word| Some(word) == name);
+        named.iter().any(is_word)
+    };
+    SYSTEMS.iter().filter(is_sibling).map(|system| (*system).to_owned()).collect()
+}
+
 fn start_of(path: &str) -> String {
     let segments: Vec<&str> = path.trim().split("::").take(2).collect();
     let segment =
@@ -88,14 +104,15 @@ fn is_in(path: &str, modules: &[&str]) -> bool {
 }
 
 fn stands_in(file: &Path, modules: &[&str]) -> bool {
-    modules.iter().any(|module| file.starts_with(module) || file == Path::new(module).with_extension("rs"))
+    let mut modules = modules.iter().map(|module| module.replace("::", "/"));
+    modules.any(|module| file.starts_with(&module) || file == Path::new(&module).with_extension("rs"))
 }
 
 #[test]
 fn triggers_and_base_know_nothing_of_any_system() {
     let files = paths_by_file();
     assert!(files.len() > 30, "the sources are found");
-    for (file, paths) in files.into_iter().filter(|(file, _)| !stands_in(file, &MAY_KNOW)) {
+    for (file, paths) in files.into_iter().filter(|(file, _)| !stands_in(file, &SYSTEMS)) {
         for path in paths {
             assert!(!is_in(&path, &SYSTEMS), "{}: it must not know {path}", file.display());
         }
@@ -119,4 +136,12 @@ fn a_path_is_found_alone_and_in_a_list() {
         paths(code),
         ["failure", "client::aws", "client::inventory", "client", "json", "settlement", "start::run"]
     );
+}
+
+#[test]
+fn a_sibling_is_found_where_it_is_one() {
+    let code = "use super::{\n    aws::fault,\n    inventory::Call,\n};\nlet x = super::settlement;";
+    assert_eq!(siblings(code, Path::new("client/bus.rs")), ["client::inventory"]);
+    assert_eq!(siblings(code, Path::new("start.rs")), ["settlement"]);
+    assert_eq!(siblings(code, Path::new("client/aws/http.rs")), Vec::<String>::new());
 }

@@ -43,9 +43,7 @@ impl SecretFields {
     /// # Errors
     /// When it is none. The text fits after `SECRET_NAME`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        // The error of a parser may quote what it read, so it is not shown.
-        let object = Object::read(text).map_err(|_| "must hold a JSON object".to_owned());
-        object.map(|_object| Self(Secret::new(text)))
+        object(text).map(|_object| Self(Secret::new(text)))
     }
 
     /// A secret without fields.
@@ -58,13 +56,18 @@ impl SecretFields {
     /// # Errors
     /// When it is there and can't be used. The text fits after `SECRET_NAME`.
     pub fn get(&self, name: &str) -> Result<Option<String>, String> {
-        let object = Object::read(self.0.expose()).map_err(|_| "must hold a JSON object".to_owned())?;
-        match object.get(name).map_err(|fault| format!("holds {name}, which {fault}"))? {
+        let field = object(self.0.expose())?.get(name);
+        match field.map_err(|fault| format!("holds {name}, which {fault}"))? {
             Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
             Some(_) => Err(format!("holds {name}, which must be a string")),
             None => Ok(None),
         }
     }
+}
+
+/// The error of a parser may quote what it read, so it is not shown.
+fn object(text: &str) -> Result<Object<'_>, String> {
+    Object::read(text).map_err(|_| "must hold a JSON object".to_owned())
 }
 
 #[cfg(test)]

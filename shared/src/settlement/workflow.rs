@@ -165,7 +165,7 @@ impl<L: LostRace> Processor<Record> for Settler<L> {
         }
         let (key, fingerprint) = (event.key(), Fingerprint { what: "amount", text: event.fingerprint() });
         let work = self.guard_and_settle(&event, &key, trace);
-        match self.services.idempotency.once(key.clone(), &fingerprint, deadline, Done::name, work).await? {
+        match self.services.idempotency.once(&key, &fingerprint, deadline, Done::name, work).await? {
             Once::Done(done) => Ok(done),
             Once::Duplicate { outcome } => Ok(Done::noted(Outcome::Duplicate, format!("completed before: {outcome}"))),
         }

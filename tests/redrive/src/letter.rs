@@ -18,7 +18,8 @@ pub const MAX_RECEIVE_COUNT: &str = "max_receive_count";
 /// The code of a message that came in none of the known ways.
 pub const NO_REASON: &str = "no_reason";
 
-/// What people are shown of a code and of a reason, in characters. Those of Holdfast are shorter, but anybody may have sent the message.
+/// What people are shown of a code and of a reason, in characters. Those of Holdfast are shorter, but anybody may have sent
+/// the message.
 const LONGEST_CODE: usize = 100;
 const LONGEST_REASON: usize = 2_000;
 

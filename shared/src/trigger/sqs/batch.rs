@@ -295,10 +295,10 @@ impl<P: Processor<Record>> Worker<P> {
         Ending::retried()
     }
 
-    /// Ends the records that were not started. Those on their last receive are dead-lettered, because SQS would otherwise move them
-    /// without a reason. The others are made visible again, all in one call: at once, because another environment may have
-    /// the time; by back-off where nothing could start, because then none will have. What the time does not allow is left
-    /// to the queue's visibility: an answer that comes too late would put the whole batch back.
+    /// Ends the records that were not started. Those on their last receive are dead-lettered, because SQS would otherwise
+    /// move them without a reason. The others are made visible again, all in one call: at once, because another environment
+    /// may have the time; by back-off where nothing could start, because then none will have. What the time does not allow
+    /// is left to the queue's visibility: an answer that comes too late would put the whole batch back.
     async fn give_back(
         &self,
         unstarted: Vec<Prepared<P::Item>>,

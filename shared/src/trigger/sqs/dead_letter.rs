@@ -15,7 +15,8 @@ const LARGEST_MESSAGE: usize = 1024 * 1024;
 /// So much of an error's text goes before the message's own attributes.
 const LEAST_REASON: usize = 100;
 
-/// The attributes that tell a dead-lettered message from others: those of its [`DeadLetterReason`], and the id that it had before.
+/// The attributes that tell a dead-lettered message from others: those of its [`DeadLetterReason`], and the id that it had
+/// before.
 pub const REASON_ATTRIBUTES: [&str; 4] = ["error_code", "error_message", "event_type", "source_message_id"];
 
 /// Whether a body leaves so much of SQS's 1 MiB that all attributes of the reason fit, whatever they say.
