@@ -1,4 +1,4 @@
-//! The crash matrix: each function is killed before and after each of its effects, and the world must come right all the
+//! The crash matrix: each function is killed before and after each of its effects, and the run must come right all the
 //! same.
 //!
 //! Every effect of a worker is a request to one of the stack's servers, so a point is a request's number in a run and a
@@ -7,7 +7,7 @@
 //! gets SIGKILL; nothing in it can react, as on Lambda when an environment is lost.
 //!
 //! Between two requests a worker changes nothing outside of itself. To be killed anywhere after the effect of one request
-//! and before that of the next is therefore the same for the world, and the two sides cover every moment of a worker's life,
+//! and before that of the next is therefore the same for the run, and the two sides cover every moment of a worker's life,
 //! the one between its last effect and its answer to Lambda included.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
@@ -16,7 +16,7 @@ mod scenario;
 
 mod point;
 mod promise;
-mod world;
+mod run;
 
 use std::{
     io::{self, Write},
@@ -29,8 +29,8 @@ use tokio::{task::JoinError, time::timeout};
 
 use self::{
     point::Mode,
+    run::{Run, Site},
     scenario::{Scenario, scenarios},
-    world::{Site, World},
 };
 
 /// Lanes side by side. Most of a point is spent on starting processes, so that a few more than there are cores suffice.
@@ -79,14 +79,14 @@ async fn a_worker_that_dies_between_any_two_effects_leaves_nothing_lost_and_noth
 /// Runs the scenario without a crash, which must keep its promise too, and then once for each point that this run showed.
 async fn every_point(scenario: Scenario, mode: Mode) -> Lane {
     let site = Site::of(&scenario).await;
-    let requests = World::of(&site, &scenario, 0).await.run(None, mode).await;
+    let requests = Run::of(&site, &scenario, 0).await.finish(None, mode).await;
     let points = (1..=requests).flat_map(|request| Side::ALL.map(|side| Point { request, side }));
     let mut faults = Vec::new();
     for (number, point) in (1..).zip(points) {
         let (site, own) = (site.clone(), scenario.clone());
         // In a task of its own, so that a panic is a fault of this point and the others still have their turn.
         let run = tokio::spawn(async move {
-            let run = async { World::of(&site, &own, number).await.run(Some(point), mode).await };
+            let run = async { Run::of(&site, &own, number).await.finish(Some(point), mode).await };
             timeout(PATIENCE, run).await.expect("it converges");
         });
         if let Err(error) = run.await {

@@ -15,7 +15,7 @@ use local_stack::{
 use serde_json::{Value, json};
 use shared::deadline::epoch_ms;
 
-use crate::world::World;
+use crate::run::Run;
 
 /// The request was on its way for a part of the time that its sender waits.
 const ON_THE_WAY: Duration = Duration::from_millis(100);
@@ -39,7 +39,7 @@ impl Mode {
     pub(crate) const ALL: [Self; 3] = [Self::Killed, Self::KilledBesideAnother, Self::OvertakenByAnother];
 }
 
-impl World {
+impl Run {
     /// Delivers what is due and lets time pass to what is due next. A message's receives are counted by the queue, which
     /// moves one that has none left without a reason, so that too many of them do not go unseen.
     pub(crate) async fn converge(&mut self, mode: Mode) {

@@ -6,11 +6,11 @@ use axum::http::Method;
 use local_stack::{queue::Snapshot, replay::attribute, reservations::Status};
 
 use crate::{
+    run::Run,
     scenario::{Record, Scenario},
-    world::World,
 };
 
-impl World {
+impl Run {
     /// The end is the promised one, every effect happened once, and no message is lost.
     pub(crate) fn keeps_its_promise(&self) {
         assert_eq!(self.stack.inventory.oversold(), [""; 0]);

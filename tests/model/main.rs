@@ -6,13 +6,13 @@
 //! | `gate` | the far end of a worker's calls |
 //! | `decisions` | what the real code does after which answers |
 //! | `services` | what the local stack's services, and the DynamoDB emulator, do with a request |
-//! | `world`, `rules` | what may happen next; what must never happen, and what must have happened in the end |
-//! | `search` | every world that can be reached |
+//! | `state`, `rules` | what may happen next; what must never happen, and what must have happened in the end |
+//! | `search` | every state that can be reached |
 //!
 //! Nothing here says what a worker does or what a service answers: the first is asked of the functions' own workflows
 //! in the real `Settler` with its real clients, the second of the stack. The search is our own and not that of a model
 //! checker's crate, because its steps are looked up in real code as it goes, and because the interleavings are to be
-//! counted and not only the worlds.
+//! counted and not only the states.
 //!
 //! A fault is an answer that is lost, a request that is refused, a worker that is gone, or a lease that ends under a
 //! worker that is still there. Lambda would stop that worker; here it goes on, as one that was frozen may. Whatever
@@ -31,7 +31,7 @@ mod decisions;
 mod services;
 
 mod rules;
-mod world;
+mod state;
 
 mod search;
 
@@ -44,7 +44,7 @@ use self::{
     kind::{Kind, multisets},
     search::{Extent, search},
     services::{Dialect, Sabotage},
-    world::{Faults, Model},
+    state::{Faults, Model},
 };
 
 /// How many deliveries race, and what may go wrong meanwhile. The more may, the fewer deliveries there is time for.
@@ -72,14 +72,14 @@ fn every_interleaving_of(dialect: Dialect) {
                 Ok(extent) => extent,
                 Err(breach) => panic!("{kinds:?}: {}\n{}", breach.what, breach.way.join("\n")),
             };
-            sum.worlds += extent.worlds;
+            sum.states += extent.states;
             sum.steps += extent.steps;
             sum.interleavings = sum.interleavings.saturating_add(extent.interleavings);
         }
         let ways = format!(", {} interleavings", sum.interleavings);
         let ways = if faults == Faults::Left(0) { ways } else { String::new() };
         say(&format!(
-            "{dialect:?} answers, {}: {} multisets of at most {most} deliveries, {} worlds, {} steps{ways}; \
+            "{dialect:?} answers, {}: {} multisets of at most {most} deliveries, {} states, {} steps{ways}; \
              {} histories of a worker; {:.1} s",
             match faults {
                 Faults::Left(0) => "no faults".to_owned(),
@@ -87,7 +87,7 @@ fn every_interleaving_of(dialect: Dialect) {
                 Faults::Any => "any number of faults".to_owned(),
             },
             all.len(),
-            sum.worlds,
+            sum.states,
             sum.steps,
             model.histories(),
             started.elapsed().as_secs_f64()

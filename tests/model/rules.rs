@@ -7,7 +7,7 @@ use crate::{
     gate::Request,
     kind::Kind,
     services::{Held, Lease, Part, Record, Seats},
-    world::{Delivery, World},
+    state::{Delivery, State},
 };
 
 /// What must never be asked, whether or not the service lets it happen, and what must never happen.
@@ -53,7 +53,7 @@ pub(crate) fn judge(held: Held, request: &Request, before: Part, after: Part) ->
     }
 }
 
-impl World {
+impl State {
     /// Why this is no good end, once no message is left.
     pub(crate) fn unfinished(&self, kinds: &[Kind]) -> Result<(), String> {
         if let Some(left) = self.deliveries.iter().position(|delivery| delivery.at != Delivery::GONE) {
@@ -74,19 +74,19 @@ impl World {
 }
 
 /// What an event owes before its message may go.
-pub(crate) fn owed(world: &World, kind: Kind) -> Result<(), String> {
-    let Held { status, paid_by } = world.reservation;
-    if world.records[kind.index()] != Record::Completed {
+pub(crate) fn owed(state: &State, kind: Kind) -> Result<(), String> {
+    let Held { status, paid_by } = state.reservation;
+    if state.records[kind.index()] != Record::Completed {
         return Err("it was not completed".to_owned());
     }
     let won = match kind.approved_payment() {
         Some(_) => paid_by == Some(kind),
         None => status == kind.function().wanted(),
     };
-    if won && world.seats == Seats::Held {
+    if won && state.seats == Seats::Held {
         return Err(format!("the reservation is {status} and its seats are held"));
     }
-    if kind.approved_payment().is_some() && !won && !world.refunds[kind.index()] {
+    if kind.approved_payment().is_some() && !won && !state.refunds[kind.index()] {
         return Err(format!("the reservation is {status} and the payment was not refunded"));
     }
     if status.is_terminal() { Ok(()) } else { Err(format!("the reservation is {status}")) }

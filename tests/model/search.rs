@@ -1,18 +1,18 @@
-//! Every world that can be reached, breadth first, so that the first breach found is also a shortest one.
+//! Every state that can be reached, breadth first, so that the first breach found is also a shortest one.
 
 use std::collections::HashMap;
 
 use crate::{
     kind::Kind,
-    world::{Act, Faults, Model, World},
+    state::{Act, Faults, Model, State},
 };
 
 /// What a search went through.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Extent {
-    pub(crate) worlds: usize,
+    pub(crate) states: usize,
     pub(crate) steps: usize,
-    /// Ways from the first world to an end along calm steps.
+    /// Ways from the first state to an end along calm steps.
     pub(crate) interleavings: u128,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Breach {
 }
 
 struct Found {
-    world: World,
+    state: State,
     from: Option<(usize, Act)>,
     calm: Vec<usize>,
 }
@@ -35,27 +35,27 @@ struct Found {
 /// told apart, so that the interleavings are all counted.
 ///
 /// # Errors
-/// A breach of what must always hold; or a world from which calm steps lead to no good end, or to none at all.
+/// A breach of what must always hold; or a state from which calm steps lead to no good end, or to none at all.
 pub(crate) fn search(model: &mut Model, kinds: &[Kind], faults: Faults) -> Result<Extent, Breach> {
     let start = model.start(kinds, faults);
     let mut numbers = HashMap::from([(start.clone(), 0)]);
-    let mut found = vec![Found { world: start, from: None, calm: Vec::new() }];
+    let mut found = vec![Found { state: start, from: None, calm: Vec::new() }];
     let mut steps = 0;
     let mut next = 0;
     while next < found.len() {
-        let world = found[next].world.clone();
-        let following = match model.steps(&world) {
+        let state = found[next].state.clone();
+        let following = match model.steps(&state) {
             Ok(following) => following,
             Err((act, what)) => return Err(breach(model, &found, next, Some(act), what)),
         };
         for step in following {
             let told_apart = faults == Faults::Left(0);
-            let to = if told_apart { step.world } else { interchangeable(step.world, kinds) };
+            let to = if told_apart { step.state } else { interchangeable(step.state, kinds) };
             let number = match numbers.get(&to) {
                 Some(number) => *number,
                 None => {
                     numbers.insert(to.clone(), found.len());
-                    found.push(Found { world: to, from: Some((next, step.act)), calm: Vec::new() });
+                    found.push(Found { state: to, from: Some((next, step.act)), calm: Vec::new() });
                     found.len() - 1
                 }
             };
@@ -68,29 +68,29 @@ pub(crate) fn search(model: &mut Model, kinds: &[Kind], faults: Faults) -> Resul
             }
         }
         if found[next].calm.is_empty()
-            && let Err(what) = found[next].world.unfinished(kinds)
+            && let Err(what) = found[next].state.unfinished(kinds)
         {
             return Err(breach(model, &found, next, None, what));
         }
         next += 1;
     }
     match interleavings(&found) {
-        Ok(interleavings) => Ok(Extent { worlds: found.len(), steps, interleavings }),
+        Ok(interleavings) => Ok(Extent { states: found.len(), steps, interleavings }),
         Err(at) => Err(breach(model, &found, at, None, "calm steps lead in a circle".to_owned())),
     }
 }
 
-/// One world for all that differ only in which of two duplicates is where.
-fn interchangeable(mut world: World, kinds: &[Kind]) -> World {
+/// One state for all that differ only in which of two duplicates is where.
+fn interchangeable(mut state: State, kinds: &[Kind]) -> State {
     let mut start = 0;
     for same in kinds.chunk_by(|one, next| one == next) {
-        world.deliveries[start..start + same.len()].sort_unstable();
+        state.deliveries[start..start + same.len()].sort_unstable();
         start += same.len();
     }
-    world
+    state
 }
 
-/// The number of ways to an end; an error is a world that a way comes back to.
+/// The number of ways to an end; an error is a state that a way comes back to.
 fn interleavings(found: &[Found]) -> Result<u128, usize> {
     const OPEN: u128 = u128::MAX;
     let mut ways: Vec<Option<u128>> = vec![None; found.len()];
@@ -121,10 +121,10 @@ fn interleavings(found: &[Found]) -> Result<u128, usize> {
 }
 
 fn breach(model: &Model, found: &[Found], at: usize, last: Option<Act>, what: String) -> Breach {
-    let mut way: Vec<String> = last.map(|act| model.describe(&found[at].world, act)).into_iter().collect();
+    let mut way: Vec<String> = last.map(|act| model.describe(&found[at].state, act)).into_iter().collect();
     let mut at = at;
     while let Some((from, act)) = found[at].from {
-        way.push(model.describe(&found[from].world, act));
+        way.push(model.describe(&found[from].state, act));
         at = from;
     }
     way.reverse();

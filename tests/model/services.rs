@@ -1,7 +1,7 @@
 //! What a request does to the service that it reaches, as the local stack's own rules have it.
 //!
-//! The search has many worlds at once and the stack is one, so before a request the stack is put where the world is,
-//! and afterwards the world is read off it. The same question is never put twice.
+//! The search has many states at once and the stack is one, so before a request the stack is put into that state,
+//! and afterwards the state is read off it. The same question is never put twice.
 
 use std::{collections::HashMap, time::SystemTime};
 
@@ -84,7 +84,7 @@ pub(crate) enum Lease {
     GivenBack,
 }
 
-/// The part of a world that a request can see.
+/// The part of a state that a request can see.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Part {
     Reservation(Held),
@@ -111,7 +111,7 @@ impl Services {
         Self { stack, dialect, sabotage, http, validations: HashMap::new() }
     }
 
-    /// The answer to a request, and the part of the world after it.
+    /// The answer to a request, and the part of the state after it.
     pub(crate) async fn carry_out(&mut self, request: &Request, part: Part) -> (Answer, Part) {
         match (request, part) {
             (Request::Rest { .. }, Part::Reservation(held)) => self.reservation(request, held).await,

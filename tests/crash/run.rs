@@ -58,7 +58,7 @@ impl Site {
 }
 
 /// One run of a scenario, and what was seen of its messages.
-pub(crate) struct World {
+pub(crate) struct Run {
     pub(crate) scenario: Scenario,
     pub(crate) stack: Stack,
     pub(crate) tripwire: Tripwire,
@@ -79,17 +79,17 @@ pub(crate) struct World {
     pub(crate) due: Option<u64>,
 }
 
-impl World {
-    /// The scenario, ready to begin: the processes are warm, so that what is counted is the work and not a start. `run` is
-    /// a number of its own.
-    pub(crate) async fn of(site: &Site, scenario: &Scenario, run: usize) -> Self {
+impl Run {
+    /// The scenario, ready to begin: the processes are warm, so that what is counted is the work and not a start. `number` is
+    /// its own.
+    pub(crate) async fn of(site: &Site, scenario: &Scenario, number: usize) -> Self {
         let mut scenario = scenario.clone();
         for record in &mut scenario.records {
-            record.reservation = format!("{}-{run}", record.reservation);
+            record.reservation = format!("{}-{number}", record.reservation);
         }
         let Site { stack, function, hurried } = site.clone();
         let due = scenario.due_in.map(|due_in| epoch_ms(SystemTime::now() + due_in).div_ceil(1_000));
-        let mut world = Self {
+        let mut run = Self {
             tripwire: Tripwire::default(),
             queue: stack.queue(scenario.function),
             dead_letters: stack.dead_letters(scenario.function),
@@ -104,8 +104,8 @@ impl World {
             side: None,
             due,
         };
-        world.prepare().await;
-        world
+        run.prepare().await;
+        run
     }
 
     async fn prepare(&mut self) {
@@ -168,8 +168,8 @@ impl World {
     }
 
     /// Sends the messages, lets the worker be disturbed at `point`, and lets time pass until the queue is empty. Then the
-    /// world must be as the scenario promises. The answer is how many requests were made, up to the point.
-    pub(crate) async fn run(mut self, point: Option<Point>, mode: Mode) -> usize {
+    /// run must be as the scenario promises. The answer is how many requests were made, up to the point.
+    pub(crate) async fn finish(mut self, point: Option<Point>, mode: Mode) -> usize {
         self.send();
         self.side = point.map(|point| point.side);
         self.tripwire.arm(point);

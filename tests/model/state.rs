@@ -1,4 +1,4 @@
-//! The world between two remote calls, and what may happen next in it.
+//! The state between two remote calls, and what may happen next in it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -30,7 +30,7 @@ impl Delivery {
 
 /// Everything that is remembered somewhere.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct World {
+pub(crate) struct State {
     pub(crate) reservation: Held,
     pub(crate) seats: Seats,
     /// By kind: each has a key of its own.
@@ -65,15 +65,15 @@ pub(crate) enum Act {
     LeaseOver(Kind),
 }
 
-/// A step to another world.
+/// A step to another state.
 pub(crate) struct Step {
     pub(crate) act: Act,
     /// Whether the step needs nothing to go wrong.
     pub(crate) calm: bool,
-    pub(crate) world: World,
+    pub(crate) state: State,
 }
 
-/// The rules of all worlds; what it learns of the code and the services, it keeps.
+/// The rules of all states; what it learns of the code and the services, it keeps.
 pub(crate) struct Model {
     runtime: Runtime,
     decisions: Decisions,
@@ -90,9 +90,9 @@ impl Model {
         Self { runtime, decisions, services, seen: HashMap::new(), kinds: Vec::new() }
     }
 
-    pub(crate) fn start(&mut self, kinds: &[Kind], faults: Faults) -> World {
+    pub(crate) fn start(&mut self, kinds: &[Kind], faults: Faults) -> State {
         self.kinds = kinds.to_vec();
-        World {
+        State {
             reservation: Held { status: Status::Hold, paid_by: None },
             seats: Seats::Held,
             records: [Record::Absent; KINDS],
@@ -106,12 +106,12 @@ impl Model {
     ///
     /// # Errors
     /// The first breach of what must always hold.
-    pub(crate) fn steps(&mut self, world: &World) -> Result<Vec<Step>, (Act, String)> {
+    pub(crate) fn steps(&mut self, state: &State) -> Result<Vec<Step>, (Act, String)> {
         let mut steps = Vec::new();
-        let after_fault = World { faults: world.faults.less_one(), ..world.clone() };
-        let faults = world.faults != Faults::Left(0);
-        for index in 0..world.deliveries.len() {
-            let at = world.deliveries[index].at;
+        let after_fault = State { faults: state.faults.less_one(), ..state.clone() };
+        let faults = state.faults != Faults::Left(0);
+        for index in 0..state.deliveries.len() {
+            let at = state.deliveries[index].at;
             if at == Delivery::GONE {
                 continue;
             }
@@ -119,24 +119,24 @@ impl Model {
                 [(Act::Served(index), true), (Act::AnswerLost(index), false), (Act::Refused(index), false)]
             {
                 if calm || faults {
-                    let before = if calm { world } else { &after_fault };
-                    let world = self.advance(before, index, act).map_err(|breach| (act, breach))?;
-                    steps.push(Step { act, calm, world });
+                    let before = if calm { state } else { &after_fault };
+                    let state = self.advance(before, index, act).map_err(|breach| (act, breach))?;
+                    steps.push(Step { act, calm, state });
                 }
             }
             if faults && at != waiting_at(self.kinds[index]) {
-                let mut world = after_fault.clone();
-                world.deliveries[index] = self.waiting(index);
-                steps.push(Step { act: Act::Crashed(index), calm: false, world });
+                let mut state = after_fault.clone();
+                state.deliveries[index] = self.waiting(index);
+                steps.push(Step { act: Act::Crashed(index), calm: false, state });
             }
         }
         for kind in Kind::all() {
             let key = kind.index();
-            let owned = world.deliveries.iter().zip(&self.kinds).any(|(delivery, of)| *of == kind && delivery.owner);
-            if world.records[key] == Record::InProgress(Lease::Live) && (faults || !owned) {
-                let mut world = if owned { after_fault.clone() } else { world.clone() };
-                world.records[key] = Record::InProgress(Lease::Over);
-                steps.push(Step { act: Act::LeaseOver(kind), calm: !owned, world });
+            let owned = state.deliveries.iter().zip(&self.kinds).any(|(delivery, of)| *of == kind && delivery.owner);
+            if state.records[key] == Record::InProgress(Lease::Live) && (faults || !owned) {
+                let mut state = if owned { after_fault.clone() } else { state.clone() };
+                state.records[key] = Record::InProgress(Lease::Over);
+                steps.push(Step { act: Act::LeaseOver(kind), calm: !owned, state });
             }
         }
         Ok(steps)
@@ -146,30 +146,30 @@ impl Model {
         Delivery { at: waiting_at(self.kinds[index]), owner: false }
     }
 
-    fn advance(&mut self, world: &World, index: usize, act: Act) -> Result<World, String> {
-        let Delivery { at, owner } = world.deliveries[index];
+    fn advance(&mut self, state: &State, index: usize, act: Act) -> Result<State, String> {
+        let Delivery { at, owner } = state.deliveries[index];
         let Next::Ask(asked) = *self.decisions.next(at) else { panic!("a worker that ended was not taken away") };
-        let (kind, mut world) = (self.kinds[index], world.clone());
+        let (kind, mut state) = (self.kinds[index], state.clone());
         let mut answer = None;
         if act != Act::Refused(index) {
             let part = match self.decisions.request(asked) {
-                Request::Rest { .. } => Part::Reservation(world.reservation),
-                Request::Commit(_) | Request::Release(_) => Part::Seats(world.seats),
+                Request::Rest { .. } => Part::Reservation(state.reservation),
+                Request::Commit(_) | Request::Release(_) => Part::Seats(state.seats),
                 Request::Aws { target, .. } if target.ends_with("PutEvents") => Part::Bus(false),
-                Request::Aws { .. } => Part::Record(world.records[kind.index()], owner),
+                Request::Aws { .. } => Part::Record(state.records[kind.index()], owner),
             };
             let (said, after) = self.carry_out(asked, part);
-            judge(world.reservation, self.decisions.request(asked), part, after)?;
+            judge(state.reservation, self.decisions.request(asked), part, after)?;
             match after {
-                Part::Reservation(held) => world.reservation = held,
-                Part::Seats(seats) => world.seats = seats,
-                Part::Bus(taken) => world.refunds[kind.index()] |= taken,
+                Part::Reservation(held) => state.reservation = held,
+                Part::Seats(seats) => state.seats = seats,
+                Part::Bus(taken) => state.refunds[kind.index()] |= taken,
                 Part::Record(record, own) => {
-                    world.records[kind.index()] = record;
-                    for (delivery, of) in world.deliveries.iter_mut().zip(&self.kinds) {
+                    state.records[kind.index()] = record;
+                    for (delivery, of) in state.deliveries.iter_mut().zip(&self.kinds) {
                         delivery.owner &= *of != kind || !own;
                     }
-                    world.deliveries[index].owner = own;
+                    state.deliveries[index].owner = own;
                 }
             }
             answer = (act == Act::Served(index)).then_some(said);
@@ -183,15 +183,15 @@ impl Model {
             None => self.runtime.block_on(self.decisions.after(at, answer)),
         };
         match self.decisions.next(after) {
-            Next::Ask(_) => world.deliveries[index].at = after,
-            Next::ComesBack(_) => world.deliveries[index] = self.waiting(index),
+            Next::Ask(_) => state.deliveries[index].at = after,
+            Next::ComesBack(_) => state.deliveries[index] = self.waiting(index),
             Next::Acknowledged(outcome) => {
-                owed(&world, kind).map_err(|debt| format!("{kind:?} was acknowledged as {outcome}, but {debt}"))?;
-                world.deliveries[index] = Delivery { at: Delivery::GONE, owner: false };
+                owed(&state, kind).map_err(|debt| format!("{kind:?} was acknowledged as {outcome}, but {debt}"))?;
+                state.deliveries[index] = Delivery { at: Delivery::GONE, owner: false };
             }
             Next::DeadLettered(code) => return Err(format!("{kind:?} was rejected as {code}")),
         }
-        Ok(world)
+        Ok(state)
     }
 
     fn carry_out(&mut self, asked: u16, part: Part) -> (u16, Part) {
@@ -205,12 +205,12 @@ impl Model {
         seen
     }
 
-    pub(crate) fn describe(&self, world: &World, act: Act) -> String {
+    pub(crate) fn describe(&self, state: &State, act: Act) -> String {
         let what = match act {
             Act::LeaseOver(_) => String::new(),
             Act::Served(index) | Act::AnswerLost(index) | Act::Refused(index) | Act::Crashed(index) => {
                 let kind = self.kinds[index];
-                match self.decisions.next(world.deliveries[index].at) {
+                match self.decisions.next(state.deliveries[index].at) {
                     Next::Ask(asked) => format!(" {kind:?} at {:?}", self.decisions.request(*asked)),
                     Next::Acknowledged(_) | Next::ComesBack(_) | Next::DeadLettered(_) => format!(" {kind:?}"),
                 }
