@@ -61,6 +61,9 @@ fn build() -> PathBuf {
     let mut command = sam("http://127.0.0.1:9", "build");
     command.arg("--build-dir").arg(&out);
     command.arg("--parameter-overrides").arg(format!("Architecture={}", architecture()));
+    // Linking across crates takes most of a minute for each function and changes nothing that is asked here; tests/release
+    // does it for one.
+    command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     run(command, "build");
     out
 }
