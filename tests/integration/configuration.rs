@@ -98,10 +98,26 @@ async fn every_bad_variable_is_named_in_one_error() {
 }
 
 #[tokio::test]
-async fn an_unknown_export_protocol_stops_the_start() {
-    let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")]).await;
-    let error = start_error_of(&world).await;
-    assert!(error.contains("OTEL_EXPORTER_OTLP_PROTOCOL must be grpc or http/protobuf"), "{error}");
+async fn a_way_to_export_spans_that_the_function_does_not_have_stops_the_start_and_says_what_to_set() {
+    const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+    let grpc_port = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317/");
+    let pigeon = (PROTOCOL, "carrier-pigeon");
+    for (changes, faults) in [
+        (vec![pigeon], vec!["OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, not \"carrier-pigeon\""]),
+        (
+            vec![(PROTOCOL, "grpc")],
+            vec!["must be http/protobuf, not grpc: no function carries a gRPC exporter", "4318"],
+        ),
+        (vec![grpc_port], vec!["OTEL_EXPORTER_OTLP_ENDPOINT has port 4317", "4318", "set OTEL_EXPORTER_OTLP_PROTOCOL"]),
+    ] {
+        let world = World::with("payment-failed", &changes).await;
+        let error = start_error_of(&world).await;
+        let error = error.replace("\\\"", "\"");
+        assert!(faults.iter().all(|fault| error.contains(fault)), "{changes:?}: {error}");
+    }
+    // Whoever says that the collector takes HTTP there is believed.
+    let world = World::with("payment-failed", &[grpc_port, (PROTOCOL, "http/protobuf")]).await;
+    world.warm_up().await;
 }
 
 #[tokio::test]

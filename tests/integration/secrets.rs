@@ -108,11 +108,7 @@ async fn no_secret_reaches_a_log_a_dead_letter_an_event_or_a_span_whatever_becom
         "inventory_tls_key": key, "database_password": OTHERS_PASSWORD,
     });
     let (spans, collector) = Listener::start().await;
-    let more = [
-        ("LOG_LEVEL", "debug"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str()),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-    ];
+    let more = [("LOG_LEVEL", "debug"), ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str())];
     let world = encrypted("payment-approved", authority.mutual_server("localhost"), &secret, &more).await;
     world.stack.reservations.require_token(TOKEN);
     let header = format!("Authorization: Bearer {TOKEN}");
@@ -209,18 +205,15 @@ async fn credentials_in_the_address_of_a_collector_that_fails_do_not_show() {
     tokio::spawn(async move { drop(axum::serve(socket, Router::new().fallback(quoting)).await) });
     // Nothing listens on the discard port.
     for address in [refuses.as_str(), "127.0.0.1:9"] {
-        for protocol in ["grpc", "http/protobuf"] {
-            let stack = Stack::start().await.expect("the stack starts");
-            let endpoint = format!("http://user:{OTHERS_PASSWORD}@{address}/{TOKEN_PART}?key={TOKEN_PART}");
-            stack.aws.put_secret(SECRET, &json!({"otel_endpoint": endpoint}).to_string());
-            let more = [("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
-            let world = World::on(stack, "payment-failed", &[USE_SECRET.as_slice(), &more].concat());
-            world.given(Status::Hold, SeatState::Held);
-            world.deliver_one(event("payment.failed")).await.is("success");
-            let said = said(&world);
-            assert!(said.iter().any(|line| line.contains("could not be exported")), "{protocol}: {said:#?}");
-            nothing_shows(&said, &[OTHERS_PASSWORD, TOKEN_PART]);
-        }
+        let stack = Stack::start().await.expect("the stack starts");
+        let endpoint = format!("http://user:{OTHERS_PASSWORD}@{address}/{TOKEN_PART}?key={TOKEN_PART}");
+        stack.aws.put_secret(SECRET, &json!({"otel_endpoint": endpoint}).to_string());
+        let world = World::on(stack, "payment-failed", USE_SECRET.as_slice());
+        world.given(Status::Hold, SeatState::Held);
+        world.deliver_one(event("payment.failed")).await.is("success");
+        let said = said(&world);
+        assert!(said.iter().any(|line| line.contains("could not be exported")), "{said:#?}");
+        nothing_shows(&said, &[OTHERS_PASSWORD, TOKEN_PART]);
     }
 }
 
@@ -230,7 +223,7 @@ async fn the_token_goes_to_the_reservation_api_under_its_base_url_and_to_nobody_
     stack.aws.put_secret(SECRET, &json!({"reservation_api_token": TOKEN}).to_string());
     let (collected, collector) = Listener::start().await;
     let (led_astray, elsewhere) = Listener::start().await;
-    let more = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
+    let more = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str())];
     let world = World::on(stack, "payment-approved", &[USE_SECRET.as_slice(), &more].concat());
     world.given(Status::Hold, SeatState::Held);
     // A conflict that says no status makes the function read the reservation, so that there is a GET too.

@@ -14,18 +14,13 @@ use local_stack::{
     stack::MAX_RECEIVES,
 };
 use opentelemetry_proto::tonic::{
-    collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
-        trace_service_server::{TraceService, TraceServiceServer},
-    },
+    collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{KeyValue, any_value},
     trace::v1::{Span, span::SpanKind, status::StatusCode as SpanStatus},
 };
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, transport::Server};
 
 use crate::harness::{EVENT, RESERVATION, Sent, World, attribute, event, event_with, log_lines};
 
@@ -390,17 +385,6 @@ struct Collector {
 #[derive(Clone, Default)]
 struct Exports(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
 
-#[tonic::async_trait]
-impl TraceService for Exports {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, tonic::Status> {
-        self.keep(request.into_inner());
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
-
 impl Exports {
     fn keep(&self, export: ExportTraceServiceRequest) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(export);
@@ -420,16 +404,7 @@ async fn listen() -> (TcpListener, String) {
 }
 
 impl Collector {
-    async fn over_grpc() -> Self {
-        let (listener, url) = listen().await;
-        let exports = Exports::default();
-        let service = TraceServiceServer::new(exports.clone());
-        let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
-        let server = tokio::spawn(async move { drop(serving.await) });
-        Self { url, exports, server }
-    }
-
-    async fn over_http() -> Self {
+    async fn start() -> Self {
         let (listener, url) = listen().await;
         let exports = Exports::default();
         let kept = exports.clone();
@@ -474,10 +449,10 @@ fn text<'a>(attributes: &'a [KeyValue], name: &str) -> &'a str {
     }
 }
 
-/// Delivers one traced message and asserts that its span is where it belongs as soon as the invocation has ended.
-async fn a_span_is_exported_before_the_invocation_ends(collector: &Collector, protocol: &str) {
-    let changes = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
-    let world = World::with("payment-failed", &changes).await;
+#[tokio::test]
+async fn a_span_is_exported_before_the_invocation_ends() {
+    let collector = Collector::start().await;
+    let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
     let message = traced(&world, Some(TRACEPARENT), None, None, None);
     let ended = world.deliver_one(message).await;
 
@@ -503,19 +478,8 @@ async fn a_span_is_exported_before_the_invocation_ends(collector: &Collector, pr
 }
 
 #[tokio::test]
-async fn spans_go_out_by_grpc_before_the_invocation_ends() {
-    // The protocol is unset, because gRPC is the default.
-    a_span_is_exported_before_the_invocation_ends(&Collector::over_grpc().await, "").await;
-}
-
-#[tokio::test]
-async fn spans_go_out_by_http_when_the_protocol_says_so() {
-    a_span_is_exported_before_the_invocation_ends(&Collector::over_http().await, "http/protobuf").await;
-}
-
-#[tokio::test]
 async fn every_record_has_a_span_with_its_outcome_in_one_export() {
-    let collector = Collector::over_grpc().await;
+    let collector = Collector::start().await;
     let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
     world.given(Status::Hold, SeatState::Held);
     let unknown = event_with("payment.failed", json!({"reservation_id": "rsv_of_nobody"}));
@@ -536,7 +500,7 @@ async fn every_record_has_a_span_with_its_outcome_in_one_export() {
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_still_in_its_producers_trace() {
-    let collector = Collector::over_grpc().await;
+    let collector = Collector::start().await;
     let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
     // A message attribute can be read whatever the body is.
     let attributes = BTreeMap::from([("traceparent".to_owned(), MessageAttribute::string(TRACEPARENT))]);
@@ -550,7 +514,7 @@ async fn a_record_that_cannot_be_read_is_still_in_its_producers_trace() {
 
 #[tokio::test]
 async fn a_producers_decision_not_to_sample_is_respected_and_passed_on() {
-    let collector = Collector::over_grpc().await;
+    let collector = Collector::start().await;
     let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
     let unsampled = TRACEPARENT.replace("-01", "-00");
     let message = traced(&world, Some(&unsampled), None, None, None);
@@ -564,7 +528,7 @@ async fn a_producers_decision_not_to_sample_is_respected_and_passed_on() {
 
 #[tokio::test]
 async fn the_collector_may_be_named_by_the_secret() {
-    let collector = Collector::over_grpc().await;
+    let collector = Collector::start().await;
     let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", "holdfast")]).await;
     world.stack.aws.put_secret("holdfast", &json!({"otel_endpoint": collector.url}).to_string());
     world.given(Status::Hold, SeatState::Held);
@@ -577,23 +541,20 @@ async fn a_collector_that_is_not_there_or_never_answers_fails_no_record() {
     // Nothing listens on the discard port; the other takes connections and stays silent.
     let gone_url = "http://127.0.0.1:9".to_owned();
     let (_silent, silent_url) = listen().await;
-    for (endpoint, protocol) in
-        [(&gone_url, "grpc"), (&silent_url, "grpc"), (&gone_url, "http/protobuf"), (&silent_url, "http/protobuf")]
-    {
-        let changes = [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)];
-        let world = World::with("payment-failed", &changes).await;
+    for endpoint in [&gone_url, &silent_url] {
+        let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]).await;
         world.given(Status::Hold, SeatState::Held);
         let unknown = event_with("payment.failed", json!({"reservation_id": "rsv_of_nobody"}));
         let ended = world.deliver([event("payment.failed"), unknown]).await;
         ended[0].is("success");
         ended[1].is("retried").says("404");
-        assert_eq!(world.state(), "CANCELLED, free", "{protocol}");
-        assert_eq!(world.queue.len(), 1, "{protocol}: only what was to be retried is still there");
+        assert_eq!(world.state(), "CANCELLED, free", "{endpoint}");
+        assert_eq!(world.queue.len(), 1, "{endpoint}: only what was to be retried is still there");
         let lines = log_lines(&world.function.all_logs());
         let lost = lines.iter().filter(|line| {
             line["level"] == "warn" && line["msg"] == "the spans of this invocation could not be exported"
         });
-        assert_eq!(lost.count(), 1, "{protocol}: the loss is said once: {lines:#?}");
+        assert_eq!(lost.count(), 1, "{endpoint}: the loss is said once: {lines:#?}");
     }
 }
 

@@ -27,8 +27,9 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor},
 };
 
+use async_trait::async_trait;
 use tokio::time::timeout;
-use tonic::async_trait;
+use url::Url;
 
 use crate::{
     client::http::{HttpClient, is_http_url},
@@ -45,6 +46,19 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// More of a collector's answer is not read.
 const LONGEST_ANSWER: usize = 256 * 1024;
+
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+
+/// The one protocol that spans go out by.
+const HTTP_PROTOBUF: &str = "http/protobuf";
+
+/// Where a collector takes gRPC unless it is told otherwise.
+const GRPC_PORT: u16 = 4317;
+
+/// What a person reads who wants gRPC.
+const NO_GRPC: &str = "no function carries a gRPC exporter, because it would enlarge all of them; use the collector's port \
+                       for HTTP, which is 4318 as a rule";
 
 /// The W3C trace context of a producer, or of our own span, as headers carry it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,29 +103,14 @@ struct Exporting {
     _provider: SdkTracerProvider,
 }
 
-/// The wire protocol of OTLP, by the names that `OTEL_EXPORTER_OTLP_PROTOCOL` takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtlpProtocol {
-    /// `grpc`
-    Grpc,
-    /// `http/protobuf`
-    Http,
-}
-
 impl Tracing {
-    /// Exports to `endpoint` under the service name `service`. Nothing connects before the first flush, but a gRPC
-    /// channel needs to be made inside a Tokio runtime.
+    /// Exports to `endpoint` by `http/protobuf` under the service name `service`. Nothing connects before the first flush.
     ///
     /// # Errors
-    /// When `endpoint` is no URL that the protocol can use; the text says why.
-    pub fn to(
-        endpoint: &str,
-        protocol: OtlpProtocol,
-        timeout: Duration,
-        service: &'static str,
-    ) -> Result<Self, String> {
+    /// When `endpoint` is no URL that can be used; the text says why.
+    pub fn to(endpoint: &str, timeout: Duration, service: &'static str) -> Result<Self, String> {
         let resource = Resource::builder().with_service_name(service).build();
-        let collector = Collector { endpoint: endpoint.to_owned(), protocol, timeout, resource: resource.clone() };
+        let collector = Collector { endpoint: endpoint.to_owned(), timeout, resource: resource.clone() };
         let exporter = Mutex::new(Some(collector.exporter()?));
         let finished = Finished::default();
         let provider =
@@ -120,27 +119,33 @@ impl Tracing {
         Ok(Self(Some(Exporting { tracer, finished, collector, exporter, _provider: provider })))
     }
 
-    /// Where the environment, or the secret, wants spans. Nothing: what is wrong is noted. It must be called inside a Tokio
-    /// runtime.
+    /// Where the environment, or the secret, wants spans. Nothing: what is wrong is noted.
     pub fn configured(reader: &mut Reader<'_>, service: &'static str) -> Option<Self> {
-        const NAME: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
-        let protocol = match reader.optional(NAME).as_deref() {
-            None | Some("grpc") => OtlpProtocol::Grpc,
-            Some("http/protobuf") => OtlpProtocol::Http,
-            Some(other) => {
-                reader.fault(NAME, format!("must be grpc or http/protobuf, not {other:?}"));
+        let protocol = reader.optional(PROTOCOL);
+        match protocol.as_deref() {
+            None | Some(HTTP_PROTOBUF) => {}
+            Some("grpc") => {
+                reader.fault(PROTOCOL, format!("must be {HTTP_PROTOBUF}, not grpc: {NO_GRPC}"));
                 return None;
             }
-        };
-        let Some(endpoint) = reader.optional_or_secret("OTEL_EXPORTER_OTLP_ENDPOINT", "otel_endpoint") else {
+            Some(other) => {
+                reader.fault(PROTOCOL, format!("must be {HTTP_PROTOBUF}, not {other:?}"));
+                return None;
+            }
+        }
+        let Some(endpoint) = reader.optional_or_secret(ENDPOINT, "otel_endpoint") else {
             return Some(Self::default());
         };
-        let built = if is_http_url(&endpoint) {
-            Self::to(&endpoint, protocol, EXPORT_TIMEOUT, service)
+        let built = if !is_http_url(&endpoint) {
+            Err("can't be used: it is no http or https URL".to_owned())
+        } else if protocol.is_none() && is_grpc_port(&endpoint) {
+            Err(format!(
+                "has port {GRPC_PORT}, where a collector takes gRPC: {NO_GRPC}, or set {PROTOCOL} to {HTTP_PROTOBUF} if it takes that there"
+            ))
         } else {
-            Err("it is no http or https URL".to_owned())
+            Self::to(&endpoint, EXPORT_TIMEOUT, service).map_err(|error| format!("can't be used: {error}"))
         };
-        built.map_err(|error| reader.fault("OTEL_EXPORTER_OTLP_ENDPOINT", format!("can't be used: {error}"))).ok()
+        built.map_err(|error| reader.fault(ENDPOINT, error)).ok()
     }
 
     /// Starts the span of one record, in the trace of its producer and linked to it. `attributes` say what kind of trigger
@@ -188,11 +193,10 @@ impl Tracing {
     }
 }
 
-/// Where spans are sent, and how.
+/// Where spans are sent.
 #[derive(Debug)]
 struct Collector {
     endpoint: String,
-    protocol: OtlpProtocol,
     timeout: Duration,
     resource: Resource,
 }
@@ -200,22 +204,22 @@ struct Collector {
 impl Collector {
     fn exporter(&self) -> Result<SpanExporter, String> {
         let Self { endpoint, timeout, .. } = self;
-        let built = match self.protocol {
-            OtlpProtocol::Grpc => {
-                SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(*timeout).build()
-            }
-            OtlpProtocol::Http => SpanExporter::builder()
-                .with_http()
-                .with_http_client(Carrier { http: HttpClient::new(LONGEST_ANSWER), timeout: *timeout })
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-                .with_timeout(*timeout)
-                .build(),
-        };
+        let built = SpanExporter::builder()
+            .with_http()
+            .with_http_client(Carrier { http: HttpClient::new(LONGEST_ANSWER), timeout: *timeout })
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+            .with_timeout(*timeout)
+            .build();
         let mut exporter = built.map_err(|error| chain(&error))?;
         exporter.set_resource(&self.resource);
         Ok(exporter)
     }
+}
+
+/// Whether spans to this URL would reach a collector's gRPC.
+fn is_grpc_port(endpoint: &str) -> bool {
+    Url::parse(endpoint).is_ok_and(|url| url.port() == Some(GRPC_PORT))
 }
 
 /// Carries spans over HTTP by the rules of all our calls: a redirect is an answer like any other, and is not followed.
@@ -404,8 +408,7 @@ mod tests {
 
     #[tokio::test]
     async fn with_an_exporter_the_outgoing_context_is_a_child_of_the_producers() {
-        let tracing =
-            Tracing::to("http://127.0.0.1:9", OtlpProtocol::Grpc, Duration::from_millis(50), "payment-failed").unwrap();
+        let tracing = Tracing::to("http://127.0.0.1:9", Duration::from_millis(50), "payment-failed").unwrap();
         let producer = TraceContext { traceparent: Some(PARENT.into()), baggage: None };
         let trace = tracing.start("process", producer.clone(), []);
         assert_eq!(trace.outgoing.trace_id(), producer.trace_id());

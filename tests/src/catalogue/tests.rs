@@ -84,8 +84,8 @@ fn one_error_names_every_bad_variable() {
         }
         assert_eq!(faults.len(), bad.len(), "{faults:#?}");
     }
-    for faults in limits(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon")], None) {
-        assert!(faults.unwrap_err()[0].starts_with("OTEL_EXPORTER_OTLP_PROTOCOL must be"));
+    for faults in limits(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], None) {
+        assert!(faults.unwrap_err()[0].starts_with("OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, not grpc"));
     }
     for url in ["ftp://sqs.example/1/dlq", "mailto:dlq", "dlq"] {
         for faults in limits(&[("DLQ_URL", url)], None) {

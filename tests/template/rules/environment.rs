@@ -35,7 +35,7 @@ pub(crate) const RULES: &[Rule] = &[
         check: parameters_make_versions,
         breaks: &[
             edit("!Ref LogLevel, ", ""),
-            edit("        OTEL_EXPORTER_OTLP_PROTOCOL: !Ref OtlpProtocol\n", ""),
+            edit("        OTEL_EXPORTER_OTLP_ENDPOINT: !Ref OtlpEndpoint\n", ""),
             edit(
                 "          STACK_PARAMETERS:\n            Fn::ToJsonString:",
                 "          STACK_PARAMETERS:\n            Fn::Sub:",
@@ -49,7 +49,7 @@ pub(crate) const RULES: &[Rule] = &[
         check: starts_with_any_value,
         breaks: &[
             edit("AllowedValues: [debug, info, warn, error]", "AllowedValues: [trace, debug, info, warn, error]"),
-            edit("AllowedValues: [grpc, http/protobuf]", "AllowedValues: [grpc, http/json]"),
+            edit("OTEL_EXPORTER_OTLP_PROTOCOL: http/protobuf", "OTEL_EXPORTER_OTLP_PROTOCOL: grpc"),
             edit("INVENTORY_TIMEOUT_MS: ", "INVENTORY_TIMEOUT_MS: 0 # "),
             edit("BACKOFF_BASE_MS: ", "BACKOFF_BASE_MS: 1000000 # "),
             edit("MinValue: 60000", "MinValue: 100"),
@@ -57,6 +57,11 @@ pub(crate) const RULES: &[Rule] = &[
             edit("!If [HasSecret, \"true\", \"false\"]", "!If [HasSecret, \"yes\", \"no\"]"),
             edit("MinValue: 3\n", "MinValue: 0\n"),
         ],
+    },
+    Rule {
+        name: "a collector's port that the functions refuse is refused before anything is deployed",
+        check: grpc_port_is_refused,
+        breaks: &[edit("    AllowedPattern: ^(?!.*:4317(/|$)).*$\n", "")],
     },
     Rule {
         name: "a function starts in each stage",
@@ -100,7 +105,7 @@ const PLACEHOLDERS: [(&str, &str); 6] = [
     ("ReservationApiBase", "https://reservation-api.example"),
     ("InventoryGrpcAddr", "inventory.example:8021"),
     ("SecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:holdfast-AbCdEf"),
-    ("OtlpEndpoint", "http://collector.example:4317"),
+    ("OtlpEndpoint", "http://collector.example:4318"),
     ("AwsEndpointUrl", "http://127.0.0.1:4566"),
     ("VpcSubnetIds", "subnet-1,subnet-2"),
 ];
@@ -198,6 +203,12 @@ fn starts_with_any_value(project: &Project, faults: &mut Faults) {
             }
         }
     }
+}
+
+/// A function does not start with it, and all functions of a stack have it.
+fn grpc_port_is_refused(project: &Project, faults: &mut Faults) {
+    let pattern = &project.template.section("Parameters")["OtlpEndpoint"]["AllowedPattern"];
+    faults.unless(*pattern == "^(?!.*:4317(/|$)).*$", format!("OtlpEndpoint: {pattern} lets port 4317 through"));
 }
 
 fn starts_in_each_stage(project: &Project, faults: &mut Faults) {
