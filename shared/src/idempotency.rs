@@ -35,7 +35,7 @@ use uuid::Uuid;
 pub use self::key::Key;
 use self::record::{Stored, StoredStatus, attribute};
 use crate::{
-    client::aws::{CALL_TIMEOUT, fault},
+    client::aws::{CALL_TIMEOUT, fault, table},
     config::Reader,
     deadline::{Deadline, epoch_ms},
     failure::{Failure, Wait, isolated},
@@ -128,38 +128,6 @@ pub enum StoreError {
     },
 }
 
-/// Why a look at the table did not find it fit. The texts fit after the name of the variable that names the table.
-#[derive(Debug, thiserror::Error)]
-pub enum TableError {
-    /// It is not there.
-    #[error("names a table that is not there, {0:?}: correct it, or create the table in this account and region")]
-    Missing(String),
-    /// This function may not write to it. A role that may write to one table gets this answer for any other name, be there
-    /// a table or not.
-    #[error(
-        "names a table that this function may not write to, {table:?}: correct it, or allow dynamodb:UpdateItem: {cause}"
-    )]
-    Denied {
-        /// The table.
-        table: String,
-        /// The chain of causes.
-        cause: String,
-    },
-    /// Its key is not that of our records, or its name is none that DynamoDB takes.
-    #[error(
-        "names a table that does not fit, {table:?}: its key must be the partition key id (S) and nothing else: {cause}"
-    )]
-    Unfit {
-        /// The table.
-        table: String,
-        /// The chain of causes.
-        cause: String,
-    },
-    /// Nobody knows: DynamoDB was not reached, or is busy.
-    #[error("could not be looked at: {0}")]
-    Unknown(String),
-}
-
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
@@ -237,30 +205,12 @@ impl Store {
         result.map(Once::Done)
     }
 
-    /// Looks whether records can be claimed at all, by a write whose condition no item can ever meet. So it changes nothing,
-    /// and it needs no permission that a claim does not need too: a role may be bound to keys of its own event type, so
-    /// `key` is one of those.
+    /// Looks whether records can be claimed at all. A role may be bound to keys of its own event type, so `key` is one of those.
     ///
     /// # Errors
     /// What is wrong with the table, or that it is not known.
-    pub async fn probe(&self, key: &Key) -> Result<(), TableError> {
-        const NEVER: &str = "attribute_exists(#id) AND attribute_not_exists(#id)";
-
-        let call = self
-            .update(key)
-            .condition_expression(NEVER)
-            .set_expression_attribute_names(Some(attribute::names(&[attribute::ID])));
-        let Err(error) = call.send().await else {
-            return Err(TableError::Unknown("the answer is none that DynamoDB gives".to_owned()));
-        };
-        let (table, cause) = (self.table.clone(), fault(&error));
-        match error.code() {
-            Some("ConditionalCheckFailedException") => Ok(()),
-            Some("ResourceNotFoundException") => Err(TableError::Missing(table)),
-            Some("AccessDeniedException") => Err(TableError::Denied { table, cause }),
-            Some("ValidationException") => Err(TableError::Unfit { table, cause }),
-            Some(_) | None => Err(TableError::Unknown(cause)),
-        }
+    pub async fn probe(&self, key: &Key) -> Result<(), table::Unfit> {
+        table::look(&self.client, &self.table, key.as_str()).await
     }
 
     /// Claims `key` until `lease_end`, both in milliseconds since the epoch as `now` is. `fingerprint` is a digest of what

@@ -148,8 +148,8 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-keys",
         then: "the look at the table uses a key that its role does not allow",
-        file: "shared/src/start/probe.rs",
-        text: r#"Key::of(&[function, "probe"])"#,
+        file: "shared/src/settlement/workflow.rs",
+        text: r#"Key::of(&[name, "probe"])"#,
         instead: r#"Key::of(&["probe"])"#,
         test: Test::of(
             "integration",

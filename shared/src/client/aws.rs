@@ -1,6 +1,7 @@
 //! The one way in which this crate sets up AWS clients: region and credentials once, few and short tries.
 
 pub mod http;
+pub mod table;
 
 use std::{error::Error, time::Duration};
 

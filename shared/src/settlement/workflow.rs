@@ -137,8 +137,9 @@ impl<L: LostRace> Processor<Record> for Settler<L> {
                 "RESERVATION_API_BASE names {base}, where the token goes without TLS; use an https address"
             );
         }
+        let key = Key::of(&[name, "probe"]);
         let (table, (), ()) = join!(
-            probe::table(name, idempotency),
+            probe::table(name, "IDEMPOTENCY_TABLE", idempotency.probe(&key)),
             probe::service(name, "RESERVATION_API_BASE", reservations.base(), reservations.probe()),
             probe::service(name, "INVENTORY_GRPC_ADDR", inventory.address(), inventory.connect()),
         );

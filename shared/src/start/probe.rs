@@ -9,30 +9,31 @@ use std::{fmt, time::Duration};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use crate::{
-    config::ConfigError,
-    idempotency::{Key, Store, TableError},
-};
+use crate::{client::aws::table::Unfit, config::ConfigError};
 
 /// The longest look at a service, however long its calls may take: Lambda gives an environment ten seconds to start, and
 /// reading the secret may have taken two of them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks at the table of the idempotency records of `function`.
+/// Looks at the table that `variable` names.
 ///
 /// # Errors
-/// When no record could ever be claimed in it.
-pub async fn table(function: &str, store: &Store) -> Result<(), ConfigError> {
-    match store.probe(&Key::of(&[function, "probe"])).await {
+/// When nothing could ever be written to it.
+pub async fn table(
+    function: &str,
+    variable: &str,
+    look: impl Future<Output = Result<(), Unfit>>,
+) -> Result<(), ConfigError> {
+    match look.await {
         Ok(()) => Ok(()),
-        Err(error @ (TableError::Missing(_) | TableError::Denied { .. } | TableError::Unfit { .. })) => {
-            Err(ConfigError(vec![format!("IDEMPOTENCY_TABLE {error}")]))
+        Err(error @ (Unfit::Missing(_) | Unfit::Denied { .. } | Unfit::OtherKey { .. })) => {
+            Err(ConfigError(vec![format!("{variable} {error}")]))
         }
-        Err(TableError::Unknown(cause)) => {
+        Err(Unfit::Unknown(cause)) => {
             warn!(
                 event_type = function,
                 error = cause,
-                "IDEMPOTENCY_TABLE could not be looked at; records are retried until it can"
+                "{variable} could not be looked at; what needs it is retried until it can"
             );
             Ok(())
         }

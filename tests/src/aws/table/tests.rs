@@ -232,7 +232,7 @@ async fn a_request_that_does_not_fit_is_refused_alike() {
         assert_eq!(answer(endpoint, "UpdateItem", &sound).await.0, 200);
     }
     let error = store(&in_memory, "absent").probe(&Key::of(&["payment.approved", "probe"])).await.unwrap_err();
-    assert!(matches!(error, shared::idempotency::TableError::Missing(_)), "the SDK knows the error: {error}");
+    assert!(matches!(error, shared::client::aws::table::Unfit::Missing(_)), "the SDK knows the error: {error}");
 }
 
 #[tokio::test]
