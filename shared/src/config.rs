@@ -211,6 +211,11 @@ impl<'a> Reader<'a> {
         Duration::from_millis(self.count(name, default))
     }
 
+    /// A time in whole seconds, at least 1, or its default.
+    pub fn seconds(&mut self, name: &str, default: Duration) -> Duration {
+        Duration::from_secs(self.count(name, default.as_secs()))
+    }
+
     /// What was made of the variables, if nothing was wrong.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ pub trait Named: Copy + 'static {
 }
 
 /// Defines an enum whose variants are names.
+#[macro_export]
 macro_rules! names {
     ($(#[$about:meta])* $visible:vis enum $set:ident { $($(#[$each:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$about])*
@@ -31,7 +32,7 @@ macro_rules! names {
     };
 }
 
-pub(crate) use names;
+pub use names;
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,10 @@
-//! The domain: what a reservation is and what it holds, as values and pure functions. Clients and servers both use it, and
-//! nothing in it does I/O.
+//! Reservations: what one is and what it holds, and what may become of it ([`lifecycle`]), as values and pure functions that
+//! clients and servers both use. Beside them is what keeps them: their [`table`], and the [`service`] that whoever asks is
+//! served by.
+
+pub mod lifecycle;
+pub mod service;
+pub mod table;
 
 /// A reservation's status.
 #[derive(Debug, Clone, PartialEq, Eq)]

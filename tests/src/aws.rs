@@ -271,6 +271,25 @@ impl AwsEndpoint {
         self.dynamodb("CreateTable", &table).await.map(drop)
     }
 
+    /// Creates the table of the reservations, as the template does.
+    pub async fn create_reservations_table(&self, name: &str) -> Result<(), AwsError> {
+        let attribute = |name: &str, kind: &str| json!({"AttributeName": name, "AttributeType": kind});
+        let key = |name: &str, kind: &str| json!({"AttributeName": name, "KeyType": kind});
+        let table = json!({
+            "TableName": name,
+            "AttributeDefinitions": [attribute("id", "S"), attribute("user_id", "S"), attribute("created_at", "N")],
+            "KeySchema": [key("id", "HASH")],
+            "GlobalSecondaryIndexes": [{
+                "IndexName": "user",
+                "KeySchema": [key("user_id", "HASH"), key("created_at", "RANGE")],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }],
+            "StreamSpecification": {"StreamEnabled": true, "StreamViewType": "NEW_IMAGE"},
+            "BillingMode": "PAY_PER_REQUEST",
+        });
+        self.dynamodb("CreateTable", &table).await.map(drop)
+    }
+
     /// Calls the database directly, past records, latency and failures: for what a test prepares and looks up.
     pub async fn dynamodb(&self, operation: &str, input: &Value) -> Result<Value, AwsError> {
         let (http, url) = match &self.shared.dynamodb {

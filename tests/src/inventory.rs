@@ -116,8 +116,10 @@ pub struct Call {
     pub reason: String,
     /// The payment that a sale was for.
     pub payment_intent_id: String,
-    /// The customer that a sale was to.
+    /// The customer that a hold or a sale was for.
     pub user_id: String,
+    /// Until when a hold was wished for.
+    pub hold_expires_at: Option<SystemTime>,
     /// What tells a repeat from a new request.
     pub idempotency_key: String,
     /// What the caller would prove who it is with. It has nothing to prove by a header, so a test looks that there is none.
@@ -225,6 +227,11 @@ impl Inventory {
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
             .await?;
         Ok(())
+    }
+
+    /// Lets free seats be there, and so many places without numbers.
+    pub fn stock(&self, event_id: &str, seat_ids: &[String], quantity: u32) {
+        self.lock().stock(event_id, seat_ids, quantity);
     }
 
     /// Lets a hold be there, with the stock that it needs; `quantity` counts only without seats. A known reservation
@@ -367,6 +374,7 @@ impl InventoryService for Inventory {
         let mut call = Call::new(Method::ReserveSeat, &metadata);
         (call.reservation_id, call.event_id) = (asked.reservation_id, asked.event_id);
         (call.seat_ids, call.quantity) = (asked.seat_ids, asked.quantity);
+        (call.user_id, call.hold_expires_at) = (asked.user_id, asked.hold_expires_at.and_then(|at| at.try_into().ok()));
         call.idempotency_key = asked.idempotency_key;
         let reply = self.carry_out(call).await?;
         Ok(Response::new(ReserveSeatResponse {
@@ -442,6 +450,7 @@ impl Call {
             reason: String::new(),
             payment_intent_id: String::new(),
             user_id: String::new(),
+            hold_expires_at: None,
             idempotency_key: String::new(),
             authorization: header("authorization"),
             traceparent: header("traceparent"),

@@ -16,13 +16,14 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Uri},
 };
 
-pub use self::answer::{Error, ErrorCode};
+pub use self::answer::{Error, ErrorCode, ReserveError};
 use self::{
-    answer::{committed, released, unreachable, unread},
+    answer::{committed, released, reserved, unreachable, unread},
     heard::{Heard, Listening},
     line::Line,
     proto::reservation::v1::{
-        CommitReservationRequest, ReleaseHoldRequest, inventory_service_client::InventoryServiceClient,
+        CommitReservationRequest, ReleaseHoldRequest, ReserveSeatRequest,
+        inventory_service_client::InventoryServiceClient,
     },
 };
 use crate::{
@@ -179,6 +180,28 @@ impl InventoryClient {
         };
         *self.current() = Current { line, used: SystemTime::now() };
         Ok(())
+    }
+
+    /// Holds seats, or any of a quantity where the allotment names none, until `hold_expires_at`. `Ok`: these seats are held,
+    /// by this call or an earlier one; none are named where the inventory counts places only.
+    ///
+    /// # Errors
+    /// See [`ReserveError`] for which of them say that nothing is held.
+    pub async fn reserve(&self, call: Call<'_>, hold_expires_at: SystemTime) -> Result<Vec<String>, ReserveError> {
+        let Allotment { show_id, seat_ids, quantity, user_id } = call.allotment.clone();
+        let asked = seat_ids.clone();
+        let message = ReserveSeatRequest {
+            reservation_id: call.reservation_id.to_owned(),
+            event_id: show_id,
+            seat_ids,
+            quantity: quantity.try_into().unwrap_or(i32::MAX),
+            user_id: user_id.unwrap_or_default(),
+            hold_expires_at: Some(hold_expires_at.into()),
+            idempotency_key: call.idempotency_key.to_owned(),
+        };
+        let request = self.request(message, call.trace);
+        let answer = self.call(|mut client| async move { client.reserve_seat(request).await }).await?;
+        reserved(answer, &asked, quantity)
     }
 
     /// Turns the hold into a sale. `Ok`: the seats are the customer's, by this call or an earlier one.

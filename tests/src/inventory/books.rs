@@ -4,7 +4,7 @@
 //! network: a call comes in whole, and the answer is what the service then puts into its own message.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Quantity stock that a new event has beyond what is seeded, so that a hold by hand finds some.
-const SPARE_QUANTITY: i64 = 10;
+const SPARE_QUANTITY: u32 = 10;
 
 /// The first use of an idempotency key.
 struct Use {
@@ -34,6 +34,9 @@ struct Use {
 pub(super) struct Books {
     pub(super) events: BTreeMap<String, Stock>,
     reservations: HashMap<String, Allocation>,
+    /// Reservations whose release found nothing to give back. None of them is held any more, or a call that lingers would
+    /// hold seats after their release.
+    released_before: HashSet<String>,
     keys: HashMap<String, Use>,
     pub(super) ledger: Vec<Entry>,
     pub(super) calls: Vec<Call>,
@@ -135,6 +138,12 @@ impl Books {
                 return refused(ErrorCode::InventoryConflict, "the reservation holds something else");
             }
             SeatState::Held => HoldStatus::Active,
+            SeatState::Unknown if self.released_before.contains(&call.reservation_id) => {
+                return refused(ErrorCode::InventoryConflict, "the reservation was released before it was held");
+            }
+            SeatState::Unknown if call.hold_expires_at.is_some_and(|deadline| deadline <= SystemTime::now()) => {
+                return refused(ErrorCode::ReservationExpired, "the hold would have ended already");
+            }
             SeatState::Unknown => {
                 let quantity = i64::from(call.quantity);
                 let Some(stock) = self.events.get(&call.event_id) else {
@@ -179,7 +188,10 @@ impl Books {
         let status = match self.seat_state(&call.reservation_id) {
             SeatState::Sold => return refused("what is sold is not given back"),
             SeatState::Unknown if self.another_has(call) => return refused("another reservation has the seats"),
-            SeatState::Unknown => ReleaseStatus::NotFound,
+            SeatState::Unknown => {
+                self.released_before.insert(call.reservation_id.clone());
+                ReleaseStatus::NotFound
+            }
             // Others may have the seats by now, which a late repeat has no part in.
             SeatState::Free => ReleaseStatus::AlreadyReleased,
             SeatState::Held if !self.is_for(call) => return refused("the reservation holds something else"),
@@ -217,20 +229,25 @@ impl Books {
         has.event_id == call.event_id && named == own && counted
     }
 
-    pub(super) fn seed(&mut self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: u32) {
-        if self.reservations.contains_key(reservation_id) {
-            return;
-        }
-        let needed = if seat_ids.is_empty() { i64::from(quantity) } else { 0 };
-        let spare = if self.events.contains_key(event_id) { 0 } else { SPARE_QUANTITY };
+    pub(super) fn stock(&mut self, event_id: &str, seat_ids: &[String], quantity: u32) {
         let stock = self.events.entry(event_id.to_owned()).or_default();
         for seat in seat_ids {
             stock.seats.entry(seat.clone()).or_default();
         }
-        stock.total += needed + spare;
-        stock.remaining += needed + spare;
-        self.ledger.push(Entry::Stocked { event_id: event_id.to_owned(), quantity: needed + spare });
-        self.place(event_id, reservation_id, seat_ids, needed);
+        let quantity = i64::from(quantity);
+        stock.total += quantity;
+        stock.remaining += quantity;
+        self.ledger.push(Entry::Stocked { event_id: event_id.to_owned(), quantity });
+    }
+
+    pub(super) fn seed(&mut self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: u32) {
+        if self.reservations.contains_key(reservation_id) {
+            return;
+        }
+        let needed = if seat_ids.is_empty() { quantity } else { 0 };
+        let spare = if self.events.contains_key(event_id) { 0 } else { SPARE_QUANTITY };
+        self.stock(event_id, seat_ids, needed + spare);
+        self.place(event_id, reservation_id, seat_ids, i64::from(needed));
     }
 
     pub(super) fn place(&mut self, event_id: &str, reservation_id: &str, seat_ids: &[String], quantity: i64) {

@@ -63,6 +63,36 @@ async fn reserve(inventory: &Inventory, reservation: &str, seat_ids: &[&str], qu
     inventory.reserve_seat(Request::new(request)).await.unwrap().into_inner()
 }
 
+#[tokio::test]
+async fn a_hold_whose_deadline_is_past_or_whose_release_came_first_is_refused() {
+    let ask = async |inventory: &Inventory, deadline: Duration, before: bool| {
+        let (now, part) = (SystemTime::now(), deadline);
+        let at = if before { now - part } else { now + part };
+        let request = ReserveSeatRequest {
+            reservation_id: "r".into(),
+            event_id: "e".into(),
+            seat_ids: seats_of(&["A1"]),
+            idempotency_key: "k".into(),
+            hold_expires_at: Some(at.into()),
+            ..Default::default()
+        };
+        inventory.reserve_seat(Request::new(request)).await.unwrap().into_inner()
+    };
+    let minute = Duration::from_secs(60);
+    let inventory = Inventory::default();
+    inventory.stock("e", &seats_of(&["A1"]), 0);
+    check_error(ask(&inventory, minute, true).await.error, ErrorCode::ReservationExpired);
+    let nothing = release(&inventory, "r", &["A1"], 0, "release").await.unwrap();
+    assert_eq!(nothing.status, ReleaseStatus::NotFound as i32);
+    check_error(ask(&inventory, minute, false).await.error, ErrorCode::InventoryConflict);
+    assert_eq!(inventory.seat_state("r"), SeatState::Unknown, "a call that lingers holds nothing");
+
+    let inventory = Inventory::default();
+    inventory.stock("e", &seats_of(&["A1"]), 0);
+    assert_eq!(ask(&inventory, minute, false).await.status, HoldStatus::Active as i32);
+    assert_eq!(ask(&inventory, minute, false).await.status, HoldStatus::Active as i32, "a repeat");
+}
+
 async fn remaining(inventory: &Inventory) -> i32 {
     let request = CheckAvailabilityRequest { event_id: "e".into(), ..Default::default() };
     inventory.check_availability(Request::new(request)).await.unwrap().into_inner().remaining_in_section

@@ -7,7 +7,9 @@ use tonic::{Code, Status as GrpcStatus};
 
 use super::proto::{
     common::v1::{Error as InBand, ErrorCode as InBandCode},
-    reservation::v1::{CommitReservationResponse, CommitStatus, ReleaseHoldResponse, ReleaseStatus},
+    reservation::v1::{
+        CommitReservationResponse, CommitStatus, HoldStatus, ReleaseHoldResponse, ReleaseStatus, ReserveSeatResponse,
+    },
 };
 use crate::{
     failure::{self, Failure, chain, quoted},
@@ -46,6 +48,26 @@ pub enum Error {
     TimedOut(Duration),
 }
 
+/// Why no seats are held.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReserveError {
+    /// The inventory says so, and that nothing is held.
+    #[error("the inventory has no such seats: {0}")]
+    Refused(String),
+    /// Nobody knows whether they are held. A repeat under the same key tells.
+    #[error("the inventory did not say whether it holds the seats: {0}")]
+    Unclear(String),
+}
+
+impl From<Error> for ReserveError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Conflict(text) | Error::Refused(text) => Self::Refused(text),
+            Error::Unavailable(_) | Error::Unread(_) | Error::TimedOut(_) => Self::Unclear(error.to_string()),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.to_string();
@@ -82,9 +104,86 @@ pub(super) fn released(response: ReleaseHoldResponse) -> Result<(), Error> {
     }
 }
 
-/// The fault inside a response. One without code and message is the protobuf form of no fault.
+/// The seats that are held, of those that were asked for, or for a bare quantity. A hold is believed by the seats that it
+/// names: an answer that names others, or fewer, does not say what is held. A bare quantity may be held without names.
+pub(super) fn reserved(
+    response: ReserveSeatResponse,
+    asked: &[String],
+    quantity: u32,
+) -> Result<Vec<String>, ReserveError> {
+    if let Some(error) = response.error.filter(says_something) {
+        return Err(no_seats(error));
+    }
+    let status = HoldStatus::try_from(response.status);
+    match status {
+        Ok(HoldStatus::Active | HoldStatus::Unspecified) if !response.hold_id.is_empty() => {}
+        // This reservation's hold was given back: whoever asks again is too late.
+        Ok(HoldStatus::Released | HoldStatus::Expired) => {
+            return Err(ReserveError::Refused(format!("hold status {}", response.status)));
+        }
+        Ok(HoldStatus::Active | HoldStatus::Unspecified | HoldStatus::Committed) | Err(_) => {
+            return Err(ReserveError::Unclear(format!("hold status {} without a hold", response.status)));
+        }
+    }
+    let mut seats: Vec<String> = response.reserved_seats.into_iter().map(|seat| seat.id).collect();
+    let mut wanted = asked.to_vec();
+    seats.sort_unstable();
+    wanted.sort_unstable();
+    let fits = if wanted.is_empty() {
+        seats.is_empty() || u32::try_from(seats.len()) == Ok(quantity)
+    } else {
+        seats == wanted
+    };
+    if fits {
+        Ok(if asked.is_empty() { seats } else { asked.to_vec() })
+    } else {
+        Err(ReserveError::Unclear(format!("it names the seats {}", quoted(&seats.join(", ")))))
+    }
+}
+
+/// What a fault inside the answer to ReserveSeat means: some say that nothing is held.
+fn no_seats(error: InBand) -> ReserveError {
+    let text = quoted(&error.message);
+    match InBandCode::try_from(error.code) {
+        Ok(
+            code @ (InBandCode::InventoryConflict
+            | InBandCode::InsufficientInventory
+            | InBandCode::ReservationExpired
+            | InBandCode::NotFound
+            | InBandCode::InvalidArgument),
+        ) => ReserveError::Refused(format!("{}: {text}", code.as_str_name())),
+        Ok(
+            code @ (InBandCode::Unspecified
+            | InBandCode::Unauthenticated
+            | InBandCode::Forbidden
+            | InBandCode::Unauthorized
+            | InBandCode::AlreadyExists
+            | InBandCode::FailedPrecondition
+            | InBandCode::RateLimited
+            | InBandCode::QuotaExceeded
+            | InBandCode::IdempotencyRequired
+            | InBandCode::IdempotencyConflict
+            | InBandCode::PaymentNotApproved
+            | InBandCode::Internal
+            | InBandCode::Unavailable
+            | InBandCode::Timeout
+            | InBandCode::UpstreamTimeout
+            | InBandCode::UpstreamError
+            | InBandCode::DataCorruption
+            | InBandCode::ConcurrentModification),
+        ) => ReserveError::Unclear(format!("{}: {text}", code.as_str_name())),
+        Err(_unknown) => ReserveError::Unclear(format!("error code {}, which is not known: {text}", error.code)),
+    }
+}
+
+/// One without code and message is the protobuf form of no fault.
+fn says_something(error: &InBand) -> bool {
+    error.code != 0 || !error.message.is_empty()
+}
+
+/// The fault inside a response.
 fn in_band(error: Option<InBand>) -> Result<(), Error> {
-    let Some(error) = error.filter(|error| error.code != 0 || !error.message.is_empty()) else {
+    let Some(error) = error.filter(says_something) else {
         return Ok(());
     };
     let text = |name: &str| format!("{name}: {}", quoted(&error.message));

@@ -1,0 +1,407 @@
+//! What can be done with reservations, whoever asks and by whichever protocol: a customer through REST or RPC, or the
+//! functions that settle events.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::join;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{
+    Allotment, Status,
+    lifecycle::{By, Change, Decision, Found, LEASE, Payment, Reservation, Shortage, Terms, Wish},
+    table::{Cursor, Table, TableError, Written},
+};
+use crate::{
+    client::inventory::{Call, InventoryClient, ReserveError},
+    config::{ConfigError, Reader},
+    deadline::epoch_ms,
+    start::{Parts, probe},
+    telemetry::trace::TraceContext,
+};
+
+/// How often a change is decided anew, when somebody else changed the reservation in between.
+const TRIES: u32 = 3;
+
+/// After so long a service may be there again.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A reservation that was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// The reservation, as it was when its seats were held.
+    pub reservation: Reservation,
+    /// Whether an earlier request has created it.
+    pub replayed: bool,
+}
+
+/// Why a wish was not fulfilled.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such reservation, or it is another customer's, which is not told apart.
+    #[error("there is no such reservation")]
+    Unknown,
+    /// The key came before with another wish.
+    #[error("the Idempotency-Key belongs to another request")]
+    OtherWish,
+    /// Another invocation is at the same wish.
+    #[error("a request with this Idempotency-Key is being worked on")]
+    InProgress {
+        /// For so long at most.
+        after: Duration,
+    },
+    /// The reservation got no seats.
+    #[error("the seats are not available: others have them, or fewer are left")]
+    NoSeats,
+    /// The time for this wish is over, and nothing is held for it.
+    #[error("the time to reserve these seats is over; take a new Idempotency-Key")]
+    Over,
+    /// The reservation can't become that.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// Nothing says yet that it is paid.
+    #[error("the payment has not confirmed this reservation yet; ask again")]
+    NotPaid {
+        /// When it may have.
+        after: Duration,
+    },
+    /// The inventory did not say what became of the seats.
+    #[error("{cause}")]
+    Inventory {
+        /// For people.
+        cause: String,
+        /// When the same request goes on.
+        after: Duration,
+    },
+    /// The table did not do what was asked.
+    #[error("{cause}")]
+    Table {
+        /// For people.
+        cause: String,
+        /// When to ask again.
+        after: Duration,
+    },
+}
+
+/// A reservation that can't become what is wished for.
+#[derive(Debug, thiserror::Error)]
+#[error("the reservation {} is {}", .reservation.id, .reservation.status.name())]
+pub struct Conflict {
+    /// As it is.
+    pub reservation: Box<Reservation>,
+    /// When it may be otherwise, if waiting helps.
+    pub after: Option<Duration>,
+}
+
+impl Conflict {
+    fn with(reservation: Reservation, after: Option<Duration>) -> Error {
+        Error::Conflict(Self { reservation: Box::new(reservation), after })
+    }
+}
+
+/// Which of a customer's reservations are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Only those of this status.
+    pub status: Option<Status>,
+    /// Only those for this show.
+    pub show_id: Option<String>,
+    /// How many are looked at, 100 at most.
+    pub limit: u8,
+    /// Where the page before ended.
+    pub after: Option<Cursor>,
+}
+
+/// Some of a customer's reservations, the newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Those that fit, of those that were looked at; so a page may hold few and not be the last.
+    pub reservations: Vec<Reservation>,
+    /// Where the next page goes on; nothing on the last.
+    pub next: Option<Cursor>,
+}
+
+impl From<TableError> for Error {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Unavailable { .. } | TableError::Unreadable { .. } => {
+                Self::Table { cause: error.to_string(), after: SOON }
+            }
+        }
+    }
+}
+
+/// The reservations, and what they are made with.
+#[derive(Debug, Clone)]
+pub struct Reservations {
+    table: Table,
+    inventory: InventoryClient,
+    terms: Terms,
+}
+
+impl Reservations {
+    /// Reservations on these terms.
+    pub fn new(table: Table, inventory: InventoryClient, terms: Terms) -> Self {
+        Self { table, inventory, terms }
+    }
+
+    /// As the environment says. Nothing: what is wrong is noted. It must be called inside a Tokio runtime.
+    pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
+        let table = Table::configured(&mut parts.reader, parts.aws);
+        let terms = Terms::configured(&mut parts.reader);
+        let inventory = InventoryClient::configured(&mut parts.reader)?;
+        Some(Self::new(table, inventory, terms))
+    }
+
+    /// Looks whether what the configuration names is there, once per environment, and connects to the inventory, so that the
+    /// first customer does not wait for it.
+    ///
+    /// # Errors
+    /// What no waiting can mend.
+    pub async fn probe(&self, name: &str) -> Result<(), ConfigError> {
+        let (table, ()) = join!(
+            probe::table(name, "RESERVATIONS_TABLE", self.table.probe()),
+            probe::service(name, "INVENTORY_GRPC_ADDR", self.inventory.address(), self.inventory.connect()),
+        );
+        table
+    }
+
+    /// Holds what is wished for, in three steps: the reservation is written with its deadline, seats are held, the reservation
+    /// is on hold. Whoever dies in between leaves a deadline behind, at which all of it is given back. A repeat goes on where
+    /// the first request stopped, or is told what it said.
+    ///
+    /// # Errors
+    /// Why no seats are held, or why that is not known.
+    pub async fn create(&self, wish: &Wish, trace: &TraceContext) -> Result<Created, Error> {
+        let (owner, now) = (Uuid::new_v4().to_string(), now());
+        let pending = Reservation::pending(wish, &owner, now, &self.terms);
+        let (reservation, only_try) = match self.table.create(&pending).await? {
+            Written::Made(reservation) => (reservation, true),
+            Written::Overtaken(found) => match found.found_by(wish, &owner, now) {
+                Found::Held => return Ok(Created { reservation: found, replayed: true }),
+                Found::Abandoned(change) => match self.table.write(&change).await? {
+                    Written::Made(reservation) => (reservation, false),
+                    Written::Overtaken(_) | Written::Gone => return Err(Error::InProgress { after: LEASE }),
+                },
+                Found::Failed => return Err(Error::NoSeats),
+                Found::Over => return Err(Error::Over),
+                Found::InProgress(after) => return Err(Error::InProgress { after }),
+                Found::Other => return Err(Error::OtherWish),
+            },
+            Written::Gone => return Err(Error::InProgress { after: SOON }),
+        };
+        match self.reserve(&reservation, trace).await {
+            Ok(seat_ids) => self.hold(&reservation, seat_ids, wish).await,
+            Err(ReserveError::Refused(cause)) => Err(self.refuse(&reservation, only_try, &cause).await),
+            Err(error @ ReserveError::Unclear(_)) => {
+                let left = reservation.lease_until.unwrap_or_default().saturating_sub(self::now());
+                Err(Error::Inventory { cause: error.to_string(), after: Duration::from_millis(left) })
+            }
+        }
+    }
+
+    /// The customer's reservation.
+    ///
+    /// # Errors
+    /// When it is not there, or not known.
+    pub async fn get(&self, id: &str, user_id: &str) -> Result<Reservation, Error> {
+        let found = self.find(id).await?;
+        if found.user_id == user_id && !found.is_tombstone() { Ok(found) } else { Err(Error::Unknown) }
+    }
+
+    /// The customer's reservations, the newest first.
+    ///
+    /// # Errors
+    /// When they are not known.
+    pub async fn list(&self, user_id: &str, listing: &Listing) -> Result<Page, Error> {
+        let (mut reservations, next) = self.table.list(user_id, listing.limit, listing.after.as_ref()).await?;
+        reservations.retain(|found| {
+            let is_status = listing.status.as_ref().is_none_or(|status| found.status == *status);
+            is_status && listing.show_id.as_ref().is_none_or(|show_id| found.show_id == *show_id)
+        });
+        Ok(Page { reservations, next })
+    }
+
+    /// Confirms the customer's reservation. His word is no proof of a payment: the payment's own event confirms it, and then
+    /// this says so.
+    ///
+    /// # Errors
+    /// Why it is not confirmed.
+    pub async fn confirm(&self, id: &str, user_id: &str, payment_intent_id: &str) -> Result<Reservation, Error> {
+        let found = self.get(id, user_id).await?;
+        let payment = Payment { intent_id: payment_intent_id.to_owned(), amount: None, currency: None };
+        match found.confirm(&payment, By::Client, now(), &self.terms) {
+            Decision::Already => Ok(found),
+            // Too late for any payment.
+            Decision::Write(change) if change.to.status == Status::Expired => {
+                self.change(found, |found| found.confirm(&payment, By::Client, now(), &self.terms)).await
+            }
+            Decision::Write(_) => Err(Error::NotPaid { after: SOON }),
+            Decision::Refused { after } => Err(Conflict::with(found, after)),
+        }
+    }
+
+    /// Gives the customer's reservation up.
+    ///
+    /// # Errors
+    /// Why it is not cancelled.
+    pub async fn cancel(&self, id: &str, user_id: &str) -> Result<Reservation, Error> {
+        let found = self.get(id, user_id).await?;
+        self.change(found, |found| found.cancel(By::Client, now())).await
+    }
+
+    /// Lets the customer's hold last longer, once.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn extend(&self, id: &str, user_id: &str, longer: Duration, key: &str) -> Result<Reservation, Error> {
+        let found = self.get(id, user_id).await?;
+        self.change(found, |found| found.extend(longer, key, now(), &self.terms)).await
+    }
+
+    /// Any customer's reservation, for the functions that settle events.
+    ///
+    /// # Errors
+    /// When it is not there, or not known.
+    pub async fn find(&self, id: &str) -> Result<Reservation, Error> {
+        self.table.get(id).await?.ok_or(Error::Unknown)
+    }
+
+    /// What an event about a payment, or the end of a hold, asks for.
+    ///
+    /// # Errors
+    /// Why it did not become so.
+    pub async fn settle(&self, id: &str, wanted: &Settlement) -> Result<Reservation, Error> {
+        let found = self.find(id).await?;
+        self.change(found, |found| match wanted {
+            Settlement::Confirmed(payment) => found.confirm(payment, By::Payment, now(), &self.terms),
+            Settlement::Cancelled => found.cancel(By::Payment, now()),
+            Settlement::Expired => found.expire(By::Worker, now()),
+        })
+        .await
+    }
+
+    /// Ends a reservation before it is created. `Ok`: none of this id can hold seats any more; whether by this call.
+    ///
+    /// # Errors
+    /// When it was created already, or it is not known.
+    pub async fn entomb(&self, id: &str) -> Result<bool, Error> {
+        match self.table.create(&Reservation::tombstone(id, now())).await? {
+            Written::Made(_) => Ok(true),
+            Written::Overtaken(found) if found.is_tombstone() => Ok(false),
+            Written::Overtaken(found) => Err(Conflict::with(found, None)),
+            Written::Gone => Err(Error::Table { cause: "the table said nothing".to_owned(), after: SOON }),
+        }
+    }
+
+    async fn reserve(&self, reservation: &Reservation, trace: &TraceContext) -> Result<Vec<String>, ReserveError> {
+        let allotment = Allotment {
+            show_id: reservation.show_id.clone(),
+            seat_ids: reservation.seat_ids.clone(),
+            quantity: reservation.quantity,
+            user_id: Some(reservation.user_id.clone()),
+        };
+        let key = format!("{}#reserve", reservation.id);
+        let call = Call { reservation_id: &reservation.id, allotment: &allotment, idempotency_key: &key, trace };
+        // The seats are ours to give back until then; an inventory that did it earlier could race a late payment.
+        let freed = Duration::from_millis(reservation.created_at) + self.terms.longest_hold + self.terms.grace;
+        self.inventory.reserve(call, UNIX_EPOCH + freed).await
+    }
+
+    /// The last step of a creation. When it is lost to somebody, nothing is released here: whoever went on holds the same
+    /// seats.
+    async fn hold(&self, reservation: &Reservation, seat_ids: Vec<String>, wish: &Wish) -> Result<Created, Error> {
+        match self.table.write(&reservation.held(seat_ids, now())).await? {
+            Written::Made(reservation) => Ok(Created { reservation, replayed: false }),
+            Written::Overtaken(found) => match found.found_by(wish, "", now()) {
+                Found::Held => Ok(Created { reservation: found, replayed: true }),
+                Found::Failed => Err(Error::NoSeats),
+                Found::InProgress(after) => Err(Error::InProgress { after }),
+                Found::Abandoned(_) => Err(Error::InProgress { after: SOON }),
+                Found::Over => Err(Error::Over),
+                Found::Other => Err(Error::OtherWish),
+            },
+            Written::Gone => Err(Error::Over),
+        }
+    }
+
+    /// Notes that there are no seats. The customer is told so whether the note could be written or not: without it, his next
+    /// request asks the inventory again.
+    async fn refuse(&self, reservation: &Reservation, only_try: bool, cause: &str) -> Error {
+        let change = reservation.refused_seats(Shortage::SeatUnavailable, only_try, now());
+        match self.table.write(&change).await {
+            Ok(Written::Made(_)) => {}
+            Ok(Written::Overtaken(_) | Written::Gone) => {
+                warn!(reservation_id = reservation.id, cause, "somebody else went on with the reservation");
+            }
+            Err(error) => warn!(error = %error, cause, "the refusal could not be written; its deadline ends it"),
+        }
+        Error::NoSeats
+    }
+
+    /// Writes what `decide` says of the reservation as it is, and decides again when it has changed in between. `Ok`: it is as
+    /// was wished.
+    async fn change(
+        &self,
+        mut found: Reservation,
+        decide: impl Fn(&Reservation) -> Decision,
+    ) -> Result<Reservation, Error> {
+        for _ in 0..TRIES {
+            let change: Change = match decide(&found) {
+                Decision::Already => return Ok(found),
+                Decision::Refused { after } => return Err(Conflict::with(found, after)),
+                Decision::Write(change) => *change,
+            };
+            match self.table.write(&change).await? {
+                // It expires in place of a sale that comes too late.
+                Written::Made(now) if now.status == Status::Expired && change.from.status != Status::Expired => {
+                    return match decide(&now) {
+                        Decision::Already => Ok(now),
+                        Decision::Write(_) | Decision::Refused { .. } => Err(Conflict::with(now, None)),
+                    };
+                }
+                Written::Made(now) => return Ok(now),
+                Written::Overtaken(now) => found = now,
+                Written::Gone => return Err(Error::Unknown),
+            }
+        }
+        let cause = format!("the reservation {} changes too often to be written", found.id);
+        Err(Error::Table { cause, after: SOON })
+    }
+}
+
+/// What an event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// Its payment went through.
+    Confirmed(Payment),
+    /// Its payment did not go through, or it was given up.
+    Cancelled,
+    /// Its time is over.
+    Expired,
+}
+
+impl Terms {
+    /// As `HOLD_SECONDS`, `MAX_HOLD_SECONDS` and `HOLD_GRACE_SECONDS` say. What is wrong is noted.
+    pub fn configured(reader: &mut Reader<'_>) -> Self {
+        let Self { hold, longest_hold, grace } = Self::DEFAULT;
+        let terms = Self {
+            hold: reader.seconds("HOLD_SECONDS", hold),
+            longest_hold: reader.seconds("MAX_HOLD_SECONDS", longest_hold),
+            grace: reader.seconds("HOLD_GRACE_SECONDS", grace),
+        };
+        let shortest = Duration::from_secs(30);
+        if terms.hold < shortest || terms.hold > terms.longest_hold {
+            reader.fault("HOLD_SECONDS", "must be at least 30 and at most MAX_HOLD_SECONDS");
+        }
+        // The queue of expiries delays a timer for so long at most.
+        if terms.longest_hold > longest_hold {
+            reader.fault("MAX_HOLD_SECONDS", "must be at most 900");
+        }
+        terms
+    }
+}
+
+fn now() -> u64 {
+    epoch_ms(SystemTime::now())
+}
