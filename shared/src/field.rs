@@ -7,9 +7,6 @@ const LONGEST_ID: usize = 256;
 const LONGEST_SEAT: usize = 64;
 const MOST_TICKETS: usize = 1_000;
 const LONGEST_CARRIED: usize = 256;
-const LONGEST_TRACE_ID: usize = 64;
-/// How many digits the number of a payment card has, by ISO/IEC 7812 and in practice.
-const CARD_DIGITS: std::ops::RangeInclusive<usize> = 12..=19;
 
 /// An id: opaque, but fit for a URL's path segment and a log line.
 ///
@@ -73,16 +70,4 @@ pub fn whole_number(value: &Value) -> Option<u64> {
 pub fn carried(text: String) -> Option<String> {
     let fits = !text.trim().is_empty() && text.chars().nth(LONGEST_CARRIED).is_none();
     fits.then_some(text)
-}
-
-/// A trace id: 1 to 64 of `[A-Za-z0-9._-]`, among them the W3C's 32 hex digits. Anything else is left out, because it
-/// stands in every log line. So is what may be a card's number, 12 to 19 digits and nothing but separators between them:
-/// a trace id of only digits is rare, and its trace is found by the `traceparent` too.
-pub fn trace_id(text: String) -> Option<String> {
-    let separator = |byte: u8| matches!(byte, b'.' | b'_' | b'-');
-    let valid = (1..=LONGEST_TRACE_ID).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || separator(byte));
-    let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    let only_digits = text.bytes().all(|byte| byte.is_ascii_digit() || separator(byte));
-    (valid && !(only_digits && CARD_DIGITS.contains(&digits))).then_some(text)
 }

@@ -518,7 +518,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "carried-texts",
         then: "what may be a card's number is a trace id",
-        file: "shared/src/field.rs",
+        file: "shared/src/telemetry/trace.rs",
         text: "(valid && !(only_digits && CARD_DIGITS.contains(&digits))).then_some(text)",
         instead: "(valid && !(only_digits && digits > 64)).then_some(text)",
         test: Test::of("integration", "carried::a_trace_id_that_is_none_is_left_out_everywhere"),

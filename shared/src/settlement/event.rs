@@ -26,6 +26,7 @@ use crate::{
     json::{Fault, Object},
     name::{Named, names},
     reservation::Holding,
+    telemetry::trace,
 };
 
 names! {
@@ -139,7 +140,7 @@ impl Event {
         };
         let seat_ids = fields.seats()?;
         let quantity = fields.quantity(seat_ids.len())?;
-        let trace_id = fields.text(&["trace_id", "traceId"], field::trace_id);
+        let trace_id = fields.text(&["trace_id", "traceId"], trace::foreign_id);
         let context = |name| [envelope.text(name), fields.text(&[name], Some)];
         Ok(Self {
             event_type,
@@ -152,7 +153,7 @@ impl Event {
                 quantity,
             },
             expires_at,
-            trace_id: trace_id.or_else(|| field::trace_id(envelope.text("trace_id")?)),
+            trace_id: trace_id.or_else(|| trace::foreign_id(envelope.text("trace_id")?)),
             traceparents: context("traceparent"),
             baggages: context("baggage"),
         })

@@ -82,7 +82,8 @@ impl Metrics {
         })
     }
 
-    /// Writes what was recorded, a line for each count and for each hundred values.
+    /// Writes what was recorded, a line for each set of dimensions and their values, and a further one for each further hundred
+    /// values of a metric.
     pub fn write(&self, recorder: &Recorder) {
         for line in self.lines(recorder) {
             write_line(&line);
@@ -90,35 +91,58 @@ impl Metrics {
     }
 
     fn lines(&self, recorder: &Recorder) -> Vec<Value> {
-        let counts = recorder.counts.iter().map(|(series, count)| self.line(series, &json!(count)));
-        let values = recorder.values.iter().flat_map(|(series, values)| {
-            values.chunks(VALUES_PER_LINE).map(|values| self.line(series, &json!(values)))
-        });
-        counts.chain(values).collect()
+        let counts = recorder.counts.iter().map(|(series, count)| (series, json!(count)));
+        let values = recorder
+            .values
+            .iter()
+            .flat_map(|(series, values)| values.chunks(VALUES_PER_LINE).map(move |values| (series, json!(values))));
+        let mut lines: Vec<Vec<(&Series, Value)>> = Vec::new();
+        for (series, value) in counts.chain(values) {
+            let has_room = |line: &&mut Vec<(&Series, Value)>| {
+                line.iter().all(|(other, _)| other.stands_beside(series) && other.metric != series.metric)
+            };
+            match lines.iter_mut().find(has_room) {
+                Some(line) => line.push((series, value)),
+                None => lines.push(vec![(series, value)]),
+            }
+        }
+        lines.into_iter().map(|line| self.line(line)).collect()
     }
 
-    fn line(&self, series: &Series, value: &Value) -> Value {
+    /// A line of series that stand beside each other.
+    fn line(&self, series: Vec<(&Series, Value)>) -> Value {
         let timestamp = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-        let Series { metric: Metric { name, unit, dimensions }, values } = series;
-        let unit = match unit {
-            Unit::Count => "Count",
-            Unit::Seconds => "Seconds",
-        };
+        let dimensions = series.first().map_or(&[][..], |(series, _)| series.metric.dimensions);
+        let metrics: Vec<Value> = series
+            .iter()
+            .map(|(Series { metric, .. }, _)| json!({"Name": metric.name, "Unit": metric.unit.name()}))
+            .collect();
         let mut line = json!({
             "_aws": {
                 "Timestamp": i64::try_from(timestamp).unwrap_or_default(),
                 "CloudWatchMetrics": [{
                     "Namespace": self.namespace,
                     "Dimensions": [dimensions],
-                    "Metrics": [{"Name": name, "Unit": unit}],
+                    "Metrics": metrics,
                 }],
             },
-            *name: value,
         });
-        for (dimension, value) in dimensions.iter().zip(values) {
-            line[*dimension] = json!(value);
+        for (Series { metric, values }, value) in series {
+            line[metric.name] = value;
+            for (dimension, value) in metric.dimensions.iter().zip(values) {
+                line[*dimension] = json!(value);
+            }
         }
         line
+    }
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Count => "Count",
+            Self::Seconds => "Seconds",
+        }
     }
 }
 
@@ -126,7 +150,14 @@ impl Metrics {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Series {
     metric: &'static Metric,
-    values: Vec<&'static str>,
+    values: Vec<String>,
+}
+
+impl Series {
+    /// Whether one line may hold both: it has one value for each dimension.
+    fn stands_beside(&self, other: &Self) -> bool {
+        (self.metric.dimensions, &self.values) == (other.metric.dimensions, &other.values)
+    }
 }
 
 /// What was counted and measured, until it is written.
@@ -137,23 +168,24 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Adds to a count. `values` are those of the metric's dimensions, in their order.
-    pub fn count(&mut self, metric: &'static Metric, values: &[&'static str], by: u64) {
+    /// Adds to a count. `values` are those of the metric's dimensions, in their order. Each set of them is a metric of its own
+    /// that is paid for, so that they are never ids.
+    pub fn count(&mut self, metric: &'static Metric, values: &[&str], by: u64) {
         *entry(&mut self.counts, metric, values) += by;
     }
 
     /// Keeps a duration. `values` are those of the metric's dimensions, in their order.
-    pub fn duration(&mut self, metric: &'static Metric, values: &[&'static str], duration: Duration) {
+    pub fn duration(&mut self, metric: &'static Metric, values: &[&str], duration: Duration) {
         entry(&mut self.values, metric, values).push(duration.as_secs_f64());
     }
 }
 
 /// The entry of a series. There are a few in one invocation, so that they are looked through.
-fn entry<'a, T: Default>(of: &'a mut Vec<(Series, T)>, metric: &'static Metric, values: &[&'static str]) -> &'a mut T {
+fn entry<'a, T: Default>(of: &'a mut Vec<(Series, T)>, metric: &'static Metric, values: &[&str]) -> &'a mut T {
     debug_assert_eq!(values.len(), metric.dimensions.len(), "{}", metric.name);
     let found = of.iter().position(|(series, _)| series.metric == metric && series.values == values);
     let index = found.unwrap_or_else(|| {
-        of.push((Series { metric, values: values.to_vec() }, T::default()));
+        of.push((Series { metric, values: values.iter().map(|value| (*value).to_owned()).collect() }, T::default()));
         of.len() - 1
     });
     &mut of[index].1
@@ -167,7 +199,7 @@ mod tests {
     const LATENCY: Metric = Metric { name: "latency_seconds", unit: Unit::Seconds, dimensions: &["type"] };
 
     #[test]
-    fn each_series_is_a_line_and_durations_come_by_the_hundred() {
+    fn each_set_of_values_is_a_line_and_durations_come_by_the_hundred() {
         let mut recorder = Recorder::default();
         for outcome in ["success", "rejected"].into_iter().cycle().take(101) {
             recorder.count(&EVENTS, &["payment.failed", outcome], 2);
@@ -185,6 +217,26 @@ mod tests {
         assert_eq!(lines[2]["latency_seconds"].as_array().map(Vec::len), Some(100));
         assert_eq!((&lines[3]["latency_seconds"], &lines[3]["type"]), (&json!([0.005]), &json!("payment.failed")));
         assert_eq!(lines[3]["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Unit"], "Seconds");
+    }
+
+    #[test]
+    fn metrics_of_the_same_dimensions_and_values_share_a_line() {
+        const SLOWEST: Metric = Metric { name: "slowest_seconds", unit: Unit::Seconds, dimensions: &["type"] };
+        let mut recorder = Recorder::default();
+        for event_type in ["payment.failed", "payment.approved"] {
+            recorder.duration(&LATENCY, &[event_type], Duration::from_millis(5));
+            recorder.duration(&SLOWEST, &[event_type], Duration::from_millis(6));
+        }
+        recorder.count(&EVENTS, &["payment.failed", "success"], 1);
+        let lines = Metrics::default().lines(&recorder);
+        let of =
+            |line: &Value| [&line["type"], &line["latency_seconds"], &line["slowest_seconds"]].map(Value::to_string);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert_eq!(of(&lines[1]), [r#""payment.failed""#, "[0.005]", "[0.006]"]);
+        assert_eq!(of(&lines[2]), [r#""payment.approved""#, "[0.005]", "[0.006]"]);
+        let metrics =
+            json!([{"Name": "latency_seconds", "Unit": "Seconds"}, {"Name": "slowest_seconds", "Unit": "Seconds"}]);
+        assert_eq!(lines[1]["_aws"]["CloudWatchMetrics"][0]["Metrics"], metrics);
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! Trace context in and out, and one span per record.
+//! Trace context in and out, and one span per record or request.
 //!
 //! The context of the producer goes on to the downstreams whether spans are exported or not. Spans are kept in memory
 //! and sent by [`Tracing::flush`] at the end of an invocation: a batch processor's own thread would be frozen with the
 //! environment, and blocking on it would stop the one thread that the export itself needs.
 
 use std::{
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -26,14 +28,15 @@ use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{SdkTracer, SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor},
 };
-
-use async_trait::async_trait;
 use tokio::time::timeout;
+use tracing::warn;
 use url::Url;
+use uuid::Uuid;
 
 use crate::{
     client::http::{HttpClient, is_http_url},
     config::Reader,
+    deadline::Deadline,
     failure::chain,
 };
 
@@ -46,6 +49,12 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// More of a collector's answer is not read.
 const LONGEST_ANSWER: usize = 256 * 1024;
+
+/// The longest trace id that is taken from somebody else, in characters.
+const LONGEST_TRACE_ID: usize = 64;
+
+/// How many digits the number of a payment card has, by ISO/IEC 7812 and in practice.
+const CARD_DIGITS: RangeInclusive<usize> = 12..=19;
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
@@ -80,6 +89,15 @@ impl TraceContext {
         let w3c = traceparents.into_iter().flatten().find_map(passed_on);
         let baggage = baggages.into_iter().flatten().find(|text| is_header_text(text)).map(str::to_owned);
         Self { traceparent: w3c.or_else(|| x_ray.and_then(traceparent_of_x_ray)), baggage }
+    }
+
+    /// A context whose parent span is a new one that nobody exports, in the trace with this id: 32 hex digits in small
+    /// letters. Nothing: the id is none.
+    pub fn begun(trace_id: &str, sampled: bool, baggage: Option<&str>) -> Option<Self> {
+        let span_id = &Uuid::new_v4().simple().to_string()[..16];
+        let traceparent = format!("00-{trace_id}-{span_id}-{:02x}", u8::from(sampled));
+        let context = Self::first_of([Some(traceparent.as_str())], None, [baggage]);
+        context.traceparent.is_some().then_some(context)
     }
 
     /// The trace id, when there is a context.
@@ -148,11 +166,12 @@ impl Tracing {
         built.map_err(|error| reader.fault(ENDPOINT, error)).ok()
     }
 
-    /// Starts the span of one record, in the trace of its producer and linked to it. `attributes` say what kind of trigger
-    /// the record came from.
+    /// Starts the span of one record or request, in the trace of its producer; that of a consumer is linked to it as well.
+    /// `kind` and `attributes` say what kind of trigger it came from.
     pub fn start(
         &self,
         name: &'static str,
+        kind: SpanKind,
         producer: TraceContext,
         attributes: impl IntoIterator<Item = KeyValue>,
     ) -> RecordTrace {
@@ -160,10 +179,13 @@ impl Tracing {
             return RecordTrace { span: None, outgoing: producer };
         };
         let parent = producer.traceparent.as_deref().and_then(parse_traceparent);
-        let mut builder = exporting.tracer.span_builder(name).with_kind(SpanKind::Consumer).with_attributes(attributes);
+        let is_consumer = kind == SpanKind::Consumer;
+        let mut builder = exporting.tracer.span_builder(name).with_kind(kind).with_attributes(attributes);
         let mut context = Context::new();
         if let Some(parent) = parent {
-            builder = builder.with_links(vec![Link::with_context(parent.clone())]);
+            if is_consumer {
+                builder = builder.with_links(vec![Link::with_context(parent.clone())]);
+            }
             context = context.with_remote_span_context(parent);
         }
         let span = builder.start_with_context(&exporting.tracer, &context);
@@ -190,6 +212,15 @@ impl Tracing {
         exporter.export(spans).await.map_err(|error| chain(&error))?;
         *kept() = Some(exporter);
         Ok(())
+    }
+
+    /// As [`Tracing::flush`], at the end of an invocation: spans that can't be sent in the time left are a line of the log.
+    pub async fn flush_before(&self, deadline: Deadline) {
+        match timeout(deadline.spare(), self.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(error, "the spans of this invocation could not be exported"),
+            Err(_elapsed) => warn!("the spans of this invocation could not be exported before its deadline"),
+        }
     }
 }
 
@@ -241,7 +272,7 @@ impl opentelemetry_http::HttpClient for Carrier {
     }
 }
 
-/// The span of one record, and the context that its remote calls carry.
+/// The span of one record or request, and the context that its remote calls carry.
 #[derive(Debug)]
 pub struct RecordTrace {
     span: Option<Span>,
@@ -250,10 +281,10 @@ pub struct RecordTrace {
 }
 
 impl RecordTrace {
-    /// Ends the span.
-    pub fn finish(mut self, outcome: &'static str, error: Option<&str>) {
+    /// Ends the span. `ending` is the attribute that says how.
+    pub fn finish(mut self, ending: KeyValue, error: Option<&str>) {
         if let Some(span) = &mut self.span {
-            span.set_attribute(KeyValue::new("holdfast.outcome", outcome));
+            span.set_attribute(ending);
             if let Some(error) = error {
                 span.set_status(Status::error(error.to_owned()));
             }
@@ -286,6 +317,18 @@ impl SpanProcessor for Finished {
     fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
         Ok(())
     }
+}
+
+/// A trace id that somebody else wrote: 1 to 64 of `[A-Za-z0-9._-]`, among them the W3C's 32 hex digits. Anything else is
+/// left out, because it stands in every log line. So is what may be a card's number, 12 to 19 digits and nothing but
+/// separators between them: a trace id of only digits is rare, and its trace is found by the `traceparent` too.
+pub fn foreign_id(text: String) -> Option<String> {
+    let separator = |byte: u8| matches!(byte, b'.' | b'_' | b'-');
+    let valid = (1..=LONGEST_TRACE_ID).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || separator(byte));
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    let only_digits = text.bytes().all(|byte| byte.is_ascii_digit() || separator(byte));
+    (valid && !(only_digits && CARD_DIGITS.contains(&digits))).then_some(text)
 }
 
 /// A valid `traceparent`, as it goes on. One of a later version goes on in the version that is known here, as the W3C asks
@@ -329,12 +372,27 @@ fn format_traceparent(context: &SpanContext) -> String {
 
 /// Turns `Root=1-{8 hex}-{24 hex};Parent={16 hex};Sampled={0|1}` into a `traceparent`.
 fn traceparent_of_x_ray(header: &str) -> Option<String> {
-    let field = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
-    let mut root = field("Root")?.split('-');
+    let flags = if x_ray_field(header, "Sampled") == Some("1") { "01" } else { "00" };
+    let traceparent = format!("00-{}-{}-{flags}", x_ray_trace_id(header)?, x_ray_field(header, "Parent")?);
+    parse_traceparent(&traceparent).is_some().then_some(traceparent)
+}
+
+/// The context that an `X-Amzn-Trace-Id` without a parent begins: API Gateway names a root and no span of its own. Whether
+/// the trace is sampled is then ours to say, unless the header says no.
+pub fn begun_by_x_ray(header: &str, baggage: Option<&str>) -> Option<TraceContext> {
+    let sampled = x_ray_field(header, "Sampled") != Some("0");
+    TraceContext::begun(&x_ray_trace_id(header)?, sampled, baggage)
+}
+
+/// The trace id that `Root=1-{8 hex}-{24 hex}` names, in the W3C's form; its digits are not looked at.
+fn x_ray_trace_id(header: &str) -> Option<String> {
+    let mut root = x_ray_field(header, "Root")?.split('-');
     let (version, time, random) = (root.next()?, root.next()?, root.next()?);
-    let flags = if field("Sampled") == Some("1") { "01" } else { "00" };
-    let traceparent = format!("00-{time}{random}-{}-{flags}", field("Parent")?);
-    (version == "1" && parse_traceparent(&traceparent).is_some()).then_some(traceparent)
+    (version == "1").then(|| format!("{time}{random}"))
+}
+
+fn x_ray_field<'a>(header: &'a str, name: &str) -> Option<&'a str> {
+    header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 /// Whether a header can carry it: visible ASCII and blanks, and not too long.
@@ -390,6 +448,21 @@ mod tests {
     }
 
     #[test]
+    fn a_root_without_a_parent_begins_a_context_in_its_trace() {
+        let root = "Root=1-6a5145a9-1bae89e2512ec92d5d9438a0";
+        let begun = |header: &str| begun_by_x_ray(header, Some("a=b")).map(|context| context.traceparent.unwrap());
+        let first = begun(root).unwrap();
+        assert_eq!((&first[..36], &first[52..]), ("00-6a5145a91bae89e2512ec92d5d9438a0-", "-01"), "{first}");
+        assert_ne!(begun(root), Some(first), "each has a span of its own");
+        assert!(begun(&format!("{root};Sampled=0")).unwrap().ends_with("-00"));
+        assert_eq!(begun_by_x_ray(root, Some("a=b")).unwrap().baggage.as_deref(), Some("a=b"));
+        for broken in ["", "Root=", "Root=1-6a5145a9", "Root=2-6a5145a9-1bae89e2512ec92d5d9438a0", "Root=1-é-é"] {
+            assert_eq!(begun(broken), None, "{broken}");
+        }
+        assert_eq!(TraceContext::first_of([], Some(root), []), TraceContext::default(), "a parent is never made up");
+    }
+
+    #[test]
     fn baggage_is_passed_on_only_as_far_as_a_header_carries_it() {
         let baggage = |text: &str| TraceContext::first_of([], None, [Some(text)]).baggage;
         assert_eq!(baggage("tenant=acme").as_deref(), Some("tenant=acme"));
@@ -402,7 +475,7 @@ mod tests {
     #[test]
     fn without_an_exporter_the_producers_context_goes_on_as_it_came() {
         let producer = TraceContext { traceparent: Some(PARENT.into()), baggage: Some("a=b".into()) };
-        let trace = Tracing::default().start("process", producer.clone(), []);
+        let trace = Tracing::default().start("process", SpanKind::Consumer, producer.clone(), []);
         assert_eq!(trace.outgoing, producer);
     }
 
@@ -410,10 +483,10 @@ mod tests {
     async fn with_an_exporter_the_outgoing_context_is_a_child_of_the_producers() {
         let tracing = Tracing::to("http://127.0.0.1:9", Duration::from_millis(50), "payment-failed").unwrap();
         let producer = TraceContext { traceparent: Some(PARENT.into()), baggage: None };
-        let trace = tracing.start("process", producer.clone(), []);
+        let trace = tracing.start("process", SpanKind::Consumer, producer.clone(), []);
         assert_eq!(trace.outgoing.trace_id(), producer.trace_id());
         assert_ne!(trace.outgoing.traceparent, producer.traceparent);
-        trace.finish("success", None);
+        trace.finish(KeyValue::new("holdfast.outcome", "success"), None);
         assert!(tracing.flush().await.is_err(), "nothing listens there, and that must end in an error, not a hang");
         assert!(tracing.flush().await.is_ok(), "a lost span is not sent again");
     }

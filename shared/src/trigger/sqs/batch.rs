@@ -10,7 +10,7 @@ use std::{
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use futures_util::{StreamExt, stream};
-use opentelemetry::KeyValue;
+use opentelemetry::{KeyValue, trace::SpanKind};
 use tokio::time::timeout;
 use tracing::{Instrument, Span, error, info, info_span, warn};
 
@@ -35,6 +35,9 @@ use crate::{
 /// A message that only waits for its time is sent anew once it is so old. A queue keeps it for ten days, and between two
 /// deliveries lie up to eleven hours.
 const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The attribute of a record's span that says how it ended.
+const OUTCOME: &str = "holdfast.outcome";
 
 /// How a record ended, as its log line and the batch response say it.
 struct Ending {
@@ -131,11 +134,7 @@ impl<P: Processor<Record>> Worker<P> {
             *reported.entry(message_id).or_default() |= ending.report;
         }
         self.metrics.write(&recorder);
-        match timeout(deadline.spare(), self.tracing.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(error, "the spans of this invocation could not be exported"),
-            Err(_elapsed) => warn!("the spans of this invocation could not be exported before its deadline"),
-        }
+        self.tracing.flush_before(deadline).await;
 
         let mut response = SqsBatchResponse::default();
         for message_id in order {
@@ -218,7 +217,7 @@ impl<P: Processor<Record>> Worker<P> {
                 let latency_ms = millis(started);
                 let outcome = done.name();
                 info!(outcome, latency_ms, note = done.note, "record ended: {outcome}");
-                trace.finish(outcome, None);
+                trace.finish(KeyValue::new(OUTCOME, outcome), None);
                 return Ending { outcome, report: false, dead_letter_code: None };
             }
             Err(failure) => (self.dispose(record, &failure).await, failure),
@@ -241,7 +240,7 @@ impl<P: Processor<Record>> Worker<P> {
                 warn!(outcome, latency_ms, error = text, "record ended: {outcome}, sent to its own queue once more")
             }
         }
-        trace.finish(outcome, Some(text));
+        trace.finish(KeyValue::new(OUTCOME, outcome), Some(text));
         ending
     }
 
@@ -367,7 +366,7 @@ impl<P: Processor<Record>> Worker<P> {
             KeyValue::new("messaging.message.id", record.message_id.clone()),
             KeyValue::new("faas.trigger", "pubsub"),
         ];
-        self.tracing.start(self.processor.name(), producer, attributes)
+        self.tracing.start(self.processor.name(), SpanKind::Consumer, producer, attributes)
     }
 
     fn span(&self, record: &Record) -> Span {
