@@ -43,16 +43,38 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// Deploys a stack to the account at `endpoint`, with the parameters of the stage `local` but for `changes`.
+/// Deploys a stack of today's template to the account at `endpoint`, with the parameters of the stage `local` but for
+/// `changes`.
 pub(crate) fn deploy(endpoint: &str, stack: &str, changes: &[(&str, &str)]) {
     let template = built().expect("the ring runs").join("template.yaml");
+    deploy_template(endpoint, stack, &template, &parameters(changes));
+}
+
+/// As [`deploy`], of any template and with just these parameters. SAM leaves out those that the template does not have.
+pub(crate) fn deploy_template(endpoint: &str, stack: &str, template: &Path, parameters: &BTreeMap<String, String>) {
+    let mut command = deployment(endpoint, stack, template);
+    command.arg("--parameter-overrides").args(parameters.iter().map(|(name, value)| format!("{name}={value}")));
+    run(command, &format!("deploy-{stack}"));
+}
+
+/// The parameters of the stage `local`, for this machine, but for `changes`.
+pub(crate) fn parameters(changes: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut parameters = local_parameters();
     parameters.extend(changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     parameters.insert("Architecture".to_owned(), architecture().to_owned());
+    parameters
+}
+
+/// Tries to deploy a template that the account does not take. A test fails when it does.
+pub(crate) fn deploy_in_vain(endpoint: &str, stack: &str, template: &Path) {
+    let (succeeded, text) = output(deployment(endpoint, stack, template), &format!("deploy-{stack}"));
+    assert!(!succeeded, "it was deployed:\n{text}");
+}
+
+fn deployment(endpoint: &str, stack: &str, template: &Path) -> Command {
     let mut command = sam(endpoint, "deploy");
-    command.arg("--template-file").arg(template).args(["--stack-name", stack, "--parameter-overrides"]);
-    command.args(parameters.iter().map(|(name, value)| format!("{name}={value}")));
-    run(command, &format!("deploy-{stack}"));
+    command.arg("--template-file").arg(template).args(["--stack-name", stack]);
+    command
 }
 
 fn build() -> PathBuf {
@@ -105,9 +127,16 @@ pub(crate) fn aim<'c>(command: &'c mut Command, endpoint: &str) -> &'c mut Comma
 }
 
 /// Runs a command to its end. A test fails with what it printed when it fails.
-fn run(mut command: Command, name: &str) {
+fn run(command: Command, name: &str) {
+    let shown = format!("{command:?}");
+    let (succeeded, text) = output(command, name);
+    assert!(succeeded, "{shown} failed:\n{text}");
+}
+
+/// Whether a command succeeded, and what it printed.
+fn output(mut command: Command, name: &str) -> (bool, String) {
     let output = command.stdin(Stdio::null()).output().expect("sam can be run");
     let text = [output.stdout, output.stderr].concat();
     fs::write(folder().join(format!("{name}.log")), &text).expect("the target directory is writable");
-    assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&text));
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }

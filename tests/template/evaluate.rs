@@ -61,6 +61,34 @@ impl<'t> Stack<'t> {
         }
     }
 
+    /// Whether a resource is made, or an output.
+    pub(crate) fn makes(&self, body: &Value) -> bool {
+        body["Condition"].is_null() || self.holds(body)
+    }
+
+    /// Whether CloudFormation deploys the stack in spite of a rule. The error is what it says when it does not.
+    pub(crate) fn passes(&self, rule: &Value) -> Result<(), String> {
+        if !rule["RuleCondition"].is_null() && !self.holds(&rule["RuleCondition"]) {
+            return Ok(());
+        }
+        match items(&rule["Assertions"]).into_iter().find(|assertion| !self.holds(&assertion["Assert"])) {
+            Some(refused) => Err(refused["AssertDescription"].to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// `node` with the branch that holds in place of each `Fn::If`. References stay.
+    pub(crate) fn chosen(&self, node: &Value) -> Value {
+        if let Some([condition, then, otherwise]) = node["Fn::If"].as_array().map(Vec::as_slice) {
+            return self.chosen(if self.holds(&json!({"Condition": condition})) { then } else { otherwise });
+        }
+        match (node.as_array(), node.as_object()) {
+            (Some(list), _) => list.iter().map(|item| self.chosen(item)).collect(),
+            (None, Some(object)) => object.iter().map(|(key, value)| (key.clone(), self.chosen(value))).collect(),
+            (None, None) => node.clone(),
+        }
+    }
+
     /// Whether a condition holds, or an assertion of a rule.
     pub(crate) fn holds(&self, node: &Value) -> bool {
         let all = |name: &str| node[name].as_array().map(|parts| parts.iter().map(|part| self.holds(part)));
@@ -136,6 +164,28 @@ Resources: {Q: {Type: 'AWS::SQS::Queue'}}";
         check(&[("L", "a,b")], "!If [HasL, 1, 2]", json!(1));
         check(&[("P", "x")], "!If [Both, 1, 2]", json!(2));
         check(&[], "!Ref Q", json!("https://sqs.eu-west-1.amazonaws.com/123456789012/Q"));
+    }
+
+    #[test]
+    fn a_condition_decides_what_is_made_and_which_branch_is_referred_to() {
+        let template = Template::parse(TEMPLATE).unwrap();
+        let (with, without) = (Stack::new(&template, &[("P", "x")]), Stack::new(&template, &[]));
+        let body = yaml("{Condition: HasP, Properties: {A: !If [HasP, !Ref Q, [!Ref N]]}}").unwrap();
+        assert!(with.makes(&body) && !without.makes(&body) && without.makes(&json!({"Properties": {}})));
+        assert_eq!(with.chosen(&body["Properties"]), json!({"A": {"Ref": "Q"}}));
+        assert_eq!(without.chosen(&body["Properties"]), json!({"A": [{"Ref": "N"}]}));
+    }
+
+    #[test]
+    fn a_rule_asserts_only_where_its_condition_holds() {
+        let template = Template::parse(TEMPLATE).unwrap();
+        let rule = yaml(
+            "{RuleCondition: !Equals [!Ref P, x], Assertions: [{Assert: !Equals [!Ref N, 6], AssertDescription: six}]}",
+        );
+        let rule = rule.unwrap();
+        assert_eq!(Stack::new(&template, &[]).passes(&rule), Ok(()));
+        assert_eq!(Stack::new(&template, &[("P", "x")]).passes(&rule), Err("\"six\"".to_owned()));
+        assert_eq!(Stack::new(&template, &[("P", "x"), ("N", "6")]).passes(&rule), Ok(()));
     }
 
     #[test]

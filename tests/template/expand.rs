@@ -12,7 +12,7 @@ pub(crate) fn expanded(node: &Value, mappings: &Value) -> Result<Value, String> 
     let mut result = Map::new();
     for (key, value) in fields {
         if key.starts_with("Fn::ForEach::") {
-            for body in bodies(value).ok_or_else(|| format!("{key} is no loop: {value}"))? {
+            for body in bodies(value, mappings)?.ok_or_else(|| format!("{key} is no loop: {value}"))? {
                 let body = expanded(&body, mappings)?;
                 for (key, value) in body.as_object().ok_or("a loop must make fields")? {
                     insert(&mut result, key, value.clone())?;
@@ -32,11 +32,14 @@ fn insert(fields: &mut Map<String, Value>, key: &str, value: Value) -> Result<()
     }
 }
 
-/// The body of a loop, once for each item of its collection.
-fn bodies(rounds: &Value) -> Option<Vec<Value>> {
-    let [variable, collection, body] = rounds.as_array()?.as_slice() else { return None };
-    let variable = variable.as_str()?;
-    collection.as_array()?.iter().map(|item| Some(bound(body, variable, item.as_str()?))).collect()
+/// The body of a loop, once for each item of its collection, which may be a list of the mappings. Nothing for what is no loop.
+fn bodies(rounds: &Value, mappings: &Value) -> Result<Option<Vec<Value>>, String> {
+    let Some([Value::String(variable), collection, body]) = rounds.as_array().map(Vec::as_slice) else {
+        return Ok(None);
+    };
+    let collection = expanded(collection, mappings)?;
+    let body = |item: &Value| Some(bound(body, variable, item.as_str()?));
+    Ok(collection.as_array().and_then(|items| items.iter().map(body).collect()))
 }
 
 /// `node` with the loop's variable replaced in keys, in texts and where it is referred to.
@@ -96,7 +99,10 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Value) {
-        let mappings = json!({"Types": {"A": {"Name": "alpha"}, "B": {"Name": "beta"}}});
+        let mappings = json!({
+            "Types": {"A": {"Name": "alpha"}, "B": {"Name": "beta"}},
+            "Lists": {"All": {"Types": ["A", "B"]}},
+        });
         assert_eq!(expanded(&yaml(text).unwrap(), &mappings), Ok(expected));
     }
 
@@ -119,6 +125,10 @@ C: 1",
             "Fn::ForEach::O:\n  - T\n  - [A]\n  - Fn::ForEach::I:\n      - U\n      - [X, Y]\n      - ${T}${U}: 1",
             json!({"AX": 1, "AY": 1}),
         );
+        check(
+            "Fn::ForEach::Q: [T, !FindInMap [Lists, All, Types], {'${T}Queue': 1}]",
+            json!({"AQueue": 1, "BQueue": 1}),
+        );
     }
 
     #[test]
@@ -139,6 +149,8 @@ C: 1",
             "Fn::ForEach::Q: [T, [A, A], {'${T}': 1}]",
             "Fn::ForEach::Q: [T, [A], {'${T}': 1}]\nA: 1",
             "Fn::ForEach::Q: [T, {A: 1}]",
+            "Fn::ForEach::Q: [T, !FindInMap [Types, A, Name], {'${T}': 1}]",
+            "Fn::ForEach::Q: [T, !FindInMap [Types, C, Name], {'${T}': 1}]",
             "!FindInMap [Types, C, Name]",
         ] {
             let mappings = json!({"Types": {"A": {"Name": "alpha"}}});

@@ -1,6 +1,6 @@
 //! The files that say what is deployed, and edits to them.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use local_stack::build::workspace;
 use serde_json::Value;
@@ -11,7 +11,8 @@ use crate::{reader, template::Template};
 #[derive(Debug, Clone)]
 pub(crate) struct Texts {
     pub(crate) template: String,
-    pub(crate) dashboard: String,
+    /// The templates of `.template/`, which are nested, by the names of their files.
+    pub(crate) nested: BTreeMap<String, String>,
     pub(crate) stages: String,
     /// `README.md`.
     pub(crate) readme: String,
@@ -25,7 +26,8 @@ pub(crate) struct Texts {
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) template: Template,
-    pub(crate) dashboard: Value,
+    /// The nested templates as they are written, by the names of their files.
+    pub(crate) nested: BTreeMap<String, Value>,
     /// `samconfig.toml`.
     pub(crate) stages: Value,
     /// `README.md`.
@@ -50,6 +52,8 @@ pub(crate) enum File {
     Deploying,
 }
 
+const DASHBOARD: &str = "dashboard.yaml";
+
 /// A change to the first place in a file where a text stands.
 #[derive(Debug)]
 pub(crate) struct Edit {
@@ -64,9 +68,13 @@ impl Texts {
         let read = |path: &str| {
             fs::read_to_string(workspace().join(path)).unwrap_or_else(|error| panic!("read {path}: {error}"))
         };
+        let beside =
+            fs::read_dir(workspace().join(".template")).unwrap_or_else(|error| panic!("list .template: {error}"));
+        let names = beside.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let nested = names.filter(|name| name.ends_with(".yaml"));
         Self {
             template: read("template.yaml"),
-            dashboard: read(".template/dashboard.yaml"),
+            nested: nested.map(|name| (name.clone(), read(&format!(".template/{name}")))).collect(),
             stages: read("samconfig.toml"),
             readme: read("README.md"),
             operating: read("functions/README.md"),
@@ -77,14 +85,23 @@ impl Texts {
 
 impl Project {
     pub(crate) fn parse(texts: &Texts) -> Result<Self, String> {
+        let nested = texts
+            .nested
+            .iter()
+            .map(|(name, text)| Ok((name.clone(), reader::yaml(text).map_err(|error| format!("{name}: {error}"))?)));
         Ok(Self {
             template: Template::parse(&texts.template).map_err(|error| format!("template.yaml: {error}"))?,
-            dashboard: reader::yaml(&texts.dashboard).map_err(|error| format!("dashboard.yaml: {error}"))?,
+            nested: nested.collect::<Result<_, String>>()?,
             stages: toml::from_str(&texts.stages).map_err(|error| format!("samconfig.toml: {error}"))?,
             readme: texts.readme.clone(),
             operating: texts.operating.clone(),
             deploying: texts.deploying.clone(),
         })
+    }
+
+    /// Settlement's dashboard; null where it is not there.
+    pub(crate) fn dashboard(&self) -> &Value {
+        self.nested.get(DASHBOARD).unwrap_or(&Value::Null)
     }
 }
 
@@ -104,7 +121,7 @@ impl Edit {
         let mut edited = texts.clone();
         let file = match self.file {
             File::Template => &mut edited.template,
-            File::Dashboard => &mut edited.dashboard,
+            File::Dashboard => edited.nested.get_mut(DASHBOARD).ok_or("the dashboard is not there")?,
             File::Stages => &mut edited.stages,
             File::Readme => &mut edited.readme,
             File::Operating => &mut edited.operating,

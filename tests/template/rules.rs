@@ -14,6 +14,7 @@ pub(crate) mod references;
 pub(crate) mod retries;
 pub(crate) mod roles;
 pub(crate) mod stages;
+pub(crate) mod systems;
 pub(crate) mod table;
 
 use crate::project::{Edit, Project};
@@ -48,7 +49,8 @@ impl Faults {
 
 /// Every rule about the files that are deployed.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    let rules: [&'static [Rule]; 14] = [
+    let rules: [&'static [Rule]; 15] = [
+        systems::RULES,
         queues::RULES,
         mappings::RULES,
         events::RULES,

@@ -84,7 +84,7 @@ impl Line<'_> {
 
 /// Every line, with `...` and `.` replaced by what they repeat of the line before.
 fn lines(project: &Project) -> Vec<Line<'_>> {
-    let widgets = nodes(&project.dashboard).into_iter().filter(|node| !node["metrics"].is_null());
+    let widgets = nodes(project.dashboard()).into_iter().filter(|node| !node["metrics"].is_null());
     let mut lines = Vec::new();
     for widget in widgets {
         let title = widget["title"].as_str().unwrap_or_default();
@@ -188,7 +188,7 @@ fn given_what_it_asks_for(project: &Project, faults: &mut Faults) {
         return;
     };
     let names = |value| fields(value).into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>();
-    let (asked, given) = (names(&project.dashboard["Parameters"]), names(&stack.properties["Parameters"]));
+    let (asked, given) = (names(&project.dashboard()["Parameters"]), names(&stack.properties["Parameters"]));
     faults.unless(asked == given, format!("{}: it asks for {asked:?} and is given {given:?}", stack.id));
     let name = &stack.properties["Parameters"]["StackName"];
     faults.unless(*name == json!({"Ref": "AWS::StackName"}), format!("{}: StackName must be this stack's", stack.id));

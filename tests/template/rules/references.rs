@@ -37,18 +37,28 @@ pub(crate) const RULES: &[Rule] = &[
 
 /// The sections that refer to others, and what each refers to: by `Ref` and its like, and by name of a condition.
 fn referred(project: &Project) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut targets, mut conditions) = (BTreeSet::new(), BTreeSet::new());
+    let (mut found, mut conditions) = (BTreeSet::new(), BTreeSet::new());
     for section in ["Resources", "Outputs", "Conditions", "Rules", "Globals"] {
-        for node in nodes(project.template.section(section)) {
-            targets.extend(reference(node).map(str::to_owned));
-            targets.extend(node["Fn::GetAtt"][0].as_str().map(str::to_owned));
-            targets.extend(items(&node["DependsOn"]).into_iter().filter_map(|id| id.as_str().map(str::to_owned)));
-            targets.extend(placeholders(&node["Fn::Sub"]));
+        let section = project.template.section(section);
+        found.extend(targets(section));
+        for node in nodes(section) {
             conditions.extend(node["Fn::If"][0].as_str().map(str::to_owned));
             conditions.extend(node["Condition"].as_str().map(str::to_owned));
         }
     }
-    (targets, conditions)
+    (found, conditions)
+}
+
+/// The resources and parameters that a value refers to.
+pub(super) fn targets(value: &Value) -> BTreeSet<String> {
+    let mut targets = BTreeSet::new();
+    for node in nodes(value) {
+        targets.extend(reference(node).map(str::to_owned));
+        targets.extend(node["Fn::GetAtt"][0].as_str().map(str::to_owned));
+        targets.extend(items(&node["DependsOn"]).into_iter().filter_map(|id| id.as_str().map(str::to_owned)));
+        targets.extend(placeholders(&node["Fn::Sub"]));
+    }
+    targets
 }
 
 /// The names that a text leaves open, without those that it brings itself.

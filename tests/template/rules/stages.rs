@@ -134,9 +134,8 @@ fn parameters_exist(project: &Project, faults: &mut Faults) {
         }
         let stack = Stack::new(&project.template, &overrides(stage, "deploy"));
         for (_, rule) in fields(project.template.section("Rules")) {
-            for assertion in items(&rule["Assertions"]) {
-                let fault = format!("{name}: CloudFormation refuses it: {}", assertion["AssertDescription"]);
-                faults.unless(stack.holds(&assertion["Assert"]), fault);
+            if let Err(refusal) = stack.passes(rule) {
+                faults.add(format!("{name}: CloudFormation refuses it: {refusal}"));
             }
         }
     }

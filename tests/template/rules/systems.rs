@@ -1,0 +1,363 @@
+//! Systems: what belongs to each, and the switch that all of it follows.
+
+use std::collections::BTreeSet;
+
+use local_stack::catalogue;
+use serde_json::{Value, json};
+
+use super::{Faults, Rule, references, stages};
+use crate::{
+    evaluate::Stack,
+    project::{File, Project, edit, edit_in},
+    template::{FUNCTION, Template, fields, items, nodes},
+};
+
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "each event type is listed once, for its system, and is one of the code",
+        check: event_types_are_listed,
+        breaks: &[
+            edit("PaymentFailed, ReservationCancelled]}", "PaymentFailed]}"),
+            edit("  Systems:\n", "  Systems:\n    Bookings: {EventTypes: [PaymentFailed]}\n"),
+            edit("  EventTypes:\n", "  EventTypes:\n    PaymentLost: {Name: payment.lost, Function: payment-lost}\n"),
+        ],
+    },
+    Rule {
+        name: "a system is switched by a parameter of its name, which is off unless the system is older than its switch",
+        check: has_its_switch,
+        breaks: &[
+            edit("  Systems:\n", "  Systems:\n    Bookings: {EventTypes: []}\n"),
+            edit(
+                "    AllowedValues: [\"true\", \"false\"]\n    Default: \"true\"",
+                "    AllowedValues: [\"true\", \"false\"]\n    Default: \"false\"",
+            ),
+            edit(
+                "    AllowedValues: [\"true\", \"false\"]\n    Default: \"true\"",
+                "    AllowedValues: [\"true\", \"no\"]\n    Default: \"true\"",
+            ),
+        ],
+    },
+    Rule {
+        name: "whatever the systems do not share is there with its system alone",
+        check: follows_its_switch,
+        breaks: &[
+            edit(
+                "    Condition: HasSettlement\n    Properties:\n      Description: A hold has run out",
+                "    Properties:",
+            ),
+            edit("    Condition: HasSettlement\n    Metadata", "    Metadata"),
+            edit(
+                "        Condition: HasSettlement\n        Properties:\n          # Named",
+                "        Properties:\n          # Named",
+            ),
+            edit(
+                "HasSettlement: !Equals [!Ref Settlement, \"true\"]",
+                "HasSettlement: !Equals [!Ref Settlement, \"false\"]",
+            ),
+            edit("    Condition: MakesBus\n", "    Condition: HasSettlement\n"),
+            edit("    Type: AWS::DynamoDB::Table\n", "    Type: AWS::DynamoDB::Table\n    Condition: HasSettlement\n"),
+            edit("        PassthroughCondition: true\n", ""),
+        ],
+    },
+    Rule {
+        name: "what is made refers to nothing that is not made",
+        check: refers_to_what_is_made,
+        breaks: &[
+            edit(
+                "        Condition: HasSettlement\n        Description: Where the events wait",
+                "        Description: Waiting",
+            ),
+            edit("    Condition: HasSettlement\n    Description: The dashboard\n", "    Description: !Ref Dashboard\n"),
+            edit("Value: !If [MakesBus, !Ref EventBus, !Ref EventBusName]", "Value: !Ref EventBus"),
+            edit("!If [DeploysGradually, !GetAtt DeploymentRole.Arn, !Ref AWS::NoValue]", "!GetAtt DeploymentRole.Arn"),
+            edit(
+                "    Type: AWS::DynamoDB::Table\n",
+                "    Type: AWS::DynamoDB::Table\n    DependsOn: PaymentFailedQueue\n",
+            ),
+        ],
+    },
+    Rule {
+        name: "what a system needs is asked for where it is on",
+        check: asks_where_it_is_on,
+        breaks: &[
+            edit("    RuleCondition: !Equals [!Ref Settlement, \"true\"]\n", ""),
+            edit(
+                "RuleCondition: !Equals [!Ref Settlement, \"true\"]",
+                "RuleCondition: !Equals [!Ref Settlement, \"on\"]",
+            ),
+        ],
+    },
+    Rule {
+        name: "each stage says of each system whether it is on",
+        check: stages_say_what_is_on,
+        breaks: &[edit_in(File::Stages, "    \"Settlement=true\",\n", "")],
+    },
+    Rule {
+        name: "a nested template is joined once, and needs no macro that makes resources",
+        check: nested_without_macros,
+        breaks: &[
+            edit("TemplateURL: .template/dashboard.yaml", "TemplateURL: .template/dashboards.yaml"),
+            edit_in(File::Dashboard, "Type: AWS::CloudWatch::Dashboard", "Type: AWS::Serverless::Function"),
+            edit_in(File::Dashboard, "  Dashboard:\n    Type", "  Fn::ForEach::Dashboards:\n    Type"),
+        ],
+    },
+];
+
+/// What is made whatever systems are on, and why.
+const SHARED: [(&str, &str); 3] = [
+    ("EventBus", "producers go on putting events on it, and each system listens there"),
+    ("IdempotencyTable", "a system that is switched on again must know what it has finished"),
+    ("DeploymentRole", "CodeDeploy takes it for the functions of every system"),
+];
+
+/// The systems that were deployed before they had a switch. Off by default, their switch would delete what such a stack has.
+const OLDER_THAN_THEIR_SWITCH: [&str; 1] = ["Settlement"];
+
+/// The systems of a template, each with its event types.
+fn systems(template: &Template) -> Vec<(&str, Vec<&str>)> {
+    let systems = fields(&template.section("Mappings")["Systems"])
+        .into_iter()
+        .map(|(name, system)| (name, items(&system["EventTypes"]).into_iter().filter_map(Value::as_str).collect()));
+    systems.collect()
+}
+
+/// The loops make the resources of what is listed. What is only in `EventTypes` would have none.
+fn event_types_are_listed(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let listed: Vec<&str> = systems(template).into_iter().flat_map(|(_, event_types)| event_types).collect();
+    let distinct: BTreeSet<&str> = listed.iter().copied().collect();
+    faults.unless(distinct.len() == listed.len(), format!("Systems: list each event type once: {listed:?}"));
+    let entries = fields(&template.section("Mappings")["EventTypes"]);
+    let mapped: BTreeSet<&str> = entries.iter().map(|(id, _)| *id).collect();
+    faults.unless(distinct == mapped, format!("Systems list {distinct:?}, and EventTypes has {mapped:?}"));
+    for (id, entry) in entries {
+        let function = entry["Function"].as_str().and_then(catalogue::named);
+        let same = function.is_some_and(|function| entry["Name"] == function.workflow.name());
+        faults.unless(same, format!("EventTypes: {id} is not what a function of the catalogue settles: {entry}"));
+    }
+}
+
+fn has_its_switch(project: &Project, faults: &mut Faults) {
+    let systems = systems(&project.template);
+    faults.unless(!systems.is_empty(), "Mappings: Systems must name the systems");
+    for (system, _) in systems {
+        let switch = &project.template.section("Parameters")[system];
+        let default = if OLDER_THAN_THEIR_SWITCH.contains(&system) { "true" } else { "false" };
+        let fault = format!("{system}: it must be a parameter that is \"true\" or \"false\", by default \"{default}\"");
+        faults.unless(switch["AllowedValues"] == json!(["true", "false"]) && switch["Default"] == default, fault);
+    }
+}
+
+/// A stack with just these systems, and otherwise as given.
+fn with<'t>(template: &'t Template, on: &[&str], given: &[(&'t str, &str)]) -> Stack<'t> {
+    let switches =
+        systems(template).into_iter().map(|(name, _)| (name, if on.contains(&name) { "true" } else { "false" }));
+    Stack::new(template, &switches.chain(given.iter().copied()).collect::<Vec<_>>())
+}
+
+/// The resources that a stack has.
+fn made<'t>(template: &'t Template, stack: &Stack<'_>) -> BTreeSet<&'t str> {
+    let resources = template.resources().into_iter();
+    resources.filter(|resource| stack.makes(resource.body)).map(|resource| resource.id).collect()
+}
+
+fn follows_its_switch(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let all_that_is_shared = [("GradualDeployment", "true")];
+    let shared = made(template, &with(template, &[], &all_that_is_shared));
+    for id in &shared {
+        let known = SHARED.iter().any(|(name, _)| name == id);
+        faults.unless(known, format!("{id}: it is there with every system off; give it the condition of its system"));
+    }
+    for (id, why) in SHARED {
+        faults.unless(shared.contains(id), format!("{id}: it must be there with every system off, because {why}"));
+    }
+    for (system, _) in systems(template) {
+        let alone = made(template, &with(template, &[system], &all_that_is_shared));
+        faults.unless(alone.len() > shared.len(), format!("{system}: switched on, it brings nothing"));
+    }
+    // SAM hands a function's condition on to its alias, its versions and its mapping, but not to CodeDeploy's resources.
+    for function in template.of_type(FUNCTION) {
+        let passed = function.properties["DeploymentPreference"]["PassthroughCondition"] == true;
+        faults.unless(passed, format!("{}: set PassthroughCondition in its DeploymentPreference", function.id));
+    }
+}
+
+/// For every combination of systems, and of what else decides whether something shared is made.
+fn refers_to_what_is_made(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let resources: BTreeSet<&str> = template.resources().iter().map(|resource| resource.id).collect();
+    for on in subsets(&systems(template).iter().map(|(name, _)| *name).collect::<Vec<_>>()) {
+        for (gradual, bus) in [("false", ""), ("true", "an-existing-bus")] {
+            let stack = with(template, &on, &[("GradualDeployment", gradual), ("EventBusName", bus)]);
+            let made = made(template, &stack);
+            let sections = ["Resources", "Outputs"].map(|name| fields(template.section(name)));
+            for (id, body) in sections.into_iter().flatten().filter(|(_, body)| stack.makes(body)) {
+                for target in references::targets(&stack.chosen(body)) {
+                    let exists = !resources.contains(target.as_str()) || made.contains(target.as_str());
+                    faults.unless(exists, format!("{id}: with {on:?} on, it refers to {target}, which is not made"));
+                }
+            }
+        }
+    }
+}
+
+fn subsets<'s>(of: &[&'s str]) -> Vec<Vec<&'s str>> {
+    of.iter().fold(vec![Vec::new()], |subsets, item| {
+        let with_item = subsets.iter().map(|subset| [&subset[..], &[*item]].concat());
+        subsets.iter().cloned().chain(with_item).collect()
+    })
+}
+
+fn asks_where_it_is_on(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let all: Vec<&str> = systems(template).into_iter().map(|(name, _)| name).collect();
+    let (with_all, with_none) = (with(template, &all, &[]), with(template, &[], &[]));
+    for (name, rule) in fields(template.section("Rules")) {
+        if let Err(refusal) = with_none.passes(rule) {
+            faults.add(format!("{name}: with every system off it still refuses: {refusal}"));
+        }
+        let refuses = rule["RuleCondition"].is_null() || with_all.passes(rule).is_err();
+        faults.unless(refuses, format!("{name}: with every system on and nothing given it refuses nothing"));
+    }
+}
+
+/// What a stage does not say keeps its last value, and another checkout of this file would deploy something else.
+fn stages_say_what_is_on(project: &Project, faults: &mut Faults) {
+    for (name, stage) in stages::stages(project) {
+        let said = stages::overrides(stage, "deploy");
+        for (system, _) in systems(&project.template) {
+            let says = said.iter().any(|(parameter, _)| *parameter == system);
+            faults.unless(says, format!("{name}.deploy: say {system}=true or {system}=false"));
+        }
+    }
+}
+
+/// AWS applies a nested template's macros, and MiniStack does not: what needs them could not be tested, nor tried without an
+/// account. `tests/deployment` turns red when that changes.
+fn nested_without_macros(project: &Project, faults: &mut Faults) {
+    let stacks = project.template.of_type("AWS::CloudFormation::Stack");
+    for (name, nested) in &project.nested {
+        let url = format!(".template/{name}");
+        let joined = stacks.iter().filter(|stack| stack.properties["TemplateURL"] == url).count();
+        faults.unless(joined == 1, format!("{url}: one stack of template.yaml must include it, and {joined} do"));
+        for (id, body) in nodes(nested).into_iter().flat_map(fields) {
+            let kind = body["Type"].as_str().unwrap_or_default();
+            let needs_macro = id.starts_with("Fn::ForEach::") || kind.starts_with("AWS::Serverless::");
+            faults.unless(!needs_macro, format!("{url}: {id} needs a macro; make it a section of template.yaml"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::Texts;
+
+    /// Two systems, of which one is off by default and has what the other has.
+    const MADE: &str = r#"
+Parameters:
+  Settlement: {Type: String, AllowedValues: ["true", "false"], Default: "true"}
+  Bookings: {Type: String, AllowedValues: ["true", "false"], Default: "false"}
+  GradualDeployment: {Type: String, Default: "false"}
+  Database: {Type: String, Default: ""}
+Rules:
+  DatabaseIsKnown:
+    RuleCondition: !Equals [!Ref Bookings, "true"]
+    Assertions: [{Assert: !Not [!Equals [!Ref Database, ""]], AssertDescription: Database must be given.}]
+Conditions:
+  HasSettlement: !Equals [!Ref Settlement, "true"]
+  HasBookings: !Equals [!Ref Bookings, "true"]
+  HasBoth: !And [!Condition HasSettlement, !Condition HasBookings]
+  DeploysGradually: !Equals [!Ref GradualDeployment, "true"]
+Mappings:
+  Systems:
+    Settlement: {EventTypes: []}
+    Bookings: {EventTypes: []}
+Resources:
+  EventBus: {Type: AWS::Events::EventBus}
+  IdempotencyTable: {Type: AWS::DynamoDB::Table}
+  DeploymentRole: {Type: AWS::IAM::Role, Condition: DeploysGradually}
+  SeatQueue: {Type: AWS::SQS::Queue, Condition: HasSettlement}
+  RoomQueue: {Type: AWS::SQS::Queue, Condition: HasBookings}
+  Bridge:
+    Type: AWS::Events::Rule
+    Condition: HasBoth
+    Properties: {Targets: [!GetAtt SeatQueue.Arn, !GetAtt RoomQueue.Arn]}
+  Dashboard:
+    Type: AWS::CloudFormation::Stack
+    Condition: HasSettlement
+    Properties: {TemplateURL: .template/dashboard.yaml}
+Outputs:
+  Rooms: {Condition: HasBookings, Value: !Ref RoomQueue}
+"#;
+
+    /// What a rule finds in the made template after an edit: nothing, or something that holds `fault`.
+    #[track_caller]
+    fn check(rule: fn(&Project, &mut Faults), text: &str, with: &str, fault: Option<&str>) {
+        assert!(text == with || MADE.contains(text), "{text:?} is not there");
+        let texts = Texts { template: MADE.replacen(text, with, 1), ..Texts::read() };
+        let mut faults = Faults::default();
+        rule(&Project::parse(&texts).unwrap(), &mut faults);
+        match fault {
+            None => assert_eq!(faults.0, Vec::<String>::new()),
+            Some(fault) => assert!(faults.0.iter().any(|found| found.contains(fault)), "{fault:?}: {:?}", faults.0),
+        }
+    }
+
+    #[test]
+    fn two_systems_that_follow_their_switches_keep_every_rule() {
+        for rule in
+            [has_its_switch, follows_its_switch, refers_to_what_is_made, asks_where_it_is_on, nested_without_macros]
+        {
+            check(rule, "", "", None);
+        }
+    }
+
+    #[test]
+    fn a_new_system_is_off_by_default() {
+        check(
+            has_its_switch,
+            "Default: \"false\"}\n  Grad",
+            "Default: \"true\"}\n  Grad",
+            Some("Bookings: it must be"),
+        );
+        check(
+            has_its_switch,
+            "    Bookings: {EventTypes: []}",
+            "    Rooms: {EventTypes: []}",
+            Some("Rooms: it must be"),
+        );
+    }
+
+    #[test]
+    fn what_a_new_system_brings_follows_its_switch() {
+        let of = "AWS::SQS::Queue, Condition: HasBookings}";
+        check(follows_its_switch, of, "AWS::SQS::Queue}", Some("RoomQueue: it is there with every system off"));
+        check(
+            follows_its_switch,
+            "HasBookings: !Equals [!Ref Bookings",
+            "HasBookings: !Equals [!Ref Database",
+            Some("Bookings"),
+        );
+        let function = "RoomFunction: {Type: AWS::Serverless::Function, Condition: HasBookings}\n  RoomQueue:";
+        check(follows_its_switch, "RoomQueue:", function, Some("RoomFunction: set PassthroughCondition"));
+    }
+
+    #[test]
+    fn what_two_systems_make_together_needs_both() {
+        check(refers_to_what_is_made, "Condition: HasBoth", "Condition: HasBookings", Some("refers to SeatQueue"));
+        check(refers_to_what_is_made, "{Condition: HasBookings, Value", "{Value", Some("refers to RoomQueue"));
+    }
+
+    #[test]
+    fn what_a_system_needs_is_not_asked_for_while_it_is_off() {
+        let condition = "    RuleCondition: !Equals [!Ref Bookings, \"true\"]\n";
+        check(asks_where_it_is_on, condition, "", Some("Database must be given."));
+    }
+
+    #[test]
+    fn a_nested_template_that_nothing_joins_is_found() {
+        check(nested_without_macros, ".template/dashboard.yaml", ".template/other.yaml", Some("and 0 do"));
+    }
+}
