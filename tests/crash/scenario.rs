@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use local_stack::{catalogue::FUNCTIONS, event, inventory::SeatState, reservations::Status, stack::MAX_RECEIVES};
+use local_stack::{catalogue::SETTLING, event, inventory::SeatState, reservations::Status, stack::MAX_RECEIVES};
 use serde_json::{Value, json};
 use shared::{
     name::Named,
@@ -84,7 +84,7 @@ pub(crate) enum Trouble {
 /// Every scenario of every function.
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
-    for function in FUNCTIONS {
+    for function in SETTLING {
         let (event_type, wanted, settled) = (function.event_type(), function.wanted(), function.settled());
         let approves = function.sells();
         let plain = |name, records: &[&Record]| Scenario {

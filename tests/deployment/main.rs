@@ -15,7 +15,7 @@ use std::{
 
 use local_stack::{
     build,
-    catalogue::{FUNCTIONS, NAMES},
+    catalogue::{QUEUED, SETTLING},
     inventory::{Inventory, SeatState},
     ministack::{MiniStack, free_port},
     reservations::{Reservations, Status},
@@ -67,8 +67,8 @@ async fn some_two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its
     every_poison_event_lies_in_its_dead_letter_queue(&account, &cases).await;
     let outcomes = outcomes(&account).await;
     assert!(outcomes["retried"] > 0, "the inventory was down for a while: {outcomes:?}");
-    assert_eq!(outcomes["duplicate"], TWICE * FUNCTIONS.len(), "each second delivery is a duplicate: {outcomes:?}");
-    assert_eq!(outcomes["rejected"], POISON * FUNCTIONS.len(), "{outcomes:?}");
+    assert_eq!(outcomes["duplicate"], TWICE * SETTLING.len(), "each second delivery is a duplicate: {outcomes:?}");
+    assert_eq!(outcomes["rejected"], POISON * SETTLING.len(), "{outcomes:?}");
     assert_eq!(outcomes.get("exhausted"), None, "nothing ran out of receives: {outcomes:?}");
 
     // Not by `sam delete`, which reads the address of a nested template and knows those of AWS only.
@@ -209,7 +209,7 @@ fn check_end(case: &Case, reservations: &Reservations, inventory: &Inventory, re
 }
 
 async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, cases: &[Case]) {
-    for function in NAMES {
+    for function in QUEUED {
         let dead_lettered = messages(account, &format!("{STACK}-{function}-dlq")).await;
         let reasons: BTreeMap<String, String> = dead_lettered
             .iter()
@@ -232,7 +232,7 @@ async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, c
 
 async fn every_function_has_its_alarms(account: &MiniStack) {
     let alarms: BTreeSet<String> = alarms(account, "").await;
-    for function in NAMES {
+    for function in QUEUED {
         for kind in [
             "dead-letters",
             "failing",
@@ -254,7 +254,7 @@ async fn every_function_has_its_alarms(account: &MiniStack) {
 async fn the_dashboard_shows_every_queue(account: &MiniStack) {
     let form = format!("Action=GetDashboard&Version=2010-08-01&DashboardName={STACK}");
     let dashboard = account.query("monitoring", &form).await;
-    for function in NAMES {
+    for function in QUEUED {
         let dead_letters = format!("{STACK}-{function}-dlq");
         assert!(dashboard.contains(&dead_letters), "{dead_letters} is missing in {dashboard}");
     }
@@ -280,7 +280,7 @@ async fn log(account: &MiniStack, function: &str) -> String {
 /// The records of all functions by outcome, as their logs tell.
 async fn outcomes(account: &MiniStack) -> BTreeMap<String, usize> {
     let mut outcomes = BTreeMap::new();
-    for function in NAMES {
+    for function in QUEUED {
         for line in log(account, function).await.lines() {
             let line: Value = serde_json::from_str(line).unwrap_or_default();
             if let (Some(outcome), Some(_)) = (line["outcome"].as_str(), line["message_id"].as_str()) {
@@ -320,7 +320,7 @@ async fn put_on_the_bus<'a>(account: &MiniStack, bus: &str, entries: impl IntoIt
 /// How many messages wait in the stack's queues, hidden ones included, dead letters not.
 async fn waiting(account: &MiniStack) -> u64 {
     let mut waiting = 0;
-    for function in NAMES {
+    for function in QUEUED {
         waiting += in_queue(account, function).await;
     }
     waiting

@@ -1,7 +1,7 @@
 //! Events as producers send them, and how each reservation must end.
 
 use local_stack::{
-    catalogue::{self, FUNCTIONS},
+    catalogue::{self, SETTLING},
     event,
     inventory::{Inventory, SeatState},
     reservations::{Reservation, Reservations, Status},
@@ -16,7 +16,7 @@ const TICKETS_FOR: &str = "evt_2026_1121";
 pub(crate) const POISON: usize = 5;
 
 /// How many events of each function come twice. The functions share them, so that a deployment takes no longer with more.
-pub(crate) const TWICE: usize = 36 / FUNCTIONS.len();
+pub(crate) const TWICE: usize = 36 / SETTLING.len();
 
 /// An event as a producer puts it on the bus.
 pub(crate) struct Entry {
@@ -48,12 +48,12 @@ pub(crate) enum End {
 
 /// All of the traffic: every kind alone, twice, unreadable, too late, in a race, and in the forms that producers have.
 pub(crate) fn events() -> Vec<Case> {
-    const ONCE: usize = 75 / FUNCTIONS.len();
+    const ONCE: usize = 75 / SETTLING.len();
 
     let (expired, approved, failed) =
         (EventType::ReservationExpired, EventType::PaymentApproved, EventType::PaymentFailed);
     let mut cases = Vec::new();
-    for function in FUNCTIONS {
+    for function in SETTLING {
         let kind = function.event_type();
         cases.extend(numbered("once", kind, ONCE, |case| case.entries = vec![entry(kind, case)]));
         cases.extend(numbered("twice", kind, TWICE, |case| case.entries = vec![entry(kind, case), entry(kind, case)]));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use local_stack::{
-    catalogue::NAMES,
+    catalogue::QUEUED,
     inventory::Inventory,
     ministack::{MiniStack, free_port},
     reservations::Reservations,
@@ -96,7 +96,7 @@ Resources:
 /// The old template with what `sam build` made of today's.
 fn with_built_functions(template: &str) -> String {
     let built = template.replace(".template/dashboard.yaml", "Dashboard/template.yaml");
-    NAMES.iter().fold(built, |template, name| {
+    QUEUED.iter().fold(built, |template, name| {
         let id: String = name.split('-').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
         template.replace(&format!("CodeUri: functions/{name}"), &format!("CodeUri: {id}Function"))
     })

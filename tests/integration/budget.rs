@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::Method;
 use local_stack::{
     aws::Failure,
-    catalogue::{FUNCTIONS, Function},
+    catalogue::{SETTLING, Settling},
     inventory::SeatState,
     reservations::{Answer, Status},
     stack::MAX_RECEIVES,
@@ -25,7 +25,7 @@ const MARGIN: Duration = Duration::from_millis(500);
 
 /// The longest way of an event through its function: the answer to the change says nothing, the completion fails, and so does
 /// the sending to the dead-letter queue. `status` is what a look at the reservation then says.
-async fn longest_way(function: Function, status: &str) -> Duration {
+async fn longest_way(function: Settling, status: &str) -> Duration {
     let world = World::of(function.name).await;
     world.given(Status::Hold, SeatState::Held);
     let payment = (status == "CONFIRMED").then_some(crate::harness::PAYMENT);
@@ -52,7 +52,7 @@ fn respond(status: u16, body: Value) -> Answer {
 
 #[tokio::test]
 async fn the_budget_is_the_time_of_the_calls_that_are_really_made() {
-    for function in FUNCTIONS {
+    for function in SETTLING {
         let wanted = function.workflow.guard.wanted();
         let mut longest = longest_way(function, wanted.name()).await;
         if function.lost_race == Outcome::LateApproval {

@@ -15,7 +15,7 @@ use axum::{
 };
 use local_stack::{
     aws::Failure,
-    catalogue::NAMES,
+    catalogue::QUEUED,
     inventory::SeatState,
     lambda::{FunctionError, Invocation},
     reservations::{Answer, Status},
@@ -57,7 +57,7 @@ async fn start_error_of(world: &World) -> String {
 
 #[tokio::test]
 async fn a_function_without_any_variable_names_all_that_it_needs_in_one_error() {
-    for function in NAMES {
+    for function in QUEUED {
         let world = World::of(function).await;
         let binary = binaries()[function].clone();
         let bare = world.stack.deploy_with(function, binary, 1, BTreeMap::new()).expect("the binary is there");
@@ -360,7 +360,7 @@ fn pointers(world: &World, level: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_start_with_everything_in_place_says_nothing_and_changes_nothing() {
-    for function in NAMES {
+    for function in QUEUED {
         let world = World::of(function).await;
         world.warm_up().await;
         for level in ["warn", "error"] {
@@ -380,7 +380,7 @@ async fn a_start_with_everything_in_place_says_nothing_and_changes_nothing() {
 /// The template lets each function claim under its own event type alone.
 #[tokio::test]
 async fn every_key_begins_with_the_function_s_own_event_type_that_of_the_look_too() {
-    for function in NAMES {
+    for function in QUEUED {
         let event_type = function.replacen('-', ".", 1);
         let world = World::of(function).await;
         world.given(Status::Hold, SeatState::Held);

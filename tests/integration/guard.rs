@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::http::Method;
 use local_stack::{
-    catalogue::FUNCTIONS,
+    catalogue::SETTLING,
     inventory::SeatState,
     reservations::{Answer, Status},
 };
@@ -16,7 +16,7 @@ use crate::harness::{EVENT, PAYMENT, RESERVATION, Sent, World, attribute, event,
 
 /// Function, event, status that the guard asks for, seats once settled.
 fn functions() -> impl Iterator<Item = (&'static str, &'static str, String, String)> {
-    FUNCTIONS.into_iter().map(|function| {
+    SETTLING.into_iter().map(|function| {
         (function.name, function.workflow.name(), function.wanted().to_string(), function.settled().to_string())
     })
 }

@@ -20,6 +20,7 @@ mod records;
 mod redrive;
 mod reflection;
 mod replay;
+mod reservation_api;
 mod reservations;
 mod secrets;
 mod settle;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use local_stack::{
-    catalogue::NAMES,
+    catalogue::QUEUED,
     inventory::SeatState,
     recast,
     replay::{FileReport, Replay},
@@ -87,7 +87,7 @@ async fn a_message_of_ones_own_runs_without_a_verdict_and_is_written_with_its_pr
 
 #[tokio::test]
 async fn the_files_of_a_new_type_keep_the_promises_of_those_that_they_come_from() {
-    for from in NAMES {
+    for from in QUEUED {
         let folder = Folder::new(&format!("new-type-of-{from}"));
         for case in recast::CASES {
             let name = format!("{from}/{case}.json");

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{Router, body::Bytes, http::StatusCode, routing::post};
 use local_stack::{
-    catalogue::NAMES,
+    catalogue::QUEUED,
     inventory::{Answer, CommitStatus, SeatState},
     queue::MessageAttribute,
     reservations::Status,
@@ -41,7 +41,7 @@ fn json_lines(world: &World) -> Vec<Value> {
 
 #[tokio::test]
 async fn the_line_of_a_record_has_every_field_of_the_design() {
-    for function in NAMES {
+    for function in QUEUED {
         let world = World::of(function).await;
         world.given(Status::Hold, SeatState::Held);
         let detail_type = function.replace('-', ".");
@@ -180,7 +180,7 @@ fn metric_lines(lines: &[Value], metric: &str, unit: &str, dimensions: &[&str]) 
 
 #[tokio::test]
 async fn records_are_counted_by_outcome_and_their_latencies_measured() {
-    for function in NAMES {
+    for function in QUEUED {
         let world = World::of(function).await;
         world.given(Status::Hold, SeatState::Held);
         let own = event(&function.replace('-', "."));

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use local_stack::catalogue::Function;
+use local_stack::catalogue::Settling;
 use shared::{
     client::{
         bus::EventBus,
@@ -67,7 +67,7 @@ struct Node {
 pub(crate) struct Decisions {
     gate: Gate,
     clients: Clients,
-    function: fn(Kind) -> Function,
+    function: fn(Kind) -> Settling,
     nodes: Vec<Node>,
     requests: Numbered<Request>,
     answers: Numbered<Answer>,
@@ -75,7 +75,7 @@ pub(crate) struct Decisions {
 }
 
 impl Decisions {
-    pub(crate) async fn new(function: fn(Kind) -> Function) -> Self {
+    pub(crate) async fn new(function: fn(Kind) -> Settling) -> Self {
         let (nodes, requests, answers) = (Vec::new(), Numbered::new(), Numbered::new());
         let gate = Gate::open().await;
         let clients = Clients::new(&gate);
@@ -137,7 +137,7 @@ impl Decisions {
             self.clients = Clients::new(&self.gate);
         }
         self.runs += 1;
-        let Function { workflow, lost_race, .. } = (self.function)(kind);
+        let Settling { workflow, lost_race, .. } = (self.function)(kind);
         let settler =
             Settler { workflow, services: self.clients.services(), lost_race: self.clients.lost_race(lost_race) };
         let event = Event::parse(workflow.event_type, &kind.body()).expect("a valid event");

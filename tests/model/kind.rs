@@ -3,7 +3,7 @@
 use std::fmt;
 
 use local_stack::{
-    catalogue::{self, FUNCTIONS, Function},
+    catalogue::{self, SETTLING, Settling},
     event,
 };
 use shared::{name::Named, settlement::event::EventType};
@@ -18,11 +18,11 @@ pub(crate) const SEAT: &str = "A-1";
 pub(crate) struct Kind(usize);
 
 /// How many kinds there are.
-pub(crate) const KINDS: usize = FUNCTIONS.len() + 1;
+pub(crate) const KINDS: usize = SETTLING.len() + 1;
 
 impl Kind {
     /// A second payment for the same reservation went through.
-    pub(crate) const APPROVED_AGAIN: Self = Self(FUNCTIONS.len());
+    pub(crate) const APPROVED_AGAIN: Self = Self(SETTLING.len());
 
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..KINDS).map(Self)
@@ -30,7 +30,7 @@ impl Kind {
 
     /// The event of this type, of the first payment if it is one of a payment.
     pub(crate) fn of(event_type: EventType) -> Self {
-        let index = FUNCTIONS.iter().position(|function| function.event_type() == event_type);
+        let index = SETTLING.iter().position(|function| function.event_type() == event_type);
         Self(index.expect("each event type has a function"))
     }
 
@@ -40,8 +40,8 @@ impl Kind {
     }
 
     /// The function of this event.
-    pub(crate) fn function(self) -> Function {
-        FUNCTIONS.get(self.0).copied().unwrap_or_else(|| catalogue::settler_of(EventType::PaymentApproved))
+    pub(crate) fn function(self) -> Settling {
+        SETTLING.get(self.0).copied().unwrap_or_else(|| catalogue::settler_of(EventType::PaymentApproved))
     }
 
     /// The payment that an approval is for.

@@ -37,7 +37,7 @@ mod search;
 
 use std::{io::Write, time::Instant};
 
-use local_stack::catalogue::Function;
+use local_stack::catalogue::Settling;
 use shared::settlement::{Outcome, Workflow, event::EventType};
 
 use self::{
@@ -107,7 +107,7 @@ fn every_interleaving_of(dialect: Dialect) {
 }
 
 #[track_caller]
-fn finds(sabotage: Sabotage, function: fn(Kind) -> Function, kinds: &[Kind], expected: &str) {
+fn finds(sabotage: Sabotage, function: fn(Kind) -> Settling, kinds: &[Kind], expected: &str) {
     let faults = Faults::Any;
     let mut whole = Model::new(Dialect::Full, Sabotage::None, Kind::function);
     assert!(search(&mut whole, kinds, faults).is_ok(), "the whole worker is at fault too");
@@ -148,8 +148,8 @@ fn a_completion_without_the_owner_check_is_found() {
 
 #[test]
 fn a_refund_that_is_lost_or_forgotten_is_found() {
-    fn forgetful(kind: Kind) -> Function {
-        Function { lost_race: Outcome::Superseded, ..kind.function() }
+    fn forgetful(kind: Kind) -> Settling {
+        Settling { lost_race: Outcome::Superseded, ..kind.function() }
     }
 
     let kinds = [Kind::of(EventType::PaymentApproved), Kind::of(EventType::ReservationExpired)];
@@ -165,10 +165,10 @@ fn a_refund_that_is_lost_or_forgotten_is_found() {
 
 #[test]
 fn an_approval_that_releases_is_found() {
-    fn confused(kind: Kind) -> Function {
+    fn confused(kind: Kind) -> Settling {
         let function = kind.function();
         let settle = Kind::of(EventType::PaymentFailed).function().workflow.settle;
-        Function { workflow: Workflow { settle, ..function.workflow }, ..function }
+        Settling { workflow: Workflow { settle, ..function.workflow }, ..function }
     }
 
     finds(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use local_stack::{catalogue::Function, reservations::Status};
+use local_stack::{catalogue::Settling, reservations::Status};
 use tokio::runtime::Runtime;
 use tonic::Code;
 
@@ -83,7 +83,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(dialect: Dialect, sabotage: Sabotage, function: fn(Kind) -> Function) -> Self {
+    pub(crate) fn new(dialect: Dialect, sabotage: Sabotage, function: fn(Kind) -> Settling) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let decisions = runtime.block_on(Decisions::new(function));
         let services = runtime.block_on(Services::start(dialect, sabotage));

@@ -9,7 +9,7 @@ use std::{fs, path::Path, sync::OnceLock};
 
 use local_stack::{
     build::{Binaries, by_profile, workspace},
-    catalogue::{FUNCTIONS, NAMES},
+    catalogue::{NAMES, SETTLING},
     inventory::SeatState,
     lambda::{Function, FunctionError},
     queue::Message,
@@ -141,7 +141,7 @@ async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
 #[test]
 fn a_function_carries_the_clients_that_it_calls_and_no_other() {
     let contains = |binary: &[u8], text: &str| binary.windows(text.len()).any(|window| window == text.as_bytes());
-    for function in FUNCTIONS {
+    for function in SETTLING {
         let binary = fs::read(&binaries()[function.name]).unwrap();
         for operation in ["UpdateItem", "SendMessage", "ChangeMessageVisibility", "GetSecretValue"] {
             assert!(contains(&binary, operation), "{} calls {operation}", function.name);

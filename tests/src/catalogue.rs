@@ -1,5 +1,5 @@
 //! The functions of the workspace, each with what it is. Every ring takes its work from here: who adds a function adds it to
-//! this list, and a test is red while the list and the folders in `functions/` differ.
+//! a list here, and a test is red while the lists and the folders in `functions/` differ.
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use shared::{
@@ -12,9 +12,38 @@ use shared::{
 
 use crate::{inventory::SeatState, reservations::Status};
 
+/// A system, which a parameter of the template switches on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum System {
+    /// Events about a reservation move it and its seats to one end.
+    Settlement,
+    /// Reservations are held, confirmed and cancelled.
+    Reservations,
+}
+
+/// How Lambda hands a function its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// By a queue of its own, in batches.
+    Queue,
+    /// By an HTTP API, request by request.
+    Http,
+}
+
+/// A function of the workspace.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The name of its folder, its package and its binary.
+    pub name: &'static str,
+    /// What it belongs to.
+    pub system: System,
+    /// How it is called.
+    pub trigger: Trigger,
+}
+
 /// A function that settles the events of one type, from a queue of its own.
 #[derive(Debug, Clone, Copy)]
-pub struct Function {
+pub struct Settling {
     /// The name of its folder, its package, its binary, its queue and its folder in `events/`.
     pub name: &'static str,
     /// What it does with an event.
@@ -25,7 +54,7 @@ pub struct Function {
     pub limits: fn(&mut Parts<'_>) -> Option<Limits>,
 }
 
-impl Function {
+impl Settling {
     /// The events that it settles.
     pub fn event_type(&self) -> EventType {
         self.workflow.event_type
@@ -75,7 +104,7 @@ impl Function {
 /// A function by its folder and its crate.
 macro_rules! settling {
     ($name:literal, $function:ident) => {
-        Function {
+        Settling {
             name: $name,
             workflow: $function::WORKFLOW,
             lost_race: $function::LostRace::OUTCOME,
@@ -84,36 +113,70 @@ macro_rules! settling {
     };
 }
 
-/// Every function.
-pub const FUNCTIONS: [Function; 4] = [
+/// Every function that settles events.
+pub const SETTLING: [Settling; 4] = [
     settling!("reservation-expired", reservation_expired),
     settling!("payment-approved", payment_approved),
     settling!("payment-failed", payment_failed),
     settling!("reservation-cancelled", reservation_cancelled),
 ];
 
-/// Their names, in the same order.
-pub const NAMES: [&str; FUNCTIONS.len()] = names();
+/// Every other function.
+const OTHERS: [Entry; 1] =
+    [Entry { name: reservation_api::NAME, system: System::Reservations, trigger: Trigger::Http }];
 
-/// The function with this name.
-pub fn named(name: &str) -> Option<Function> {
-    FUNCTIONS.into_iter().find(|function| function.name == name)
+/// Every function.
+pub const CATALOGUE: [Entry; SETTLING.len() + OTHERS.len()] = catalogue();
+
+/// The names of all functions, in the same order.
+pub const NAMES: [&str; CATALOGUE.len()] = names();
+
+/// The names of those behind a queue.
+pub const QUEUED: [&str; SETTLING.len()] = queued();
+
+/// The function that settles under this name.
+pub fn named(name: &str) -> Option<Settling> {
+    SETTLING.into_iter().find(|function| function.name == name)
 }
 
 /// The function that settles events of this type.
 ///
 /// # Panics
 /// When there is none. A test holds that there is one.
-pub fn settler_of(event_type: EventType) -> Function {
-    let found = FUNCTIONS.into_iter().find(|function| function.workflow.event_type == event_type);
+pub fn settler_of(event_type: EventType) -> Settling {
+    let found = SETTLING.into_iter().find(|function| function.workflow.event_type == event_type);
     found.unwrap_or_else(|| panic!("no function settles {event_type:?}"))
 }
 
-const fn names() -> [&'static str; FUNCTIONS.len()] {
-    let mut names = [""; FUNCTIONS.len()];
+const fn catalogue() -> [Entry; SETTLING.len() + OTHERS.len()] {
+    let mut entries = [OTHERS[0]; SETTLING.len() + OTHERS.len()];
+    let mut index = 0;
+    while index < entries.len() {
+        entries[index] = if index < SETTLING.len() {
+            Entry { name: SETTLING[index].name, system: System::Settlement, trigger: Trigger::Queue }
+        } else {
+            OTHERS[index - SETTLING.len()]
+        };
+        index += 1;
+    }
+    entries
+}
+
+const fn names() -> [&'static str; CATALOGUE.len()] {
+    let mut names = [""; CATALOGUE.len()];
     let mut index = 0;
     while index < names.len() {
-        names[index] = FUNCTIONS[index].name;
+        names[index] = CATALOGUE[index].name;
+        index += 1;
+    }
+    names
+}
+
+const fn queued() -> [&'static str; SETTLING.len()] {
+    let mut names = [""; SETTLING.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = SETTLING[index].name;
         index += 1;
     }
     names

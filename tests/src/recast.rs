@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::catalogue::NAMES;
+use crate::catalogue::QUEUED;
 
 /// The cases that every function has a file for.
 pub const CASES: [&str; 6] = ["single", "duplicate", "batch-mixed", "malformed-body", "unknown-version", "exhausted"];
@@ -33,7 +33,7 @@ pub enum RecastError {
     )]
     Type(String),
     /// There is no such function.
-    #[error("there is no function {0:?}; use one of {NAMES:?}")]
+    #[error("there is no function {0:?}; use one of {QUEUED:?}")]
     Function(String),
     /// Some of the files are there already.
     #[error("nothing is overwritten: move {} away, or choose another event type", named(.0))]
@@ -83,7 +83,7 @@ pub fn function_of(event_type: &str) -> Result<String, RecastError> {
 /// When one of them is there already; then none is made.
 pub fn recast(events: &Path, event_type: &str, from: &str) -> Result<Vec<PathBuf>, RecastError> {
     let function = function_of(event_type)?;
-    if !NAMES.contains(&from) {
+    if !QUEUED.contains(&from) {
         return Err(RecastError::Function(from.to_owned()));
     }
     let paths = CASES.map(|case| events.join(&function).join(case).with_extension("json"));

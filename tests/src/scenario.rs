@@ -38,7 +38,7 @@ pub fn error_codes() -> impl Iterator<Item = &'static str> {
 pub struct EventFile {
     /// Where the file is, so that a report can name it.
     pub path: PathBuf,
-    /// The function whose queue the batch belongs to, one of [`NAMES`](crate::catalogue::NAMES).
+    /// The function whose queue the batch belongs to, one of [`QUEUED`](crate::catalogue::QUEUED).
     pub function: String,
     /// The batch, in the order of delivery. It is never empty, because SQS delivers no empty batch.
     pub records: Vec<Record>,

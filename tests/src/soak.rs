@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     build::Binaries,
-    catalogue::NAMES,
+    catalogue::QUEUED,
     inventory::SeatState,
     mapping::{Delivery, Mapping, MappingOptions},
     proxy::{Counts, Network},
@@ -162,7 +162,7 @@ struct Soak {
 impl Soak {
     async fn start(options: Options, binaries: &Binaries) -> Result<Self, SoakError> {
         let stack = Stack::start().await?;
-        let queues: BTreeMap<_, _> = NAMES.iter().map(|function| (*function, stack.queue(function))).collect();
+        let queues: BTreeMap<_, _> = QUEUED.iter().map(|function| (*function, stack.queue(function))).collect();
         let (sender, deliveries) = mpsc::unbounded_channel();
         let (mut networks, mut mappings) = (Vec::new(), Vec::new());
         for (number, clock_ahead) in (1..).zip(CLOCKS_AHEAD_MS) {
@@ -299,7 +299,7 @@ impl Soak {
 
     fn report(self, network: [(&'static str, Counts); 3], redriven: usize, elapsed: Duration) -> Report {
         let mut faults = judge(&self.stories, &Books::of(&self.stack, &self.stories));
-        let letters = NAMES.iter().flat_map(|function| self.stack.dead_letters(function).messages());
+        let letters = QUEUED.iter().flat_map(|function| self.stack.dead_letters(function).messages());
         let letters: BTreeMap<String, String> = letters
             .map(|letter| {
                 let text = |name| attribute(&letter, name).map(str::to_owned);

@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     aws::{AwsEndpoint, AwsError, Table},
-    catalogue::NAMES,
+    catalogue::QUEUED,
     inventory::{Inventory, SeatState},
     lambda::{Function, FunctionOptions},
     mapping::{Mapping, MappingOptions},
@@ -18,6 +18,8 @@ use crate::{
 
 /// The idempotency table's name.
 pub const TABLE: &str = "holdfast-idempotency";
+/// The name of the table of reservations.
+pub const RESERVATIONS: &str = "holdfast-reservations";
 /// The event bus's name.
 pub const BUS: &str = "holdfast";
 /// A function's last receive: the default of `MAX_RETRIES`, which counts receives.
@@ -89,8 +91,11 @@ impl Stack {
     pub async fn start_with(table: Table, ports: Ports) -> Result<Self, StackError> {
         let aws = AwsEndpoint::start_with(table).await?;
         aws.create_idempotency_table(TABLE).await?;
+        if table == Table::Emulated {
+            aws.create_reservations_table(RESERVATIONS).await?;
+        }
         aws.add_bus(BUS);
-        let dead_letters: BTreeMap<_, _> = NAMES
+        let dead_letters: BTreeMap<_, _> = QUEUED
             .iter()
             .map(|function| {
                 let retention_only = QueueOptions::default();
@@ -150,6 +155,7 @@ impl Stack {
             ("RESERVATION_API_BASE", format!("http://{}", self.reservation_address)),
             ("EVENT_BUS_NAME", BUS.to_owned()),
             ("DLQ_URL", format!("{}/000000000000/{}", self.aws.url(), self.dead_letters(function).name())),
+            ("RESERVATIONS_TABLE", RESERVATIONS.to_owned()),
         ];
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

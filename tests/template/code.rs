@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use local_stack::{
-    catalogue::{FUNCTIONS, Function},
+    catalogue::{SETTLING, Settling},
     scenario::error_codes,
 };
 use shared::{
@@ -19,7 +19,7 @@ use shared::{
 pub(crate) const FAILING: &str = "worker_failing_total";
 
 /// The outcomes that a record of this function can have.
-pub(crate) fn outcomes(function: Function) -> BTreeSet<&'static str> {
+pub(crate) fn outcomes(function: Settling) -> BTreeSet<&'static str> {
     let ends_well = [Outcome::Success, Outcome::Duplicate, function.lost_race].map(Named::name);
     ends_well.into_iter().chain(sqs::Outcome::ALL.iter().map(|outcome| outcome.name())).collect()
 }
@@ -36,7 +36,7 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
         return Err(format!("{name} has the dimensions {known:?}, not {names:?}"));
     }
     let event_type = dimensions.first().map_or("", |(_, value)| value);
-    let function = FUNCTIONS
+    let function = SETTLING
         .into_iter()
         .find(|function| function.workflow.name() == event_type)
         .ok_or(format!("{event_type} is no event type"))?;

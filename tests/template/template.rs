@@ -1,7 +1,7 @@
 //! `template.yaml` as the rules see it: loops unrolled, the globals in each function, and what belongs to one event
 //! type side by side.
 
-use local_stack::catalogue::{self, Function};
+use local_stack::catalogue::{self, Settling};
 use serde_json::{Map, Value, json};
 
 use crate::{expand, reader};
@@ -33,7 +33,7 @@ pub(crate) struct Path<'t> {
     /// The function's name: that of its folder.
     pub(crate) name: &'static str,
     /// What its code does.
-    pub(crate) code: Function,
+    pub(crate) code: Settling,
     pub(crate) function: Resource<'t>,
     pub(crate) queue: Resource<'t>,
     pub(crate) dead_letters: Resource<'t>,
@@ -186,7 +186,7 @@ pub(crate) fn nodes(value: &Value) -> Vec<&Value> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use local_stack::catalogue::{FUNCTIONS, NAMES};
+    use local_stack::catalogue::{QUEUED, SETTLING};
 
     use super::*;
     use crate::project::Texts;
@@ -199,7 +199,7 @@ mod tests {
         for resource in template.resources() {
             *counts.entry(resource.body["Type"].as_str().unwrap()).or_default() += 1;
         }
-        let functions = FUNCTIONS.len();
+        let functions = SETTLING.len();
         let expected = [
             ("AWS::CloudFormation::Stack", 1),
             ("AWS::CloudWatch::Alarm", functions * 9 + 1),
@@ -216,7 +216,7 @@ mod tests {
         ];
         assert_eq!(counts, BTreeMap::from(expected));
         let names: BTreeSet<&str> = template.paths().iter().map(|path| path.name).collect();
-        assert_eq!(names, NAMES.into());
+        assert_eq!(names, QUEUED.into());
         assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + functions * 2);
     }
 

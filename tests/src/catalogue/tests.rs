@@ -17,15 +17,16 @@ fn folders(of: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_functions_are_the_folders_of_functions_and_of_events() {
-    let names: BTreeSet<String> = NAMES.map(str::to_owned).into();
-    assert_eq!(names, folders("functions"));
-    assert_eq!(names, folders("events"));
+fn the_functions_are_the_folders_of_functions_and_those_behind_a_queue_have_event_files() {
+    assert_eq!(BTreeSet::from(NAMES.map(str::to_owned)), folders("functions"));
+    let behind_a_queue = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Queue);
+    assert!(behind_a_queue.map(|entry| entry.name).eq(QUEUED));
+    assert_eq!(BTreeSet::from(QUEUED.map(str::to_owned)), folders("events"));
 }
 
 #[test]
 fn each_event_type_has_one_function_which_is_named_after_it() {
-    assert_eq!(FUNCTIONS.len(), EventType::ALL.len());
+    assert_eq!(SETTLING.len(), EventType::ALL.len());
     for event_type in EventType::ALL {
         assert_eq!(settler_of(*event_type).name, event_type.name().replace('.', "-"));
     }
@@ -42,13 +43,13 @@ fn limits(changes: &[(&str, &str)], secret: Option<&Value>) -> Vec<Result<Limits
         required.iter().chain(changes).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let secret = secret.map(|secret| SecretFields::parse(&secret.to_string()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let limits = |function: Function| function.limits_in(&environment, secret.clone()).map_err(|error| error.0);
-    runtime.block_on(async { FUNCTIONS.map(limits).into() })
+    let limits = |function: Settling| function.limits_in(&environment, secret.clone()).map_err(|error| error.0);
+    runtime.block_on(async { SETTLING.map(limits).into() })
 }
 
 #[test]
 fn the_defaults_are_those_of_the_design() {
-    for (function, limits) in FUNCTIONS.into_iter().zip(limits(&[], None)) {
+    for (function, limits) in SETTLING.into_iter().zip(limits(&[], None)) {
         let limits = limits.unwrap();
         assert_eq!((limits.max_receives, limits.concurrency, limits.backoff), (12, 20, Backoff::DEFAULT));
         let refund_in_place_of_settle = if function.lost_race == Outcome::LateApproval { 1_000 } else { 0 };

@@ -11,7 +11,7 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Self {
         let folder = env::temp_dir().join(format!("holdfast-recast-{}", Uuid::new_v4()));
-        for function in NAMES {
+        for function in QUEUED {
             fs::create_dir_all(folder.join(function)).unwrap();
             for case in CASES {
                 let file = Path::new(function).join(case).with_extension("json");
@@ -64,7 +64,7 @@ fn turned_back(folder: &Folder, made: &[PathBuf], from: &str) -> Vec<EventFile> 
 
 #[test]
 fn a_new_type_gets_the_six_files_with_ids_that_no_other_file_has() {
-    for from in NAMES {
+    for from in QUEUED {
         let folder = Folder::new();
         let before = scenario::load_all(&folder.0).unwrap();
         let made = recast(&folder.0, NEW, from).unwrap();
@@ -108,7 +108,7 @@ fn a_type_that_is_no_name_and_a_function_that_is_not_there_are_refused() {
     }
     let refused = recast(&folder.0, NEW, "payment.failed").unwrap_err().to_string();
     assert!(refused.contains("no function \"payment.failed\"") && refused.contains("payment-approved"), "{refused}");
-    assert_eq!(folder.texts().len(), NAMES.len() * CASES.len());
+    assert_eq!(folder.texts().len(), QUEUED.len() * CASES.len());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Given, Promise, Record, error_codes, form::Draft};
-use crate::catalogue::NAMES;
+use crate::catalogue::QUEUED;
 use crate::stack::MOVED_AFTER;
 
 /// Adds all contradictions of a file, for the function where it is known by now.
@@ -47,7 +47,7 @@ fn in_record(function: Option<&str>, record: &Record) -> Vec<String> {
         ));
     }
     let queue = record.source_arn.as_deref().and_then(|arn| arn.rsplit(':').next());
-    let other = queue.filter(|queue| NAMES.contains(queue) && function.is_some_and(|function| function != *queue));
+    let other = queue.filter(|queue| QUEUED.contains(queue) && function.is_some_and(|function| function != *queue));
     if let (Some(queue), Some(function)) = (other, function) {
         mends.push(format!(
             "\"eventSourceARN\" names the queue {queue:?}, and the file is for {function:?}; change one of them"

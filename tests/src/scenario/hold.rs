@@ -8,7 +8,7 @@ use shared::name::Named;
 use shared::settlement::event::{ErrorCode, Event, EventType};
 
 use super::{Given, Record};
-use crate::catalogue::{FUNCTIONS, NAMES};
+use crate::catalogue::{QUEUED, SETTLING};
 use crate::inventory::SeatState;
 use crate::reservations::Status;
 use crate::stack::MOVED_AFTER;
@@ -46,7 +46,7 @@ pub(super) fn revive(index: usize, record: &mut Record) -> Option<String> {
 /// # Errors
 /// When that is none or more than one, as a sentence that says what to do.
 pub(super) fn function(folder: Option<&str>, records: &[Option<Record>], is_promised: bool) -> Result<String, String> {
-    let folder = folder.filter(|folder| NAMES.contains(folder));
+    let folder = folder.filter(|folder| QUEUED.contains(folder));
     let records = || records.iter().flatten();
     let types: BTreeSet<&str> = records().filter_map(|record| of_type(&record.body)).collect();
     let queues: BTreeSet<&str> = records().filter_map(|record| of_queue(record.source_arn.as_deref()?)).collect();
@@ -57,7 +57,7 @@ pub(super) fn function(folder: Option<&str>, records: &[Option<Record>], is_prom
         None if types.is_empty() => queues,
         None => types,
     };
-    let choose = format!("name the function by --function, one of {}", NAMES.join(", "));
+    let choose = format!("name the function by --function, one of {}", QUEUED.join(", "));
     match found.into_iter().collect::<Vec<_>>().as_slice() {
         [one] => Ok((*one).to_owned()),
         [] => Err(format!("neither its folder nor an event in it says which function it is for; {choose}")),
@@ -67,7 +67,7 @@ pub(super) fn function(folder: Option<&str>, records: &[Option<Record>], is_prom
 
 /// The function that settles this event, also where a field of it is wrong.
 fn of_type(body: &str) -> Option<&'static str> {
-    FUNCTIONS.into_iter().find(|function| is_of(function.workflow.event_type, body)).map(|function| function.name)
+    SETTLING.into_iter().find(|function| is_of(function.workflow.event_type, body)).map(|function| function.name)
 }
 
 fn is_of(event_type: EventType, body: &str) -> bool {
@@ -86,7 +86,7 @@ fn of_queue(arn: &str) -> Option<&'static str> {
     let queue = queue.strip_suffix("-dlq").unwrap_or(queue);
     let is_of =
         |function: &&str| queue == *function || queue.strip_suffix(*function).is_some_and(|rest| rest.ends_with('-'));
-    NAMES.into_iter().find(is_of)
+    QUEUED.into_iter().find(is_of)
 }
 
 /// The reservations that the events name, each on hold as its first event describes it.
@@ -94,7 +94,7 @@ pub(super) fn given(records: &[Record]) -> Vec<Given> {
     let mut given: Vec<Given> = Vec::new();
     for record in records {
         let event =
-            FUNCTIONS.into_iter().find_map(|function| Event::parse(function.workflow.event_type, &record.body).ok());
+            SETTLING.into_iter().find_map(|function| Event::parse(function.workflow.event_type, &record.body).ok());
         let Some(event) = event.filter(|event| !given.iter().any(|one| one.reservation_id == event.reservation_id))
         else {
             continue;

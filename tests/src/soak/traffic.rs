@@ -4,7 +4,7 @@ use serde_json::json;
 use shared::{name::Named, settlement::event::EventType};
 
 use crate::{
-    catalogue::{self, FUNCTIONS, Function},
+    catalogue::{self, SETTLING, Settling},
     event,
     inventory::SeatState,
     reservations::Status,
@@ -53,7 +53,7 @@ fn mix() -> Vec<(u32, Vec<Kind>)> {
     const ALONE: u32 = 23;
     const AFTER_APPROVAL: u32 = 21;
 
-    let releasing: Vec<Kind> = FUNCTIONS
+    let releasing: Vec<Kind> = SETTLING
         .into_iter()
         .filter(|function| !function.sells())
         .map(|function| Kind::Of(function.event_type()))
@@ -166,7 +166,7 @@ impl Event {
     }
 
     /// The function that the event is for.
-    pub(super) fn function(&self) -> Function {
+    pub(super) fn function(&self) -> Settling {
         catalogue::settler_of(self.event_type)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use local_stack::catalogue::FUNCTIONS;
+use local_stack::catalogue::SETTLING;
 use serde_json::{Value, json};
 
 use super::{Faults, Rule};
@@ -141,7 +141,7 @@ fn lines_are_written(project: &Project, faults: &mut Faults) {
 
 fn shows_every_outcome(project: &Project, faults: &mut Faults) {
     let lines = lines(project);
-    for function in FUNCTIONS {
+    for function in SETTLING {
         let event_type = function.workflow.name();
         let shown: BTreeSet<&str> = lines
             .iter()

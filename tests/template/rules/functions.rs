@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use local_stack::{
     build::workspace,
-    catalogue::{FUNCTIONS, Function},
+    catalogue::{SETTLING, Settling},
 };
 use serde_json::{Value, json};
 
@@ -91,7 +91,7 @@ fn folders_are_deployed(project: &Project, faults: &mut Faults) {
             types.values().filter_map(|entry| Some((entry["Function"].as_str()?, entry["Name"].as_str()?)))
         })
         .collect();
-    for Function { name, workflow, .. } in FUNCTIONS {
+    for Settling { name, workflow, .. } in SETTLING {
         faults.unless(folders.contains(name), format!("functions/{name} is not there"));
         let entry = (name, workflow.name());
         faults.unless(mapped.contains(&entry), format!("EventTypes: it must hold {entry:?}"));

@@ -15,7 +15,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use local_stack::{
     build,
-    catalogue::NAMES,
+    catalogue::QUEUED,
     recast,
     replay::Replay,
     scenario::{self, EventFile},
@@ -125,7 +125,7 @@ fn new(event_type: &str, from: &str) -> Result<bool, Box<dyn Error>> {
     print(format!(
         "They promise what {from} does. Change their bodies, \"about\" and \"then\" to what {function} shall do."
     ));
-    print(format!("They can be replayed once {function:?} is one of FUNCTIONS in tests/src/catalogue.rs:"));
+    print(format!("They can be replayed once {function:?} is one of SETTLING in tests/src/catalogue.rs:"));
     print(format!("  cargo local events/{function}/*.json"));
     print("The other steps are in functions/README.md under \"How to add an event type\".");
     Ok(true)
@@ -166,8 +166,8 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
 /// The files that a person named, or those of events/.
 fn read(paths: &[PathBuf], function: Option<&str>) -> Result<Vec<EventFile>, Box<dyn Error>> {
     if let Some(function) = function {
-        if !NAMES.contains(&function) {
-            return Err(format!("there is no function {function:?}; use one of {}", NAMES.join(", ")).into());
+        if !QUEUED.contains(&function) {
+            return Err(format!("there is no function {function:?}; use one of {}", QUEUED.join(", ")).into());
         }
         if paths.is_empty() {
             return Err("--function says whose queue files belong to; name them".into());

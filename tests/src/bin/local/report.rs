@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use local_stack::{
-    catalogue::NAMES,
+    catalogue::QUEUED,
     replay::{FileReport, RecordReport, attribute},
     scenario::EventFile,
     stack::Stack,
@@ -69,7 +69,7 @@ fn row(file: &str, index: usize, record: &RecordReport, is_judged: bool) -> [Str
 
 fn dead_letters(reports: &[(&EventFile, FileReport)], stack: &Stack) -> Table {
     let mut table = Table::new(&["dead-letter queue", "came from", "reason", "message"]);
-    for function in NAMES {
+    for function in QUEUED {
         for message in stack.dead_letters(function).messages() {
             let source = attribute(&message, "source_message_id").unwrap_or("-");
             let file = reports.iter().find_map(|(file, _)| {

@@ -10,7 +10,7 @@ use std::{
 
 use local_stack::{
     build::workspace,
-    catalogue::NAMES,
+    catalogue::QUEUED,
     inventory::SeatState,
     replay::attribute,
     reservations::Status,
@@ -23,7 +23,7 @@ use redrive::terminal::{counted, print};
 const LOOK: Duration = Duration::from_millis(200);
 
 /// `cargo lambda watch` gives one environment to all functions, so they share one dead-letter queue here.
-const SHARED_DEAD_LETTERS: &str = NAMES[0];
+const SHARED_DEAD_LETTERS: &str = QUEUED[0];
 
 /// Runs until Ctrl-C.
 pub(crate) async fn run(ports: Ports, own: &[PathBuf], function: Option<&str>) -> Result<bool, Box<dyn Error>> {
@@ -42,7 +42,7 @@ pub(crate) async fn run(ports: Ports, own: &[PathBuf], function: Option<&str>) -
         let new: Vec<Given> = file.scenario.given.iter().filter(is_new).cloned().collect();
         stack.seed(&new);
     }
-    for function in NAMES {
+    for function in QUEUED {
         stack.queue(function);
     }
     let variables = variables(&stack);

@@ -1,0 +1,260 @@
+//! What a request says: who calls, under which key, and the fields of its body. Every fault is found and named at once, and
+//! nothing is done before all of it is right.
+
+use std::{fmt, time::Duration};
+
+use axum::http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+use serde_json::{Map, Value};
+use shared::{
+    field,
+    json::{NotAnObject, Object},
+    reservation::{
+        Status,
+        lifecycle::{Payment, Wish},
+        service::{Listing, Settlement},
+        table::Cursor,
+    },
+    trigger::http::Caller,
+};
+
+use crate::refusal::Refusal;
+
+/// A longer body is not read.
+pub(crate) const LONGEST_BODY: usize = 64 * 1024;
+
+/// The most tickets of one reservation.
+const MOST_TICKETS: u32 = 10;
+
+/// The reservations of a page where nobody says.
+const USUAL_PAGE: u8 = 20;
+
+const LONGEST_KEY: usize = 255;
+
+/// The customer that the front door has found to be calling. Without one nothing is done, whatever the route says.
+pub(crate) fn customer(caller: Option<&Caller>) -> Result<String, Refusal> {
+    match caller {
+        Some(Caller::Subject { sub, .. }) => Ok(sub.clone()),
+        Some(Caller::Nobody | Caller::Iam { .. }) | None => Err(Refusal::Unauthenticated),
+    }
+}
+
+/// Whether a function of ours is calling.
+pub(crate) fn principal(caller: Option<&Caller>) -> Result<(), Refusal> {
+    match caller {
+        Some(Caller::Iam { .. }) => Ok(()),
+        Some(Caller::Nobody | Caller::Subject { .. }) | None => Err(Refusal::Unauthenticated),
+    }
+}
+
+/// The key that tells a repeat from another request. One pair of quotes around it is taken off, as the IETF's draft has them.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    const NAME: &str = "Idempotency-Key";
+
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let invalid = || {
+        let rule = format!("must be 1 to {LONGEST_KEY} of A-Z a-z 0-9 . _ ~ : + / = - and stand there once");
+        Refusal::invalid([(NAME, rule)])
+    };
+    let text = value.to_str().map_err(|_| invalid())?.trim();
+    let key = text.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(text);
+    let fits = (1..=LONGEST_KEY).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~:+/=-".contains(&byte));
+    if fits && values.next().is_none() { Ok(Some(key.to_owned())) } else { Err(invalid()) }
+}
+
+/// Which reservations a list asks for.
+pub(crate) fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
+    const STATUSES: &str = "must be PENDING, HOLD, CONFIRMED, CANCELLED, EXPIRED or FAILED";
+    const SHOW: &str = "must be the id of an event";
+
+    let mut listing = Listing { limit: USUAL_PAGE, ..Listing::default() };
+    let mut faults = Map::new();
+    let mut fault = |name: &str, rule: &str| drop(faults.insert(name.to_owned(), Value::from(rule)));
+    for (name, value) in query {
+        match name.as_str() {
+            "status" => match Status::named(value) {
+                Status::Other(_) | Status::Refunded => fault(name, STATUSES),
+                status @ (Status::Pending
+                | Status::Hold
+                | Status::Confirmed
+                | Status::Cancelled
+                | Status::Expired
+                | Status::Failed) => listing.status = Some(status),
+            },
+            "eventId" | "event_id" => match field::id(&Value::from(value.as_str())) {
+                Ok(show_id) => listing.show_id = Some(show_id),
+                Err(_) => fault(name, SHOW),
+            },
+            "limit" => match value.parse().ok().filter(|limit| (1..=100).contains(limit)) {
+                Some(limit) => listing.limit = limit,
+                None => fault(name, "must be a whole number from 1 to 100"),
+            },
+            "cursor" => match Cursor::read(value) {
+                Some(cursor) => listing.after = Some(cursor),
+                None => fault(name, "must be the nextCursor of an earlier answer"),
+            },
+            _ => {}
+        }
+    }
+    if faults.is_empty() { Ok(listing) } else { Err(Refusal::Invalid(faults)) }
+}
+
+/// Whether the body says of itself that it is JSON.
+pub(crate) fn says_json(headers: &HeaderMap) -> Result<(), Refusal> {
+    let says = |value: &HeaderValue| {
+        let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    };
+    if headers.get(CONTENT_TYPE).is_some_and(says) { Ok(()) } else { Err(Refusal::NotJson) }
+}
+
+/// The fields of a body, and what is wrong with them.
+pub(crate) struct Fields<'a> {
+    object: Object<'a>,
+    faults: Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads a body.
+    pub(crate) fn read(body: &'a [u8]) -> Result<Self, Refusal> {
+        let wrong = |rule: String| Refusal::invalid([("body", rule)]);
+        let text = str::from_utf8(body).map_err(|_| wrong("is not UTF-8".to_owned()))?;
+        let object = Object::read(text).map_err(|fault| match fault {
+            NotAnObject::Empty | NotAnObject::OtherJson | NotAnObject::NotJson(_) => wrong(fault.to_string()),
+        })?;
+        Ok(Self { object, faults: Map::new() })
+    }
+
+    /// The wish of a create.
+    pub(crate) fn wish(mut self, user_id: String, key: String, trace_id: &str) -> Result<Wish, Refusal> {
+        let show_id = self.required("eventId", "event_id", field::id);
+        let seat_ids = self.optional("seatIds", "seat_ids", distinct_seats).unwrap_or_default();
+        let quantity = self.quantity(&seat_ids);
+        // It is carried and not judged before there is a waiting room.
+        self.optional("reservationToken", "reservation_token", |token| {
+            token.as_str().map(drop).ok_or("must be a string")
+        });
+        let (show_id, quantity) = (show_id.unwrap_or_default(), quantity.unwrap_or_default());
+        self.finish(Wish { user_id, show_id, seat_ids, quantity, key, trace_id: Some(trace_id.to_owned()) })
+    }
+
+    /// The reservation that a confirm or a cancel is about, where its path does not say so.
+    pub(crate) fn reservation_id(&mut self) -> String {
+        self.required("reservationId", "reservation_id", field::id).unwrap_or_default()
+    }
+
+    /// The payment of a confirm.
+    pub(crate) fn payment_intent_id(&mut self) -> String {
+        self.required("paymentIntentId", "payment_intent_id", field::id).unwrap_or_default()
+    }
+
+    /// How much longer a hold shall last.
+    pub(crate) fn extension(&mut self) -> Duration {
+        let seconds = self.required("extensionSeconds", "extension_seconds", |value| {
+            let seconds = value.as_u64().filter(|seconds| (1..=86_400).contains(seconds));
+            seconds.ok_or("must be a whole number from 1 to 86,400")
+        });
+        Duration::from_secs(seconds.unwrap_or_default())
+    }
+
+    /// What a function asks for.
+    pub(crate) fn settlement(mut self) -> Result<Settlement, Refusal> {
+        let status = self.required("status", "status", |value| match value.as_str() {
+            Some(status @ ("CONFIRMED" | "CANCELLED" | "EXPIRED")) => Ok(status.to_owned()),
+            Some(_) | None => Err("must be CONFIRMED, CANCELLED or EXPIRED"),
+        });
+        let wanted = match status.as_deref() {
+            Some("CONFIRMED") => {
+                let intent_id = self.payment_intent_id();
+                // Both are stored and nothing is decided by them.
+                let amount = self.optional("amount", "amount", |value| Ok::<_, &str>(value.as_i64())).flatten();
+                let currency = self.optional("currency", "currency", |value| {
+                    Ok::<_, &str>(value.as_str().and_then(|text| field::carried(text.to_owned())))
+                });
+                Settlement::Confirmed(Payment { intent_id, amount, currency: currency.flatten() })
+            }
+            Some("CANCELLED") => Settlement::Cancelled,
+            Some(_) | None => Settlement::Expired,
+        };
+        self.finish(wanted)
+    }
+
+    /// What was made of the fields, if nothing was wrong with them.
+    pub(crate) fn finish<T>(self, made: T) -> Result<T, Refusal> {
+        if self.faults.is_empty() { Ok(made) } else { Err(Refusal::Invalid(self.faults)) }
+    }
+
+    fn quantity(&mut self, seat_ids: &[String]) -> Option<u32> {
+        let seats = seat_ids.len();
+        let quantity = self.optional("quantity", "quantity", |value| field::quantity(value, seats));
+        let quantity = match (quantity, u32::try_from(seats)) {
+            (Some(quantity), _) => quantity,
+            (None, Ok(seats)) if seats > 0 => seats,
+            (None, _) => {
+                self.faults.entry("quantity").or_insert_with(|| Value::from("is required where no seats are named"));
+                return None;
+            }
+        };
+        if quantity > MOST_TICKETS {
+            self.fault("quantity", format!("must be at most {MOST_TICKETS}"));
+        }
+        Some(quantity)
+    }
+
+    fn required<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        other_name: &str,
+        rule: impl FnOnce(&Value) -> Result<T, E>,
+    ) -> Option<T> {
+        let found = self.optional(name, other_name, rule);
+        if found.is_none() && !self.faults.contains_key(name) {
+            self.fault(name, "is required");
+        }
+        found
+    }
+
+    /// The value under either name, by its rule. Under both it is ambiguous.
+    fn optional<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        other_name: &str,
+        rule: impl FnOnce(&Value) -> Result<T, E>,
+    ) -> Option<T> {
+        let value = match (self.object.get(name), self.object.get(other_name)) {
+            (Ok(Some(_)), Ok(Some(_))) if name != other_name => {
+                self.fault(name, format!("stands there as {other_name} too"));
+                return None;
+            }
+            (Ok(Some(value)), _) | (Ok(None), Ok(Some(value))) => value,
+            (Ok(None), Ok(None)) => return None,
+            (Err(fault), _) | (_, Err(fault)) => {
+                self.fault(name, fault);
+                return None;
+            }
+        };
+        match rule(&value) {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                self.fault(name, fault);
+                None
+            }
+        }
+    }
+
+    fn fault(&mut self, name: &str, rule: impl fmt::Display) {
+        self.faults.insert(name.to_owned(), Value::from(rule.to_string()));
+    }
+}
+
+/// The names of seats, each once: a seat that is asked for twice is a mistake, and nobody knows which.
+fn distinct_seats(value: &Value) -> Result<Vec<String>, String> {
+    let seats = field::seats(value)?;
+    let mut sorted = seats.clone();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("names {:?} more than once", pair[0])),
+        None => Ok(seats),
+    }
+}

@@ -1,0 +1,281 @@
+//! The routes: each reads its request whole, does one thing with the reservations, and answers.
+
+use axum::{
+    Extension, Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Query, Request, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, patch, post},
+};
+use serde_json::{Value, json};
+use shared::{
+    reservation::service::{Error, Reservations},
+    telemetry::trace::TraceContext,
+    trigger::http::{Caller, ErrorAnswer, Route, TraceId},
+};
+
+use crate::{
+    answer::{changed, created, page, shown, shown_to_functions},
+    refusal::Refusal,
+    request::{Fields, LONGEST_BODY, customer, idempotency_key, listing, principal, says_json},
+};
+
+/// Says that the answer is that of an earlier request under the same key.
+const REPLAYED: &str = "idempotent-replayed";
+
+type Caught = Option<Extension<Caller>>;
+type Body = Result<Bytes, BytesRejection>;
+type Answer = Result<Response, Refusal>;
+
+/// The API.
+pub(crate) fn router(reservations: Reservations) -> Router {
+    let customers = Router::new()
+        .route("/v1/reservations", post(create).get(list))
+        .route("/v1/reservations/confirm", post(confirm_named))
+        .route("/v1/reservations/cancel", post(cancel_named))
+        .route("/v1/reservations/{id}", get(show))
+        .route("/v1/reservations/{id}/confirm", post(confirm))
+        .route("/v1/reservations/{id}/cancel", post(cancel))
+        .route("/v1/reservations/{id}/extend", post(extend));
+    let functions = Router::new().route("/internal/reservations/{id}", patch(settle).get(show_to_function).put(entomb));
+    let anybody =
+        Router::new().route("/health", get(health)).route("/actuator/health", get(health)).route("/info", get(info));
+    customers
+        .merge(functions)
+        .merge(anybody)
+        .fallback(async || Refusal::NoSuchResource)
+        .method_not_allowed_fallback(async || Refusal::NoSuchMethod)
+        .layer(middleware::from_fn(in_form))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
+        .with_state(reservations)
+}
+
+/// Gives an error its form, now that the request's trace id is known, and tells metrics which route was taken.
+async fn in_form(request: Request, next: Next) -> Response {
+    let trace_id = request.extensions().get::<TraceId>().cloned();
+    let mut response = next.run(request).await;
+    let Some(error) = response.extensions_mut().remove::<ErrorAnswer>() else { return response };
+    let Some(trace_id) = trace_id else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let (mut head, body) = error.response(&trace_id).into_parts();
+    // Such as the methods that a resource is used by.
+    for (name, value) in response.headers() {
+        if name == header::ALLOW {
+            head.headers.insert(name, value.clone());
+        }
+    }
+    head.extensions.extend(response.extensions().clone());
+    Response::from_parts(head, axum::body::Body::new(body))
+}
+
+async fn create(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    Extension(trace_id): Extension<TraceId>,
+    Extension(trace): Extension<TraceContext>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    const ROUTE: Route = Route("POST /v1/reservations");
+
+    let user_id = customer(caller.as_deref())?;
+    let key = idempotency_key(&headers)?.ok_or(Refusal::NoKey)?;
+    let body = read(&headers, body)?;
+    let wish = Fields::read(&body)?.wish(user_id, key, trace_id.as_str())?;
+    let made = reservations.create(&wish, &trace).await?;
+    let mut response = answer(ROUTE, StatusCode::CREATED, created(&made));
+    let location = format!("/v1/reservations/{}", made.reservation.id);
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    if made.replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+async fn list(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Answer {
+    let user_id = customer(caller.as_deref())?;
+    let found = reservations.list(&user_id, &listing(&query)?).await?;
+    Ok(answer(Route("GET /v1/reservations"), StatusCode::OK, page(&found)))
+}
+
+async fn show(State(reservations): State<Reservations>, caller: Caught, Path(id): Path<String>) -> Answer {
+    let found = reservations.get(&id, &customer(caller.as_deref())?).await?;
+    Ok(answer(Route("GET /v1/reservations/{id}"), StatusCode::OK, shown(&found)))
+}
+
+/// As [`confirm`], with the reservation in the body, as the clients of the first of these APIs have it.
+async fn confirm_named(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let user_id = customer(caller.as_deref())?;
+    idempotency_key(&headers)?;
+    let body = read(&headers, body)?;
+    let mut fields = Fields::read(&body)?;
+    let (id, payment) = (fields.reservation_id(), fields.payment_intent_id());
+    let (id, payment) = fields.finish((id, payment))?;
+    confirmed(&reservations, &user_id, &id, &payment, Route("POST /v1/reservations/confirm")).await
+}
+
+async fn confirm(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let user_id = customer(caller.as_deref())?;
+    idempotency_key(&headers)?;
+    let body = read(&headers, body)?;
+    let mut fields = Fields::read(&body)?;
+    let payment = fields.payment_intent_id();
+    let payment = fields.finish(payment)?;
+    confirmed(&reservations, &user_id, &id, &payment, Route("POST /v1/reservations/{id}/confirm")).await
+}
+
+async fn confirmed(reservations: &Reservations, user_id: &str, id: &str, payment: &str, route: Route) -> Answer {
+    let found = reservations.confirm(id, user_id, payment).await?;
+    Ok(answer(route, StatusCode::OK, changed(&found, "The seats are yours.")))
+}
+
+/// As [`cancel`], with the reservation in the body.
+async fn cancel_named(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let user_id = customer(caller.as_deref())?;
+    idempotency_key(&headers)?;
+    let body = read(&headers, body)?;
+    let mut fields = Fields::read(&body)?;
+    let id = fields.reservation_id();
+    let id = fields.finish(id)?;
+    cancelled(&reservations, &user_id, &id, Route("POST /v1/reservations/cancel")).await
+}
+
+/// It needs no body.
+async fn cancel(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let user_id = customer(caller.as_deref())?;
+    idempotency_key(&headers)?;
+    cancelled(&reservations, &user_id, &id, Route("POST /v1/reservations/{id}/cancel")).await
+}
+
+async fn cancelled(reservations: &Reservations, user_id: &str, id: &str, route: Route) -> Answer {
+    let found = reservations.cancel(id, user_id).await?;
+    Ok(answer(route, StatusCode::OK, changed(&found, "The reservation is cancelled, and its seats are given back.")))
+}
+
+async fn extend(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let user_id = customer(caller.as_deref())?;
+    let key = idempotency_key(&headers)?;
+    let body = read(&headers, body)?;
+    let mut fields = Fields::read(&body)?;
+    let longer = fields.extension();
+    let longer = fields.finish(longer)?;
+    // Without a key, the same extension is the same wish.
+    let key = key.unwrap_or_else(|| longer.as_secs().to_string());
+    let found = reservations.extend(&id, &user_id, longer, &key).await?;
+    let message = "The seats are held until holdExpiresAt. Pay before then.";
+    Ok(answer(Route("POST /v1/reservations/{id}/extend"), StatusCode::OK, changed(&found, message)))
+}
+
+async fn show_to_function(State(reservations): State<Reservations>, caller: Caught, Path(id): Path<String>) -> Answer {
+    principal(caller.as_deref())?;
+    let found = reservations.find(&id).await?;
+    Ok(answer(Route("GET /internal/reservations/{id}"), StatusCode::OK, shown_to_functions(&found)))
+}
+
+/// What an event asks for. Its key is not judged, because the reservation's own status tells a repeat.
+async fn settle(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    const ROUTE: Route = Route("PATCH /internal/reservations/{id}");
+
+    principal(caller.as_deref())?;
+    let body = read(&headers, body)?;
+    let wanted = Fields::read(&body)?.settlement()?;
+    match reservations.settle(&id, &wanted).await {
+        Ok(found) => Ok(answer(ROUTE, StatusCode::OK, shown_to_functions(&found))),
+        Err(Error::Conflict(conflict)) => {
+            // A function decides by the reservation as it is, so that it comes along.
+            let mut response = answer(ROUTE, StatusCode::CONFLICT, shown_to_functions(&conflict.reservation));
+            if let Some(after) = conflict.after {
+                let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            Ok(response)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends a reservation that was not created yet, so that none of this id is created any more.
+async fn entomb(
+    State(reservations): State<Reservations>,
+    caller: Caught,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    const ROUTE: Route = Route("PUT /internal/reservations/{id}");
+
+    principal(caller.as_deref())?;
+    if headers.get(header::IF_NONE_MATCH).is_none_or(|value| value != "*") {
+        return Err(Refusal::invalid([("If-None-Match", "must be *: this ends what is not created yet".to_owned())]));
+    }
+    match reservations.entomb(&id).await {
+        Ok(now) => {
+            let status = if now { StatusCode::CREATED } else { StatusCode::OK };
+            Ok(answer(ROUTE, status, json!({"reservation_id": id, "status": "EXPIRED"})))
+        }
+        Err(Error::Conflict(conflict)) => {
+            Ok(answer(ROUTE, StatusCode::PRECONDITION_FAILED, shown_to_functions(&conflict.reservation)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// That this function answers; it calls nobody, because anybody may ask.
+async fn health() -> Response {
+    answer(Route("GET /health"), StatusCode::OK, json!({"status": "UP"}))
+}
+
+async fn info() -> Response {
+    answer(Route("GET /info"), StatusCode::OK, json!({"name": crate::NAME, "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// The bytes of a body that says to be JSON.
+fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+    says_json(headers)?;
+    body.map_err(|_| Refusal::TooLong)
+}
+
+fn answer(route: Route, status: StatusCode, body: Value) -> Response {
+    let mut response = (status, Json(body)).into_response();
+    response.extensions_mut().insert(route);
+    response
+}

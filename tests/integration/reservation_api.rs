@@ -1,0 +1,391 @@
+//! The reservation API by its requests, as API Gateway hands them over: who may do what, and what each mistake is answered.
+
+use local_stack::{
+    inventory::SeatState,
+    lambda::{Function, FunctionError},
+    stack::Stack,
+};
+use serde_json::{Value, json};
+
+use crate::harness::binaries;
+
+const SHOW: &str = "evt_1";
+
+/// The API on a stack of its own.
+struct Api {
+    stack: Stack,
+    function: Function,
+}
+
+/// An answer, with its body as JSON.
+#[derive(Debug)]
+struct Answer {
+    status: u64,
+    headers: Value,
+    body: Value,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers[name].as_str()
+    }
+
+    /// Asserts that this is an error of this code, in the form of all errors, under the trace id of the answer's header.
+    #[track_caller]
+    fn is_error(&self, status: u64, code: &str) -> &Value {
+        assert_eq!((self.status, self.body["error"]["code"].as_str()), (status, Some(code)), "{self:#?}");
+        assert_eq!(self.body["error"]["traceId"].as_str(), self.header("x-trace-id"), "{self:#?}");
+        assert!(self.body["error"]["message"].as_str().is_some_and(|message| message.len() > 10), "{self:#?}");
+        &self.body["error"]["details"]
+    }
+}
+
+/// A request, as API Gateway hands it over.
+struct Ask {
+    event: Value,
+}
+
+fn ask(method: &str, path: &str) -> Ask {
+    Ask {
+        event: json!({
+            "version": "2.0",
+            "routeKey": format!("{method} {path}"),
+            "rawPath": path,
+            "rawQueryString": "",
+            "headers": {"content-type": "application/json"},
+            "requestContext": {"http": {"method": method, "path": path}, "requestId": "r-1", "stage": "$default"},
+            "isBase64Encoded": false,
+        }),
+    }
+}
+
+impl Ask {
+    fn by(mut self, sub: &str) -> Self {
+        self.event["requestContext"]["authorizer"] = json!({"jwt": {"claims": {"sub": sub}, "scopes": null}});
+        self
+    }
+
+    fn signed(mut self) -> Self {
+        let arn = "arn:aws:sts::123456789012:assumed-role/worker/payment-approved";
+        self.event["requestContext"]["authorizer"] = json!({"iam": {"userArn": arn}});
+        self
+    }
+
+    fn header(mut self, name: &str, value: &str) -> Self {
+        self.event["headers"][name] = json!(value);
+        self
+    }
+
+    fn key(self, key: &str) -> Self {
+        self.header("idempotency-key", key)
+    }
+
+    fn query(mut self, query: &str) -> Self {
+        self.event["rawQueryString"] = json!(query);
+        self
+    }
+
+    fn body(self, body: Value) -> Self {
+        self.text(&body.to_string())
+    }
+
+    fn text(mut self, body: &str) -> Self {
+        self.event["body"] = json!(body);
+        self
+    }
+}
+
+fn create(seats: &[&str]) -> Ask {
+    let body = json!({"eventId": SHOW, "quantity": seats.len(), "seatIds": seats, "reservationToken": "t"});
+    ask("POST", "/v1/reservations").by("usr_1").key("key-1").body(body)
+}
+
+impl Api {
+    async fn start() -> Self {
+        let stack = Stack::start().await.unwrap();
+        stack.inventory.stock(SHOW, &["A-1", "A-2", "A-3"].map(str::to_owned), 10);
+        let function = stack.deploy(reservation_api::NAME, binaries()[reservation_api::NAME].clone(), 2).unwrap();
+        Self { stack, function }
+    }
+
+    async fn answer(&self, ask: Ask) -> Answer {
+        let invocation = self.function.invoke(ask.event.to_string()).await;
+        let answer = invocation.result.unwrap_or_else(|error| panic!("an invocation never fails: {error:?}"));
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let body = answer["body"].as_str().unwrap_or_default();
+        Answer {
+            status: answer["statusCode"].as_u64().unwrap(),
+            headers: answer["headers"].clone(),
+            body: serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is no JSON: {error}")),
+        }
+    }
+
+    async fn created(&self, ask: Ask) -> String {
+        let answer = self.answer(ask).await;
+        assert_eq!(answer.status, 201, "{answer:#?}");
+        answer.body["reservationId"].as_str().unwrap().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn seats_are_held_shown_and_given_up() {
+    let api = Api::start().await;
+    let answer = api.answer(create(&["A-1", "A-2"])).await;
+    assert_eq!((answer.status, answer.body["status"].as_str()), (201, Some("HOLD")), "{answer:#?}");
+    let id = answer.body["reservationId"].as_str().unwrap();
+    assert_eq!(answer.header("location"), Some(format!("/v1/reservations/{id}").as_str()));
+    assert_eq!(answer.header("idempotent-replayed"), None);
+    assert_eq!(api.stack.inventory.seat_state(id), SeatState::Held);
+
+    let again = api.answer(create(&["A-2", "A-1"])).await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (201, Some("true")));
+    assert_eq!(again.body, answer.body, "a repeat is told the same");
+
+    let path = format!("/v1/reservations/{id}");
+    let shown = api.answer(ask("GET", &path).by("usr_1")).await;
+    assert_eq!(shown.status, 200);
+    assert_eq!((&shown.body["seatIds"], &shown.body["quantity"]), (&json!(["A-1", "A-2"]), &json!(2)));
+    assert_eq!((&shown.body["eventId"], &shown.body["holdExpiresAt"]), (&json!(SHOW), &answer.body["holdExpiresAt"]));
+    let listed = api.answer(ask("GET", "/v1/reservations").by("usr_1").query("status=HOLD&limit=5")).await;
+    assert_eq!((listed.body["items"][0].clone(), &listed.body["nextCursor"]), (shown.body, &Value::Null));
+
+    let longer =
+        api.answer(ask("POST", &format!("{path}/extend")).by("usr_1").body(json!({"extensionSeconds": 60}))).await;
+    assert_eq!(longer.status, 200);
+    assert_ne!(longer.body["holdExpiresAt"], answer.body["holdExpiresAt"]);
+    for path in [format!("{path}/cancel"), format!("{path}/cancel")] {
+        let cancelled = api.answer(ask("POST", &path).by("usr_1")).await;
+        assert_eq!((cancelled.status, cancelled.body["status"].as_str()), (200, Some("CANCELLED")));
+    }
+    let named = ask("POST", "/v1/reservations/cancel").by("usr_1").body(json!({"reservation_id": id}));
+    assert_eq!(api.answer(named).await.status, 200, "by the body, in either spelling");
+    let late = ask("POST", &format!("{path}/confirm")).by("usr_1").body(json!({"paymentIntentId": "pi_1"}));
+    api.answer(late).await.is_error(409, "RESERVATION_ALREADY_CANCELLED");
+}
+
+#[tokio::test]
+async fn a_payment_confirms_and_nobody_else_can() {
+    let api = Api::start().await;
+    let id = api.created(create(&["A-1"])).await;
+    let confirm = |payment: &str| {
+        ask("POST", "/v1/reservations/confirm")
+            .by("usr_1")
+            .body(json!({"reservationId": id, "paymentIntentId": payment}))
+    };
+    let unpaid = api.answer(confirm("pi_1")).await;
+    unpaid.is_error(402, "PAYMENT_NOT_CONFIRMED");
+    assert_eq!(unpaid.header("retry-after"), Some("1"));
+
+    let path = format!("/internal/reservations/{id}");
+    let wanted = json!({"status": "CONFIRMED", "payment_intent_id": "pi_1", "amount": 7_600, "currency": "EUR"});
+    for _ in 0..2 {
+        let settled = api.answer(ask("PATCH", &path).signed().key("payment.approved#x#y").body(wanted.clone())).await;
+        assert_eq!((settled.status, settled.body["status"].as_str()), (200, Some("CONFIRMED")), "{settled:#?}");
+        assert_eq!((&settled.body["reservation_id"], &settled.body["amount"]), (&json!(id), &json!(7_600)));
+    }
+    let paid = api.answer(confirm("pi_1")).await;
+    assert_eq!((paid.status, paid.body["orderId"].as_str()), (200, Some(id.replace("rsv_", "ord_").as_str())));
+    api.answer(confirm("pi_2")).await.is_error(409, "RESERVATION_ALREADY_CONFIRMED");
+    let other = json!({"status": "CONFIRMED", "payment_intent_id": "pi_2"});
+    let conflict = api.answer(ask("PATCH", &path).signed().body(other)).await;
+    assert_eq!((conflict.status, conflict.body["status"].as_str()), (409, Some("CONFIRMED")));
+    assert_eq!(conflict.body["payment_intent_id"], "pi_1");
+    assert_eq!(api.answer(ask("GET", &path).signed()).await.body, conflict.body);
+}
+
+#[tokio::test]
+async fn a_timer_that_is_early_is_told_when_to_come_again() {
+    let api = Api::start().await;
+    let id = api.created(create(&["A-1"])).await;
+    let path = format!("/internal/reservations/{id}");
+    let early = api.answer(ask("PATCH", &path).signed().body(json!({"status": "EXPIRED"}))).await;
+    assert_eq!((early.status, early.body["status"].as_str()), (409, Some("HOLD")));
+    let seconds: u64 = early.header("retry-after").unwrap().parse().unwrap();
+    assert!((55..=60).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test]
+async fn what_is_ended_before_it_began_is_not_created() {
+    let api = Api::start().await;
+    let path = "/internal/reservations/rsv_never";
+    for status in [201, 200] {
+        let ended = api.answer(ask("PUT", path).signed().header("if-none-match", "*")).await;
+        assert_eq!((ended.status, ended.body["status"].as_str()), (status, Some("EXPIRED")));
+    }
+    api.answer(ask("PUT", path).signed()).await.is_error(400, "INVALID_REQUEST");
+    api.answer(ask("GET", "/v1/reservations/rsv_never").by("usr_1")).await.is_error(404, "RESERVATION_NOT_FOUND");
+    let id = api.created(create(&["A-1"])).await;
+    let path = format!("/internal/reservations/{id}");
+    let created = api.answer(ask("PUT", &path).signed().header("if-none-match", "*")).await;
+    assert_eq!((created.status, created.body["status"].as_str()), (412, Some("HOLD")));
+}
+
+/// Every route with every method, by callers that it is not for.
+#[tokio::test]
+async fn a_route_does_nothing_for_whoever_it_is_not_for() {
+    let api = Api::start().await;
+    let id = api.created(create(&["A-1"])).await;
+    let customers = [
+        ("POST", "/v1/reservations".to_owned()),
+        ("GET", "/v1/reservations".to_owned()),
+        ("GET", format!("/v1/reservations/{id}")),
+        ("POST", "/v1/reservations/confirm".to_owned()),
+        ("POST", "/v1/reservations/cancel".to_owned()),
+        ("POST", format!("/v1/reservations/{id}/confirm")),
+        ("POST", format!("/v1/reservations/{id}/cancel")),
+        ("POST", format!("/v1/reservations/{id}/extend")),
+    ];
+    let body = json!({"reservationId": id, "paymentIntentId": "pi_1", "extensionSeconds": 60, "status": "CANCELLED"});
+    for (method, path) in &customers {
+        for nobody in [ask(method, path), ask(method, path).signed(), ask(method, path).by("")] {
+            api.answer(nobody.key("k").body(body.clone())).await.is_error(401, "AUTHENTICATION_FAILED");
+        }
+        if path.contains(&id) || path.ends_with("confirm") || path.ends_with("cancel") {
+            let other = ask(method, path).by("usr_2").key("k").body(body.clone());
+            api.answer(other).await.is_error(404, "RESERVATION_NOT_FOUND");
+        }
+    }
+    assert_eq!(api.answer(ask("GET", "/v1/reservations").by("usr_2")).await.body["items"], json!([]));
+    for method in ["PATCH", "GET", "PUT"] {
+        let path = format!("/internal/reservations/{id}");
+        for nobody in [ask(method, &path), ask(method, &path).by("usr_1")] {
+            let nobody = nobody.header("if-none-match", "*").body(body.clone());
+            api.answer(nobody).await.is_error(401, "AUTHENTICATION_FAILED");
+        }
+    }
+    assert_eq!(api.stack.inventory.calls().len(), 1, "nothing was asked of the inventory");
+    let shown = api.answer(ask("GET", &format!("/v1/reservations/{id}")).by("usr_1")).await;
+    assert_eq!(shown.body["status"], "HOLD", "and nothing has changed");
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_not_done_have_errors_of_their_own() {
+    let api = Api::start().await;
+    for path in
+        ["/", "/v2/reservations", "/v1/reservations/a/b/c", "/internal", "/v1/reservations/", "/V1/reservations"]
+    {
+        api.answer(ask("GET", path).by("usr_1")).await.is_error(404, "NOT_FOUND");
+    }
+    for (method, path, allowed) in [
+        ("DELETE", "/v1/reservations/rsv_1", "GET,HEAD"),
+        ("PUT", "/v1/reservations", "POST,GET,HEAD"),
+        ("POST", "/internal/reservations/rsv_1", "PATCH,GET,HEAD,PUT"),
+        ("POST", "/health", "GET,HEAD"),
+        ("TRACE", "/v1/reservations/rsv_1/cancel", "POST"),
+    ] {
+        let answer = api.answer(ask(method, path).by("usr_1")).await;
+        answer.is_error(405, "METHOD_NOT_ALLOWED");
+        let mut methods: Vec<&str> = answer.header("allow").unwrap().split(',').map(str::trim).collect();
+        let mut expected: Vec<&str> = allowed.split(',').collect();
+        methods.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(methods, expected, "{method} {path}");
+    }
+    for path in ["/health", "/actuator/health"] {
+        assert_eq!(api.answer(ask("GET", path)).await.body, json!({"status": "UP"}));
+    }
+    assert_eq!(api.answer(ask("GET", "/info")).await.body["name"], "reservation-api");
+}
+
+#[tokio::test]
+async fn a_key_is_required_for_a_create_and_is_one_text_wherever_it_stands() {
+    let api = Api::start().await;
+    let unkeyed = create(&["A-1"]);
+    let mut event = unkeyed.event;
+    event["headers"].as_object_mut().unwrap().remove("idempotency-key");
+    api.answer(Ask { event }).await.is_error(400, "MISSING_IDEMPOTENCY_KEY");
+    for key in ["", "\"\"", "a,b", "a b", "\u{e9}", &"k".repeat(256), "\"a", "a\"b"] {
+        let details = api.answer(create(&["A-1"]).key(key)).await;
+        details.is_error(400, "INVALID_REQUEST");
+        assert!(details.body["error"]["details"]["Idempotency-Key"].is_string(), "{key:?}: {details:#?}");
+        let cancel = ask("POST", "/v1/reservations/rsv_1/cancel").by("usr_1").key(key);
+        api.answer(cancel).await.is_error(400, "INVALID_REQUEST");
+    }
+    let bare = api.created(create(&["A-1"]).key("key:1/~")).await;
+    assert_eq!(api.created(create(&["A-1"]).key("\"key:1/~\"")).await, bare, "quotes are no part of it");
+    assert_eq!(api.stack.inventory.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn each_wrong_field_is_named_and_nothing_is_done() {
+    let api = Api::start().await;
+    let sound = || json!({"eventId": SHOW, "quantity": 2, "seatIds": ["A-1", "A-2"], "reservationToken": "t"});
+    let with = |field: &str, value: Value| {
+        let mut body = sound();
+        body[field] = value;
+        body
+    };
+    for (field, body) in [
+        ("eventId", with("eventId", json!(""))),
+        ("eventId", with("eventId", json!("  "))),
+        ("eventId", with("eventId", json!(7))),
+        ("eventId", with("eventId", Value::Null)),
+        ("eventId", with("eventId", json!("x".repeat(10_240)))),
+        ("eventId", with("event_id", json!("evt_2"))),
+        ("quantity", with("quantity", json!(3))),
+        ("quantity", with("quantity", json!(0))),
+        ("quantity", with("quantity", json!(-1))),
+        ("quantity", with("quantity", json!(1.5))),
+        ("quantity", json!({"eventId": SHOW})),
+        ("quantity", json!({"eventId": SHOW, "quantity": 11})),
+        ("quantity", json!({"eventId": SHOW, "seatIds": (0..11).map(|n| format!("A-{n}")).collect::<Vec<_>>()})),
+        ("seatIds", with("seatIds", json!(["A-1", "A-1"]))),
+        ("seatIds", with("seatIds", json!(["A-1", " "]))),
+        ("seatIds", with("seatIds", json!(["A-1", 2]))),
+        ("seatIds", with("seatIds", json!("A-1"))),
+        ("seatIds", with("seatIds", json!((0..1_001).map(|n| n.to_string()).collect::<Vec<_>>()))),
+        ("reservationToken", with("reservationToken", json!({"a": 1}))),
+    ] {
+        let answer = api.answer(create(&[]).body(body.clone())).await;
+        let details = answer.is_error(400, "INVALID_REQUEST");
+        assert!(details[field].is_string(), "{field} in {details} for {body:.200}");
+    }
+    let both = api.answer(create(&[]).body(json!({"seatIds": [""], "quantity": "x"}))).await;
+    let named: Vec<&String> = both.is_error(400, "INVALID_REQUEST").as_object().unwrap().keys().collect();
+    assert_eq!(named, ["eventId", "quantity", "seatIds"], "all at once");
+    for body in ["", "[]", "{", "7", "null", "\"a\"", &"[".repeat(10_000), "{\"eventId\": \"a\", \"eventId\": \"b\"}"] {
+        let answer = api.answer(create(&[]).text(body)).await;
+        let details = answer.is_error(400, "INVALID_REQUEST");
+        assert!(details["body"].is_string() || details["eventId"].is_string(), "{body:.20}: {details}");
+    }
+    let too_long = format!("{{\"eventId\": \"{}\"}}", "x".repeat(64 * 1024));
+    api.answer(create(&[]).text(&too_long)).await.is_error(413, "PAYLOAD_TOO_LARGE");
+    api.answer(create(&[]).header("content-type", "text/plain")).await.is_error(415, "UNSUPPORTED_MEDIA_TYPE");
+    for (field, query) in [
+        ("limit", "limit=0"),
+        ("limit", "limit=101"),
+        ("limit", "limit=many"),
+        ("status", "status=SOLD"),
+        ("cursor", "cursor=%00"),
+        ("cursor", "cursor=bm90aGluZw"),
+        ("eventId", "eventId="),
+    ] {
+        let answer = api.answer(ask("GET", "/v1/reservations").by("usr_1").query(query)).await;
+        assert!(answer.is_error(400, "INVALID_REQUEST")[field].is_string(), "{query}: {answer:#?}");
+    }
+    let unknown = ask("PATCH", "/internal/reservations/rsv_1").signed().body(json!({"status": "HOLD"}));
+    assert!(api.answer(unknown).await.is_error(400, "INVALID_REQUEST")["status"].is_string());
+    assert_eq!(api.stack.inventory.calls(), []);
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
+    let stack = Stack::start().await.unwrap();
+    let mut environment = stack.environment(reservation_api::NAME);
+    for (name, value) in
+        [("RESERVATIONS_TABLE", ""), ("HOLD_SECONDS", "10"), ("MAX_HOLD_SECONDS", "901"), ("INVENTORY_GRPC_ADDR", "x")]
+    {
+        environment.insert(name.to_owned(), value.to_owned());
+    }
+    let binary = binaries()[reservation_api::NAME].clone();
+    let function = stack.deploy_with(reservation_api::NAME, binary.clone(), 1, environment.clone()).unwrap();
+    let Err(FunctionError::Init(text)) = function.invoke("{}").await.result else { panic!("it must not start") };
+    for name in ["RESERVATIONS_TABLE", "HOLD_SECONDS", "MAX_HOLD_SECONDS", "INVENTORY_GRPC_ADDR"] {
+        assert!(text.contains(name), "{name} is missing in {text}");
+    }
+    let mut environment = stack.environment(reservation_api::NAME);
+    environment.insert("RESERVATIONS_TABLE".to_owned(), "of-nobody".to_owned());
+    let function = stack.deploy_with(reservation_api::NAME, binary, 1, environment).unwrap();
+    let Err(FunctionError::Init(text)) = function.invoke("{}").await.result else { panic!("there is no such table") };
+    assert!(text.contains("RESERVATIONS_TABLE names a table that is not there"), "{text}");
+}
