@@ -165,6 +165,12 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// Whether the secret's fields are known, be there a secret or none. Of one that could not be read nothing is said, because
+    /// its own fault is enough.
+    pub fn has_read_the_secret(&self) -> bool {
+        !self.secret_is_unreadable
+    }
+
     /// Where the secret is, for what must be looked up again while we run.
     pub fn secret_store(&self) -> Option<SecretStore> {
         self.store.clone()

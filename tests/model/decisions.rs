@@ -15,7 +15,7 @@ use shared::{
     client::{
         bus::EventBus,
         inventory::{InventoryClient, TlsMaterial},
-        reservations::ReservationClient,
+        reservations::{Access, ReservationClient},
     },
     deadline::{Deadline, epoch_ms},
     failure::Failure,
@@ -205,7 +205,7 @@ impl Clients {
         let inventory = InventoryClient::new(&gate.grpc_address, &TlsMaterial::default(), CALL_TIMEOUT);
         Self {
             idempotency: Store::new(client!(aws_sdk_dynamodb), local_stack::stack::TABLE, KNOWN_FOR),
-            reservations: ReservationClient::new(&url, None, CALL_TIMEOUT).expect("a client"),
+            reservations: ReservationClient::new(&url, Access::Open, CALL_TIMEOUT).expect("a client"),
             inventory: inventory.expect("a client"),
             bus: EventBus::new(client!(aws_sdk_eventbridge), local_stack::stack::BUS),
         }

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use shared::{
-    client::reservations::ReservationClient,
+    client::reservations::{Access, ReservationClient},
     name::Named,
     reservation::Holding,
     settlement::event::{Event, EventType, Payment},
@@ -112,7 +112,7 @@ static API: LazyLock<Api> = LazyLock::new(|| {
     let base = format!("http://{}/base", listener.local_addr().unwrap());
     let reservations = Reservations::default();
     runtime.spawn(reservations.clone().serve(listener));
-    let client = ReservationClient::new(&base, None, std::time::Duration::from_secs(10)).unwrap();
+    let client = ReservationClient::new(&base, Access::Open, std::time::Duration::from_secs(10)).unwrap();
     Api { runtime, reservations, client }
 });
 

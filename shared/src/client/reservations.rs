@@ -3,6 +3,7 @@
 //! `PATCH {base}/internal/reservations/{id}` changes the status, `GET` on the same path reads it.
 
 mod answer;
+mod signature;
 mod token;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_config::SdkConfig;
 use http::{
     HeaderMap, Method, Request, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
@@ -25,6 +27,7 @@ use url::{Host, Url};
 use self::{answer::Foreign, token::Renewal};
 pub use self::{
     answer::{Answer, Silence, Snapshot},
+    signature::Signer,
     token::{TOKEN_FIELD, Token},
 };
 use crate::{
@@ -120,13 +123,62 @@ pub enum SetupError {
     Token,
 }
 
+/// By what the API knows that it is us who call.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// By nothing: whoever reaches it may call it.
+    Open,
+    /// By a bearer token.
+    Bearer(Arc<Token>),
+    /// By a signature of our role, which API Gateway checks before the API hears of us.
+    Iam(Signer),
+}
+
 /// A client of the reservation API.
 #[derive(Debug, Clone)]
 pub struct ReservationClient {
     http: HttpClient<Full<Bytes>>,
     timeout: Duration,
     base: Url,
-    token: Option<Arc<Token>>,
+    access: Access,
+}
+
+impl Access {
+    /// As `RESERVATION_API_AUTH` says: `iam`, `bearer` or `none`. Where it says nothing, the secret's token is used if there is
+    /// one. Nothing: what is wrong is noted.
+    fn configured(reader: &mut Reader<'_>, aws: &SdkConfig) -> Option<Self> {
+        const NAME: &str = "RESERVATION_API_AUTH";
+
+        let asked = reader.optional(NAME);
+        match asked.as_deref() {
+            Some("none") => return Some(Self::Open),
+            Some("iam") => {
+                let signer = Signer::of(aws);
+                if signer.is_none() {
+                    reader.fault(NAME, "is iam, and there are no credentials and no region to sign with");
+                }
+                return signer.map(Self::Iam);
+            }
+            Some("bearer") | None => {}
+            Some(other) => {
+                reader.fault(NAME, format!("must be iam, bearer or none, not {other:?}"));
+                return None;
+            }
+        }
+        let Some(token) = reader.secret(TOKEN_FIELD) else {
+            if asked.is_some() && reader.has_read_the_secret() {
+                reader.fault(NAME, format!("is bearer, and no secret holds {TOKEN_FIELD}"));
+            }
+            return Some(Self::Open);
+        };
+        match Token::new(Secret::new(token), reader.secret_store()) {
+            Ok(token) => Some(Self::Bearer(Arc::new(token))),
+            Err(error) => {
+                reader.fault("SECRET_NAME", format!("holds a {TOKEN_FIELD} that {error}"));
+                None
+            }
+        }
+    }
 }
 
 impl ReservationClient {
@@ -134,7 +186,7 @@ impl ReservationClient {
     ///
     /// # Errors
     /// When `base` can't be used.
-    pub fn new(base: &str, token: Option<Token>, timeout: Duration) -> Result<Self, SetupError> {
+    pub fn new(base: &str, access: Access, timeout: Duration) -> Result<Self, SetupError> {
         let base = Url::parse(base).map_err(|_| SetupError::Base)?;
         let plain = base.query().is_none() && base.fragment().is_none() && base.username().is_empty();
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain || base.password().is_some() {
@@ -142,27 +194,25 @@ impl ReservationClient {
         }
         // Twice that, because the heads of an answer count too.
         let http = HttpClient::new(2 * LARGEST_ANSWER);
-        Ok(Self { http, timeout, base, token: token.map(Arc::new) })
+        Ok(Self { http, timeout, base, access })
     }
 
-    /// The API that `RESERVATION_API_BASE` names, or the secret, which may hold a token for it too. Nothing: what is wrong is
-    /// noted.
-    pub fn configured(reader: &mut Reader<'_>) -> Option<Self> {
+    /// The API that `RESERVATION_API_BASE` names, or the secret, with the access that `RESERVATION_API_AUTH` says. Nothing:
+    /// what is wrong is noted.
+    pub fn configured(reader: &mut Reader<'_>, aws: &SdkConfig) -> Option<Self> {
         const NAME: &str = "RESERVATION_API_BASE";
         let timeout = reader.milliseconds("RESERVATION_TIMEOUT_MS", Duration::from_secs(2));
-        let token = reader.secret(TOKEN_FIELD).map(|token| Token::new(Secret::new(token), reader.secret_store()));
+        let access = Access::configured(reader, aws);
         let base = reader.required_or_secret(NAME, "reservation_api_base")?;
-        let client = token.transpose().and_then(|token| Self::new(&base, token, timeout));
-        let refusal = |error: SetupError| match error {
-            SetupError::Token => reader.fault("SECRET_NAME", format!("holds a {TOKEN_FIELD} that {error}")),
-            SetupError::Base => reader.fault(NAME, error),
-        };
-        client.map_err(refusal).ok()
+        Self::new(&base, access?, timeout).map_err(|error| reader.fault(NAME, error)).ok()
     }
 
     /// The longest that a change and the one look after it take, and the look into the secret for another token.
     pub fn budget(&self) -> Duration {
-        let lookup = if self.token.is_some() { CALL_TIMEOUT } else { Duration::ZERO };
+        let lookup = match &self.access {
+            Access::Bearer(_) => CALL_TIMEOUT,
+            Access::Open | Access::Iam(_) => Duration::ZERO,
+        };
         self.timeout * 2 + lookup
     }
 
@@ -179,10 +229,11 @@ impl ReservationClient {
             Some(Host::Ipv6(address)) => address.is_loopback(),
             None => false,
         };
-        self.token.is_some() && self.base.scheme() == "http" && !near
+        matches!(self.access, Access::Bearer(_)) && self.base.scheme() == "http" && !near
     }
 
-    /// Looks whether the API is there. Nothing is asked of it and the token stays here, so whatever it answers shows that, but
+    /// Looks whether the API is there. Nothing is asked of it and the token stays here (a signature is good for this look only),
+    /// so whatever it answers shows that, but
     /// for what only a proxy answers to such a look; the connection is kept for the calls to come.
     ///
     /// # Errors
@@ -229,7 +280,7 @@ impl ReservationClient {
                 Ok(Answer::Conflict(self.ours(status, conflict)?))
             }
             _ if status.is_success() => Ok(Answer::Accepted(self.read(status, &text, reservation_id)?)),
-            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if is_object(&text) => {
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if self.is_of_the_api(&text) => {
                 Err(Error::Refused { status, text: self.quoted(&text) })
             }
             _ => Err(self.unexpected(status, headers_wait, &text).await),
@@ -256,7 +307,7 @@ impl ReservationClient {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/internal/reservations/{segment}", self.base.path().trim_end_matches('/')));
         let mut request = Request::builder().method(method).uri(url.as_str());
-        if let Some(token) = &self.token {
+        if let Access::Bearer(token) = &self.access {
             request = request.header(AUTHORIZATION, token.header());
         }
         for (name, value) in [("traceparent", &trace.traceparent), ("baggage", &trace.baggage)] {
@@ -269,8 +320,12 @@ impl ReservationClient {
 
     /// Status, Retry-After and body of the answer. An answer is read to its end, or there is none.
     async fn send(&self, request: Builder, body: Bytes) -> Result<(StatusCode, Option<Duration>, String), Error> {
-        let request = request.body(Full::new(body)).map_err(|error| Error::Unreachable(chain(&error)))?;
+        let unsent = Full::new(body.clone());
+        let mut request = request.body(unsent).map_err(|error| Error::Unreachable(chain(&error)))?;
         let answer = async {
+            if let Access::Iam(signer) = &self.access {
+                signer.sign(&mut request, &body, SystemTime::now()).await.map_err(Error::Unreachable)?;
+            }
             let answer = self.http.send(request).await.map_err(|error| Error::Unreachable(chain(&error)))?;
             let (status, wait) = (answer.status(), retry_after(answer.headers(), SystemTime::now()));
             let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
@@ -308,9 +363,9 @@ impl ReservationClient {
         let text = self.quoted(text);
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let renewal = match &self.token {
-                    Some(token) => token.renew().await,
-                    None => Renewal::Impossible,
+                let renewal = match &self.access {
+                    Access::Bearer(token) => token.renew().await,
+                    Access::Open | Access::Iam(_) => Renewal::Impossible,
                 };
                 Error::Denied { status, text, renewal }
             }
@@ -324,7 +379,21 @@ impl ReservationClient {
 
     /// The API, or a gateway before it, has seen our token and may quote the request that it refuses.
     fn hidden(&self, text: &str) -> String {
-        self.token.as_ref().map_or_else(|| text.to_owned(), |token| token.hidden_in(text))
+        match &self.access {
+            Access::Bearer(token) => token.hidden_in(text),
+            Access::Open | Access::Iam(_) => text.to_owned(),
+        }
+    }
+
+    /// Whether a refusal is the API's own word. Where API Gateway stands before it, an object without an error's code is the
+    /// gateway's.
+    fn is_of_the_api(&self, text: &str) -> bool {
+        match &self.access {
+            Access::Open | Access::Bearer(_) => is_object(text),
+            Access::Iam(_) => Object::read(text).is_ok_and(|body| {
+                body.object("error").is_ok_and(|error| error.is_some_and(|error| error.text("code").is_some()))
+            }),
+        }
     }
 }
 

@@ -104,7 +104,7 @@ impl<L: LostRace> Settler<L> {
     pub fn configured(workflow: Workflow, parts: &mut Parts<'_>) -> Option<Self> {
         let idempotency = Store::configured(&mut parts.reader, parts.aws);
         let inventory = InventoryClient::configured(&mut parts.reader);
-        let reservations = ReservationClient::configured(&mut parts.reader);
+        let reservations = ReservationClient::configured(&mut parts.reader, parts.aws);
         let lost_race = L::configured(parts);
         let services = Services { idempotency, reservations: reservations?, inventory: inventory? };
         Some(Self { workflow, services, lost_race })

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::Secret;
 
 fn url(base: &str, id: &str) -> String {
-    let client = ReservationClient::new(base, None, Duration::from_secs(1)).unwrap();
+    let client = ReservationClient::new(base, Access::Open, Duration::from_secs(1)).unwrap();
     client.request(Method::GET, id, &TraceContext::default()).uri_ref().unwrap().to_string()
 }
 
@@ -23,7 +23,7 @@ fn an_id_is_one_path_segment_whatever_it_holds() {
 #[test]
 fn a_base_that_is_no_plain_http_url_is_refused() {
     for base in ["", "api:8010", "ftp://api", "http://", "http://api?x=1", "http://api#x", "http://user:pw@api"] {
-        let refused = ReservationClient::new(base, None, Duration::from_secs(1)).err();
+        let refused = ReservationClient::new(base, Access::Open, Duration::from_secs(1)).err();
         assert_eq!(refused, Some(SetupError::Base), "{base}");
     }
 }
@@ -31,8 +31,9 @@ fn a_base_that_is_no_plain_http_url_is_refused() {
 #[test]
 fn a_token_goes_in_clear_only_to_this_very_host() {
     let in_clear = |base: &str, with_token: bool| {
-        let token = with_token.then(|| Token::new(Secret::new("t0ken"), None).unwrap());
-        ReservationClient::new(base, token, Duration::from_secs(1)).unwrap().tells_token_in_clear()
+        let token = || Access::Bearer(Arc::new(Token::new(Secret::new("t0ken"), None).unwrap()));
+        let access = if with_token { token() } else { Access::Open };
+        ReservationClient::new(base, access, Duration::from_secs(1)).unwrap().tells_token_in_clear()
     };
     for base in ["http://api:8010", "http://10.0.0.7", "http://[fd00::1]:8010", "http://localhost.example"] {
         assert!(in_clear(base, true), "{base}");
@@ -62,7 +63,7 @@ fn retry_after_is_read_in_seconds_and_as_a_date() {
 
 fn client_with(token: &str) -> ReservationClient {
     let token = Token::new(Secret::new(token), None).unwrap();
-    ReservationClient::new("http://api", Some(token), Duration::from_secs(1)).unwrap()
+    ReservationClient::new("http://api", Access::Bearer(Arc::new(token)), Duration::from_secs(1)).unwrap()
 }
 
 #[tokio::test]
@@ -121,7 +122,7 @@ async fn answer_of(length: usize) -> Result<Snapshot, Error> {
         // Whoever reads no further closes the connection.
         drop(stream.write_all(&body));
     });
-    let client = ReservationClient::new(&base, None, Duration::from_secs(10)).unwrap();
+    let client = ReservationClient::new(&base, Access::Open, Duration::from_secs(10)).unwrap();
     client.get("rsv_1", &TraceContext::default()).await
 }
 
