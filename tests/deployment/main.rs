@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
+mod reservations;
 mod sam;
 mod traffic;
 mod update;
@@ -71,14 +72,18 @@ async fn some_two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its
     assert_eq!(outcomes["rejected"], POISON * SETTLING.len(), "{outcomes:?}");
     assert_eq!(outcomes.get("exhausted"), None, "nothing ran out of receives: {outcomes:?}");
 
-    // Not by `sam delete`, which reads the address of a nested template and knows those of AWS only.
+    delete(&account).await;
+    only_tables_are_left(&account, 1, &[]).await;
+}
+
+/// Deletes the stack, not by `sam delete`, which reads the address of a nested template and knows those of AWS only.
+async fn delete(account: &MiniStack) {
     account.query("cloudformation", &format!("Action=DeleteStack&Version=2010-05-15&StackName={STACK}")).await;
     until("the stack is deleted", async || {
         let form = "Action=ListStacks&Version=2010-05-15&StackStatusFilter.member.1=DELETE_COMPLETE";
         account.query("cloudformation", form).await.contains(&format!("<StackName>{STACK}</StackName>"))
     })
     .await;
-    only_the_table_is_left(&account, &[]).await;
 }
 
 /// The runbook of functions/README.md, "An alarm fired": a function that can't start raises `errors` and its log names the variable.
@@ -363,15 +368,17 @@ fn attribute(message: &Value, name: &str) -> String {
 }
 
 /// Looks through everything that the template can make, but for the kinds that stay.
-async fn only_the_table_is_left(account: &MiniStack, but_for: &[&str]) {
+async fn only_tables_are_left(account: &MiniStack, count: usize, but_for: &[&str]) {
     let tables = account.call("dynamodb", "DynamoDB_20120810.ListTables", json!({})).await;
     let tables: Vec<_> = tables["TableNames"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    assert!(matches!(tables[..], [table] if table.starts_with(STACK)), "the table is retained: {tables:?}");
+    let retained = tables.iter().filter(|table| table.starts_with(STACK)).count();
+    assert_eq!((retained, tables.len()), (count, count), "each table is retained: {tables:?}");
     let listings = [
         ("queues", account.call("sqs", "AmazonSQS.ListQueues", json!({})).await.to_string()),
         ("buses", account.call("events", "AWSEvents.ListEventBuses", json!({})).await.to_string()),
         ("log groups", account.call("logs", "Logs_20140328.DescribeLogGroups", json!({})).await.to_string()),
         ("functions", account.get("lambda", "/2015-03-31/functions").await),
+        ("APIs", account.get("apigateway", "/v2/apis").await),
         ("mappings", account.get("lambda", "/2015-03-31/event-source-mappings/").await),
         ("alarms", account.query("monitoring", "Action=DescribeAlarms&Version=2010-08-01").await),
         ("dashboards", account.query("monitoring", "Action=ListDashboards&Version=2010-08-01").await),
@@ -380,6 +387,12 @@ async fn only_the_table_is_left(account: &MiniStack, but_for: &[&str]) {
     for (what, listing) in listings.into_iter().filter(|(what, _)| !but_for.contains(what)) {
         assert!(!listing.contains(STACK), "{what} are left: {listing}");
     }
+}
+
+/// The physical id of a resource of the stack.
+async fn resource(account: &MiniStack, logical_id: &str) -> String {
+    let (_, physical_id) = update::resources(account).await.remove(logical_id).unwrap();
+    physical_id
 }
 
 /// Waits until something holds; a test fails when it does not in time.

@@ -11,7 +11,7 @@ use local_stack::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::{STACK, check_end, in_queue, only_the_table_is_left, put_on_the_bus, sam, traffic, until};
+use crate::{STACK, check_end, in_queue, only_tables_are_left, put_on_the_bus, sam, traffic, until};
 
 /// What was deployed before systems had switches.
 const OLD: &str = include_str!("template-125717d.yaml");
@@ -20,7 +20,7 @@ const OLD: &str = include_str!("template-125717d.yaml");
 const FUNCTION: &str = "reservation-expired";
 
 /// The resources of a stack by logical id, each with its type and its physical id.
-type Resources = BTreeMap<String, (String, String)>;
+pub(crate) type Resources = BTreeMap<String, (String, String)>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_of_an_old_stack_costs_it_nothing_and_without_settlement_only_what_is_shared_is_left() {
@@ -65,7 +65,7 @@ async fn an_update_of_an_old_stack_costs_it_nothing_and_without_settlement_only_
     let mut shared = after;
     shared.retain(|id, _| ["EventBus", "IdempotencyTable"].contains(&id.as_str()));
     assert_eq!(resources(&account).await, shared, "what is shared stays, and is the same");
-    only_the_table_is_left(&account, &["buses"]).await;
+    only_tables_are_left(&account, 1, &["buses"]).await;
 }
 
 /// AWS applies the macros of a nested template. Once MiniStack does, a system can have a file of its own, and the decision in
@@ -102,7 +102,7 @@ fn with_built_functions(template: &str) -> String {
     })
 }
 
-async fn resources(account: &MiniStack) -> Resources {
+pub(crate) async fn resources(account: &MiniStack) -> Resources {
     let form = format!("Action=DescribeStackResources&Version=2010-05-15&StackName={STACK}");
     let answer = account.query("cloudformation", &form).await;
     let field = |member: &str, name: &str| {
