@@ -3,6 +3,7 @@
 //! served by.
 
 pub mod lifecycle;
+pub mod relay;
 pub mod service;
 pub mod table;
 

@@ -28,6 +28,8 @@ pub enum Trigger {
     Queue,
     /// By an HTTP API, request by request.
     Http,
+    /// By the stream of a table, in batches that are in order.
+    Stream,
 }
 
 /// A function of the workspace.
@@ -122,8 +124,10 @@ pub const SETTLING: [Settling; 4] = [
 ];
 
 /// Every other function.
-const OTHERS: [Entry; 1] =
-    [Entry { name: reservation_api::NAME, system: System::Reservations, trigger: Trigger::Http }];
+const OTHERS: [Entry; 2] = [
+    Entry { name: reservation_api::NAME, system: System::Reservations, trigger: Trigger::Http },
+    Entry { name: reservation_changed::NAME, system: System::Reservations, trigger: Trigger::Stream },
+];
 
 /// Every function.
 pub const CATALOGUE: [Entry; SETTLING.len() + OTHERS.len()] = catalogue();

@@ -229,6 +229,34 @@ impl Table {
         self.update(Some(&change.from), &change.to).await
     }
 
+    /// Forgets the events of the reservation, because they are published. When it has changed since, they stay: its next
+    /// change brings all of them again, and a duplicate is better than a loss.
+    ///
+    /// # Errors
+    /// When it is not known whether they are forgotten.
+    pub async fn clear(&self, id: &str, version: u64) -> Result<(), TableError> {
+        let call = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .key(ID, text(id))
+            .condition_expression("#version = :version")
+            .update_expression(format!("REMOVE #{EVENTS}, #{UNPUBLISHED}"))
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_names(format!("#{EVENTS}"), EVENTS)
+            .expression_attribute_names(format!("#{UNPUBLISHED}"), UNPUBLISHED)
+            .expression_attribute_values(":version", AttributeValue::N(version.to_string()));
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
+                Some(_) | None => {
+                    Err(TableError::Unavailable { action: "clear", id: id.to_owned(), cause: fault(&error) })
+                }
+            },
+        }
+    }
+
     async fn update(&self, from: Option<&Reservation>, to: &Reservation) -> Result<Written, TableError> {
         let id = to.id.as_str();
         let unavailable = |cause| TableError::Unavailable { action: "write", id: id.to_owned(), cause };
