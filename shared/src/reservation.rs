@@ -5,6 +5,7 @@
 pub mod lifecycle;
 pub mod relay;
 pub mod service;
+pub mod sweep;
 pub mod table;
 
 /// A reservation's status.

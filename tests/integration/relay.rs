@@ -165,6 +165,75 @@ async fn what_the_bus_refuses_for_good_stays_marked_and_lets_the_others_through(
     assert!(!world.marked(&id).await, "another look publishes it");
 }
 
+/// Takes so much off the moments of a reservation and of its events, as if it had been created earlier.
+async fn age(stack: &Stack, id: &str, by: Duration) {
+    let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}});
+    let mut item = stack.aws.dynamodb("GetItem", &key).await.unwrap()["Item"].clone();
+    let earlier = |moment: &mut Value| {
+        let ms: u64 = moment["N"].as_str().unwrap().parse().unwrap();
+        *moment = json!({"N": (ms - u64::try_from(by.as_millis()).unwrap()).to_string()});
+    };
+    for name in ["created_at", "updated_at", "hold_expires_at"] {
+        earlier(&mut item[name]);
+    }
+    let events = item.get_mut("events").and_then(|events| events["L"].as_array_mut());
+    for event in events.into_iter().flatten() {
+        earlier(&mut event["M"]["at"]);
+    }
+    let put = json!({"TableName": RESERVATIONS, "Item": item});
+    stack.aws.dynamodb("PutItem", &put).await.unwrap();
+}
+
+/// Whatever was lost: the record of the stream, the timer, or the message among the dead letters.
+#[tokio::test]
+async fn what_was_missed_is_swept_up_and_what_is_well_is_left_alone() {
+    let mut world = Relayed::start().await;
+    let binary = binaries()[reservation_sweep::NAME].clone();
+    let sweep = world.stack.deploy(reservation_sweep::NAME, binary, 1).unwrap();
+    let swept = async || {
+        let invocation = sweep.invoke("{}").await;
+        assert!(invocation.result.is_ok(), "{invocation:#?}");
+        let lines: Vec<Value> = invocation.logs.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let acts = lines
+            .iter()
+            .filter_map(|line| Some(format!("{} {}", line["act"].as_str()?, line["reservation_id"].as_str()?)));
+        let mut acts: Vec<String> = acts.collect();
+        acts.sort_unstable();
+        acts
+    };
+    let unpublished = world.api.created(create(&["A-1"])).await;
+    assert_eq!(swept().await, [""; 0], "its record is still on its way");
+    world.stream.drain().await.unwrap();
+    let timed = world.api.created(create(&["A-2"]).key("k2")).await;
+    let settled = world.api.created(create(&["A-3"]).key("k3")).await;
+    world.stream.drain().await.unwrap();
+    world.api.cancel(&settled).await;
+    world.stream.drain().await.unwrap();
+    assert_eq!(swept().await, [""; 0], "all is well");
+
+    // The relay was away for longer than the stream keeps its records.
+    world.api.extend(&unpublished).await;
+    world.api.cancel(&unpublished).await;
+    while let Some(lost) = world.stream.skip_once().await.unwrap() {
+        assert!(lost > 0);
+    }
+    age(&world.stack, &unpublished, Duration::from_secs(150)).await;
+    // A timer was lost, with its queue or by hand.
+    age(&world.stack, &timed, Duration::from_secs(185)).await;
+    age(&world.stack, &settled, Duration::from_secs(600)).await;
+    while world.stream.skip_once().await.unwrap().is_some() {}
+    let timers = world.expiries.messages().len();
+    let expected = [format!("rearmed {timed}"), format!("republished {unpublished}")];
+    assert_eq!(swept().await, expected);
+    world.stream.drain().await.unwrap();
+    assert!(!world.marked(&unpublished).await && !world.marked(&timed).await);
+    assert!(world.published().contains(&("reservation.cancelled".to_owned(), 4)));
+    let messages = world.expiries.messages();
+    assert_eq!(messages.len(), timers + 1);
+    assert!(messages.iter().any(|message| message.body.contains(&timed) && message.visible_in.is_zero()));
+    assert_eq!(swept().await, [format!("rearmed {timed}")], "nobody has acted on it yet, so that it is asked again");
+}
+
 #[tokio::test]
 async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
     let stack = Stack::start().await.unwrap();

@@ -76,7 +76,7 @@ impl Ask {
         self
     }
 
-    fn key(self, key: &str) -> Self {
+    pub(crate) fn key(self, key: &str) -> Self {
         self.header("idempotency-key", key)
     }
 

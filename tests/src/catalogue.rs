@@ -30,6 +30,8 @@ pub enum Trigger {
     Http,
     /// By the stream of a table, in batches that are in order.
     Stream,
+    /// By the clock.
+    Schedule,
 }
 
 /// A function of the workspace.
@@ -124,9 +126,10 @@ pub const SETTLING: [Settling; 4] = [
 ];
 
 /// Every other function.
-const OTHERS: [Entry; 2] = [
+const OTHERS: [Entry; 3] = [
     Entry { name: reservation_api::NAME, system: System::Reservations, trigger: Trigger::Http },
     Entry { name: reservation_changed::NAME, system: System::Reservations, trigger: Trigger::Stream },
+    Entry { name: reservation_sweep::NAME, system: System::Reservations, trigger: Trigger::Schedule },
 ];
 
 /// Every function.

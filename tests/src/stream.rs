@@ -118,6 +118,18 @@ impl StreamMapping {
         Ok(Some(StreamDelivery { batch: numbers, done, invocation }))
     }
 
+    /// Loses what a delivery would have read, as a stream does that nobody has read for a day. The answer is how many records
+    /// that were; nothing when no record waits.
+    ///
+    /// # Errors
+    /// When the stream can't be read.
+    pub async fn skip_once(&mut self) -> Result<Option<usize>, AwsError> {
+        let records = self.read().await?;
+        let Some(last) = records.last() else { return Ok(None) };
+        self.done = Some(number(last));
+        Ok(Some(records.len()))
+    }
+
     /// Delivers batch after batch until no record waits, or one does not get on.
     ///
     /// # Errors
