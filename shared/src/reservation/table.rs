@@ -351,7 +351,10 @@ impl Table {
             Err(error) => {
                 return match error.as_service_error() {
                     Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => match refusal.item.clone() {
-                        Some(old) => read(id, old).map(Written::Overtaken),
+                        // The client asks twice, and the answer to the first may have been lost on its way.
+                        Some(old) => read(id, old).map(|old| {
+                            if is_what_was_written(&old, to) { Written::Made(old) } else { Written::Overtaken(old) }
+                        }),
                         None => Ok(Written::Gone),
                     },
                     Some(_) | None => Err(unavailable(fault(&error))),
@@ -363,6 +366,12 @@ impl Table {
             Ok(_) | Err(_) => Err(unavailable("the answer is none that DynamoDB gives".to_owned())),
         }
     }
+}
+
+/// Whether the item is what this write would have made of it, but for events that are cleared or told before.
+fn is_what_was_written(found: &Reservation, to: &Reservation) -> bool {
+    let without_events = |reservation: &Reservation| Reservation { events: Vec::new(), ..reservation.clone() };
+    without_events(found) == without_events(to)
 }
 
 /// The parts of a write.
