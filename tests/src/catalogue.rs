@@ -1,7 +1,8 @@
 //! The functions of the workspace, each with what it is. Every ring takes its work from here: who adds a function adds it to
 //! a list here, and a test is red while the lists and the folders in `functions/` differ.
 
-use aws_config::{BehaviorVersion, SdkConfig};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use shared::{
     config::{ConfigError, Reader, Source, secret::SecretFields},
     settlement::{Guard, LostRace, Outcome, Settle, Workflow, event::EventType},
@@ -34,6 +35,16 @@ pub enum Trigger {
     Schedule,
 }
 
+impl System {
+    /// The template's parameter that switches it on.
+    pub const fn switch(self) -> &'static str {
+        match self {
+            Self::Settlement => "Settlement",
+            Self::Reservations => "Reservations",
+        }
+    }
+}
+
 /// A function of the workspace.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
@@ -43,6 +54,23 @@ pub struct Entry {
     pub system: System,
     /// How it is called.
     pub trigger: Trigger,
+    /// Composes it of its parts as its `main` does. Nothing: what is wrong is noted.
+    pub compose: fn(&mut Parts<'_>) -> Option<()>,
+}
+
+impl Entry {
+    /// Composes the function in this environment, with this secret, if it reads one. It must be called inside a Tokio runtime,
+    /// because clients are made.
+    ///
+    /// # Errors
+    /// Every fault of the environment.
+    pub fn starts_in(
+        &self,
+        environment: &dyn Source,
+        secret: Option<Result<SecretFields, String>>,
+    ) -> Result<(), ConfigError> {
+        composed(self.name, environment, secret, self.compose)
+    }
 }
 
 /// A function that settles the events of one type, from a queue of its own.
@@ -56,6 +84,8 @@ pub struct Settling {
     pub lost_race: Outcome,
     /// Composes it of its parts as its `main` does, and answers with its limits.
     pub limits: fn(&mut Parts<'_>) -> Option<Limits>,
+    /// The same, for who asks only whether it can be composed.
+    pub compose: fn(&mut Parts<'_>) -> Option<()>,
 }
 
 impl Settling {
@@ -96,13 +126,27 @@ impl Settling {
         environment: &dyn Source,
         secret: Option<Result<SecretFields, String>>,
     ) -> Result<Limits, ConfigError> {
-        let aws = SdkConfig::builder().behavior_version(BehaviorVersion::latest()).build();
-        let reader = Reader::with_secret(environment, secret, None);
-        let mut parts = Parts { name: self.workflow.name(), reader, aws: &aws };
-        telemetry::log_level(&mut parts.reader);
-        let limits = (self.limits)(&mut parts);
-        parts.reader.finish(limits)
+        composed(self.workflow.name(), environment, secret, self.limits)
     }
+}
+
+/// What `compose` makes of a function's parts, where Lambda has set region and credentials.
+fn composed<T>(
+    name: &'static str,
+    environment: &dyn Source,
+    secret: Option<Result<SecretFields, String>>,
+    compose: fn(&mut Parts<'_>) -> Option<T>,
+) -> Result<T, ConfigError> {
+    let aws = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "role")))
+        .build();
+    let reader = Reader::with_secret(environment, secret, None);
+    let mut parts = Parts { name, reader, aws: &aws };
+    telemetry::log_level(&mut parts.reader);
+    let made = compose(&mut parts);
+    parts.reader.finish(made)
 }
 
 /// A function by its folder and its crate.
@@ -113,6 +157,7 @@ macro_rules! settling {
             workflow: $function::WORKFLOW,
             lost_race: $function::LostRace::OUTCOME,
             limits: |parts| $function::compose(parts).map(|worker| worker.limits),
+            compose: |parts| $function::compose(parts).map(|_worker| ()),
         }
     };
 }
@@ -125,11 +170,23 @@ pub const SETTLING: [Settling; 4] = [
     settling!("reservation-cancelled", reservation_cancelled),
 ];
 
+/// Another function by its crate.
+macro_rules! other {
+    ($function:ident, $system:ident, $trigger:ident) => {
+        Entry {
+            name: $function::NAME,
+            system: System::$system,
+            trigger: Trigger::$trigger,
+            compose: |parts| $function::compose(parts).map(drop),
+        }
+    };
+}
+
 /// Every other function.
 const OTHERS: [Entry; 3] = [
-    Entry { name: reservation_api::NAME, system: System::Reservations, trigger: Trigger::Http },
-    Entry { name: reservation_changed::NAME, system: System::Reservations, trigger: Trigger::Stream },
-    Entry { name: reservation_sweep::NAME, system: System::Reservations, trigger: Trigger::Schedule },
+    other!(reservation_api, Reservations, Http),
+    other!(reservation_changed, Reservations, Stream),
+    other!(reservation_sweep, Reservations, Schedule),
 ];
 
 /// Every function.
@@ -140,6 +197,11 @@ pub const NAMES: [&str; CATALOGUE.len()] = names();
 
 /// The names of those behind a queue.
 pub const QUEUED: [&str; SETTLING.len()] = queued();
+
+/// The function of this name.
+pub fn function(name: &str) -> Option<Entry> {
+    CATALOGUE.into_iter().find(|entry| entry.name == name)
+}
 
 /// The function that settles under this name.
 pub fn named(name: &str) -> Option<Settling> {
@@ -160,7 +222,8 @@ const fn catalogue() -> [Entry; SETTLING.len() + OTHERS.len()] {
     let mut index = 0;
     while index < entries.len() {
         entries[index] = if index < SETTLING.len() {
-            Entry { name: SETTLING[index].name, system: System::Settlement, trigger: Trigger::Queue }
+            let Settling { name, compose, .. } = SETTLING[index];
+            Entry { name, system: System::Settlement, trigger: Trigger::Queue, compose }
         } else {
             OTHERS[index - SETTLING.len()]
         };

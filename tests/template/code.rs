@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use axum::http::StatusCode;
 use local_stack::{
-    catalogue::{SETTLING, Settling},
+    catalogue::{self, SETTLING, Settling, Trigger},
     scenario::error_codes,
 };
 use shared::{
     name::Named,
+    reservation::sweep,
     settlement::{
         Outcome,
         event::{DETAIL_TYPES, Event, EventType, PAYMENT_STATUSES, STATUS_UPDATE},
     },
-    trigger::sqs,
+    telemetry::metrics::Metric,
+    trigger::{http, sqs, stream},
 };
 
 /// The metric of events that go on failing, which a filter of the template makes of the log's lines.
@@ -26,14 +29,30 @@ pub(crate) fn outcomes(function: Settling) -> BTreeSet<&'static str> {
 
 /// Whether the code writes a metric with just these dimensions, or why it does not.
 pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(), String> {
-    let written = sqs::METRICS.iter().find(|metric| metric.name == name).map(|metric| metric.dimensions);
-    let known = match written {
+    let all = [sqs::METRICS, http::METRICS, stream::METRICS, sweep::METRICS];
+    let written = all.into_iter().flatten().find(|metric| metric.name == name);
+    let known = match written.map(|metric| metric.dimensions) {
         None if name == FAILING => &["type"],
         written => written.ok_or(format!("the code writes no metric {name}"))?,
     };
     let names: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
     if names != known {
         return Err(format!("{name} has the dimensions {known:?}, not {names:?}"));
+    }
+    let is_of = |metrics: &[Metric]| metrics.iter().any(|metric| metric.name == name);
+    if is_of(http::METRICS) {
+        return request_is_counted(dimensions);
+    }
+    if is_of(sweep::METRICS) {
+        let known = dimensions.iter().all(|(_, value)| sweep::Act::ALL.iter().any(|act| act.name() == *value));
+        return if known { Ok(()) } else { Err(format!("no sweep does {dimensions:?}")) };
+    }
+    if is_of(stream::METRICS) {
+        let known = dimensions.iter().all(|(name, value)| match *name {
+            "function" => catalogue::function(value).is_some_and(|entry| entry.trigger == Trigger::Stream),
+            _ => stream::Outcome::ALL.iter().any(|outcome| outcome.name() == *value),
+        });
+        return if known { Ok(()) } else { Err(format!("no stream has {dimensions:?}")) };
     }
     let event_type = dimensions.first().map_or("", |(_, value)| value);
     let function = SETTLING
@@ -51,6 +70,27 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Whether requests are counted under this route and this status, or why they are not.
+fn request_is_counted(dimensions: &[(&str, &str)]) -> Result<(), String> {
+    for (dimension, value) in dimensions {
+        let exists = match *dimension {
+            "route" => routes().contains(value),
+            _ => value.parse::<u16>().is_ok_and(|status| StatusCode::from_u16(status).is_ok()),
+        };
+        if !exists {
+            return Err(format!("no request is counted under the {dimension} {value}"));
+        }
+    }
+    Ok(())
+}
+
+/// The routes of the functions that answer HTTP, by the names under which their requests are counted.
+pub(crate) fn routes() -> BTreeSet<&'static str> {
+    let source = include_str!("../../functions/reservation-api/src/routes.rs");
+    let named = source.split("Route(\"").skip(1);
+    named.filter_map(|rest| rest.split_once('"')).map(|(name, _)| name).collect()
 }
 
 /// How EventBridge can announce an event: by its detail-type, and for some by the status in its detail.

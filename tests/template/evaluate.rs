@@ -47,6 +47,9 @@ impl<'t> Stack<'t> {
         }
         if let Some([resource, attribute]) = node["Fn::GetAtt"].as_array().map(Vec::as_slice) {
             let part = |value: &Value| text(value).unwrap_or_default();
+            if attribute == "ApiEndpoint" {
+                return format!("https://{}.execute-api.eu-west-1.amazonaws.com", part(resource)).into();
+            }
             return format!("arn:aws:{}:{}", part(attribute).to_lowercase(), part(resource)).into();
         }
         if let Some(list) = node.as_array() {
@@ -97,6 +100,10 @@ impl<'t> Stack<'t> {
         }
         if let Some([left, right]) = node["Fn::Equals"].as_array().map(Vec::as_slice) {
             return text(&self.value(left)) == text(&self.value(right));
+        }
+        if let Some([list, member]) = node["Fn::EachMemberEquals"].as_array().map(Vec::as_slice) {
+            let (list, member) = (text(&self.value(list)), text(&self.value(member)));
+            return list.unwrap_or_default().split(',').all(|each| Some(each) == member.as_deref());
         }
         if let Some(mut parts) = all("Fn::Not") {
             return !parts.any(|part| part);
@@ -164,6 +171,7 @@ Resources: {Q: {Type: 'AWS::SQS::Queue'}}";
         check(&[("L", "a,b")], "!If [HasL, 1, 2]", json!(1));
         check(&[("P", "x")], "!If [Both, 1, 2]", json!(2));
         check(&[], "!Ref Q", json!("https://sqs.eu-west-1.amazonaws.com/123456789012/Q"));
+        check(&[], "!GetAtt [A, ApiEndpoint]", json!("https://A.execute-api.eu-west-1.amazonaws.com"));
     }
 
     #[test]
@@ -194,5 +202,14 @@ Resources: {Q: {Type: 'AWS::SQS::Queue'}}";
         let either = yaml("Fn::Or: [!Condition HasP, Fn::Equals: [!Ref N, '5']]").unwrap();
         assert!(Stack::new(&template, &[]).holds(&either));
         assert!(!Stack::new(&template, &[("N", "6")]).holds(&either));
+    }
+
+    #[test]
+    fn a_rule_may_look_at_each_member_of_a_list() {
+        let template = Template::parse(TEMPLATE).unwrap();
+        let empty = yaml("Fn::EachMemberEquals: [!Ref L, '']").unwrap();
+        for (list, expected) in [("", true), (",", true), ("a", false), ("a,", false)] {
+            assert_eq!(Stack::new(&template, &[("L", list)]).holds(&empty), expected, "{list:?}");
+        }
     }
 }

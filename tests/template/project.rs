@@ -42,7 +42,10 @@ pub(crate) struct Project {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum File {
     Template,
+    /// `.template/dashboard.yaml`.
     Dashboard,
+    /// `.template/dashboard-reservations.yaml`.
+    ReservationsDashboard,
     Stages,
     /// `README.md`.
     Readme,
@@ -53,6 +56,7 @@ pub(crate) enum File {
 }
 
 const DASHBOARD: &str = "dashboard.yaml";
+const RESERVATIONS_DASHBOARD: &str = "dashboard-reservations.yaml";
 
 /// A change to the first place in a file where a text stands.
 #[derive(Debug)]
@@ -98,11 +102,6 @@ impl Project {
             deploying: texts.deploying.clone(),
         })
     }
-
-    /// Settlement's dashboard; null where it is not there.
-    pub(crate) fn dashboard(&self) -> &Value {
-        self.nested.get(DASHBOARD).unwrap_or(&Value::Null)
-    }
 }
 
 /// An edit to `template.yaml`.
@@ -122,6 +121,9 @@ impl Edit {
         let file = match self.file {
             File::Template => &mut edited.template,
             File::Dashboard => edited.nested.get_mut(DASHBOARD).ok_or("the dashboard is not there")?,
+            File::ReservationsDashboard => {
+                edited.nested.get_mut(RESERVATIONS_DASHBOARD).ok_or("the reservations' dashboard is not there")?
+            }
             File::Stages => &mut edited.stages,
             File::Readme => &mut edited.readme,
             File::Operating => &mut edited.operating,

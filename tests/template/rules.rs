@@ -1,6 +1,7 @@
 //! The rules, by what they are about. Each is a check and the edits that must turn it red.
 
 pub(crate) mod alarms;
+pub(crate) mod api;
 pub(crate) mod dashboard;
 pub(crate) mod environment;
 pub(crate) mod events;
@@ -49,12 +50,13 @@ impl Faults {
 
 /// Every rule about the files that are deployed.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    let rules: [&'static [Rule]; 15] = [
+    let rules: [&'static [Rule]; 16] = [
         systems::RULES,
         queues::RULES,
         mappings::RULES,
         events::RULES,
         functions::RULES,
+        api::RULES,
         roles::RULES,
         table::RULES,
         environment::RULES,

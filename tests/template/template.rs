@@ -1,13 +1,14 @@
 //! `template.yaml` as the rules see it: loops unrolled, the globals in each function, and what belongs to one event
 //! type side by side.
 
-use local_stack::catalogue::{self, Settling};
+use local_stack::catalogue::{self, Entry, Settling};
 use serde_json::{Map, Value, json};
 
 use crate::{expand, reader};
 
 pub(crate) const QUEUE: &str = "AWS::SQS::Queue";
 pub(crate) const FUNCTION: &str = "AWS::Serverless::Function";
+pub(crate) const API: &str = "AWS::ApiGatewayV2::Api";
 
 static ABSENT: Value = Value::Null;
 
@@ -25,6 +26,14 @@ pub(crate) struct Resource<'t> {
     pub(crate) body: &'t Value,
     /// Its `Properties`.
     pub(crate) properties: &'t Value,
+}
+
+/// A function of the template that is one of the catalogue.
+#[derive(Debug)]
+pub(crate) struct Deployed<'t> {
+    /// What the catalogue says of it.
+    pub(crate) entry: Entry,
+    pub(crate) function: Resource<'t>,
 }
 
 /// What belongs to one event type, found by following references from its function.
@@ -73,14 +82,20 @@ impl Template {
         self.resources().into_iter().find(|resource| resource.id == id)
     }
 
-    /// One path for each function that is written down completely. What a path lacks is the fault of the rule about it.
+    /// The functions, by the folders of their code. What is no folder's is the fault of the rule about them.
+    pub(crate) fn deployed(&self) -> Vec<Deployed<'_>> {
+        let deployed = |function| Some(Deployed { entry: catalogue::function(folder(function)?)?, function });
+        self.of_type(FUNCTION).into_iter().filter_map(deployed).collect()
+    }
+
+    /// One path for each function behind a queue that is written down completely. What a path lacks is the fault of the rule
+    /// about it.
     pub(crate) fn paths(&self) -> Vec<Path<'_>> {
         self.of_type(FUNCTION).into_iter().filter_map(|function| self.path(function)).collect()
     }
 
     fn path<'t>(&'t self, function: Resource<'t>) -> Option<Path<'t>> {
-        let folder = function.properties["CodeUri"].as_str()?.strip_prefix("functions/")?;
-        let code = catalogue::named(folder)?;
+        let code = catalogue::named(folder(function)?)?;
         let queue = mappings(function).into_iter().find_map(|mapping| attribute(&mapping["Queue"], "Arn"))?;
         let queue = self.resource(queue)?;
         let dead_letters = attribute(&queue.properties["RedrivePolicy"]["deadLetterTargetArn"], "Arn")?;
@@ -122,6 +137,11 @@ impl<'t> Resource<'t> {
     pub(crate) fn reference(&self) -> Value {
         json!({"Ref": self.id})
     }
+}
+
+/// The folder of a function's code, without the one that they all lie in.
+fn folder<'t>(function: Resource<'t>) -> Option<&'t str> {
+    function.properties["CodeUri"].as_str()?.strip_prefix("functions/")
 }
 
 /// The properties of each SQS event of a function.
@@ -186,7 +206,7 @@ pub(crate) fn nodes(value: &Value) -> Vec<&Value> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use local_stack::catalogue::{QUEUED, SETTLING};
+    use local_stack::catalogue::{NAMES, QUEUED, SETTLING};
 
     use super::*;
     use crate::project::Texts;
@@ -199,25 +219,33 @@ mod tests {
         for resource in template.resources() {
             *counts.entry(resource.body["Type"].as_str().unwrap()).or_default() += 1;
         }
-        let functions = SETTLING.len();
+        let (queued, functions) = (SETTLING.len(), NAMES.len());
         let expected = [
-            ("AWS::CloudFormation::Stack", 1),
-            ("AWS::CloudWatch::Alarm", functions * 9 + 1),
-            ("AWS::DynamoDB::Table", 1),
+            ("AWS::ApiGatewayV2::Api", 1),
+            ("AWS::ApiGatewayV2::Authorizer", 1),
+            ("AWS::ApiGatewayV2::Integration", 1),
+            ("AWS::ApiGatewayV2::Route", 6),
+            ("AWS::ApiGatewayV2::Stage", 1),
+            ("AWS::CloudFormation::Stack", 2),
+            ("AWS::CloudWatch::Alarm", queued * 9 + 1 + 5 + 11),
+            ("AWS::DynamoDB::Table", 2),
             ("AWS::Events::EventBus", 1),
-            ("AWS::Events::Rule", functions),
-            ("AWS::IAM::Policy", 2),
+            ("AWS::Events::Rule", queued),
+            ("AWS::IAM::Policy", 3),
             ("AWS::IAM::Role", functions + 1),
-            ("AWS::Logs::LogGroup", functions),
-            ("AWS::Logs::MetricFilter", functions),
-            ("AWS::SQS::Queue", functions * 2),
-            ("AWS::SQS::QueuePolicy", functions * 2),
+            ("AWS::Lambda::Permission", 1),
+            ("AWS::Logs::LogGroup", functions + 1),
+            ("AWS::Logs::MetricFilter", queued),
+            ("AWS::SQS::Queue", queued * 2 + 1),
+            ("AWS::SQS::QueuePolicy", queued * 2 + 1),
             ("AWS::Serverless::Function", functions),
         ];
         assert_eq!(counts, BTreeMap::from(expected));
         let names: BTreeSet<&str> = template.paths().iter().map(|path| path.name).collect();
         assert_eq!(names, QUEUED.into());
-        assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + functions * 2);
+        let names: BTreeSet<&str> = template.deployed().iter().map(|deployed| deployed.entry.name).collect();
+        assert_eq!(names, NAMES.into());
+        assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + queued * 2 + 3);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     code,
     evaluate::Stack,
     project::{Project, edit},
-    template::{Resource, Template, fields, items, number},
+    template::{API, Deployed, Resource, Template, fields, items, number},
 };
 
 const ALARM: &str = "AWS::CloudWatch::Alarm";
@@ -45,6 +45,20 @@ pub(crate) const RULES: &[Rule] = &[
             edit("Threshold: 24000", "Threshold: 30000"),
             edit("Ref: !Sub ${EventType}Function", "Ref: PaymentFailedFunction"),
             edit("ExtendedStatistic: p99", "Statistic: Average"),
+            edit("Threshold: 8000", "Threshold: 10000"),
+            edit("!Ref ReservationApiFunction}]", "!Ref PaymentFailedFunction}]"),
+        ],
+    },
+    Rule {
+        name: "an API that answers with faults, or late, raises an alarm",
+        check: apis_raise_them,
+        breaks: &[
+            edit("MetricName: 5xx", "MetricName: 4xx"),
+            edit("MetricName: Latency", "MetricName: IntegrationLatency"),
+            edit("ExtendedStatistic: p95", "ExtendedStatistic: p50"),
+            edit("[{Name: ApiId, Value: !Ref Api}]", "[{Name: Stage, Value: $default}]"),
+            edit("Default: 5\n", "Default: 500\n"),
+            edit("    Default: 1000\n  LogLevel", "    Default: 60000\n  LogLevel"),
         ],
     },
     Rule {
@@ -153,13 +167,27 @@ fn waiting_raises_one(project: &Project, faults: &mut Faults) {
 
 fn functions_raise_them(project: &Project, faults: &mut Faults) {
     let namespace = json!("AWS/Lambda");
-    for path in project.template.paths() {
-        let with = [("FunctionName", path.function.reference())];
-        let timeout_ms = number(&path.function.properties["Timeout"]).unwrap_or_default() * 1_000;
+    for Deployed { function, .. } in project.template.deployed() {
+        let with = [("FunctionName", function.reference())];
+        let timeout_ms = number(&function.properties["Timeout"]).unwrap_or_default() * 1_000;
         require(&project.template, (&namespace, "Errors", &with), &["Sum"], 1, faults);
         require(&project.template, (&namespace, "Throttles", &with), &["Sum"], 1, faults);
         let before = timeout_ms.saturating_sub(1);
         require(&project.template, (&namespace, "Duration", &with), &["p99", "Maximum"], before, faults);
+    }
+}
+
+/// A function that answers HTTP fails no invocation, so that its API tells. A customer who waits for seconds goes away, and
+/// tries again on top.
+fn apis_raise_them(project: &Project, faults: &mut Faults) {
+    const MOST_FAULTS: u64 = 10;
+    const LONGEST_MS: u64 = 3_000;
+
+    let namespace = json!("AWS/ApiGateway");
+    for api in project.template.of_type(API) {
+        let with = [("ApiId", api.reference())];
+        require(&project.template, (&namespace, "5xx", &with), &["Sum"], MOST_FAULTS, faults);
+        require(&project.template, (&namespace, "Latency", &with), &["p95", "p99"], LONGEST_MS, faults);
     }
 }
 

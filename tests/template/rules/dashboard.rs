@@ -1,4 +1,4 @@
-//! The dashboard: that each graph draws something that exists, and that nothing worth a look is left out.
+//! The dashboards: that each graph draws something that exists, and that nothing worth a look is left out.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,12 @@ use super::{Faults, Rule};
 use crate::{
     code,
     project::{File, Project, edit, edit_in},
-    template::{FUNCTION, QUEUE, fields, items, nodes},
+    template::{API, FUNCTION, QUEUE, Resource, Template, fields, items, nodes, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
     Rule {
-        name: "each line of the dashboard draws a metric that is written",
+        name: "each line of a dashboard draws a metric that is written",
         check: lines_are_written,
         breaks: &[
             edit_in(File::Dashboard, "worker_latency_seconds", "worker_latency_ms"),
@@ -24,10 +24,16 @@ pub(crate) const RULES: &[Rule] = &[
             edit_in(File::Dashboard, "ApproximateAgeOfOldestMessage", "ApproximateAge"),
             edit_in(File::Dashboard, "\"${StackName}-payment-failed-dlq\"", "\"${StackName}-payment-failed-dead\""),
             edit("METRICS_NAMESPACE: !Sub Holdfast/${AWS::StackName}", "METRICS_NAMESPACE: Holdfast"),
+            edit_in(File::ReservationsDashboard, "http_server_requests_total", "http_requests_total"),
+            edit_in(File::ReservationsDashboard, "route, POST /v1/reservations,", "route, POST /v1/bookings,"),
+            edit_in(File::ReservationsDashboard, "[\"...\", \"409\"", "[\"...\", \"conflict\""),
+            edit_in(File::ReservationsDashboard, "4xx, ApiId, !Ref ApiId", "400, ApiId, !Ref ApiId"),
+            edit_in(File::ReservationsDashboard, "Count, ApiId, !Ref ApiId", "Count, ApiId, !Ref TableName"),
+            edit("        TableName: !Ref ReservationsTable\n", "        TableName: !Ref Api\n"),
         ],
     },
     Rule {
-        name: "the dashboard shows each event type with all of its outcomes",
+        name: "a dashboard shows each event type with all of its outcomes",
         check: shows_every_outcome,
         breaks: &[
             edit_in(File::Dashboard, "                  - [\"...\", late_approval]\n", ""),
@@ -35,7 +41,7 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "the dashboard shows each queue and each function",
+        name: "a dashboard shows each queue, each function, each API and each table of a system's own",
         check: shows_every_resource,
         breaks: &[
             edit_in(
@@ -44,27 +50,46 @@ pub(crate) const RULES: &[Rule] = &[
                 "!Sub \"${StackName}-payment-approved-dlq\"",
             ),
             edit("-${Function}-dlq\", {Function", "-${Function}-dead\", {Function"),
+            edit_in(File::ReservationsDashboard, "AWS/ApiGateway, 5xx", "AWS/ApiGateway, 4xx"),
+            edit_in(File::ReservationsDashboard, "ApiGateway, Latency, ApiId", "ApiGateway, IntegrationLatency, ApiId"),
+            edit_in(File::ReservationsDashboard, "WriteThrottleEvents", "ReadThrottleEvents"),
+            edit_in(
+                File::ReservationsDashboard,
+                "Errors, FunctionName, !Sub \"${StackName}-reservation-api\"",
+                "Errors, FunctionName, !Sub \"${StackName}-payment-failed\"",
+            ),
         ],
     },
     Rule {
-        name: "the dashboard is given what it asks for",
+        name: "a dashboard is given what it asks for",
         check: given_what_it_asks_for,
         breaks: &[
             edit("        StackName: !Ref AWS::StackName\n", ""),
             edit("        StackName: !Ref AWS::StackName\n", "        StackName: holdfast\n"),
             edit("TemplateURL: .template/dashboard.yaml", "TemplateURL: dashboard.yaml"),
+            edit("        ApiId: !Ref Api\n        TableName", "        TableName"),
         ],
     },
 ];
 
 /// Metrics of AWS, each with its dimension and the type of resource that has it.
-const OF_AWS: [(&str, &str, &str, &str); 5] = [
+const OF_AWS: [(&str, &str, &str, &str); 13] = [
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", QUEUE),
     ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", QUEUE),
     ("AWS/Lambda", "ConcurrentExecutions", "FunctionName", FUNCTION),
     ("AWS/Lambda", "Errors", "FunctionName", FUNCTION),
+    ("AWS/Lambda", "IteratorAge", "FunctionName", FUNCTION),
     ("AWS/Lambda", "Throttles", "FunctionName", FUNCTION),
+    ("AWS/ApiGateway", "Count", "ApiId", API),
+    ("AWS/ApiGateway", "4xx", "ApiId", API),
+    ("AWS/ApiGateway", "5xx", "ApiId", API),
+    ("AWS/ApiGateway", "Latency", "ApiId", API),
+    ("AWS/ApiGateway", "IntegrationLatency", "ApiId", API),
+    ("AWS/DynamoDB", "ReadThrottleEvents", "TableName", TABLE),
+    ("AWS/DynamoDB", "WriteThrottleEvents", "TableName", TABLE),
 ];
+
+const TABLE: &str = "AWS::DynamoDB::Table";
 
 /// A line of a graph: namespace, metric, then names and values of its dimensions.
 struct Line<'d> {
@@ -84,13 +109,13 @@ impl Line<'_> {
 
 /// Every line, with `...` and `.` replaced by what they repeat of the line before.
 fn lines(project: &Project) -> Vec<Line<'_>> {
-    let widgets = nodes(project.dashboard()).into_iter().filter(|node| !node["metrics"].is_null());
+    let widgets = project.nested.values().flat_map(nodes).filter(|node| !node["metrics"].is_null());
     let mut lines = Vec::new();
     for widget in widgets {
         let title = widget["title"].as_str().unwrap_or_default();
         let mut last: Vec<Value> = Vec::new();
         for row in items(&widget["metrics"]) {
-            let is_option = |part: &&Value| part.is_object() && part["Fn::Sub"].is_null();
+            let is_option = |part: &&Value| part.is_object() && part["Fn::Sub"].is_null() && part["Ref"].is_null();
             let mut parts: Vec<Value> = items(row).into_iter().filter(|part| !is_option(part)).cloned().collect();
             if parts.first().is_some_and(|first| first == "...") {
                 let kept = last.len().saturating_sub(parts.len() - 1);
@@ -106,9 +131,20 @@ fn lines(project: &Project) -> Vec<Line<'_>> {
     lines
 }
 
-/// What a name of the template is called in the dashboard, which has the stack's name as a parameter.
+/// What a name of the template is called in a dashboard, which has the stack's name as a parameter.
 fn within(name: &Value) -> Value {
     json!({"Fn::Sub": name["Fn::Sub"].as_str().unwrap_or_default().replace("${AWS::StackName}", "${StackName}")})
+}
+
+/// Whether `name` stands for this resource in a dashboard: by the name that it has of `property`, or by a parameter, where it
+/// gets its name from AWS.
+fn is_of(template: &Template, name: &Value, resource: Resource<'_>, property: &str) -> bool {
+    let stacks = template.of_type("AWS::CloudFormation::Stack");
+    let given = |parameter: &str| {
+        let mut given = stacks.iter().map(|stack| &stack.properties["Parameters"][parameter]);
+        given.any(|given| *given == resource.reference())
+    };
+    reference(name).map_or_else(|| within(&resource.properties[property]) == *name, given)
 }
 
 fn lines_are_written(project: &Project, faults: &mut Faults) {
@@ -134,7 +170,7 @@ fn lines_are_written(project: &Project, faults: &mut Faults) {
         let named = template
             .of_type(kind)
             .iter()
-            .any(|resource| line.parts.get(3).is_some_and(|name| within(&resource.properties[*dimension]) == *name));
+            .any(|resource| line.parts.get(3).is_some_and(|name| is_of(template, name, *resource, dimension)));
         faults.unless(named, format!("{}: the template has no {kind} of that name: {shown}", line.title));
     }
 }
@@ -156,21 +192,27 @@ fn shows_every_outcome(project: &Project, faults: &mut Faults) {
 }
 
 fn shows_every_resource(project: &Project, faults: &mut Faults) {
-    let lines = lines(project);
+    let (lines, template) = (lines(project), &project.template);
     let of = [
         (QUEUE, "QueueName", "ApproximateNumberOfMessagesVisible"),
         (FUNCTION, "FunctionName", "Errors"),
         (FUNCTION, "FunctionName", "Throttles"),
         (FUNCTION, "FunctionName", "ConcurrentExecutions"),
+        (API, "ApiId", "Count"),
+        (API, "ApiId", "4xx"),
+        (API, "ApiId", "5xx"),
+        (API, "ApiId", "Latency"),
+        (TABLE, "TableName", "WriteThrottleEvents"),
     ];
     for (kind, property, metric) in of {
-        for resource in project.template.of_type(kind) {
-            let name = within(&resource.properties[property]);
-            let shown = lines.iter().any(|line| line.text(1) == metric && line.parts.get(3) == Some(&name));
+        // What all systems share is on the dashboard of none; its faults show in what they do to a record.
+        for resource in template.of_type(kind).into_iter().filter(|resource| !resource.body["Condition"].is_null()) {
+            let is_it = |name: &Value| is_of(template, name, resource, property);
+            let shown = lines.iter().any(|line| line.text(1) == metric && line.parts.get(3).is_some_and(is_it));
             faults.unless(shown, format!("dashboard: show {metric} of {}", resource.id));
         }
     }
-    for path in project.template.paths() {
+    for path in template.paths() {
         let (name, event_type) = (within(&path.queue.properties["QueueName"]), path.code.workflow.name());
         let aged =
             |line: &Line<'_>| line.text(1) == "ApproximateAgeOfOldestMessage" && line.parts.get(3) == Some(&name);
@@ -182,14 +224,17 @@ fn shows_every_resource(project: &Project, faults: &mut Faults) {
 
 fn given_what_it_asks_for(project: &Project, faults: &mut Faults) {
     let stacks = project.template.of_type("AWS::CloudFormation::Stack");
-    let is_ours = |url: &Value| url == ".template/dashboard.yaml";
-    let Some(stack) = stacks.iter().find(|stack| is_ours(&stack.properties["TemplateURL"])) else {
-        faults.add("template.yaml must include .template/dashboard.yaml");
-        return;
-    };
-    let names = |value| fields(value).into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>();
-    let (asked, given) = (names(&project.dashboard()["Parameters"]), names(&stack.properties["Parameters"]));
-    faults.unless(asked == given, format!("{}: it asks for {asked:?} and is given {given:?}", stack.id));
-    let name = &stack.properties["Parameters"]["StackName"];
-    faults.unless(*name == json!({"Ref": "AWS::StackName"}), format!("{}: StackName must be this stack's", stack.id));
+    for (file, nested) in &project.nested {
+        let url = format!(".template/{file}");
+        let Some(stack) = stacks.iter().find(|stack| stack.properties["TemplateURL"] == url) else {
+            faults.add(format!("template.yaml must include {url}"));
+            continue;
+        };
+        let names = |value| fields(value).into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>();
+        let (asked, given) = (names(&nested["Parameters"]), names(&stack.properties["Parameters"]));
+        faults.unless(asked == given, format!("{}: it asks for {asked:?} and is given {given:?}", stack.id));
+        let name = &stack.properties["Parameters"]["StackName"];
+        faults
+            .unless(*name == json!({"Ref": "AWS::StackName"}), format!("{}: StackName must be this stack's", stack.id));
+    }
 }

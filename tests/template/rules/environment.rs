@@ -6,17 +6,17 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use shared::{
     config::{ConfigError, Source, secret::SecretFields},
     trigger::sqs::Limits,
 };
 
-use super::{Faults, Rule, stages};
+use super::{Faults, Rule, references, stages};
 use crate::{
     evaluate::Stack,
     project::{File, Project, edit, edit_in},
-    template::{FUNCTION, Path, Template, fields, items, nodes, reference},
+    template::{Deployed, FUNCTION, Path, Resource, Template, fields, items, nodes, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -28,6 +28,8 @@ pub(crate) const RULES: &[Rule] = &[
             edit("          DLQ_URL: !Ref PaymentFailedDeadLetterQueue\n", "          DLQ: x\n"),
             edit("        SECRET_NAME: !Ref SecretArn\n", ""),
             edit("WORKER_CONCURRENCY: ", "WORKERS: "),
+            edit("          RESERVATIONS_TABLE: !Ref ReservationsTable\n", ""),
+            edit("          HOLD_SECONDS: !Ref HoldSeconds\n", "          HOLD: !Ref HoldSeconds\n"),
         ],
     },
     Rule {
@@ -35,7 +37,10 @@ pub(crate) const RULES: &[Rule] = &[
         check: parameters_make_versions,
         breaks: &[
             edit("!Ref LogLevel, ", ""),
-            edit("        OTEL_EXPORTER_OTLP_ENDPOINT: !Ref OtlpEndpoint\n", ""),
+            // No variable refers to it: it is a condition that the base of the reservation API hangs on.
+            edit("!Ref ReservationApiBase, !Ref Reservations, ", "!Ref ReservationApiBase, "),
+            edit("!Ref HoldSeconds, ", ""),
+            edit("          OTEL_EXPORTER_OTLP_ENDPOINT: !Ref OtlpEndpoint\n", ""),
             edit(
                 "          STACK_PARAMETERS:\n            Fn::ToJsonString:",
                 "          STACK_PARAMETERS:\n            Fn::Sub:",
@@ -56,6 +61,22 @@ pub(crate) const RULES: &[Rule] = &[
             edit("METRICS_NAMESPACE: !Sub Holdfast/${AWS::StackName}", "METRICS_NAMESPACE: !Sub AWS/${AWS::StackName}"),
             edit("!If [HasSecret, \"true\", \"false\"]", "!If [HasSecret, \"yes\", \"no\"]"),
             edit("MinValue: 3\n", "MinValue: 0\n"),
+            edit("MinValue: 30\n", "MinValue: 29\n"),
+            edit("MaxValue: 900\n", "MaxValue: 901\n"),
+        ],
+    },
+    Rule {
+        name: "settlement calls the API of its own stack, signed, unless another is given",
+        check: calls_its_own_api,
+        breaks: &[
+            edit("RESERVATION_API_AUTH: !If [UsesOwnApi, iam, \"\"]", "RESERVATION_API_AUTH: \"\""),
+            edit("RESERVATION_API_AUTH: !If [UsesOwnApi, iam, \"\"]", "RESERVATION_API_AUTH: iam"),
+            edit("!GetAtt Api.ApiEndpoint]\n            -", "!Ref Api]\n            -"),
+            edit("/_aws/execute-api/${Api}/$default", "/_aws/execute-api/${Api}"),
+            edit(
+                "UsesOwnApi: !And [!Condition HasReservations, !Equals [!Ref ReservationApiBase, \"\"]]",
+                "UsesOwnApi: !Condition HasReservations",
+            ),
         ],
     },
     Rule {
@@ -123,11 +144,23 @@ fn parameters_make_versions(project: &Project, faults: &mut Faults) {
         let copy = parts["Environment"]["Variables"]["STACK_PARAMETERS"]["Fn::ToJsonString"].take();
         let copied: BTreeSet<&str> = items(&copy).into_iter().filter_map(reference).collect();
         let parameters: BTreeSet<&str> = template.parameters().into_iter().map(|(name, _)| name).collect();
-        let used = parts.values().flat_map(nodes).filter_map(reference).filter(|name| parameters.contains(name));
-        let used: BTreeSet<&str> = used.collect();
+        let mut used = BTreeSet::new();
+        parts.values().for_each(|part| used.extend(decided_by(template, part)));
+        used.retain(|name| parameters.contains(name.as_str()));
+        let used: BTreeSet<&str> = used.iter().map(String::as_str).collect();
         let fault = format!("{}: name in STACK_PARAMETERS {used:?}, and not {copied:?}", function.id);
         faults.unless(used == copied, fault);
     }
+}
+
+/// What a value refers to, and what the conditions refer to on which it hangs.
+fn decided_by(template: &Template, value: &Value) -> BTreeSet<String> {
+    let conditions = nodes(value).into_iter().filter_map(|node| {
+        let name = node["Fn::If"][0].as_str().or_else(|| node["Condition"].as_str())?;
+        Some(&template.section("Conditions")[name])
+    });
+    let of_conditions = conditions.flat_map(|condition| decided_by(template, condition));
+    references::targets(value).into_iter().chain(of_conditions).collect()
 }
 
 /// An environment that remembers what it was asked for.
@@ -149,9 +182,23 @@ pub(super) fn within_runtime<T>(read: impl FnOnce() -> T) -> T {
     runtime.block_on(async { read() })
 }
 
-/// What the code makes of a function's environment, and the names that it asked for.
-pub(super) fn read(stack: &Stack<'_>, path: &Path<'_>) -> (Result<Limits, ConfigError>, BTreeSet<String>) {
-    let recording = Recording { values: stack.environment(path.function), asked: RefCell::default() };
+/// What the code of a function behind a queue makes of its environment.
+pub(super) fn read(stack: &Stack<'_>, path: &Path<'_>) -> Result<Limits, ConfigError> {
+    recorded(stack, path.function, |environment, secret| path.code.limits_in(environment, secret)).0
+}
+
+/// Whether a function starts in its environment, and the names that it asked for.
+fn start(stack: &Stack<'_>, deployed: &Deployed<'_>) -> (Result<(), ConfigError>, BTreeSet<String>) {
+    recorded(stack, deployed.function, |environment, secret| deployed.entry.starts_in(environment, secret))
+}
+
+/// What `make` makes of a function's environment, and the names that it asked for.
+fn recorded<T>(
+    stack: &Stack<'_>,
+    function: Resource<'_>,
+    make: impl FnOnce(&dyn Source, Option<Result<SecretFields, String>>) -> T,
+) -> (T, BTreeSet<String>) {
+    let recording = Recording { values: stack.environment(function), asked: RefCell::default() };
     // A secret may stand in for both addresses, but only one that is read.
     let has_secret = recording.values.get("USE_SECRET_MANAGER").is_some_and(|value| value == "true");
     let fields = json!({
@@ -160,8 +207,8 @@ pub(super) fn read(stack: &Stack<'_>, path: &Path<'_>) -> (Result<Limits, Config
         "reservation_api_token": "a-token", // One that is refused costs one more look at the secret.
     });
     let secret = has_secret.then(|| SecretFields::parse(&fields.to_string()));
-    let limits = within_runtime(|| path.code.limits_in(&recording, secret));
-    (limits, recording.asked.into_inner())
+    let made = within_runtime(|| make(&recording, secret));
+    (made, recording.asked.into_inner())
 }
 
 /// The template with every parameter that may be empty given, and `more`.
@@ -170,11 +217,11 @@ pub(super) fn given<'t>(template: &'t Template, more: &[(&'t str, &str)]) -> Sta
 }
 
 fn variables_are_read(project: &Project, faults: &mut Faults) {
-    for path in project.template.paths() {
-        let id = path.function.id;
-        let (_, read) = read(&given(&project.template, &[]), &path);
+    for deployed in project.template.deployed() {
+        let id = deployed.function.id;
+        let (_, read) = start(&given(&project.template, &[]), &deployed);
         let written: BTreeSet<String> =
-            fields(path.function.variables()).into_iter().map(|(name, _)| name.into()).collect();
+            fields(deployed.function.variables()).into_iter().map(|(name, _)| name.into()).collect();
         for name in read.difference(&written) {
             faults.add(format!("{id}: the code reads {name}; set it, if only to a parameter that may be empty"));
         }
@@ -188,8 +235,8 @@ fn variables_are_read(project: &Project, faults: &mut Faults) {
 /// Each value of a list, the ends of each range, and the default, of every parameter that the environment refers to.
 fn starts_with_any_value(project: &Project, faults: &mut Faults) {
     let template = &project.template;
-    for path in template.paths() {
-        let used: BTreeSet<&str> = nodes(path.function.variables()).into_iter().filter_map(reference).collect();
+    for deployed in template.deployed() {
+        let used: BTreeSet<&str> = nodes(deployed.function.variables()).into_iter().filter_map(reference).collect();
         for (name, parameter) in template.parameters().into_iter().filter(|(name, _)| used.contains(name)) {
             let values = ["AllowedValues", "MinValue", "MaxValue", "Default"].map(|key| &parameter[key]);
             let values = values.into_iter().flat_map(items).map(|value| match value.as_str() {
@@ -197,8 +244,8 @@ fn starts_with_any_value(project: &Project, faults: &mut Faults) {
                 None => value.to_string(),
             });
             for value in values {
-                if let (Err(error), _) = read(&given(template, &[(name, &value)]), &path) {
-                    faults.add(format!("{}: with {name}={value} it does not start: {error}", path.function.id));
+                if let (Err(error), _) = start(&given(template, &[(name, &value)]), &deployed) {
+                    faults.add(format!("{}: with {name}={value} it does not start: {error}", deployed.function.id));
                 }
             }
         }
@@ -214,9 +261,35 @@ fn grpc_port_is_refused(project: &Project, faults: &mut Faults) {
 fn starts_in_each_stage(project: &Project, faults: &mut Faults) {
     for (name, stage) in stages::stages(project) {
         let stack = Stack::new(&project.template, &stages::overrides(stage, "deploy"));
+        for deployed in project.template.deployed() {
+            if let (Err(error), _) = start(&stack, &deployed) {
+                faults.add(format!("{name}: {} does not start there: {error}", deployed.entry.name));
+            }
+        }
+    }
+}
+
+/// A local account has no names for its APIs that every resolver knows, so that its address is by a path.
+fn calls_its_own_api(project: &Project, faults: &mut Faults) {
+    const OTHER: &str = "https://reservation-api.example";
+    const LOCAL: &str = "http://127.0.0.1:4566";
+    let own = |account| [("Reservations", "true"), ("ReservationApiBase", ""), ("AwsEndpointUrl", account)];
+    let cases = [
+        (own(""), "https://Api.execute-api.eu-west-1.amazonaws.com".to_owned(), Some("iam")),
+        (own(LOCAL), format!("{LOCAL}/_aws/execute-api/Api/$default"), Some("iam")),
+        ([("Reservations", "true"), ("ReservationApiBase", OTHER), ("AwsEndpointUrl", "")], OTHER.to_owned(), None),
+        ([("Reservations", "false"), ("ReservationApiBase", OTHER), ("AwsEndpointUrl", "")], OTHER.to_owned(), None),
+    ];
+    for (parameters, base, access) in cases {
+        let stack = given(&project.template, &parameters);
         for path in project.template.paths() {
-            if let (Err(error), _) = read(&stack, &path) {
-                faults.add(format!("{name}: {} does not start there: {error}", path.name));
+            let environment = stack.environment(path.function);
+            let found = (environment.get("RESERVATION_API_BASE"), Source::get(&environment, "RESERVATION_API_AUTH"));
+            let right = found.0 == Some(&base) && found.1.as_deref() == access;
+            let fault = format!("{}: with {parameters:?} it calls {found:?}, not {base:?} by {access:?}", path.name);
+            faults.unless(right, fault);
+            if let Err(error) = read(&stack, &path) {
+                faults.add(format!("{}: with {parameters:?} it does not start: {error}", path.name));
             }
         }
     }
@@ -228,7 +301,7 @@ fn starts_in_each_stage(project: &Project, faults: &mut Faults) {
 fn calls_end_before_timeout(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
         let (id, name) = (path.function.id, path.name);
-        let (Ok(limits), _) = read(&given(&project.template, &[]), &path) else {
+        let Ok(limits) = read(&given(&project.template, &[]), &path) else {
             faults.add(format!("{id}: it does not start with the parameters' defaults"));
             continue;
         };

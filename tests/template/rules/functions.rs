@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use local_stack::{
     build::workspace,
-    catalogue::{SETTLING, Settling},
+    catalogue::{SETTLING, Settling, Trigger},
 };
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use super::{Faults, Rule};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{FUNCTION, items, nodes, reference},
+    template::{API, Deployed, FUNCTION, Resource, items, nodes, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -58,6 +58,8 @@ pub(crate) const RULES: &[Rule] = &[
             edit("- !Ref PaymentFailedErrorsAlarm", "- !Ref PaymentApprovedErrorsAlarm"),
             edit("          - !Ref PaymentFailedErrorsAlarm\n", ""),
             edit("AutoPublishAlias: live", "Tags: {}"),
+            edit("          - !Ref ReservationApiServerErrorsAlarm\n", ""),
+            edit("- !Ref ReservationApiErrorsAlarm", "- !Ref PaymentApprovedErrorsAlarm"),
             edit("      AutoPublishAliasAllProperties: true\n", ""),
         ],
     },
@@ -146,22 +148,40 @@ fn logs_to_its_own_group(project: &Project, faults: &mut Faults) {
 /// The alias moves to a version for every change, a parameter's too, and moves back when an alarm fires that the
 /// version can have caused.
 fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
-    for path in project.template.paths() {
-        let (id, properties) = (path.function.id, path.function.properties);
+    let (paths, apis) = (project.template.paths(), project.template.of_type(API));
+    for Deployed { entry, function } in project.template.deployed() {
+        let (id, properties) = (function.id, function.properties);
+        let mut own = vec![function.reference()];
+        // A function that answers HTTP fails no invocation.
+        let telling = match entry.trigger {
+            Trigger::Queue => "Errors",
+            Trigger::Http => "5xx",
+            Trigger::Stream | Trigger::Schedule => "Errors",
+        };
+        own.extend(
+            paths
+                .iter()
+                .filter(|path| path.name == entry.name)
+                .flat_map(|path| [path.dead_letters.get("QueueName"), json!(path.code.workflow.name())]),
+        );
+        if entry.trigger == Trigger::Http {
+            own.extend(apis.iter().map(Resource::reference));
+        }
         faults.unless(!properties["AutoPublishAlias"].is_null(), format!("{id}: set AutoPublishAlias"));
         let all = properties["AutoPublishAliasAllProperties"] == true;
         faults.unless(all, format!("{id}: set AutoPublishAliasAllProperties"));
         let mut metrics: Vec<&str> = Vec::new();
         for alarm in items(&properties["DeploymentPreference"]["Alarms"]) {
             let alarm = reference(alarm).and_then(|alarm| project.template.resource(alarm));
-            let own = [path.function.reference(), path.dead_letters.get("QueueName"), json!(path.code.workflow.name())];
             let watched = alarm.map_or(&Value::Null, |alarm| &alarm.properties["Dimensions"]);
             let fault = format!("{id}: its DeploymentPreference names an alarm that does not watch it: {alarm:?}");
             faults.unless(nodes(watched).into_iter().any(|node| own.contains(node)), fault);
             metrics.extend(alarm.and_then(|alarm| alarm.properties["MetricName"].as_str()));
         }
-        let fault = format!("{id}: its DeploymentPreference must name the alarm on Errors");
-        faults.unless(metrics.contains(&"Errors"), fault);
+        for needed in ["Errors", telling] {
+            let fault = format!("{id}: its DeploymentPreference must name the alarm on {needed}");
+            faults.unless(metrics.contains(&needed), fault);
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use local_stack::catalogue::Trigger;
 use serde_json::json;
 
 use super::{Faults, Rule};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{FUNCTION, QUEUE, attribute, items, mappings},
+    template::{Deployed, FUNCTION, QUEUE, attribute, items, mappings},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -44,6 +45,10 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit("Queue: !GetAtt PaymentFailedQueue.Arn", "Queue: !GetAtt PaymentApprovedQueue.Arn"),
             edit("Queue: !GetAtt PaymentFailedQueue.Arn", "Queue: !GetAtt PaymentFailedDeadLetterQueue.Arn"),
+            edit(
+                "      CodeUri: functions/reservation-api\n",
+                "      CodeUri: functions/reservation-api\n      Events: {Queue: {Type: SQS, Properties: {}}}\n",
+            ),
             edit(
                 "      Events:\n        Queue:\n          Type: SQS",
                 "      Events:\n        Queue:\n          Type: SNS",
@@ -117,10 +122,11 @@ fn one_reader(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let mut readers: BTreeMap<&str, Vec<&str>> =
         template.of_type(QUEUE).into_iter().map(|queue| (queue.id, Vec::new())).collect();
-    for function in template.of_type(FUNCTION) {
+    for Deployed { entry, function } in template.deployed() {
         let mappings = mappings(function);
-        let fault = format!("{}: it must read one queue, and reads {}", function.id, mappings.len());
-        faults.unless(mappings.len() == 1, fault);
+        let expected = usize::from(entry.trigger == Trigger::Queue);
+        let fault = format!("{}: it must read {expected} queues, and reads {}", function.id, mappings.len());
+        faults.unless(mappings.len() == expected, fault);
         for queue in mappings.iter().filter_map(|mapping| attribute(&mapping["Queue"], "Arn")) {
             readers.entry(queue).or_default().push(function.id);
         }

@@ -30,7 +30,7 @@ const LONGEST: [(&str, usize); 6] = [
     ("QueueName", 80),
     ("AlarmName", 255),
     ("DashboardName", 255),
-    ("Name", 256), // Of the bus.
+    ("Name", 128), // Of the API; a bus may have 256.
     ("LogGroupName", 512),
 ];
 

@@ -53,7 +53,7 @@ fn referred(project: &Project) -> (BTreeSet<String>, BTreeSet<String>) {
 pub(super) fn targets(value: &Value) -> BTreeSet<String> {
     let mut targets = BTreeSet::new();
     for node in nodes(value) {
-        targets.extend(reference(node).map(str::to_owned));
+        targets.extend(reference(node).map(resource));
         targets.extend(node["Fn::GetAtt"][0].as_str().map(str::to_owned));
         targets.extend(items(&node["DependsOn"]).into_iter().filter_map(|id| id.as_str().map(str::to_owned)));
         targets.extend(placeholders(&node["Fn::Sub"]));
@@ -65,8 +65,12 @@ pub(super) fn targets(value: &Value) -> BTreeSet<String> {
 fn placeholders(open: &Value) -> Vec<String> {
     let text = open.as_str().or_else(|| open[0].as_str()).unwrap_or_default();
     let names = text.split("${").skip(1).filter_map(|piece| Some(piece.split_once('}')?.0));
-    let resource = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     names.filter(|name| open[1].get(name).is_none() && !name.starts_with('!')).map(resource).collect()
+}
+
+/// What a name refers to that may have an attribute behind it, or stand for what SAM makes of a function, such as its alias.
+fn resource(name: &str) -> String {
+    name.split('.').next().unwrap_or_default().to_owned()
 }
 
 fn references_exist(project: &Project, faults: &mut Faults) {

@@ -22,7 +22,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("maxReceiveCount: 24", "maxReceiveCount: 20"),
             edit("maxReceiveCount: 24", "maxReceiveCount: !Ref MaxReceives"),
             edit("MaxValue: 20\n", "MaxValue: 24\n"),
-            edit("        MAX_RETRIES: !Ref MaxReceives\n", ""),
+            edit("          MAX_RETRIES: !Ref MaxReceives\n", ""),
         ],
     },
     Rule {
@@ -124,7 +124,7 @@ fn dead_lettered_before_moved(project: &Project, faults: &mut Faults) {
 fn defaults_are_one(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
         let id = path.function.id;
-        let deployed = environment::read(&environment::given(&project.template, &[]), &path).0;
+        let deployed = environment::read(&environment::given(&project.template, &[]), &path);
         let deployed = deployed.map_err(|error| error.to_string());
         let (deployed, plain) = match (deployed, defaults(&path)) {
             (Ok(deployed), Ok(plain)) => (deployed, plain),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use local_stack::catalogue::Trigger;
 use serde_json::{Value, json};
 use shared::settlement::{Outcome, event::EventType};
 
@@ -9,7 +10,7 @@ use super::{Faults, Rule};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{FUNCTION, Path, Resource, Template, attribute, fields, items, nodes, reference},
+    template::{API, Deployed, FUNCTION, Path, Resource, Template, attribute, fields, items, nodes, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -22,6 +23,8 @@ pub(crate) const RULES: &[Rule] = &[
             edit("Resource: !GetAtt IdempotencyTable.Arn", "NotResource: !GetAtt IdempotencyTable.Arn"),
             edit("Action: dynamodb:UpdateItem", "NotAction: dynamodb:DeleteItem"),
             edit("event-bus/${EventBusName}", "event-bus/*"),
+            edit("/GET/internal/reservations/*", "/GET/internal/*"),
+            edit("/GET/internal/reservations/*", "/*/internal/reservations/*"),
             edit("Principal: {Service: events.amazonaws.com}", "Principal: {Service: \"*\"}"),
             edit(
                 "Effect: Deny\n                  Principal: \"*\"",
@@ -52,6 +55,15 @@ pub(crate) const RULES: &[Rule] = &[
             edit("dynamodb:LeadingKeys:", "dynamodb:Attributes:"),
             edit("Roles: [!Ref ReservationExpiredRole]", "Roles: [!Ref PaymentFailedRole]"),
             edit("Resource: !GetAtt ReservationExpiredQueue.Arn", "Resource: !GetAtt PaymentFailedQueue.Arn"),
+            edit("!Ref PaymentFailedRole, !Ref ReservationCancelledRole]", "!Ref ReservationCancelledRole]"),
+            edit("$default/PATCH/internal/reservations/*", "$default/PUT/internal/reservations/*"),
+            edit("dynamodb:BatchGetItem, dynamodb:UpdateItem]", "dynamodb:UpdateItem]"),
+            edit(
+                "dynamodb:BatchGetItem, dynamodb:UpdateItem]",
+                "dynamodb:BatchGetItem, dynamodb:UpdateItem, dynamodb:Scan]",
+            ),
+            edit("${ReservationsTable.Arn}/index/user", "${ReservationsTable.Arn}"),
+            edit("Resource: !GetAtt ReservationsTable.Arn", "Resource: !GetAtt IdempotencyTable.Arn"),
         ],
     },
     Rule {
@@ -88,7 +100,7 @@ fn no_wildcard(project: &Project, faults: &mut Faults) {
             for (key, value) in fields(statement) {
                 let fault = format!("{}: say what is allowed, not {key}", resource.id);
                 faults.unless(!key.starts_with("Not"), fault);
-                let wild = nodes(value).into_iter().find(|node| node.as_str().is_some_and(|text| text.contains('*')));
+                let wild = nodes(value).into_iter().find(|node| node.as_str().is_some_and(is_wild));
                 let is_free = wild.is_none() || key == "Sid" || key == "Condition";
                 faults.unless(is_free, format!("{}: {key} has a wildcard: {value}", resource.id));
             }
@@ -96,15 +108,105 @@ fn no_wildcard(project: &Project, faults: &mut Faults) {
     }
 }
 
+/// A wildcard that stands for more than a reservation's id, at the end of a route's path.
+fn is_wild(text: &str) -> bool {
+    let path = text.split_once(":execute-api:").map_or(text, |_| text.trim_end_matches("/internal/reservations/*"));
+    path.contains('*')
+}
+
 /// What the code of a function does at AWS, or Lambda in its name. The reason stands in the fault when it is missing.
-fn needed(template: &Template, path: &Path<'_>) -> BTreeMap<(String, String), &'static str> {
-    let table = template.of_type("AWS::DynamoDB::Table").first().map(|table| table.get("Arn"));
-    let bus = template.of_type("AWS::Events::EventBus").first().map(|bus| bus.get("Arn"));
-    let group = &path.function.properties["LoggingConfig"]["LogGroup"];
+type Needed = BTreeMap<(String, String), &'static str>;
+
+fn needed(template: &Template, deployed: &Deployed<'_>, path: Option<&Path<'_>>) -> Needed {
+    let function = deployed.function;
+    let group = &function.properties["LoggingConfig"]["LogGroup"];
     let group = reference(group).map(|group| json!({"Fn::GetAtt": [group, "Arn"]}));
+    let secret = Some(function.variables()["SECRET_NAME"].clone());
+    let mut needed = grants(&[
+        ("logs:CreateLogStream", &group, "Lambda writes the function's log"),
+        ("logs:PutLogEvents", &group, "Lambda writes the function's log"),
+        ("secretsmanager:GetSecretValue", &secret, "SecretStore::read reads the one secret"),
+    ]);
+    needed.extend(match path {
+        Some(path) => needed_to_settle(template, path),
+        None => match deployed.entry.trigger {
+            Trigger::Queue | Trigger::Http => needed_to_serve(function),
+            Trigger::Stream => needed_to_tell(template, function),
+            Trigger::Schedule => needed_to_sweep(function),
+        },
+    });
+    needed
+}
+
+fn grants(grants: &[(&str, &Option<Value>, &'static str)]) -> Needed {
+    let grant =
+        |(action, on, why): &(&str, &Option<Value>, _)| Some((((*action).to_owned(), on.as_ref()?.to_string()), *why));
+    grants.iter().filter_map(grant).collect()
+}
+
+/// The table that a variable of a function names.
+fn table(function: Resource<'_>, variable: &str) -> Option<Value> {
+    Some(json!({"Fn::GetAtt": [reference(&function.variables()[variable])?, "Arn"]}))
+}
+
+fn needed_to_serve(function: Resource<'_>) -> Needed {
+    let table = table(function, "RESERVATIONS_TABLE");
+    let index = reference(&function.variables()["RESERVATIONS_TABLE"])
+        .map(|table| json!({"Fn::Sub": format!("${{{table}.Arn}}/index/user")}));
+    grants(&[
+        ("dynamodb:GetItem", &table, "Table::get reads a reservation"),
+        ("dynamodb:UpdateItem", &table, "Table::create and Table::write are updates, and so is the look at the start"),
+        ("dynamodb:BatchGetItem", &table, "Table::list reads the reservations of a page"),
+        ("dynamodb:Query", &index, "Table::list finds those of a customer by the index"),
+    ])
+}
+
+fn needed_to_tell(template: &Template, function: Resource<'_>) -> Needed {
+    let table = table(function, "RESERVATIONS_TABLE");
+    let stream =
+        reference(&function.variables()["RESERVATIONS_TABLE"]).map(|table| json!({"Fn::GetAtt": [table, "StreamArn"]}));
+    let expiries = nodes(&function.variables()["EXPIRY_QUEUE_URL"]).into_iter().find_map(reference);
+    let queue = expiries.map(|queue| json!({"Fn::GetAtt": [queue, "Arn"]}));
+    let given_up = Some(
+        function.properties["Events"]["Changes"]["Properties"]["DestinationConfig"]["OnFailure"]["Destination"].clone(),
+    );
+    let bus = template.of_type("AWS::Events::EventBus").first().map(|bus| bus.get("Arn"));
+    let other_bus = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}";
+    let other_bus = Some(json!({"Fn::Sub": other_bus}));
+    const LAMBDA: &str = "Lambda reads the stream with the function's role";
+    const RELAY: &str = "the relay publishes, on the stack's bus or on that of a parameter";
+    grants(&[
+        ("dynamodb:DescribeStream", &stream, LAMBDA),
+        ("dynamodb:GetRecords", &stream, LAMBDA),
+        ("dynamodb:GetShardIterator", &stream, LAMBDA),
+        ("dynamodb:ListStreams", &stream, LAMBDA),
+        ("dynamodb:UpdateItem", &table, "Table::clear forgets what is published"),
+        ("sqs:SendMessage", &queue, "the relay sends timers"),
+        ("sqs:SendMessage", &given_up, "Lambda tells there of batches that it gives up"),
+        ("events:PutEvents", &bus, RELAY),
+        ("events:PutEvents", &other_bus, RELAY),
+    ])
+}
+
+fn needed_to_sweep(function: Resource<'_>) -> Needed {
+    let table = table(function, "RESERVATIONS_TABLE");
+    grants(&[
+        ("dynamodb:Scan", &table, "Table::scan looks for what was missed"),
+        ("dynamodb:UpdateItem", &table, "Table::touch and Table::write are updates"),
+    ])
+}
+
+fn needed_to_settle(template: &Template, path: &Path<'_>) -> Needed {
+    let table = table(path.function, "IDEMPOTENCY_TABLE");
+    let bus = template.of_type("AWS::Events::EventBus").first().map(|bus| bus.get("Arn"));
+    let route = |method: &str| {
+        let api = template.of_type(API).first().map(|api| api.id)?;
+        let account = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}";
+        Some(json!({"Fn::Sub": format!("{account}:${{{api}}}/$default/{method}/internal/reservations/*")}))
+    };
+    let (get, patch) = (route("GET"), route("PATCH"));
     let other_bus = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}";
     let (queue, dead_letters) = (Some(path.queue.get("Arn")), Some(path.dead_letters.get("Arn")));
-    let secret = Some(path.function.variables()["SECRET_NAME"].clone());
     let mut needed = vec![
         ("sqs:ReceiveMessage", &queue, "Lambda polls the queue with the function's role"),
         ("sqs:DeleteMessage", &queue, "Lambda deletes what the function does not report"),
@@ -112,9 +214,8 @@ fn needed(template: &Template, path: &Path<'_>) -> BTreeMap<(String, String), &'
         ("sqs:ChangeMessageVisibility", &queue, "Queues::postpone and Queues::give_back set the back-off"),
         ("sqs:SendMessage", &dead_letters, "Queues::dead_letter sends a message with its reason"),
         ("dynamodb:UpdateItem", &table, "Store claims, completes and releases by updates"),
-        ("logs:CreateLogStream", &group, "Lambda writes the function's log"),
-        ("logs:PutLogEvents", &group, "Lambda writes the function's log"),
-        ("secretsmanager:GetSecretValue", &secret, "SecretStore::read reads the one secret"),
+        ("execute-api:Invoke", &patch, "the guard changes the reservation, at the API of the stack where that is used"),
+        ("execute-api:Invoke", &get, "the guard looks at a reservation whose change said nothing"),
     ];
     let other_bus = Some(json!({"Fn::Sub": other_bus}));
     if path.code.workflow.event_type == EventType::ReservationExpired {
@@ -125,23 +226,23 @@ fn needed(template: &Template, path: &Path<'_>) -> BTreeMap<(String, String), &'
         needed.push(("events:PutEvents", &bus, WHY));
         needed.push(("events:PutEvents", &other_bus, WHY));
     }
-    let grant =
-        |(action, on, why): (&str, &Option<Value>, _)| Some(((action.to_owned(), on.as_ref()?.to_string()), why));
-    needed.into_iter().filter_map(grant).collect()
+    grants(&needed)
 }
 
 fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
-    for path in project.template.paths() {
-        let id = path.function.id;
-        let Some(role) = role(&project.template, path.function) else {
+    let paths = project.template.paths();
+    for deployed in project.template.deployed() {
+        let (id, name) = (deployed.function.id, deployed.entry.name);
+        let Some(role) = role(&project.template, deployed.function) else {
             faults.add(format!("{id}: give it a role of this template"));
             continue;
         };
-        let mut needed = needed(&project.template, &path);
+        let path = paths.iter().find(|path| path.name == name);
+        let mut needed = needed(&project.template, &deployed, path);
         let statements = statements(&project.template, role);
         let mut grants = Vec::new();
         for statement in statements {
-            let condition = condition(&path, statement);
+            let condition = path.map_or(Value::Null, |path| condition(path, statement));
             let plain = statement["Effect"] == "Allow" && statement["Condition"] == condition;
             let fault = format!("{}: Effect must be Allow, and Condition {condition}", role.id);
             faults.unless(plain, format!("{fault}: {statement}"));
@@ -152,7 +253,7 @@ fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
             }
         }
         for (action, on) in &grants {
-            let fault = format!("{}: nothing in {} calls {action} on {on}; take it away", role.id, path.name);
+            let fault = format!("{}: nothing in {name} calls {action} on {on}; take it away", role.id);
             faults.unless(needed.contains_key(&(action.clone(), on.clone())), fault);
         }
         needed.retain(|grant, _| !grants.contains(grant));

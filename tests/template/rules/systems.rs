@@ -9,7 +9,7 @@ use super::{Faults, Rule, references, stages};
 use crate::{
     evaluate::Stack,
     project::{File, Project, edit, edit_in},
-    template::{FUNCTION, Template, fields, items, nodes},
+    template::{Deployed, FUNCTION, Template, fields, items, nodes},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -18,7 +18,8 @@ pub(crate) const RULES: &[Rule] = &[
         check: event_types_are_listed,
         breaks: &[
             edit("PaymentFailed, ReservationCancelled]}", "PaymentFailed]}"),
-            edit("  Systems:\n", "  Systems:\n    Bookings: {EventTypes: [PaymentFailed]}\n"),
+            edit("  Systems:\n", "  Systems:\n    Bookings: {EventTypes: []}\n"),
+            edit("  Systems:\n", "  Systems:\n    Reservations: {EventTypes: [PaymentFailed]}\n"),
             edit("  EventTypes:\n", "  EventTypes:\n    PaymentLost: {Name: payment.lost, Function: payment-lost}\n"),
         ],
     },
@@ -26,14 +27,27 @@ pub(crate) const RULES: &[Rule] = &[
         name: "a system is switched by a parameter of its name, which is off unless the system is older than its switch",
         check: has_its_switch,
         breaks: &[
-            edit("  Systems:\n", "  Systems:\n    Bookings: {EventTypes: []}\n"),
+            edit("[Settlement, Reservations]", "[Settlement, Reservations, GradualDeployments]"),
+            edit("        Parameters: [Settlement, Reservations]\n", ""),
             edit(
                 "    AllowedValues: [\"true\", \"false\"]\n    Default: \"true\"",
                 "    AllowedValues: [\"true\", \"false\"]\n    Default: \"false\"",
             ),
+            edit("Default: \"false\"\n\n  ReservationApiBase", "Default: \"true\"\n\n  ReservationApiBase"),
             edit(
                 "    AllowedValues: [\"true\", \"false\"]\n    Default: \"true\"",
                 "    AllowedValues: [\"true\", \"no\"]\n    Default: \"true\"",
+            ),
+        ],
+    },
+    Rule {
+        name: "a function is there with the system that the catalogue has it in, and without it is not",
+        check: is_of_its_system,
+        breaks: &[
+            edit("[Settlement, Reservations]", "[Settlement]"),
+            edit(
+                "    Condition: HasReservations\n    Metadata: {BuildMethod",
+                "    Condition: HasSettlement\n    Metadata: {BuildMethod",
             ),
         ],
     },
@@ -57,6 +71,10 @@ pub(crate) const RULES: &[Rule] = &[
             edit("    Condition: MakesBus\n", "    Condition: HasSettlement\n"),
             edit("    Type: AWS::DynamoDB::Table\n", "    Type: AWS::DynamoDB::Table\n    Condition: HasSettlement\n"),
             edit("        PassthroughCondition: true\n", ""),
+            edit(
+                "    Type: AWS::ApiGatewayV2::Api\n    Condition: HasReservations\n",
+                "    Type: AWS::ApiGatewayV2::Api\n",
+            ),
         ],
     },
     Rule {
@@ -74,6 +92,13 @@ pub(crate) const RULES: &[Rule] = &[
                 "    Type: AWS::DynamoDB::Table\n",
                 "    Type: AWS::DynamoDB::Table\n    DependsOn: PaymentFailedQueue\n",
             ),
+            edit("    Condition: SettlesAtOwnApi\n", "    Condition: HasSettlement\n"),
+            edit("    Condition: SettlesAtOwnApi\n", "    Condition: UsesOwnApi\n"),
+            edit(
+                "    Condition: ServesCustomers\n    Properties:\n      ApiId: !Ref Api\n      Name",
+                "    Properties:\n      ApiId: !Ref Api\n      Name",
+            ),
+            edit("ServesCustomers: !And [!Condition HasReservations, !Not", "ServesCustomers: !And [!Not"),
         ],
     },
     Rule {
@@ -81,6 +106,10 @@ pub(crate) const RULES: &[Rule] = &[
         check: asks_where_it_is_on,
         breaks: &[
             edit("    RuleCondition: !Equals [!Ref Settlement, \"true\"]\n", ""),
+            edit(
+                "!Or [!Equals [!Ref Settlement, \"true\"], !Equals [!Ref Reservations, \"true\"]]",
+                "!Or [!Equals [!Ref Settlement, \"on\"], !Equals [!Ref Reservations, \"on\"]]",
+            ),
             edit(
                 "RuleCondition: !Equals [!Ref Settlement, \"true\"]",
                 "RuleCondition: !Equals [!Ref Settlement, \"on\"]",
@@ -90,7 +119,10 @@ pub(crate) const RULES: &[Rule] = &[
     Rule {
         name: "each stage says of each system whether it is on",
         check: stages_say_what_is_on,
-        breaks: &[edit_in(File::Stages, "    \"Settlement=true\",\n", "")],
+        breaks: &[
+            edit_in(File::Stages, "    \"Settlement=true\",\n", ""),
+            edit_in(File::Stages, "    \"Reservations=false\",\n", ""),
+        ],
     },
     Rule {
         name: "a nested template is joined once, and needs no macro that makes resources",
@@ -113,18 +145,22 @@ const SHARED: [(&str, &str); 3] = [
 /// The systems that were deployed before they had a switch. Off by default, their switch would delete what such a stack has.
 const OLDER_THAN_THEIR_SWITCH: [&str; 1] = ["Settlement"];
 
-/// The systems of a template, each with its event types.
-fn systems(template: &Template) -> Vec<(&str, Vec<&str>)> {
-    let systems = fields(&template.section("Mappings")["Systems"])
-        .into_iter()
-        .map(|(name, system)| (name, items(&system["EventTypes"]).into_iter().filter_map(Value::as_str).collect()));
-    systems.collect()
+/// The systems of a template: a group of its parameters has their switches.
+fn systems(template: &Template) -> Vec<&str> {
+    let groups = items(&template.section("Metadata")["AWS::CloudFormation::Interface"]["ParameterGroups"]);
+    let switches = groups.into_iter().find(|group| group["Label"]["default"] == "Systems");
+    switches.into_iter().flat_map(|group| items(&group["Parameters"])).filter_map(Value::as_str).collect()
 }
 
 /// The loops make the resources of what is listed. What is only in `EventTypes` would have none.
 fn event_types_are_listed(project: &Project, faults: &mut Faults) {
     let template = &project.template;
-    let listed: Vec<&str> = systems(template).into_iter().flat_map(|(_, event_types)| event_types).collect();
+    let lists = fields(&template.section("Mappings")["Systems"]);
+    for (system, _) in &lists {
+        faults.unless(systems(template).contains(system), format!("Systems: {system} is no system with a switch"));
+    }
+    let listed = lists.into_iter().flat_map(|(_, system)| items(&system["EventTypes"]));
+    let listed: Vec<&str> = listed.filter_map(Value::as_str).collect();
     let distinct: BTreeSet<&str> = listed.iter().copied().collect();
     faults.unless(distinct.len() == listed.len(), format!("Systems: list each event type once: {listed:?}"));
     let entries = fields(&template.section("Mappings")["EventTypes"]);
@@ -139,8 +175,8 @@ fn event_types_are_listed(project: &Project, faults: &mut Faults) {
 
 fn has_its_switch(project: &Project, faults: &mut Faults) {
     let systems = systems(&project.template);
-    faults.unless(!systems.is_empty(), "Mappings: Systems must name the systems");
-    for (system, _) in systems {
+    faults.unless(!systems.is_empty(), "Metadata: the parameter group Systems must name the switches");
+    for system in systems {
         let switch = &project.template.section("Parameters")[system];
         let default = if OLDER_THAN_THEIR_SWITCH.contains(&system) { "true" } else { "false" };
         let fault = format!("{system}: it must be a parameter that is \"true\" or \"false\", by default \"{default}\"");
@@ -150,8 +186,7 @@ fn has_its_switch(project: &Project, faults: &mut Faults) {
 
 /// A stack with just these systems, and otherwise as given.
 fn with<'t>(template: &'t Template, on: &[&str], given: &[(&'t str, &str)]) -> Stack<'t> {
-    let switches =
-        systems(template).into_iter().map(|(name, _)| (name, if on.contains(&name) { "true" } else { "false" }));
+    let switches = systems(template).into_iter().map(|name| (name, if on.contains(&name) { "true" } else { "false" }));
     Stack::new(template, &switches.chain(given.iter().copied()).collect::<Vec<_>>())
 }
 
@@ -159,6 +194,18 @@ fn with<'t>(template: &'t Template, on: &[&str], given: &[(&'t str, &str)]) -> S
 fn made<'t>(template: &'t Template, stack: &Stack<'_>) -> BTreeSet<&'t str> {
     let resources = template.resources().into_iter();
     resources.filter(|resource| stack.makes(resource.body)).map(|resource| resource.id).collect()
+}
+
+fn is_of_its_system(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    for Deployed { entry, function } in template.deployed() {
+        let own = entry.system.switch();
+        let others: Vec<&str> = systems(template).into_iter().filter(|system| *system != own).collect();
+        let (alone, without) =
+            (made(template, &with(template, &[own], &[])), made(template, &with(template, &others, &[])));
+        let right = alone.contains(function.id) && !without.contains(function.id);
+        faults.unless(right, format!("{}: it must be there with {own}, and only then", function.id));
+    }
 }
 
 fn follows_its_switch(project: &Project, faults: &mut Faults) {
@@ -172,7 +219,7 @@ fn follows_its_switch(project: &Project, faults: &mut Faults) {
     for (id, why) in SHARED {
         faults.unless(shared.contains(id), format!("{id}: it must be there with every system off, because {why}"));
     }
-    for (system, _) in systems(template) {
+    for system in systems(template) {
         let alone = made(template, &with(template, &[system], &all_that_is_shared));
         faults.unless(alone.len() > shared.len(), format!("{system}: switched on, it brings nothing"));
     }
@@ -187,9 +234,15 @@ fn follows_its_switch(project: &Project, faults: &mut Faults) {
 fn refers_to_what_is_made(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let resources: BTreeSet<&str> = template.resources().iter().map(|resource| resource.id).collect();
-    for on in subsets(&systems(template).iter().map(|(name, _)| *name).collect::<Vec<_>>()) {
-        for (gradual, bus) in [("false", ""), ("true", "an-existing-bus")] {
-            let stack = with(template, &on, &[("GradualDeployment", gradual), ("EventBusName", bus)]);
+    let given: [&[(&str, &str)]; 4] = [
+        &[],
+        &[("GradualDeployment", "true"), ("EventBusName", "an-existing-bus")],
+        &[("JwtIssuer", "https://issuer.example"), ("JwtScope", "reserve"), ("CorsOrigins", "https://page.example")],
+        &[("ReservationApiBase", "https://reservation-api.example"), ("CorsOrigins", "https://page.example")],
+    ];
+    for on in subsets(&systems(template)) {
+        for given in given {
+            let stack = with(template, &on, given);
             let made = made(template, &stack);
             let sections = ["Resources", "Outputs"].map(|name| fields(template.section(name)));
             for (id, body) in sections.into_iter().flatten().filter(|(_, body)| stack.makes(body)) {
@@ -211,14 +264,15 @@ fn subsets<'s>(of: &[&'s str]) -> Vec<Vec<&'s str>> {
 
 fn asks_where_it_is_on(project: &Project, faults: &mut Faults) {
     let template = &project.template;
-    let all: Vec<&str> = systems(template).into_iter().map(|(name, _)| name).collect();
-    let (with_all, with_none) = (with(template, &all, &[]), with(template, &[], &[]));
+    let with_none = with(template, &[], &[]);
     for (name, rule) in fields(template.section("Rules")) {
         if let Err(refusal) = with_none.passes(rule) {
             faults.add(format!("{name}: with every system off it still refuses: {refusal}"));
         }
-        let refuses = rule["RuleCondition"].is_null() || with_all.passes(rule).is_err();
-        faults.unless(refuses, format!("{name}: with every system on and nothing given it refuses nothing"));
+        let mut subsets = subsets(&systems(template)).into_iter();
+        let refuses =
+            rule["RuleCondition"].is_null() || subsets.any(|on| with(template, &on, &[]).passes(rule).is_err());
+        faults.unless(refuses, format!("{name}: whatever system is on, with nothing given it refuses nothing"));
     }
 }
 
@@ -226,7 +280,7 @@ fn asks_where_it_is_on(project: &Project, faults: &mut Faults) {
 fn stages_say_what_is_on(project: &Project, faults: &mut Faults) {
     for (name, stage) in stages::stages(project) {
         let said = stages::overrides(stage, "deploy");
-        for (system, _) in systems(&project.template) {
+        for system in systems(&project.template) {
             let says = said.iter().any(|(parameter, _)| *parameter == system);
             faults.unless(says, format!("{name}.deploy: say {system}=true or {system}=false"));
         }
@@ -256,6 +310,9 @@ mod tests {
 
     /// Two systems, of which one is off by default and has what the other has.
     const MADE: &str = r#"
+Metadata:
+  AWS::CloudFormation::Interface:
+    ParameterGroups: [{Label: {default: Systems}, Parameters: [Settlement, Bookings]}]
 Parameters:
   Settlement: {Type: String, AllowedValues: ["true", "false"], Default: "true"}
   Bookings: {Type: String, AllowedValues: ["true", "false"], Default: "false"}
@@ -270,10 +327,6 @@ Conditions:
   HasBookings: !Equals [!Ref Bookings, "true"]
   HasBoth: !And [!Condition HasSettlement, !Condition HasBookings]
   DeploysGradually: !Equals [!Ref GradualDeployment, "true"]
-Mappings:
-  Systems:
-    Settlement: {EventTypes: []}
-    Bookings: {EventTypes: []}
 Resources:
   EventBus: {Type: AWS::Events::EventBus}
   IdempotencyTable: {Type: AWS::DynamoDB::Table}
@@ -288,6 +341,10 @@ Resources:
     Type: AWS::CloudFormation::Stack
     Condition: HasSettlement
     Properties: {TemplateURL: .template/dashboard.yaml}
+  RoomsDashboard:
+    Type: AWS::CloudFormation::Stack
+    Condition: HasBookings
+    Properties: {TemplateURL: .template/dashboard-reservations.yaml}
 Outputs:
   Rooms: {Condition: HasBookings, Value: !Ref RoomQueue}
 "#;
@@ -322,12 +379,7 @@ Outputs:
             "Default: \"true\"}\n  Grad",
             Some("Bookings: it must be"),
         );
-        check(
-            has_its_switch,
-            "    Bookings: {EventTypes: []}",
-            "    Rooms: {EventTypes: []}",
-            Some("Rooms: it must be"),
-        );
+        check(has_its_switch, "[Settlement, Bookings]", "[Settlement, Rooms]", Some("Rooms: it must be"));
     }
 
     #[test]

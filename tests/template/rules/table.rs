@@ -1,50 +1,108 @@
-//! The idempotency table, which the code reads and writes as it is described here.
+//! The tables, which the code reads and writes as they are described here.
 
 use serde_json::{Value, json};
 
 use super::{Faults, Rule};
 use crate::{
     project::{Project, edit},
-    template::FUNCTION,
+    template::Template,
 };
 
-pub(crate) const RULES: &[Rule] = &[Rule {
-    name: "the table is the one that the code writes to, and outlives the stack",
-    check: table,
-    breaks: &[
-        edit("BillingMode: PAY_PER_REQUEST", "BillingMode: PROVISIONED"),
-        edit("TimeToLiveSpecification: {AttributeName: expiration", "TimeToLiveSpecification: {AttributeName: expires"),
-        edit("KeySchema: [{AttributeName: id", "KeySchema: [{AttributeName: key"),
-        edit("AttributeType: S", "AttributeType: N"),
-        edit("PointInTimeRecoveryEnabled: true", "PointInTimeRecoveryEnabled: false"),
-        edit("    DeletionPolicy: Retain\n", ""),
-        edit("UpdateReplacePolicy: Retain", "UpdateReplacePolicy: Delete"),
-        edit("IDEMPOTENCY_TABLE: !Ref IdempotencyTable", "IDEMPOTENCY_TABLE: IdempotencyTable"),
-    ],
-}];
+pub(crate) const RULES: &[Rule] = &[
+    Rule {
+        name: "each table is the one that the code writes to, and outlives the stack",
+        check: tables,
+        breaks: &[
+            edit("BillingMode: PAY_PER_REQUEST", "BillingMode: PROVISIONED"),
+            edit(
+                "TimeToLiveSpecification: {AttributeName: expiration",
+                "TimeToLiveSpecification: {AttributeName: expires",
+            ),
+            edit("KeySchema: [{AttributeName: id", "KeySchema: [{AttributeName: key"),
+            edit("AttributeType: S", "AttributeType: N"),
+            edit("PointInTimeRecoveryEnabled: true", "PointInTimeRecoveryEnabled: false"),
+            edit("    DeletionPolicy: Retain\n", ""),
+            edit("UpdateReplacePolicy: Retain", "UpdateReplacePolicy: Delete"),
+            edit("AttributeName: created_at, AttributeType: N", "AttributeName: created_at, AttributeType: S"),
+            edit("{AttributeName: created_at, KeyType: RANGE}", "{AttributeName: id, KeyType: RANGE}"),
+            edit("        - IndexName: user\n", "        - IndexName: by-user\n"),
+            edit("{ProjectionType: KEYS_ONLY}", "{ProjectionType: ALL}"),
+            edit("{StreamViewType: NEW_IMAGE}", "{StreamViewType: KEYS_ONLY}"),
+            edit("SSESpecification: {SSEEnabled: true}", "SSESpecification: {SSEEnabled: false}"),
+            edit("  ReservationsTable:\n", "  Table:\n"),
+        ],
+    },
+    Rule {
+        name: "a function is given the table that its code names",
+        check: given_its_table,
+        breaks: &[
+            edit("IDEMPOTENCY_TABLE: !Ref IdempotencyTable", "IDEMPOTENCY_TABLE: IdempotencyTable"),
+            edit("IDEMPOTENCY_TABLE: !Ref IdempotencyTable", "IDEMPOTENCY_TABLE: !Ref ReservationsTable"),
+            edit("RESERVATIONS_TABLE: !Ref ReservationsTable", "RESERVATIONS_TABLE: !Ref IdempotencyTable"),
+        ],
+    },
+];
 
-/// The key and the attribute of its TTL are those of `shared::idempotency`, to which integration tests hold the code.
-fn table(project: &Project, faults: &mut Faults) {
-    let tables = project.template.of_type("AWS::DynamoDB::Table");
-    let [table] = tables[..] else {
-        faults.add(format!("there must be one table, and there are {}", tables.len()));
-        return;
-    };
-    let expected: [(&str, Value); 7] = [
-        ("/DeletionPolicy", json!("Retain")),
-        ("/UpdateReplacePolicy", json!("Retain")),
-        ("/Properties/BillingMode", json!("PAY_PER_REQUEST")),
-        ("/Properties/AttributeDefinitions", json!([{"AttributeName": "id", "AttributeType": "S"}])),
-        ("/Properties/KeySchema", json!([{"AttributeName": "id", "KeyType": "HASH"}])),
-        ("/Properties/TimeToLiveSpecification", json!({"AttributeName": "expiration", "Enabled": true})),
-        ("/Properties/PointInTimeRecoverySpecification", json!({"PointInTimeRecoveryEnabled": true})),
-    ];
-    for (place, value) in expected {
-        let found = table.body.pointer(place);
-        faults.unless(found == Some(&value), format!("{}: {place} must be {value}", table.id));
+/// The tables by the variables that name them. Integration tests hold the code to the rest.
+const NAMED_BY: [(&str, &str); 2] =
+    [("IDEMPOTENCY_TABLE", "IdempotencyTable"), ("RESERVATIONS_TABLE", "ReservationsTable")];
+
+/// What a table has beside what all have: that of `shared::idempotency` nothing, that of `shared::reservation::table` an index,
+/// and a stream for what is to be published.
+fn own(table: &str) -> Vec<(&'static str, Value)> {
+    let attribute = |name: &str, kind: &str| json!({"AttributeName": name, "AttributeType": kind});
+    if table != "ReservationsTable" {
+        return vec![("AttributeDefinitions", json!([attribute("id", "S")]))];
     }
-    for function in project.template.of_type(FUNCTION) {
-        let named = function.variables()["IDEMPOTENCY_TABLE"] == table.reference();
-        faults.unless(named, format!("{}: IDEMPOTENCY_TABLE must be !Ref {}", function.id, table.id));
+    let index = json!({
+        "IndexName": "user",
+        "KeySchema": [
+            {"AttributeName": "user_id", "KeyType": "HASH"},
+            {"AttributeName": "created_at", "KeyType": "RANGE"},
+        ],
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
+    });
+    let attributes = [attribute("id", "S"), attribute("user_id", "S"), attribute("created_at", "N")];
+    vec![
+        ("AttributeDefinitions", json!(attributes)),
+        ("GlobalSecondaryIndexes", json!([index])),
+        ("StreamSpecification", json!({"StreamViewType": "NEW_IMAGE"})),
+    ]
+}
+
+fn tables(project: &Project, faults: &mut Faults) {
+    let tables = project.template.of_type("AWS::DynamoDB::Table");
+    let names: Vec<&str> = tables.iter().map(|table| table.id).collect();
+    let expected = NAMED_BY.map(|(_, table)| table);
+    faults.unless(names == expected, format!("the tables must be {expected:?}, and are {names:?}"));
+    for table in tables {
+        let common = [
+            ("BillingMode", json!("PAY_PER_REQUEST")),
+            ("KeySchema", json!([{"AttributeName": "id", "KeyType": "HASH"}])),
+            ("TimeToLiveSpecification", json!({"AttributeName": "expiration", "Enabled": true})),
+            ("PointInTimeRecoverySpecification", json!({"PointInTimeRecoveryEnabled": true})),
+            ("SSESpecification", json!({"SSEEnabled": true})),
+        ];
+        let expected: Value =
+            common.into_iter().chain(own(table.id)).map(|(name, value)| (name.to_owned(), value)).collect();
+        faults.unless(*table.properties == expected, format!("{}: its properties must be {expected}", table.id));
+        for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+            faults.unless(table.body[policy] == "Retain", format!("{}: {policy} must be Retain", table.id));
+        }
+    }
+}
+
+fn given_its_table(project: &Project, faults: &mut Faults) {
+    let given = |template: &Template, variable: &str, table: &str| {
+        let functions = template.deployed().into_iter().map(|deployed| deployed.function);
+        let named = functions.filter(|function| !function.variables()[variable].is_null());
+        let (right, wrong): (Vec<_>, Vec<_>) =
+            named.partition(|function| function.variables()[variable] == json!({"Ref": table}));
+        (right.len(), wrong.into_iter().map(|function| function.id.to_owned()).collect::<Vec<_>>())
+    };
+    for (variable, table) in NAMED_BY {
+        let (right, wrong) = given(&project.template, variable, table);
+        faults.unless(wrong.is_empty(), format!("{variable} must be !Ref {table}, and is not in {wrong:?}"));
+        faults.unless(right + wrong.len() > 0, format!("{variable}: no function is given it"));
     }
 }
