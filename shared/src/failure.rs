@@ -102,8 +102,13 @@ pub fn isolated<T>(work: impl Future<Output = Result<T, Failure>>) -> impl Futur
 
 /// A panic is a fault of this code, not of the event: it is retried, and ends in the dead-letter queue if it persists.
 pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    Failure::transient(format!("the code panicked on this record: {}", panic_text(panic)))
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Failure::transient(format!("the code panicked on this record: {}", text.unwrap_or("without a message")))
+    text.unwrap_or("without a message")
 }
 
 impl fmt::Display for Failure {

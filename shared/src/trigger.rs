@@ -1,6 +1,7 @@
 //! How Lambda hands work over, and what an answer means there: a module for each kind of trigger, which knows nothing of any
-//! system. What the triggers share is here: what a system does with one record.
+//! system. What the triggers share is here: what a system does with one record, and what is said of a payload that is none.
 
+pub mod http;
 pub mod sqs;
 
 use std::{fmt::Debug, future::ready, time::Duration};
@@ -85,5 +86,29 @@ impl<O: Named> Done<O> {
     /// The outcome's name.
     pub fn name(&self) -> &'static str {
         self.outcome.name()
+    }
+}
+
+/// What is wrong with a payload. serde quotes values of the wrong type, and no payload belongs into a log.
+fn fault(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("missing field") {
+        return text;
+    }
+    format!("{:?} error at line {}, column {}", error.classify(), error.line(), error.column()).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lambda_events::sqs::SqsEvent;
+
+    use super::*;
+
+    #[test]
+    fn a_payload_that_is_no_event_is_described_and_never_quoted() {
+        let fault_of = |payload| fault(&serde_json::from_str::<SqsEvent>(payload).unwrap_err());
+        assert_eq!(fault_of("{}"), "missing field `Records` at line 1 column 2");
+        assert_eq!(fault_of(r#"{"Records": "jane@example.com"}"#), "data error at line 1, column 30");
+        assert_eq!(fault_of("{"), "eof error at line 1, column 1");
     }
 }

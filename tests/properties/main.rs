@@ -4,6 +4,7 @@
 
 mod backoff;
 mod batch;
+mod http;
 mod parsing;
 
 use proptest::test_runner::{Config, RngSeed};

@@ -28,7 +28,7 @@ use crate::{
         metrics::{Metric, Metrics, Recorder, Unit},
         trace::Tracing,
     },
-    trigger::Processor,
+    trigger::{Processor, fault},
 };
 
 names! {
@@ -161,28 +161,11 @@ impl<P: Processor<Record>> Function for Worker<P> {
     }
 }
 
-/// What is wrong with a payload. serde quotes values of the wrong type, and no payload belongs into a log.
-fn fault(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    if text.starts_with("missing field") {
-        return text;
-    }
-    format!("{:?} error at line {}, column {}", error.classify(), error.line(), error.column()).to_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-
-    #[test]
-    fn a_payload_that_is_no_event_is_described_and_never_quoted() {
-        let fault_of = |payload| fault(&serde_json::from_str::<SqsEvent>(payload).unwrap_err());
-        assert_eq!(fault_of("{}"), "missing field `Records` at line 1 column 2");
-        assert_eq!(fault_of(r#"{"Records": "jane@example.com"}"#), "data error at line 1, column 30");
-        assert_eq!(fault_of("{"), "eof error at line 1, column 1");
-    }
 
     #[test]
     fn the_default_limits_are_those_of_the_design() {
