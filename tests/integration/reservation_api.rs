@@ -112,12 +112,11 @@ impl Api {
         let invocation = self.function.invoke(ask.event.to_string()).await;
         let answer = invocation.result.unwrap_or_else(|error| panic!("an invocation never fails: {error:?}"));
         let answer: Value = serde_json::from_slice(&answer).unwrap();
-        let body = answer["body"].as_str().unwrap_or_default();
-        Answer {
-            status: answer["statusCode"].as_u64().unwrap(),
-            headers: answer["headers"].clone(),
-            body: serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is no JSON: {error}")),
-        }
+        let body = match answer["body"].as_str().unwrap_or_default() {
+            "" => Value::Null,
+            body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is no JSON: {error}")),
+        };
+        Answer { status: answer["statusCode"].as_u64().unwrap(), headers: answer["headers"].clone(), body }
     }
 
     pub(crate) async fn created(&self, ask: Ask) -> String {
@@ -294,10 +293,39 @@ async fn what_is_not_there_and_what_is_not_done_have_errors_of_their_own() {
         expected.sort_unstable();
         assert_eq!(methods, expected, "{method} {path}");
     }
+    // A browser's question before a page calls, which names nobody.
+    let preflight = api.answer(ask("OPTIONS", "/v1/reservations")).await;
+    assert_eq!((preflight.status, &preflight.body), (204, &Value::Null), "{preflight:#?}");
+    assert!(preflight.header("allow").is_some_and(|methods| methods.contains("POST")), "{preflight:#?}");
     for path in ["/health", "/actuator/health"] {
         assert_eq!(api.answer(ask("GET", path)).await.body, json!({"status": "UP"}));
     }
     assert_eq!(api.answer(ask("GET", "/info")).await.body["name"], "reservation-api");
+}
+
+#[tokio::test]
+async fn a_request_is_counted_under_its_route_however_it_is_answered() {
+    let api = Api::start().await;
+    let refused = create(&["A-9"]).key("key-2");
+    let nobody =
+        Ask { event: json!({"requestContext": {"http": {"method": "PATCH"}}, "rawPath": "/internal/reservations/x"}) };
+    let unknown = ask("DELETE", "/v1/reservations/rsv_1").by("usr_1");
+    for (asked, route, status) in [
+        (create(&["A-1"]), "POST /v1/reservations", "201"),
+        (refused, "POST /v1/reservations", "409"),
+        (ask("GET", "/v1/reservations/rsv_1").by("usr_2"), "GET /v1/reservations/{id}", "404"),
+        (nobody, "PATCH /internal/reservations/{id}", "401"),
+        // No route of the function: that of API Gateway, which these tests name after the request.
+        (unknown, "DELETE /v1/reservations/rsv_1", "405"),
+    ] {
+        let logs = api.function.invoke(asked.event.to_string()).await.logs;
+        let lines = logs.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let counted: Vec<(Value, Value)> = lines
+            .filter(|line| !line["http_server_requests_total"].is_null())
+            .map(|line| (line["route"].clone(), line["status"].clone()))
+            .collect();
+        assert_eq!(counted, [(json!(route), json!(status))]);
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! The routes: each reads its request whole, does one thing with the reservations, and answers.
 
+use std::future::ready;
+
 use axum::{
     Extension, Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, Query, Request, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, patch, post},
+    routing::{MethodRouter, get, patch, post, put},
 };
 use serde_json::{Value, json};
 use shared::{
@@ -32,27 +34,54 @@ type Answer = Result<Response, Refusal>;
 /// The API.
 pub(crate) fn router(reservations: Reservations) -> Router {
     let customers = Router::new()
-        .route("/v1/reservations", post(create).get(list))
-        .route("/v1/reservations/confirm", post(confirm_named))
-        .route("/v1/reservations/cancel", post(cancel_named))
-        .route("/v1/reservations/{id}", get(show))
-        .route("/v1/reservations/{id}/confirm", post(confirm))
-        .route("/v1/reservations/{id}/cancel", post(cancel))
-        .route("/v1/reservations/{id}/extend", post(extend));
-    let functions = Router::new().route("/internal/reservations/{id}", patch(settle).get(show_to_function).put(entomb));
-    let anybody =
-        Router::new().route("/health", get(health)).route("/actuator/health", get(health)).route("/info", get(info));
+        .route(
+            "/v1/reservations",
+            named("POST /v1/reservations", post(create)).merge(named("GET /v1/reservations", get(list))),
+        )
+        .route("/v1/reservations/confirm", named("POST /v1/reservations/confirm", post(confirm_named)))
+        .route("/v1/reservations/cancel", named("POST /v1/reservations/cancel", post(cancel_named)))
+        .route("/v1/reservations/{id}", named("GET /v1/reservations/{id}", get(show)))
+        .route("/v1/reservations/{id}/confirm", named("POST /v1/reservations/{id}/confirm", post(confirm)))
+        .route("/v1/reservations/{id}/cancel", named("POST /v1/reservations/{id}/cancel", post(cancel)))
+        .route("/v1/reservations/{id}/extend", named("POST /v1/reservations/{id}/extend", post(extend)));
+    let functions = Router::new().route(
+        "/internal/reservations/{id}",
+        named("PATCH /internal/reservations/{id}", patch(settle))
+            .merge(named("GET /internal/reservations/{id}", get(show_to_function)))
+            .merge(named("PUT /internal/reservations/{id}", put(entomb))),
+    );
+    let anybody = Router::new()
+        .route("/health", named("GET /health", get(health)))
+        .route("/actuator/health", named("GET /actuator/health", get(health)))
+        .route("/info", named("GET /info", get(info)));
     customers
         .merge(functions)
         .merge(anybody)
         .fallback(async || Refusal::NoSuchResource)
-        .method_not_allowed_fallback(async || Refusal::NoSuchMethod)
+        .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn(in_form))
         .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(reservations)
 }
 
-/// Gives an error its form, now that the request's trace id is known, and tells metrics which route was taken.
+/// Requests of these methods are counted under `name`, however they are answered.
+fn named(name: &'static str, methods: MethodRouter<Reservations>) -> MethodRouter<Reservations> {
+    methods.route_layer(middleware::map_response(move |mut response: Response| {
+        response.extensions_mut().insert(Route(name));
+        ready(response)
+    }))
+}
+
+/// A browser asks by OPTIONS whether a page may call, and takes a refusal for a no. `Allow` is added to both answers.
+async fn other_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        Refusal::NoSuchMethod.into_response()
+    }
+}
+
+/// Gives an error its form, now that the request's trace id is known.
 async fn in_form(request: Request, next: Next) -> Response {
     let trace_id = request.extensions().get::<TraceId>().cloned();
     let mut response = next.run(request).await;
@@ -77,14 +106,12 @@ async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    const ROUTE: Route = Route("POST /v1/reservations");
-
     let user_id = customer(caller.as_deref())?;
     let key = idempotency_key(&headers)?.ok_or(Refusal::NoKey)?;
     let body = read(&headers, body)?;
     let wish = Fields::read(&body)?.wish(user_id, key, trace_id.as_str())?;
     let made = reservations.create(&wish, &trace).await?;
-    let mut response = answer(ROUTE, StatusCode::CREATED, created(&made));
+    let mut response = answer(StatusCode::CREATED, created(&made));
     let location = format!("/v1/reservations/{}", made.reservation.id);
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
@@ -102,12 +129,12 @@ async fn list(
 ) -> Answer {
     let user_id = customer(caller.as_deref())?;
     let found = reservations.list(&user_id, &listing(&query)?).await?;
-    Ok(answer(Route("GET /v1/reservations"), StatusCode::OK, page(&found)))
+    Ok(answer(StatusCode::OK, page(&found)))
 }
 
 async fn show(State(reservations): State<Reservations>, caller: Caught, Path(id): Path<String>) -> Answer {
     let found = reservations.get(&id, &customer(caller.as_deref())?).await?;
-    Ok(answer(Route("GET /v1/reservations/{id}"), StatusCode::OK, shown(&found)))
+    Ok(answer(StatusCode::OK, shown(&found)))
 }
 
 /// As [`confirm`], with the reservation in the body, as the clients of the first of these APIs have it.
@@ -123,7 +150,7 @@ async fn confirm_named(
     let mut fields = Fields::read(&body)?;
     let (id, payment) = (fields.reservation_id(), fields.payment_intent_id());
     let (id, payment) = fields.finish((id, payment))?;
-    confirmed(&reservations, &user_id, &id, &payment, Route("POST /v1/reservations/confirm")).await
+    confirmed(&reservations, &user_id, &id, &payment).await
 }
 
 async fn confirm(
@@ -139,12 +166,12 @@ async fn confirm(
     let mut fields = Fields::read(&body)?;
     let payment = fields.payment_intent_id();
     let payment = fields.finish(payment)?;
-    confirmed(&reservations, &user_id, &id, &payment, Route("POST /v1/reservations/{id}/confirm")).await
+    confirmed(&reservations, &user_id, &id, &payment).await
 }
 
-async fn confirmed(reservations: &Reservations, user_id: &str, id: &str, payment: &str, route: Route) -> Answer {
+async fn confirmed(reservations: &Reservations, user_id: &str, id: &str, payment: &str) -> Answer {
     let found = reservations.confirm(id, user_id, payment).await?;
-    Ok(answer(route, StatusCode::OK, changed(&found, "The seats are yours.")))
+    Ok(answer(StatusCode::OK, changed(&found, "The seats are yours.")))
 }
 
 /// As [`cancel`], with the reservation in the body.
@@ -160,7 +187,7 @@ async fn cancel_named(
     let mut fields = Fields::read(&body)?;
     let id = fields.reservation_id();
     let id = fields.finish(id)?;
-    cancelled(&reservations, &user_id, &id, Route("POST /v1/reservations/cancel")).await
+    cancelled(&reservations, &user_id, &id).await
 }
 
 /// It needs no body.
@@ -172,12 +199,12 @@ async fn cancel(
 ) -> Answer {
     let user_id = customer(caller.as_deref())?;
     idempotency_key(&headers)?;
-    cancelled(&reservations, &user_id, &id, Route("POST /v1/reservations/{id}/cancel")).await
+    cancelled(&reservations, &user_id, &id).await
 }
 
-async fn cancelled(reservations: &Reservations, user_id: &str, id: &str, route: Route) -> Answer {
+async fn cancelled(reservations: &Reservations, user_id: &str, id: &str) -> Answer {
     let found = reservations.cancel(id, user_id).await?;
-    Ok(answer(route, StatusCode::OK, changed(&found, "The reservation is cancelled, and its seats are given back.")))
+    Ok(answer(StatusCode::OK, changed(&found, "The reservation is cancelled, and its seats are given back.")))
 }
 
 async fn extend(
@@ -197,13 +224,13 @@ async fn extend(
     let key = key.unwrap_or_else(|| longer.as_secs().to_string());
     let found = reservations.extend(&id, &user_id, longer, &key).await?;
     let message = "The seats are held until holdExpiresAt. Pay before then.";
-    Ok(answer(Route("POST /v1/reservations/{id}/extend"), StatusCode::OK, changed(&found, message)))
+    Ok(answer(StatusCode::OK, changed(&found, message)))
 }
 
 async fn show_to_function(State(reservations): State<Reservations>, caller: Caught, Path(id): Path<String>) -> Answer {
     principal(caller.as_deref())?;
     let found = reservations.find(&id).await?;
-    Ok(answer(Route("GET /internal/reservations/{id}"), StatusCode::OK, shown_to_functions(&found)))
+    Ok(answer(StatusCode::OK, shown_to_functions(&found)))
 }
 
 /// What an event asks for. Its key is not judged, because the reservation's own status tells a repeat.
@@ -214,16 +241,14 @@ async fn settle(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    const ROUTE: Route = Route("PATCH /internal/reservations/{id}");
-
     principal(caller.as_deref())?;
     let body = read(&headers, body)?;
     let wanted = Fields::read(&body)?.settlement()?;
     match reservations.settle(&id, &wanted).await {
-        Ok(found) => Ok(answer(ROUTE, StatusCode::OK, shown_to_functions(&found))),
+        Ok(found) => Ok(answer(StatusCode::OK, shown_to_functions(&found))),
         Err(Error::Conflict(conflict)) => {
             // A function decides by the reservation as it is, so that it comes along.
-            let mut response = answer(ROUTE, StatusCode::CONFLICT, shown_to_functions(&conflict.reservation));
+            let mut response = answer(StatusCode::CONFLICT, shown_to_functions(&conflict.reservation));
             if let Some(after) = conflict.after {
                 let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -241,8 +266,6 @@ async fn entomb(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    const ROUTE: Route = Route("PUT /internal/reservations/{id}");
-
     principal(caller.as_deref())?;
     if headers.get(header::IF_NONE_MATCH).is_none_or(|value| value != "*") {
         return Err(Refusal::invalid([("If-None-Match", "must be *: this ends what is not created yet".to_owned())]));
@@ -250,10 +273,10 @@ async fn entomb(
     match reservations.entomb(&id).await {
         Ok(now) => {
             let status = if now { StatusCode::CREATED } else { StatusCode::OK };
-            Ok(answer(ROUTE, status, json!({"reservation_id": id, "status": "EXPIRED"})))
+            Ok(answer(status, json!({"reservation_id": id, "status": "EXPIRED"})))
         }
         Err(Error::Conflict(conflict)) => {
-            Ok(answer(ROUTE, StatusCode::PRECONDITION_FAILED, shown_to_functions(&conflict.reservation)))
+            Ok(answer(StatusCode::PRECONDITION_FAILED, shown_to_functions(&conflict.reservation)))
         }
         Err(error) => Err(error.into()),
     }
@@ -261,11 +284,11 @@ async fn entomb(
 
 /// That this function answers; it calls nobody, because anybody may ask.
 async fn health() -> Response {
-    answer(Route("GET /health"), StatusCode::OK, json!({"status": "UP"}))
+    answer(StatusCode::OK, json!({"status": "UP"}))
 }
 
 async fn info() -> Response {
-    answer(Route("GET /info"), StatusCode::OK, json!({"name": crate::NAME, "version": env!("CARGO_PKG_VERSION")}))
+    answer(StatusCode::OK, json!({"name": crate::NAME, "version": env!("CARGO_PKG_VERSION")}))
 }
 
 /// The bytes of a body that says to be JSON.
@@ -274,8 +297,6 @@ fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
     body.map_err(|_| Refusal::TooLong)
 }
 
-fn answer(route: Route, status: StatusCode, body: Value) -> Response {
-    let mut response = (status, Json(body)).into_response();
-    response.extensions_mut().insert(route);
-    response
+fn answer(status: StatusCode, body: Value) -> Response {
+    (status, Json(body)).into_response()
 }
