@@ -340,7 +340,7 @@ pub const REMOVALS: &[Removal] = &[
         guard: "own-word",
         then: "a proxy's page is the API's own refusal",
         file: "shared/src/client/reservations.rs",
-        text: " if is_object(&text) => {",
+        text: " if self.is_of_the_api(&text) => {",
         instead: " => {",
         test: Test::of("integration", "guard::a_refusal_that_is_not_the_apis_own_is_retried"),
         says: r#"left: "rejected""#,
