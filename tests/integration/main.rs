@@ -11,6 +11,7 @@ mod carried;
 mod configuration;
 mod connections;
 mod faults;
+mod gateway;
 mod guard;
 mod help;
 mod outcomes;

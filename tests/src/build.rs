@@ -50,6 +50,13 @@ pub fn redrive() -> Result<PathBuf, BuildError> {
     these_functions(&[NAME])?.remove(NAME).ok_or_else(|| BuildError::Missing(NAME.to_owned()))
 }
 
+/// Builds an example of `shared`, or finds it built, as [`functions`] does.
+pub fn example(name: &str) -> Result<PathBuf, BuildError> {
+    let mut command = cargo();
+    command.args(["build", "--message-format=json-render-diagnostics", "--package", env!("CARGO_PKG_NAME")]);
+    build(command, &[], &[name])?.remove(name).ok_or_else(|| BuildError::Missing(name.to_owned()))
+}
+
 /// Builds functions, and examples of `shared`, by a profile of the workspace and into the folder `target`. It must not be
 /// that of the cargo that runs us: here the functions are built alone, with the features that they are deployed with.
 pub fn by_profile(profile: &str, target: &Path, functions: &[&str], examples: &[&str]) -> Result<Binaries, BuildError> {

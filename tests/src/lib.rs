@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | [`stack`] | an account with everything deployed | |
 //! | [`lambda`] | the Lambda Runtime API and execution environments | one invocation at a time, timeouts, init failures |
+//! | [`gateway`] | API Gateway: an HTTP API with its issuer of tokens | routes, tokens, signatures, limits |
 //! | [`mapping`] | SQS event source mappings | what counts as success and as failure |
 //! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |
 //! | [`aws`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, conditions |
@@ -12,7 +13,7 @@
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
-//! | [`event`] | a producer | |
+//! | [`event`], [`http_event`] | a producer, a client | |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`recast`] | a person who writes event files for a new type | |
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
@@ -27,6 +28,7 @@
 pub mod stack;
 
 pub mod aws;
+pub mod gateway;
 pub mod lambda;
 pub mod mapping;
 pub mod queue;
@@ -47,6 +49,7 @@ pub mod build;
 pub mod catalogue;
 pub mod cores;
 pub mod event;
+pub mod http_event;
 pub mod process;
 pub mod replay;
 pub mod ring;
