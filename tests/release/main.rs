@@ -7,9 +7,11 @@
 
 use std::{fs, path::Path, sync::OnceLock};
 
+use axum::{body::Bytes, http::Request};
 use local_stack::{
     build::{Binaries, by_profile, workspace},
     catalogue::{FUNCTIONS, NAMES},
+    http_event::HttpEvent,
     inventory::SeatState,
     lambda::{Function, FunctionError},
     queue::Message,
@@ -20,12 +22,12 @@ use local_stack::{
 use serde_json::{Value, json};
 use shared::settlement::Outcome;
 
-/// The functions, and the example that panics, by name.
+/// The functions, and the examples that panic, by name.
 fn binaries() -> &'static Binaries {
     static BUILT: OnceLock<Binaries> = OnceLock::new();
     BUILT.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release-check");
-        by_profile("release-check", &target, &NAMES, &["panics"]).expect("the release build works")
+        by_profile("release-check", &target, &NAMES, &["http", "panics"]).expect("the release build works")
     })
 }
 
@@ -55,6 +57,23 @@ async fn a_panic_fails_its_record_alone_and_the_process_goes_on() {
     queue.send(Message::new("d")).unwrap();
     let delivery = stack.map(queue, function).deliver_once().await.unwrap();
     assert!(!delivery.invocation.cold, "the same process takes the next batch");
+}
+
+#[tokio::test]
+async fn a_panic_is_answered_and_the_process_takes_the_next_request() {
+    let stack = Stack::start().await.unwrap();
+    let function = function(&stack, "http", &[]);
+    for (path, status) in [("/panic", 500), ("/binary", 200)] {
+        let request = Request::get(path).header("host", "api.example").body(Bytes::new()).unwrap();
+        let event = HttpEvent::on("ANY /{proxy+}", path).of(&request);
+        let invocation = function.invoke(event.to_string()).await;
+        let answer: Value = serde_json::from_slice(&invocation.result.expect("no invocation fails")).unwrap();
+        assert_eq!((&answer["statusCode"], invocation.cold), (&json!(status), status == 500), "{:#?}", invocation.logs);
+        let panics = invocation.logs.iter().filter(|line| line.contains(r#""msg":"the code panicked""#)).count();
+        assert_eq!(panics, usize::from(status == 500), "{:#?}", invocation.logs);
+        let line = invocation.logs.iter().any(|line| line.contains(&format!("request answered: {status}")));
+        assert!(line, "{:#?}", invocation.logs);
+    }
 }
 
 #[tokio::test]
