@@ -5,5 +5,6 @@ pub mod aws;
 pub mod bus;
 pub mod http;
 pub mod inventory;
+pub mod queue;
 pub mod reservations;
 pub mod tls;

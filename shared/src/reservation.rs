@@ -3,7 +3,9 @@
 //! served by.
 
 pub mod lifecycle;
+pub mod relay;
 pub mod service;
+pub mod sweep;
 pub mod table;
 
 /// A reservation's status.

@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod sqs;
+pub mod stream;
 
 use std::{fmt::Debug, future::ready, time::Duration};
 

@@ -292,7 +292,7 @@ async fn an_entry_that_failed_without_a_code_is_not_on_the_bus() {
             .endpoint_url(url)
             .credentials_provider(aws_sdk_eventbridge::config::Credentials::new("test", "test", None, None, "test"));
         let bus = EventBus::new(aws_sdk_eventbridge::Client::from_conf(config.build()), "bus");
-        assert_eq!(bus.put("payment.refund_requested", &json!({})).await.is_ok(), taken);
+        assert_eq!(bus.put("payment.refund_requested", json!({})).await.is_ok(), taken);
     }
 }
 

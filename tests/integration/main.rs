@@ -21,6 +21,7 @@ mod pictures;
 mod records;
 mod redrive;
 mod reflection;
+mod relay;
 mod replay;
 mod reservation_api;
 mod reservations;

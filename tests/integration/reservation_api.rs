@@ -12,8 +12,8 @@ use crate::harness::binaries;
 const SHOW: &str = "evt_1";
 
 /// The API on a stack of its own.
-struct Api {
-    stack: Stack,
+pub(crate) struct Api {
+    pub(crate) stack: Stack,
     function: Function,
 }
 
@@ -41,7 +41,7 @@ impl Answer {
 }
 
 /// A request, as API Gateway hands it over.
-struct Ask {
+pub(crate) struct Ask {
     event: Value,
 }
 
@@ -76,7 +76,7 @@ impl Ask {
         self
     }
 
-    fn key(self, key: &str) -> Self {
+    pub(crate) fn key(self, key: &str) -> Self {
         self.header("idempotency-key", key)
     }
 
@@ -95,13 +95,13 @@ impl Ask {
     }
 }
 
-fn create(seats: &[&str]) -> Ask {
+pub(crate) fn create(seats: &[&str]) -> Ask {
     let body = json!({"eventId": SHOW, "quantity": seats.len(), "seatIds": seats, "reservationToken": "t"});
     ask("POST", "/v1/reservations").by("usr_1").key("key-1").body(body)
 }
 
 impl Api {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let stack = Stack::start().await.unwrap();
         stack.inventory.stock(SHOW, &["A-1", "A-2", "A-3"].map(str::to_owned), 10);
         let function = stack.deploy(reservation_api::NAME, binaries()[reservation_api::NAME].clone(), 2).unwrap();
@@ -119,10 +119,23 @@ impl Api {
         Answer { status: answer["statusCode"].as_u64().unwrap(), headers: answer["headers"].clone(), body }
     }
 
-    async fn created(&self, ask: Ask) -> String {
+    pub(crate) async fn created(&self, ask: Ask) -> String {
         let answer = self.answer(ask).await;
         assert_eq!(answer.status, 201, "{answer:#?}");
         answer.body["reservationId"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Api {
+    pub(crate) async fn cancel(&self, id: &str) {
+        let answer = self.answer(ask("POST", &format!("/v1/reservations/{id}/cancel")).by("usr_1")).await;
+        assert_eq!(answer.status, 200, "{answer:#?}");
+    }
+
+    pub(crate) async fn extend(&self, id: &str) {
+        let longer = ask("POST", &format!("/v1/reservations/{id}/extend")).by("usr_1");
+        let answer = self.answer(longer.body(json!({"extensionSeconds": 60}))).await;
+        assert_eq!(answer.status, 200, "{answer:#?}");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_dynamodb::config::{Credentials, Region};
 use local_stack::{
     aws::{AwsEndpoint, Failure},
@@ -53,7 +53,9 @@ impl Office {
             .http_client(shared::client::aws::http::client())
             .region(Region::new("us-east-1"))
             .endpoint_url(aws.url())
-            .retry_config(aws_config::retry::RetryConfig::disabled())
+            // As deployed, but in less time.
+            .retry_config(RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(1)))
+            .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(500)).build())
             .credentials_provider(Credentials::new("test", "test", None, None, "test"));
         let table = Table::new(aws_sdk_dynamodb::Client::from_conf(config.build()), TABLE);
         let client = InventoryClient::new(&address, &TlsMaterial::default(), Duration::from_millis(300)).unwrap();
@@ -223,7 +225,9 @@ async fn a_write_that_is_lost_on_its_way_there_or_back_is_healed_by_the_same_key
         let office = Office::open().await;
         let wish = wish("k", &["A-1"]);
         let throttled = Failure::Answer { status: 400, kind: "ThrottlingException".into(), message: "slow".into() };
-        office.aws.fail_after(others, WRITE, throttled);
+        // The client asks twice.
+        office.aws.fail_after(others, WRITE, throttled.clone());
+        office.aws.fail_next(WRITE, throttled);
         assert!(matches!(office.create(&wish).await, Err(Error::Table { .. })), "{lost}");
         if others == 1 {
             office.age(&wish.reservation_id(), SECONDS_10).await;
@@ -233,6 +237,24 @@ async fn a_write_that_is_lost_on_its_way_there_or_back_is_healed_by_the_same_key
         let effects = office.inventory.calls().iter().filter(|call| call.had_effect).count();
         assert_eq!(effects, 1, "{lost}");
     }
+}
+
+/// The client asks again by itself, and finds what its first try has written.
+#[tokio::test]
+async fn a_write_whose_answer_is_lost_is_known_by_what_it_wrote() {
+    for others in [0, 1] {
+        let office = Office::open().await;
+        let wish = wish("k", &["A-1"]);
+        office.aws.fail_after(others, WRITE, Failure::LostAnswer);
+        let made = office.create(&wish).await.unwrap();
+        assert_eq!((made.replayed, made.reservation.status), (false, Status::Hold), "write {others}");
+        assert_eq!(office.asked(Method::ReserveSeat), 1);
+    }
+    let office = Office::open().await;
+    let id = office.create(&wish("k", &["A-1"])).await.unwrap().reservation.id;
+    office.aws.fail_next(WRITE, Failure::LostAnswer);
+    let paid = office.reservations.settle(&id, &payment("pi_1")).await.unwrap();
+    assert_eq!((paid.status, paid.version), (Status::Confirmed, 3));
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ const PLACES: [&str; 14] = [
 ];
 
 fn any_json() -> impl Strategy<Value = Value> {
-    const QUEUED: [&str; 11] =
+    const NAMES: [&str; 11] =
         ["jwt", "iam", "claims", "sub", "scopes", "userArn", "http", "method", "stage", "a", "cookie"];
 
     let leaf = prop_oneof![
@@ -85,7 +85,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         "[ -~]{0,40}".prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 32, 6, |inner| {
-        let name = prop_oneof![3 => select(&QUEUED[..]).prop_map(str::to_owned), 1 => any::<String>()];
+        let name = prop_oneof![3 => select(&NAMES[..]).prop_map(str::to_owned), 1 => any::<String>()];
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
             proptest::collection::vec((name, inner), 0..6)

@@ -5,11 +5,13 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{collections::BTreeMap, fs, path::Path, sync::OnceLock};
 
+use axum::{body::Bytes, http::Request};
 use local_stack::{
     build::{Binaries, by_profile, workspace},
     catalogue::{NAMES, SETTLING},
+    http_event::HttpEvent,
     inventory::SeatState,
     lambda::{Function, FunctionError},
     queue::Message,
@@ -20,12 +22,12 @@ use local_stack::{
 use serde_json::{Value, json};
 use shared::settlement::Outcome;
 
-/// The functions, and the example that panics, by name.
+/// The functions, and the examples that panic, by name.
 fn binaries() -> &'static Binaries {
     static BUILT: OnceLock<Binaries> = OnceLock::new();
     BUILT.get_or_init(|| {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release-check");
-        let built = [("release-check", &NAMES[..], &[][..]), ("release", &[], &["panics"])];
+        let built = [("release-check", &NAMES[..], &["http"][..]), ("release", &[], &["panics"])];
         built
             .into_iter()
             .flat_map(|(profile, functions, examples)| {
@@ -61,6 +63,23 @@ async fn a_panic_fails_its_record_alone_and_the_process_goes_on() {
     queue.send(Message::new("d")).unwrap();
     let delivery = stack.map(queue, function).deliver_once().await.unwrap();
     assert!(!delivery.invocation.cold, "the same process takes the next batch");
+}
+
+#[tokio::test]
+async fn a_panic_is_answered_and_the_process_takes_the_next_request() {
+    let stack = Stack::start().await.unwrap();
+    let function = function(&stack, "http", &[]);
+    for (path, status) in [("/panic", 500), ("/binary", 200)] {
+        let request = Request::get(path).header("host", "api.example").body(Bytes::new()).unwrap();
+        let event = HttpEvent::on("ANY /{proxy+}", path).of(&request);
+        let invocation = function.invoke(event.to_string()).await;
+        let answer: Value = serde_json::from_slice(&invocation.result.expect("no invocation fails")).unwrap();
+        assert_eq!((&answer["statusCode"], invocation.cold), (&json!(status), status == 500), "{:#?}", invocation.logs);
+        let panics = invocation.logs.iter().filter(|line| line.contains(r#""msg":"the code panicked""#)).count();
+        assert_eq!(panics, usize::from(status == 500), "{:#?}", invocation.logs);
+        let line = invocation.logs.iter().any(|line| line.contains(&format!("request answered: {status}")));
+        assert!(line, "{:#?}", invocation.logs);
+    }
 }
 
 #[tokio::test]
@@ -137,17 +156,35 @@ async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
     }
 }
 
-/// What a binary is made of is what its `main` composes, by type. The names of operations of AWS stay in it as text.
+/// What a binary is made of is what its `main` composes, by type. The names of operations stay in it as text.
 #[test]
 fn a_function_carries_the_clients_that_it_calls_and_no_other() {
+    const ALL: [&str; 9] = [
+        "BatchGetItem",
+        "ChangeMessageVisibility",
+        "CommitReservation",
+        "GetItem",
+        "PutEvents",
+        "ReleaseHold",
+        "ReserveSeat",
+        "SendMessageBatch",
+        "UpdateItem",
+    ];
     let contains = |binary: &[u8], text: &str| binary.windows(text.len()).any(|window| window == text.as_bytes());
+    let mut expected: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for function in SETTLING {
-        let binary = fs::read(&binaries()[function.name]).unwrap();
-        for operation in ["UpdateItem", "SendMessage", "ChangeMessageVisibility", "GetSecretValue"] {
-            assert!(contains(&binary, operation), "{} calls {operation}", function.name);
-        }
-        let refunds = function.lost_race == Outcome::LateApproval;
-        assert_eq!(contains(&binary, "PutEvents"), refunds, "{} puts events on the bus: {refunds}", function.name);
+        let mut calls = vec!["ChangeMessageVisibility", "CommitReservation", "ReleaseHold", "UpdateItem"];
+        calls.extend((function.lost_race == Outcome::LateApproval).then_some("PutEvents"));
+        expected.insert(function.name, calls);
+    }
+    let reserving = vec!["BatchGetItem", "GetItem", "ReserveSeat", "UpdateItem"];
+    expected.insert(reservation_api::NAME, reserving);
+    expected.insert(reservation_changed::NAME, vec!["PutEvents", "SendMessageBatch", "UpdateItem"]);
+    expected.insert(reservation_sweep::NAME, vec!["UpdateItem"]);
+    for function in NAMES {
+        let binary = fs::read(&binaries()[function]).unwrap();
+        let found: Vec<&str> = ALL.into_iter().filter(|call| contains(&binary, call)).collect();
+        assert_eq!(Some(&found), expected.get(function), "{function}");
     }
 }
 

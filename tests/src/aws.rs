@@ -292,6 +292,15 @@ impl AwsEndpoint {
 
     /// Calls the database directly, past records, latency and failures: for what a test prepares and looks up.
     pub async fn dynamodb(&self, operation: &str, input: &Value) -> Result<Value, AwsError> {
+        self.database("DynamoDB_20120810", operation, input).await
+    }
+
+    /// As [`AwsEndpoint::dynamodb`], for the streams of its tables.
+    pub async fn streams(&self, operation: &str, input: &Value) -> Result<Value, AwsError> {
+        self.database("DynamoDBStreams_20120810", operation, input).await
+    }
+
+    async fn database(&self, service: &str, operation: &str, input: &Value) -> Result<Value, AwsError> {
         let (http, url) = match &self.shared.dynamodb {
             Dynamo::Emulator { http, url } => (http, url),
             Dynamo::Tables(tables) => {
@@ -310,7 +319,7 @@ impl AwsEndpoint {
             .header(header::CONTENT_TYPE, JSON)
             .header(header::AUTHORIZATION, format!("{credential}, SignedHeaders=host, Signature=0"))
             .header("x-amz-date", "20260101T000000Z")
-            .header("x-amz-target", format!("DynamoDB_20120810.{operation}"))
+            .header("x-amz-target", format!("{service}.{operation}"))
             .body(input.to_string());
         let response = request.send().await?;
         let status = response.status();

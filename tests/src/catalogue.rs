@@ -29,6 +29,10 @@ pub enum Trigger {
     Queue,
     /// By an HTTP API, request by request.
     Http,
+    /// By the stream of a table, in batches that are in order.
+    Stream,
+    /// By the clock.
+    Schedule,
 }
 
 impl System {
@@ -166,13 +170,24 @@ pub const SETTLING: [Settling; 4] = [
     settling!("reservation-cancelled", reservation_cancelled),
 ];
 
+/// Another function by its crate.
+macro_rules! other {
+    ($function:ident, $system:ident, $trigger:ident) => {
+        Entry {
+            name: $function::NAME,
+            system: System::$system,
+            trigger: Trigger::$trigger,
+            compose: |parts| $function::compose(parts).map(drop),
+        }
+    };
+}
+
 /// Every other function.
-const OTHERS: [Entry; 1] = [Entry {
-    name: reservation_api::NAME,
-    system: System::Reservations,
-    trigger: Trigger::Http,
-    compose: |parts| reservation_api::compose(parts).map(|_server| ()),
-}];
+const OTHERS: [Entry; 3] = [
+    other!(reservation_api, Reservations, Http),
+    other!(reservation_changed, Reservations, Stream),
+    other!(reservation_sweep, Reservations, Schedule),
+];
 
 /// Every function.
 pub const CATALOGUE: [Entry; SETTLING.len() + OTHERS.len()] = catalogue();

@@ -26,6 +26,7 @@
 //! `cargo redrive` does to a dead-letter queue is in the package `redrive`, which builds without all of this.
 
 pub mod stack;
+pub mod stream;
 
 pub mod aws;
 pub mod gateway;

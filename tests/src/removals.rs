@@ -1,4 +1,4 @@
-//! The guards of the worker, each with the edit that takes it out and the test that must then turn red.
+//! The guards of the functions, each with the edit that takes it out and the test that must then turn red.
 //!
 //! A test that passes shows that the code is right only if it would fail were the code wrong. `cargo removals` shows that:
 //! in a copy of this workspace it makes one edit at a time and runs the test that is named for it. An edit leaves the code
@@ -90,6 +90,7 @@ pub const GUARDS: &[&str] = &[
     "records-of-others",
     "carried-texts",
     "dead-connections",
+    "requests",
 ];
 
 /// Every removal, guard by guard.
@@ -339,7 +340,7 @@ pub const REMOVALS: &[Removal] = &[
         guard: "own-word",
         then: "a proxy's page is the API's own refusal",
         file: "shared/src/client/reservations.rs",
-        text: " if is_object(&text) => {",
+        text: " if self.is_of_the_api(&text) => {",
         instead: " => {",
         test: Test::of("integration", "guard::a_refusal_that_is_not_the_apis_own_is_retried"),
         says: r#"left: "rejected""#,
@@ -595,6 +596,60 @@ pub const REMOVALS: &[Removal] = &[
         instead: ".set_message_attributes(Some(attributes))",
         test: Test::of("integration", "bad_input::a_message_is_dead_lettered_with_its_group"),
         says: r#"right: Some("customer-1")"#,
+    },
+    Removal {
+        guard: "requests",
+        then: "a percent sign of a decoded path is taken for an escape",
+        file: "shared/src/trigger/http/target.rs",
+        text: "    .remove(b'/')\n",
+        instead: "    .remove(b'/')\n    .remove(b'%')\n",
+        test: Test::of("properties", "http::any_path_survives"),
+        says: r#"right: `"/%5c"`"#,
+    },
+    Removal {
+        guard: "requests",
+        then: "a path is split once more at a question mark",
+        file: "shared/src/trigger/http/target.rs",
+        text: "    .remove(b'/')\n",
+        instead: "    .remove(b'/')\n    .remove(b'?')\n",
+        test: Test::of("properties", "http::any_path_survives"),
+        says: r#"right: `"/?"`"#,
+    },
+    Removal {
+        guard: "requests",
+        then: "a broken escape of a query goes on as it is",
+        file: "shared/src/trigger/http/target.rs",
+        text: "utf8_percent_encode(&escapes_repaired(query), QUERY)",
+        instead: "utf8_percent_encode(query, QUERY)",
+        test: Test::of("integration", "gateway::no_path_and_no_query_makes_an_error_of_the_function"),
+        says: "q=%zz%",
+    },
+    Removal {
+        guard: "requests",
+        then: "a panic of a service is one of its invocation",
+        file: "shared/src/trigger/http.rs",
+        text: "let isolated = AssertUnwindSafe(self.work(request)).catch_unwind();",
+        instead: "let isolated = AssertUnwindSafe(self.work(request)).0.map(Ok::<_, Box<dyn std::any::Any + Send>>);",
+        test: Test::of("integration", "gateway::a_panic_is_answered_by_the_function_and_its_process_goes_on"),
+        says: "x-trace-id",
+    },
+    Removal {
+        guard: "requests",
+        then: "a service may be at work until Lambda ends its process",
+        file: "shared/src/trigger/http.rs",
+        text: "const KEPT_FREE: Duration = Duration::from_secs(1);",
+        instead: "const KEPT_FREE: Duration = Duration::ZERO;",
+        test: Test::of("integration", "gateway::a_function_that_runs_out_of_time_answers_before_lambda_ends_it"),
+        says: "retry-after",
+    },
+    Removal {
+        guard: "requests",
+        then: "an answer is sent that Lambda refuses",
+        file: "shared/src/trigger/http.rs",
+        text: "if !answer.fits() {",
+        instead: "if answer.status_code == 0 {",
+        test: Test::of("integration", "gateway::an_answer_that_lambda_would_refuse_is_an_error_of_the_functions_own"),
+        says: "INTERNAL_ERROR",
     },
 ];
 

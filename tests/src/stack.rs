@@ -156,6 +156,7 @@ impl Stack {
             ("EVENT_BUS_NAME", BUS.to_owned()),
             ("DLQ_URL", format!("{}/000000000000/{}", self.aws.url(), self.dead_letters(function).name())),
             ("RESERVATIONS_TABLE", RESERVATIONS.to_owned()),
+            ("EXPIRY_QUEUE_URL", format!("{}/000000000000/reservation-expired", self.aws.url())),
         ];
         variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }

@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use local_stack::{
-    catalogue::{SETTLING, Settling},
+    catalogue::{self, SETTLING, Settling, Trigger},
     scenario::error_codes,
 };
 use shared::{
     name::Named,
+    reservation::sweep,
     settlement::{
         Outcome,
         event::{DETAIL_TYPES, Event, EventType, PAYMENT_STATUSES, STATUS_UPDATE},
     },
-    trigger::{http, sqs},
+    telemetry::metrics::Metric,
+    trigger::{http, sqs, stream},
 };
 
 /// The metric of events that go on failing, which a filter of the template makes of the log's lines.
@@ -27,7 +29,8 @@ pub(crate) fn outcomes(function: Settling) -> BTreeSet<&'static str> {
 
 /// Whether the code writes a metric with just these dimensions, or why it does not.
 pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(), String> {
-    let written = sqs::METRICS.iter().chain(http::METRICS).find(|metric| metric.name == name);
+    let all = [sqs::METRICS, http::METRICS, stream::METRICS, sweep::METRICS];
+    let written = all.into_iter().flatten().find(|metric| metric.name == name);
     let known = match written.map(|metric| metric.dimensions) {
         None if name == FAILING => &["type"],
         written => written.ok_or(format!("the code writes no metric {name}"))?,
@@ -36,8 +39,20 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
     if names != known {
         return Err(format!("{name} has the dimensions {known:?}, not {names:?}"));
     }
-    if http::METRICS.iter().any(|metric| metric.name == name) {
+    let is_of = |metrics: &[Metric]| metrics.iter().any(|metric| metric.name == name);
+    if is_of(http::METRICS) {
         return request_is_counted(dimensions);
+    }
+    if is_of(sweep::METRICS) {
+        let known = dimensions.iter().all(|(_, value)| sweep::Act::ALL.iter().any(|act| act.name() == *value));
+        return if known { Ok(()) } else { Err(format!("no sweep does {dimensions:?}")) };
+    }
+    if is_of(stream::METRICS) {
+        let known = dimensions.iter().all(|(name, value)| match *name {
+            "function" => catalogue::function(value).is_some_and(|entry| entry.trigger == Trigger::Stream),
+            _ => stream::Outcome::ALL.iter().any(|outcome| outcome.name() == *value),
+        });
+        return if known { Ok(()) } else { Err(format!("no stream has {dimensions:?}")) };
     }
     let event_type = dimensions.first().map_or("", |(_, value)| value);
     let function = SETTLING

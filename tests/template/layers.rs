@@ -16,7 +16,7 @@ const SYSTEMS: [&str; 5] = ["settlement", "reservation", "field", "client::inven
 const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];
 
 /// What keeps the domain's values, and serves those who ask for them.
-const KEEPING: [&str; 2] = ["reservation::service", "reservation::table"];
+const KEEPING: [&str; 4] = ["reservation::relay", "reservation::service", "reservation::sweep", "reservation::table"];
 
 /// Every file of the library with the paths into the crate that it names outside of its tests.
 fn paths_by_file() -> BTreeMap<PathBuf, Vec<String>> {

@@ -227,7 +227,7 @@ mod tests {
             ("AWS::ApiGatewayV2::Route", 6),
             ("AWS::ApiGatewayV2::Stage", 1),
             ("AWS::CloudFormation::Stack", 2),
-            ("AWS::CloudWatch::Alarm", queued * 9 + 1 + 5),
+            ("AWS::CloudWatch::Alarm", queued * 9 + 1 + 5 + 11),
             ("AWS::DynamoDB::Table", 2),
             ("AWS::Events::EventBus", 1),
             ("AWS::Events::Rule", queued),
@@ -236,8 +236,8 @@ mod tests {
             ("AWS::Lambda::Permission", 1),
             ("AWS::Logs::LogGroup", functions + 1),
             ("AWS::Logs::MetricFilter", queued),
-            ("AWS::SQS::Queue", queued * 2),
-            ("AWS::SQS::QueuePolicy", queued * 2),
+            ("AWS::SQS::Queue", queued * 2 + 1),
+            ("AWS::SQS::QueuePolicy", queued * 2 + 1),
             ("AWS::Serverless::Function", functions),
         ];
         assert_eq!(counts, BTreeMap::from(expected));

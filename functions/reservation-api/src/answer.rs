@@ -1,11 +1,13 @@
 //! What a reservation looks like to those who ask: to customers in camelCase, to the functions that settle in snake_case.
 
 use serde_json::{Map, Value, json};
-use shared::reservation::{
-    lifecycle::Reservation,
-    service::{Created, Page},
+use shared::{
+    deadline::moment,
+    reservation::{
+        lifecycle::Reservation,
+        service::{Created, Page},
+    },
 };
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The answer to a create, the same for each repeat: it says what was so when the seats were held.
 pub(crate) fn created(created: &Created) -> Value {
@@ -83,12 +85,6 @@ pub(crate) fn shown_to_functions(reservation: &Reservation) -> Value {
             ("currency", currency.clone().map(Value::from)),
         ],
     )
-}
-
-/// Milliseconds since the epoch, as people and programs write a moment.
-fn moment(ms: u64) -> String {
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
-    moment.ok().and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 fn with_what_is_known<const N: usize>(mut object: Value, more: [(&str, Option<Value>); N]) -> Value {

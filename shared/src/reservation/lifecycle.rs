@@ -31,6 +31,10 @@ const TOO_SHORT: Duration = Duration::from_secs(15);
 /// So long before the inventory frees seats by itself, no sale begins any more.
 const SALE: Duration = Duration::from_secs(60);
 
+/// So long after its deadline a reservation that nobody has ended is missing its timer: the first tries of a sound timer take
+/// less.
+pub const OVERDUE: Duration = Duration::from_secs(120);
+
 /// How long a reservation is kept after its end.
 const KEPT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
@@ -439,6 +443,27 @@ impl Reservation {
                 Decision::Refused { after: None }
             }
         }
+    }
+
+    /// It gets its timer again, because its deadline passed a while ago and nobody has acted on it: the timer was lost, or lies
+    /// among the dead letters of a long outage. Nothing, where no timer is missing.
+    pub fn overdue(&self, now: u64) -> Option<Change> {
+        let open = match &self.status {
+            Status::Pending | Status::Hold => true,
+            Status::Confirmed
+            | Status::Cancelled
+            | Status::Expired
+            | Status::Failed
+            | Status::Refunded
+            | Status::Other(_) => false,
+        };
+        if !open || now < self.hold_expires_at + ms(OVERDUE) {
+            return None;
+        }
+        // A version of its own, so that a relay which has seen the one before does not clear it.
+        let mut to = Self { version: self.version + 1, updated_at: now, ..self.unchanged() };
+        to.tell(EventKind::Timer, By::Worker, now);
+        Some(Change { from: self.clone(), to })
     }
 
     /// Its hold lasts `longer` than it first did, once. A repeat under the same key, and a deadline that is reached already,

@@ -9,6 +9,7 @@ use std::{collections::HashMap, fmt};
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{
     Client,
+    error::SdkError,
     operation::update_item::UpdateItemError,
     types::{
         AttributeValue, KeysAndAttributes, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
@@ -16,7 +17,10 @@ use aws_sdk_dynamodb::{
 };
 use data_encoding::BASE64URL_NOPAD;
 
-use super::lifecycle::{Change, Reservation};
+use super::{
+    Status,
+    lifecycle::{Change, Reservation},
+};
 use crate::{
     client::aws::{
         fault,
@@ -229,6 +233,104 @@ impl Table {
         self.update(Some(&change.from), &change.to).await
     }
 
+    /// A page of one of the `segments` of the table: what is marked as unpublished, and what is open although its deadline
+    /// passed before `overdue`; and where the next page goes on.
+    ///
+    /// # Errors
+    /// When DynamoDB gave no answer. An item that can't be read is told in its place, and does not hide the others.
+    pub async fn scan(
+        &self,
+        (segment, segments): (i32, i32),
+        overdue: u64,
+        after: Option<HashMap<String, AttributeValue>>,
+    ) -> Result<(Vec<Result<Reservation, TableError>>, Option<HashMap<String, AttributeValue>>), TableError> {
+        let call = self
+            .client
+            .scan()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .segment(segment)
+            .total_segments(segments)
+            .set_exclusive_start_key(after)
+            .filter_expression(format!(
+                "attribute_exists(#{UNPUBLISHED}) OR (#status IN (:pending, :hold) AND #deadline < :overdue)"
+            ))
+            .expression_attribute_names(format!("#{UNPUBLISHED}"), UNPUBLISHED)
+            .expression_attribute_names("#status", "status")
+            .expression_attribute_names("#deadline", "hold_expires_at")
+            .expression_attribute_values(":pending", text(Status::Pending.name()))
+            .expression_attribute_values(":hold", text(Status::Hold.name()))
+            .expression_attribute_values(":overdue", AttributeValue::N(overdue.to_string()));
+        let answer = call.send().await.map_err(|error| TableError::Unavailable {
+            action: "scan",
+            id: format!("of segment {segment}"),
+            cause: fault(&error),
+        })?;
+        let read = |item: HashMap<String, AttributeValue>| {
+            let id = item.get(ID).and_then(|id| id.as_s().ok()).cloned().unwrap_or_default();
+            read(&id, item)
+        };
+        let found = answer.items.unwrap_or_default().into_iter().map(read).collect();
+        Ok((found, answer.last_evaluated_key))
+    }
+
+    /// Lets the stream tell of the reservation once more, if it is still marked: the same relay then publishes its events.
+    ///
+    /// # Errors
+    /// When it is not known whether it does.
+    pub async fn touch(&self, id: &str, now: u64) -> Result<(), TableError> {
+        let call = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .key(ID, text(id))
+            .condition_expression(format!("attribute_exists(#{UNPUBLISHED})"))
+            .update_expression("SET #touched = :now")
+            .expression_attribute_names(format!("#{UNPUBLISHED}"), UNPUBLISHED)
+            .expression_attribute_names("#touched", "touched")
+            .expression_attribute_values(":now", AttributeValue::N(now.to_string()));
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => self.unless_refused(id, "touch", &error),
+        }
+    }
+
+    /// Forgets the events of the reservation, because they are published. When it has changed since, they stay: its next
+    /// change brings all of them again, and a duplicate is better than a loss.
+    ///
+    /// # Errors
+    /// When it is not known whether they are forgotten.
+    pub async fn clear(&self, id: &str, version: u64) -> Result<(), TableError> {
+        let call = self
+            .client
+            .update_item()
+            .table_name(&self.name)
+            .key(ID, text(id))
+            .condition_expression("#version = :version")
+            .update_expression(format!("REMOVE #{EVENTS}, #{UNPUBLISHED}"))
+            .expression_attribute_names("#version", "version")
+            .expression_attribute_names(format!("#{EVENTS}"), EVENTS)
+            .expression_attribute_names(format!("#{UNPUBLISHED}"), UNPUBLISHED)
+            .expression_attribute_values(":version", AttributeValue::N(version.to_string()));
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => self.unless_refused(id, "clear", &error),
+        }
+    }
+
+    /// A write whose condition does not hold any more is not needed any more.
+    fn unless_refused(
+        &self,
+        id: &str,
+        action: &'static str,
+        error: &SdkError<UpdateItemError>,
+    ) -> Result<(), TableError> {
+        match error.as_service_error() {
+            Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
+            Some(_) | None => Err(TableError::Unavailable { action, id: id.to_owned(), cause: fault(error) }),
+        }
+    }
+
     async fn update(&self, from: Option<&Reservation>, to: &Reservation) -> Result<Written, TableError> {
         let id = to.id.as_str();
         let unavailable = |cause| TableError::Unavailable { action: "write", id: id.to_owned(), cause };
@@ -249,7 +351,10 @@ impl Table {
             Err(error) => {
                 return match error.as_service_error() {
                     Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => match refusal.item.clone() {
-                        Some(old) => read(id, old).map(Written::Overtaken),
+                        // The client asks twice, and the answer to the first may have been lost on its way.
+                        Some(old) => read(id, old).map(|old| {
+                            if is_what_was_written(&old, to) { Written::Made(old) } else { Written::Overtaken(old) }
+                        }),
                         None => Ok(Written::Gone),
                     },
                     Some(_) | None => Err(unavailable(fault(&error))),
@@ -261,6 +366,12 @@ impl Table {
             Ok(_) | Err(_) => Err(unavailable("the answer is none that DynamoDB gives".to_owned())),
         }
     }
+}
+
+/// Whether the item is what this write would have made of it, but for events that are cleared or told before.
+fn is_what_was_written(found: &Reservation, to: &Reservation) -> bool {
+    let without_events = |reservation: &Reservation| Reservation { events: Vec::new(), ..reservation.clone() };
+    without_events(found) == without_events(to)
 }
 
 /// The parts of a write.

@@ -98,7 +98,7 @@ impl LostRace for RefundPublisher {
             "requested_at": OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
             "idempotency_key": key.step("refund"),
         });
-        bus.put(DETAIL_TYPE, &detail).await.map_err(Error::Unavailable)?;
+        bus.put(DETAIL_TYPE, detail).await.map_err(Error::Unavailable)?;
         Ok(Done::noted(Self::OUTCOME, format!("refund requested: {reason}")))
     }
 }

@@ -73,11 +73,12 @@ pub(crate) const RULES: &[Rule] = &[
 ];
 
 /// Metrics of AWS, each with its dimension and the type of resource that has it.
-const OF_AWS: [(&str, &str, &str, &str); 12] = [
+const OF_AWS: [(&str, &str, &str, &str); 13] = [
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", QUEUE),
     ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", QUEUE),
     ("AWS/Lambda", "ConcurrentExecutions", "FunctionName", FUNCTION),
     ("AWS/Lambda", "Errors", "FunctionName", FUNCTION),
+    ("AWS/Lambda", "IteratorAge", "FunctionName", FUNCTION),
     ("AWS/Lambda", "Throttles", "FunctionName", FUNCTION),
     ("AWS/ApiGateway", "Count", "ApiId", API),
     ("AWS/ApiGateway", "4xx", "ApiId", API),

@@ -156,6 +156,7 @@ fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
         let telling = match entry.trigger {
             Trigger::Queue => "Errors",
             Trigger::Http => "5xx",
+            Trigger::Stream | Trigger::Schedule => "Errors",
         };
         own.extend(
             paths

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use local_stack::catalogue::Trigger;
 use serde_json::{Value, json};
 use shared::settlement::{Outcome, event::EventType};
 
@@ -128,7 +129,11 @@ fn needed(template: &Template, deployed: &Deployed<'_>, path: Option<&Path<'_>>)
     ]);
     needed.extend(match path {
         Some(path) => needed_to_settle(template, path),
-        None => needed_to_serve(function),
+        None => match deployed.entry.trigger {
+            Trigger::Queue | Trigger::Http => needed_to_serve(function),
+            Trigger::Stream => needed_to_tell(template, function),
+            Trigger::Schedule => needed_to_sweep(function),
+        },
     });
     needed
 }
@@ -153,6 +158,41 @@ fn needed_to_serve(function: Resource<'_>) -> Needed {
         ("dynamodb:UpdateItem", &table, "Table::create and Table::write are updates, and so is the look at the start"),
         ("dynamodb:BatchGetItem", &table, "Table::list reads the reservations of a page"),
         ("dynamodb:Query", &index, "Table::list finds those of a customer by the index"),
+    ])
+}
+
+fn needed_to_tell(template: &Template, function: Resource<'_>) -> Needed {
+    let table = table(function, "RESERVATIONS_TABLE");
+    let stream =
+        reference(&function.variables()["RESERVATIONS_TABLE"]).map(|table| json!({"Fn::GetAtt": [table, "StreamArn"]}));
+    let expiries = nodes(&function.variables()["EXPIRY_QUEUE_URL"]).into_iter().find_map(reference);
+    let queue = expiries.map(|queue| json!({"Fn::GetAtt": [queue, "Arn"]}));
+    let given_up = Some(
+        function.properties["Events"]["Changes"]["Properties"]["DestinationConfig"]["OnFailure"]["Destination"].clone(),
+    );
+    let bus = template.of_type("AWS::Events::EventBus").first().map(|bus| bus.get("Arn"));
+    let other_bus = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}";
+    let other_bus = Some(json!({"Fn::Sub": other_bus}));
+    const LAMBDA: &str = "Lambda reads the stream with the function's role";
+    const RELAY: &str = "the relay publishes, on the stack's bus or on that of a parameter";
+    grants(&[
+        ("dynamodb:DescribeStream", &stream, LAMBDA),
+        ("dynamodb:GetRecords", &stream, LAMBDA),
+        ("dynamodb:GetShardIterator", &stream, LAMBDA),
+        ("dynamodb:ListStreams", &stream, LAMBDA),
+        ("dynamodb:UpdateItem", &table, "Table::clear forgets what is published"),
+        ("sqs:SendMessage", &queue, "the relay sends timers"),
+        ("sqs:SendMessage", &given_up, "Lambda tells there of batches that it gives up"),
+        ("events:PutEvents", &bus, RELAY),
+        ("events:PutEvents", &other_bus, RELAY),
+    ])
+}
+
+fn needed_to_sweep(function: Resource<'_>) -> Needed {
+    let table = table(function, "RESERVATIONS_TABLE");
+    grants(&[
+        ("dynamodb:Scan", &table, "Table::scan looks for what was missed"),
+        ("dynamodb:UpdateItem", &table, "Table::touch and Table::write are updates"),
     ])
 }
 

@@ -205,6 +205,21 @@ fn what_is_not_settled_expires_at_its_deadline_and_not_before() {
 }
 
 #[test]
+fn what_is_open_long_after_its_deadline_gets_its_timer_again() {
+    let late = DEADLINE + 120_000;
+    for reservation in [pending(), on_hold()] {
+        assert_eq!(reservation.overdue(late - 1), None);
+        let Change { from, to } = reservation.overdue(late).unwrap();
+        assert_eq!((to.status.clone(), to.version), (from.status.clone(), from.version + 1));
+        assert_eq!((to.owner.clone(), to.hold_expires_at), (from.owner, from.hold_expires_at), "nothing else changes");
+        assert_eq!(kinds(&to), [("timer", "worker")]);
+    }
+    for ended in &all()[2..] {
+        assert_eq!(ended.overdue(late), None, "{:?}", ended.status);
+    }
+}
+
+#[test]
 fn a_hold_is_extended_once_and_not_beyond_the_longest() {
     let seconds = Duration::from_secs;
     let longer = written(on_hold().extend(seconds(300), "k1", NOW + 100, &TERMS));

@@ -17,7 +17,7 @@ use self::{
     trial::{Bench, Verdict},
 };
 
-/// Takes one guard of the worker after the other out of a copy of this workspace, and runs the test that is named for it.
+/// Takes one guard of the functions after the other out of a copy of this workspace, and runs the test that is named for it.
 /// A test that still passes, or fails for another reason, does not watch its guard. The workspace itself is not touched.
 ///
 /// Before that, every named test must pass in the copy as it is. The copy lies in the target directory with a target

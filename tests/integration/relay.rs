@@ -1,0 +1,250 @@
+//! What becomes of reservations is told: by the real function, from the table's own stream.
+
+use std::time::Duration;
+
+use local_stack::{
+    aws::Failure,
+    lambda::FunctionError,
+    queue::Queue,
+    stack::{BUS, RESERVATIONS, Stack},
+    stream::{StreamMapping, StreamOptions},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::binaries,
+    reservation_api::{Api, create},
+};
+
+const PUT_EVENTS: &str = "AWSEvents.PutEvents";
+/// What the template says of the mapping.
+const AS_DEPLOYED: StreamOptions = StreamOptions { batch_size: 100, filter: Some("unpublished") };
+const SEND: &str = "AmazonSQS.SendMessageBatch";
+
+/// The API with its relay.
+struct Relayed {
+    api: Api,
+    stack: Stack,
+    expiries: Queue,
+    stream: StreamMapping,
+}
+
+impl Relayed {
+    async fn start() -> Self {
+        let api = Api::start().await;
+        let stack = api.stack.clone();
+        let expiries = stack.queue("reservation-expired");
+        let binary = binaries()[reservation_changed::NAME].clone();
+        let function = stack.deploy(reservation_changed::NAME, binary, 1).unwrap();
+        // Its start looks at the table, and what fails on demand is then not that look.
+        assert!(function.invoke(json!({"Records": []}).to_string()).await.result.is_ok());
+        let stream = StreamMapping::new(stack.aws.clone(), RESERVATIONS, function, AS_DEPLOYED).await.unwrap();
+        Self { api, expiries, stream, stack }
+    }
+
+    /// The types on the bus, with the versions of their reservations.
+    fn published(&self) -> Vec<(String, u64)> {
+        let entries = self.stack.aws.bus_entries();
+        entries.iter().map(|entry| (entry.detail_type.clone(), entry.detail["version"].as_u64().unwrap())).collect()
+    }
+
+    /// What is still to be published of a reservation, as its table has it.
+    async fn marked(&self, id: &str) -> bool {
+        let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}});
+        let item = self.stack.aws.dynamodb("GetItem", &key).await.unwrap()["Item"].clone();
+        assert_eq!(item.get("events").is_some(), item.get("unpublished").is_some(), "the mark is that of the list");
+        item.get("events").is_some()
+    }
+}
+
+#[tokio::test]
+async fn a_hold_gets_its_timer_and_is_told_and_then_forgotten() {
+    let mut world = Relayed::start().await;
+    let id = world.api.created(create(&["A-1"])).await;
+    assert!(world.marked(&id).await);
+    let deliveries = world.stream.drain().await.unwrap();
+    assert_eq!((deliveries.len(), deliveries[0].batch.len(), deliveries[0].done), (1, 2, 2), "{deliveries:#?}");
+
+    let timers = world.expiries.messages();
+    assert_eq!(timers.len(), 1);
+    let wait = timers[0].visible_in;
+    assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(61), "{wait:?}");
+    let timer: Value = serde_json::from_str(&timers[0].body).unwrap();
+    assert_eq!((&timer["detail-type"], &timer["source"]), (&json!("reservation.expired"), &json!("reservation-api")));
+    assert_eq!((&timer["detail"]["reservation_id"], &timer["detail"]["seat_ids"]), (&json!(id), &json!(["A-1"])));
+
+    let entries = world.stack.aws.bus_entries();
+    assert_eq!((entries.len(), entries[0].bus.as_str(), entries[0].source.as_str()), (1, BUS, "holdfast"));
+    let detail = &entries[0].detail;
+    assert_eq!((&detail["status"], &detail["by"], &detail["qty"]), (&json!("HOLD"), &json!("client"), &json!(1)));
+    assert_eq!(detail["idempotency_key"], format!("{id}#2"));
+    assert_eq!(detail.get("payment_intent_id"), None, "what is not known is left out");
+
+    assert!(!world.marked(&id).await);
+    assert!(world.stream.drain().await.unwrap().is_empty(), "its own clearing does not wake it");
+    world.api.cancel(&id).await;
+    world.stream.drain().await.unwrap();
+    assert_eq!(world.published()[1..], [("reservation.cancelled".to_owned(), 3)]);
+    assert_eq!(world.expiries.messages().len(), 1, "a cancellation has no timer");
+}
+
+#[tokio::test]
+async fn what_is_settled_already_needs_no_timer_any_more() {
+    let mut world = Relayed::start().await;
+    let id = world.api.created(create(&["A-1"])).await;
+    world.api.cancel(&id).await;
+    world.stream.drain().await.unwrap();
+    assert!(world.expiries.messages().is_empty());
+    let expected = [("reservation.created".to_owned(), 2), ("reservation.cancelled".to_owned(), 3)];
+    assert_eq!(world.published(), expected, "each once, though three records told of them");
+}
+
+#[tokio::test]
+async fn whatever_is_away_nothing_is_lost() {
+    let throttled = || Failure::Answer { status: 400, kind: "ThrottlingException".into(), message: "slow".into() };
+    // The client tries twice.
+    for (target, failures) in [(PUT_EVENTS, 2), (SEND, 2)] {
+        let mut world = Relayed::start().await;
+        let id = world.api.created(create(&["A-1"])).await;
+        for _ in 0..failures {
+            world.stack.aws.fail_next(target, throttled());
+        }
+        let first = world.stream.deliver_once().await.unwrap().unwrap();
+        assert!(first.done < first.batch.len(), "{target}: a part comes again: {first:#?}");
+        assert!(world.marked(&id).await, "{target}");
+        world.stream.drain().await.unwrap();
+        assert!(!world.marked(&id).await, "{target}");
+        assert!(!world.expiries.messages().is_empty(), "{target}");
+        assert!(world.published().contains(&("reservation.created".to_owned(), 2)), "{target}");
+    }
+    let mut world = Relayed::start().await;
+    let id = world.api.created(create(&["A-1"])).await;
+    world.stack.aws.fail_entries_next(1);
+    let first = world.stream.deliver_once().await.unwrap().unwrap();
+    assert_eq!((first.batch.len(), first.done), (2, 1), "the last record of the reservation has all of its events");
+    world.stream.drain().await.unwrap();
+    assert!(!world.marked(&id).await && world.published().len() == 1);
+}
+
+/// A lost answer, or a death between publishing and clearing: told twice under one key, and never not at all.
+#[tokio::test]
+async fn what_was_published_and_not_cleared_is_published_again_under_the_same_key() {
+    let mut world = Relayed::start().await;
+    let id = world.api.created(create(&["A-1"])).await;
+    // The client tries twice.
+    for _ in 0..2 {
+        let refusal = Failure::Answer { status: 500, kind: "InternalServerError".into(), message: "no".into() };
+        world.stack.aws.fail_next("DynamoDB_20120810.UpdateItem", refusal);
+    }
+    world.stream.drain().await.unwrap();
+    assert!(world.marked(&id).await, "it is published, and nobody could say so");
+    world.api.extend(&id).await;
+    world.stream.drain().await.unwrap();
+    assert!(!world.marked(&id).await);
+    let created = ("reservation.created".to_owned(), 2);
+    assert_eq!(world.published(), [created.clone(), created], "twice, and so recognisable");
+}
+
+/// What the bus will never take must not stand in the way of all that follow.
+#[tokio::test]
+async fn what_the_bus_refuses_for_good_stays_marked_and_lets_the_others_through() {
+    let mut world = Relayed::start().await;
+    let mut environment = world.stack.environment(reservation_changed::NAME);
+    environment.insert("EVENT_BUS_NAME".to_owned(), "of-nobody".to_owned());
+    let binary = binaries()[reservation_changed::NAME].clone();
+    let lost = world.stack.deploy_with(reservation_changed::NAME, binary, 1, environment).unwrap();
+    let id = world.api.created(create(&["A-1"])).await;
+    let aws = world.stack.aws.clone();
+    let mut stream = StreamMapping::new(aws, RESERVATIONS, lost.clone(), AS_DEPLOYED).await.unwrap();
+    let delivery = stream.deliver_once().await.unwrap().unwrap();
+    assert_eq!(delivery.done, delivery.batch.len());
+    assert!(world.marked(&id).await);
+    assert!(lost.all_logs().iter().any(|line| line.contains("an event stays unpublished") && line.contains(&id)));
+    assert_eq!(world.expiries.messages().len(), 1, "its timer went out");
+    world.stream.drain().await.unwrap();
+    assert!(!world.marked(&id).await, "another look publishes it");
+}
+
+/// Takes so much off the moments of a reservation and of its events, as if it had been created earlier.
+async fn age(stack: &Stack, id: &str, by: Duration) {
+    let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}});
+    let mut item = stack.aws.dynamodb("GetItem", &key).await.unwrap()["Item"].clone();
+    let earlier = |moment: &mut Value| {
+        let ms: u64 = moment["N"].as_str().unwrap().parse().unwrap();
+        *moment = json!({"N": (ms - u64::try_from(by.as_millis()).unwrap()).to_string()});
+    };
+    for name in ["created_at", "updated_at", "hold_expires_at"] {
+        earlier(&mut item[name]);
+    }
+    let events = item.get_mut("events").and_then(|events| events["L"].as_array_mut());
+    for event in events.into_iter().flatten() {
+        earlier(&mut event["M"]["at"]);
+    }
+    let put = json!({"TableName": RESERVATIONS, "Item": item});
+    stack.aws.dynamodb("PutItem", &put).await.unwrap();
+}
+
+/// Whatever was lost: the record of the stream, the timer, or the message among the dead letters.
+#[tokio::test]
+async fn what_was_missed_is_swept_up_and_what_is_well_is_left_alone() {
+    let mut world = Relayed::start().await;
+    let binary = binaries()[reservation_sweep::NAME].clone();
+    let sweep = world.stack.deploy(reservation_sweep::NAME, binary, 1).unwrap();
+    let swept = async || {
+        let invocation = sweep.invoke("{}").await;
+        assert!(invocation.result.is_ok(), "{invocation:#?}");
+        let lines: Vec<Value> = invocation.logs.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let acts = lines
+            .iter()
+            .filter_map(|line| Some(format!("{} {}", line["act"].as_str()?, line["reservation_id"].as_str()?)));
+        let mut acts: Vec<String> = acts.collect();
+        acts.sort_unstable();
+        acts
+    };
+    let unpublished = world.api.created(create(&["A-1"])).await;
+    assert_eq!(swept().await, [""; 0], "its record is still on its way");
+    world.stream.drain().await.unwrap();
+    let timed = world.api.created(create(&["A-2"]).key("k2")).await;
+    let settled = world.api.created(create(&["A-3"]).key("k3")).await;
+    world.stream.drain().await.unwrap();
+    world.api.cancel(&settled).await;
+    world.stream.drain().await.unwrap();
+    assert_eq!(swept().await, [""; 0], "all is well");
+
+    // The relay was away for longer than the stream keeps its records.
+    world.api.extend(&unpublished).await;
+    world.api.cancel(&unpublished).await;
+    while let Some(lost) = world.stream.skip_once().await.unwrap() {
+        assert!(lost > 0);
+    }
+    age(&world.stack, &unpublished, Duration::from_secs(150)).await;
+    // A timer was lost, with its queue or by hand.
+    age(&world.stack, &timed, Duration::from_secs(185)).await;
+    age(&world.stack, &settled, Duration::from_secs(600)).await;
+    while world.stream.skip_once().await.unwrap().is_some() {}
+    let timers = world.expiries.messages().len();
+    let expected = [format!("rearmed {timed}"), format!("republished {unpublished}")];
+    assert_eq!(swept().await, expected);
+    world.stream.drain().await.unwrap();
+    assert!(!world.marked(&unpublished).await && !world.marked(&timed).await);
+    assert!(world.published().contains(&("reservation.cancelled".to_owned(), 4)));
+    let messages = world.expiries.messages();
+    assert_eq!(messages.len(), timers + 1);
+    assert!(messages.iter().any(|message| message.body.contains(&timed) && message.visible_in.is_zero()));
+    assert_eq!(swept().await, [format!("rearmed {timed}")], "nobody has acted on it yet, so that it is asked again");
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
+    let stack = Stack::start().await.unwrap();
+    let mut environment = stack.environment(reservation_changed::NAME);
+    for (name, value) in [("RESERVATIONS_TABLE", ""), ("EVENT_BUS_NAME", ""), ("EXPIRY_QUEUE_URL", "my-queue")] {
+        environment.insert(name.to_owned(), value.to_owned());
+    }
+    let binary = binaries()[reservation_changed::NAME].clone();
+    let function = stack.deploy_with(reservation_changed::NAME, binary, 1, environment).unwrap();
+    let Err(FunctionError::Init(text)) = function.invoke("{}").await.result else { panic!("it must not start") };
+    for name in ["RESERVATIONS_TABLE", "EVENT_BUS_NAME", "EXPIRY_QUEUE_URL"] {
+        assert!(text.contains(name), "{name} is missing in {text}");
+    }
+}
