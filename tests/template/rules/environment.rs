@@ -66,16 +66,16 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "settlement calls the API of its own stack, signed, unless another is given",
+        name: "settlement calls the API of its own stack, signed, where that has one, and else the one that is given",
         check: calls_its_own_api,
         breaks: &[
-            edit("RESERVATION_API_AUTH: !If [UsesOwnApi, iam, \"\"]", "RESERVATION_API_AUTH: \"\""),
-            edit("RESERVATION_API_AUTH: !If [UsesOwnApi, iam, \"\"]", "RESERVATION_API_AUTH: iam"),
+            edit("RESERVATION_API_AUTH: !If [HasReservations, iam, \"\"]", "RESERVATION_API_AUTH: \"\""),
+            edit("RESERVATION_API_AUTH: !If [HasReservations, iam, \"\"]", "RESERVATION_API_AUTH: iam"),
             edit("!GetAtt Api.ApiEndpoint]\n            -", "!Ref Api]\n            -"),
             edit("/_aws/execute-api/${Api}/$default", "/_aws/execute-api/${Api}"),
             edit(
-                "UsesOwnApi: !And [!Condition HasReservations, !Equals [!Ref ReservationApiBase, \"\"]]",
-                "UsesOwnApi: !Condition HasReservations",
+                "      - Assert: {Fn::Equals: [!Ref ReservationApiBase, \"\"]}\n",
+                "      - Assert: {Fn::Equals: [1, 1]}\n",
             ),
         ],
     },
@@ -122,7 +122,7 @@ const READ_BY_OTHERS: [(&str, &str); 2] = [
 const BESIDE_A_VERSION: [&str; 2] = ["Events", "DeploymentPreference"];
 
 /// A value for each parameter that may be empty, so that what it switches on is on.
-const PLACEHOLDERS: [(&str, &str); 6] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 6] = [
     ("ReservationApiBase", "https://reservation-api.example"),
     ("InventoryGrpcAddr", "inventory.example:8021"),
     ("SecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:holdfast-AbCdEf"),
@@ -285,9 +285,16 @@ fn calls_its_own_api(project: &Project, faults: &mut Faults) {
     let cases = [
         (own(""), "https://Api.execute-api.eu-west-1.amazonaws.com".to_owned(), Some("iam")),
         (own(LOCAL), format!("{LOCAL}/_aws/execute-api/Api/$default"), Some("iam")),
-        ([("Reservations", "true"), ("ReservationApiBase", OTHER), ("AwsEndpointUrl", "")], OTHER.to_owned(), None),
         ([("Reservations", "false"), ("ReservationApiBase", OTHER), ("AwsEndpointUrl", "")], OTHER.to_owned(), None),
     ];
+    // At another API its holds would never end.
+    let refused = |base| {
+        let given = [("Reservations", "true"), ("InventoryGrpcAddr", "inventory:1"), ("ReservationApiBase", base)];
+        let stack = Stack::new(&project.template, &given);
+        fields(project.template.section("Rules")).into_iter().any(|(_, rule)| stack.passes(rule).is_err())
+    };
+    faults
+        .unless(refused(OTHER) && !refused(""), "Rules: with Reservations refuse a ReservationApiBase, and take none");
     for (parameters, base, access) in cases {
         let stack = given(&project.template, &parameters);
         for path in project.template.paths() {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use local_stack::catalogue;
 use serde_json::{Value, json};
 
-use super::{Faults, Rule, references, stages};
+use super::{Faults, Rule, environment, references, stages};
 use crate::{
     evaluate::Stack,
     project::{File, Project, edit, edit_in},
@@ -93,7 +93,7 @@ pub(crate) const RULES: &[Rule] = &[
                 "    Type: AWS::DynamoDB::Table\n    DependsOn: PaymentFailedQueue\n",
             ),
             edit("    Condition: SettlesAtOwnApi\n", "    Condition: HasSettlement\n"),
-            edit("    Condition: SettlesAtOwnApi\n", "    Condition: UsesOwnApi\n"),
+            edit("    Condition: SettlesAtOwnApi\n", "    Condition: HasReservations\n"),
             edit(
                 "    Condition: ServesCustomers\n    Properties:\n      ApiId: !Ref Api\n      Name",
                 "    Properties:\n      ApiId: !Ref Api\n      Name",
@@ -269,10 +269,15 @@ fn asks_where_it_is_on(project: &Project, faults: &mut Faults) {
         if let Err(refusal) = with_none.passes(rule) {
             faults.add(format!("{name}: with every system off it still refuses: {refusal}"));
         }
-        let mut subsets = subsets(&systems(template)).into_iter();
-        let refuses =
-            rule["RuleCondition"].is_null() || subsets.any(|on| with(template, &on, &[]).passes(rule).is_err());
-        faults.unless(refuses, format!("{name}: whatever system is on, with nothing given it refuses nothing"));
+        let refuses = |on: &[&str], given| with(template, on, given).passes(rule).is_err();
+        let refuses_some = subsets(&systems(template))
+            .iter()
+            .any(|on| [&[][..], &environment::PLACEHOLDERS].into_iter().any(|given| refuses(on, given)));
+        let refuses_some = rule["RuleCondition"].is_null() || refuses_some;
+        faults.unless(
+            refuses_some,
+            format!("{name}: whatever system is on, with nothing or all given it refuses nothing"),
+        );
     }
 }
 
