@@ -25,6 +25,7 @@ mod relay;
 mod replay;
 mod reservation_api;
 mod reservations;
+mod sale;
 mod secrets;
 mod settle;
 mod telemetry;

@@ -18,7 +18,7 @@ use crate::{
 
 const PUT_EVENTS: &str = "AWSEvents.PutEvents";
 /// What the template says of the mapping.
-const AS_DEPLOYED: StreamOptions = StreamOptions { batch_size: 100, filter: Some("unpublished") };
+pub(crate) const AS_DEPLOYED: StreamOptions = StreamOptions { batch_size: 100, filter: Some("unpublished") };
 const SEND: &str = "AmazonSQS.SendMessageBatch";
 
 /// The API with its relay.
@@ -166,7 +166,7 @@ async fn what_the_bus_refuses_for_good_stays_marked_and_lets_the_others_through(
 }
 
 /// Takes so much off the moments of a reservation and of its events, as if it had been created earlier.
-async fn age(stack: &Stack, id: &str, by: Duration) {
+pub(crate) async fn age(stack: &Stack, id: &str, by: Duration) {
     let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}});
     let mut item = stack.aws.dynamodb("GetItem", &key).await.unwrap()["Item"].clone();
     let earlier = |moment: &mut Value| {

@@ -5,7 +5,12 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
-use std::{collections::BTreeMap, fs, path::Path, sync::OnceLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::OnceLock,
+};
 
 use axum::{body::Bytes, http::Request};
 use local_stack::{
@@ -171,19 +176,20 @@ fn a_function_carries_the_clients_that_it_calls_and_no_other() {
         "UpdateItem",
     ];
     let contains = |binary: &[u8], text: &str| binary.windows(text.len()).any(|window| window == text.as_bytes());
-    let mut expected: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut expected: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for function in SETTLING {
-        let mut calls = vec!["ChangeMessageVisibility", "CommitReservation", "ReleaseHold", "UpdateItem"];
+        let mut calls = BTreeSet::from(["ChangeMessageVisibility", "CommitReservation", "ReleaseHold", "UpdateItem"]);
         calls.extend((function.lost_race == Outcome::LateApproval).then_some("PutEvents"));
         expected.insert(function.name, calls);
     }
-    let reserving = vec!["BatchGetItem", "GetItem", "ReserveSeat", "UpdateItem"];
+    let reserving = BTreeSet::from(["BatchGetItem", "GetItem", "ReserveSeat", "UpdateItem"]);
     expected.insert(reservation_api::NAME, reserving);
-    expected.insert(reservation_changed::NAME, vec!["PutEvents", "SendMessageBatch", "UpdateItem"]);
-    expected.insert(reservation_sweep::NAME, vec!["UpdateItem"]);
+    let telling = BTreeSet::from(["PutEvents", "SendMessageBatch", "UpdateItem"]);
+    expected.insert(reservation_changed::NAME, telling);
+    expected.insert(reservation_sweep::NAME, BTreeSet::from(["UpdateItem"]));
     for function in NAMES {
         let binary = fs::read(&binaries()[function]).unwrap();
-        let found: Vec<&str> = ALL.into_iter().filter(|call| contains(&binary, call)).collect();
+        let found: BTreeSet<&str> = ALL.into_iter().filter(|call| contains(&binary, call)).collect();
         assert_eq!(Some(&found), expected.get(function), "{function}");
     }
 }

@@ -1,0 +1,210 @@
+//! A sale from the customer's first request to the sold or free seat, with nothing but functions of this repository and an
+//! inventory: the API behind its gateway, the relay on the table's stream, and the functions that settle, whose calls are
+//! signed and go through the same gateway.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use local_stack::{
+    catalogue::QUEUED,
+    gateway::{
+        AUDIENCE, AccessKey, Authorization, Gateway, GatewayOptions, Issuer, JwtConfiguration, Route, TIMEOUT, Target,
+    },
+    inventory::SeatState,
+    lambda::Function,
+    queue::{Message, Queue},
+    stack::{RESERVATIONS, Stack},
+    stream::StreamMapping,
+};
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{binaries, log_lines},
+    relay::{AS_DEPLOYED, age},
+};
+
+const SHOW: &str = "evt_1";
+const CUSTOMER: &str = "usr_1";
+
+/// Everything that sells seats.
+struct Sale {
+    stack: Stack,
+    gateway: Gateway,
+    issuer: Issuer,
+    http: Client,
+    relay: StreamMapping,
+    settling: BTreeMap<&'static str, (Queue, Function)>,
+}
+
+impl Sale {
+    async fn open() -> Self {
+        let stack = Stack::start().await.unwrap();
+        stack.inventory.stock(SHOW, &["A-1", "A-2"].map(str::to_owned), 0);
+        let deploy = |name: &str| stack.deploy(name, binaries()[name].clone(), 2).unwrap();
+        let api = deploy(reservation_api::NAME);
+        let issuer = Issuer::start_on(0).await.unwrap();
+        let route = |key: &str, authorization| Route {
+            key: key.parse().unwrap(),
+            authorization,
+            function: reservation_api::NAME.to_owned(),
+        };
+        let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
+        let gateway = Gateway::start(GatewayOptions {
+            port: 0,
+            routes: vec![
+                route("ANY /v1/{proxy+}", Authorization::Jwt { scopes: vec!["reserve".to_owned()] }),
+                route("ANY /internal/{proxy+}", Authorization::Iam),
+            ],
+            functions: [(reservation_api::NAME.to_owned(), Target::Function(api))].into(),
+            jwt: Some(JwtConfiguration { issuer: issuer.url(), audience: vec![AUDIENCE.to_owned()] }),
+            // What the local Lambda gives each function in place of a role.
+            access_keys: vec![AccessKey { id: "test".to_owned(), secret: "test".to_owned(), arn }],
+            timeout: TIMEOUT,
+        });
+        let gateway = gateway.await.unwrap();
+        let settling = QUEUED.map(|name| {
+            let mut environment = stack.environment(name);
+            environment.insert("RESERVATION_API_BASE".to_owned(), gateway.url());
+            environment.insert("RESERVATION_API_AUTH".to_owned(), "iam".to_owned());
+            let function = stack.deploy_with(name, binaries()[name].clone(), 1, environment).unwrap();
+            (name, (stack.queue(name), function))
+        });
+        let relay = deploy(reservation_changed::NAME);
+        let relay = StreamMapping::new(stack.aws.clone(), RESERVATIONS, relay, AS_DEPLOYED).await.unwrap();
+        let http = Client::builder().no_proxy().build().unwrap();
+        Self { gateway, issuer, http, relay, settling: settling.into(), stack }
+    }
+
+    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        let token = self.issuer.token(CUSTOMER, "reserve", Duration::from_secs(300)).unwrap();
+        self.http.request(method, format!("{}{path}", self.gateway.url())).bearer_auth(token)
+    }
+
+    /// Holds both seats and lets the relay tell.
+    async fn hold(&mut self) -> String {
+        let wish = json!({"eventId": SHOW, "quantity": 2, "seatIds": ["A-1", "A-2"]});
+        let create = self.ask(Method::POST, "/v1/reservations").header("idempotency-key", "key-1").json(&wish);
+        let created = answer(create, 201).await;
+        self.relay.drain().await.unwrap();
+        created["reservationId"].as_str().unwrap().to_owned()
+    }
+
+    /// The status as its customer sees it, and the state of its seats.
+    async fn state(&self, id: &str) -> (String, SeatState) {
+        let shown = answer(self.ask(Method::GET, &format!("/v1/reservations/{id}")), 200).await;
+        (shown["status"].as_str().unwrap().to_owned(), self.stack.inventory.seat_state(id))
+    }
+
+    fn send(&self, function: &str, body: &Value) {
+        self.settling[function].0.send(Message::new(body.to_string())).unwrap();
+    }
+
+    /// Delivers what waits for a function, however long it would have to wait, and tells how each record ended.
+    async fn deliver(&self, function: &str) -> Vec<String> {
+        let (queue, function) = &self.settling[function];
+        queue.skip_wait();
+        let mapping = self.stack.map(queue.clone(), function.clone());
+        let delivery = mapping.deliver_once().await.expect("a message waits");
+        let lines = log_lines(&delivery.invocation.logs);
+        let ended = |id: &String| {
+            let of_record = lines.iter().find(|line| line["message_id"] == **id && line["outcome"].is_string());
+            of_record.unwrap_or_else(|| panic!("{id} has no outcome in {lines:#?}"))["outcome"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        delivery.batch.iter().map(ended).collect()
+    }
+
+    /// What is on the bus of this type, as a rule hands it to a queue.
+    fn on_the_bus(&self, detail_type: &str) -> Vec<Value> {
+        let entries = self.stack.aws.bus_entries().into_iter().filter(|entry| entry.detail_type == detail_type);
+        entries
+            .map(|entry| json!({"source": entry.source, "detail-type": entry.detail_type, "detail": entry.detail}))
+            .collect()
+    }
+}
+
+async fn answer(request: RequestBuilder, status: u16) -> Value {
+    let answer = request.send().await.unwrap();
+    let (found, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    assert_eq!(found, status, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+fn approval(id: &str) -> Value {
+    let detail = json!({"reservation_id": id, "event_id": SHOW, "payment_intent_id": "pi_1", "amount": 7_600});
+    json!({"detail-type": "payment.approved", "source": "payment-service", "detail": detail})
+}
+
+/// The same timer when its time has come: the one in the queue names a deadline that a test does not wait for.
+fn due_timer(id: &str) -> Value {
+    let detail = json!({"reservation_id": id, "event_id": SHOW, "expires_at": "2026-11-20T09:14:20Z"});
+    json!({"detail-type": "reservation.expired", "source": "reservation-api", "detail": detail})
+}
+
+#[tokio::test]
+async fn a_hold_that_nobody_pays_runs_out_and_its_seats_are_free() {
+    let mut sale = Sale::open().await;
+    let id = sale.hold().await;
+    assert_eq!(sale.deliver("reservation-expired").await, ["retried"], "its timer waits for its time");
+    sale.send("reservation-expired", &due_timer(&id));
+    assert_eq!(
+        sale.deliver("reservation-expired").await,
+        ["retried"],
+        "one that claims to be due waits for the API's word"
+    );
+    assert_eq!(sale.state(&id).await, ("HOLD".to_owned(), SeatState::Held));
+
+    age(&sale.stack, &id, Duration::from_secs(61)).await;
+    sale.send("reservation-expired", &due_timer(&id));
+    assert_eq!(sale.deliver("reservation-expired").await, ["success"]);
+    assert_eq!(sale.state(&id).await, ("EXPIRED".to_owned(), SeatState::Free));
+    sale.relay.drain().await.unwrap();
+    let told = sale.on_the_bus("reservation.expired");
+    assert_eq!((told.len(), &told[0]["source"], &told[0]["detail"]["by"]), (1, &json!("holdfast"), &json!("worker")));
+
+    sale.send("payment-approved", &approval(&id));
+    assert_eq!(sale.deliver("payment-approved").await, ["late_approval"]);
+    assert_eq!(sale.on_the_bus("payment.refund_requested").len(), 1, "he paid for nothing and gets it back");
+    assert_eq!(sale.stack.inventory.oversold(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_hold_that_is_paid_is_sold_and_its_timer_comes_to_nothing() {
+    let mut sale = Sale::open().await;
+    let id = sale.hold().await;
+    let confirm = |sale: &Sale| {
+        let named = json!({"reservationId": id, "paymentIntentId": "pi_1"});
+        sale.ask(Method::POST, "/v1/reservations/confirm").json(&named)
+    };
+    answer(confirm(&sale), 402).await;
+    sale.send("payment-approved", &approval(&id));
+    assert_eq!(sale.deliver("payment-approved").await, ["success"]);
+    assert_eq!(sale.state(&id).await, ("CONFIRMED".to_owned(), SeatState::Sold));
+    assert_eq!(answer(confirm(&sale), 200).await["orderId"], json!(id.replace("rsv_", "ord_")));
+    sale.relay.drain().await.unwrap();
+    let told = sale.on_the_bus("reservation.confirmed");
+    assert_eq!((told.len(), &told[0]["detail"]["by"]), (1, &json!("payment")));
+
+    age(&sale.stack, &id, Duration::from_secs(61)).await;
+    sale.send("reservation-expired", &due_timer(&id));
+    assert_eq!(sale.deliver("reservation-expired").await, ["superseded"]);
+    assert_eq!(sale.state(&id).await, ("CONFIRMED".to_owned(), SeatState::Sold));
+    assert_eq!(sale.stack.inventory.oversold(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_reservation_that_is_given_up_frees_its_seats_by_its_event() {
+    let mut sale = Sale::open().await;
+    let id = sale.hold().await;
+    answer(sale.ask(Method::POST, &format!("/v1/reservations/{id}/cancel")), 200).await;
+    assert_eq!(sale.state(&id).await, ("CANCELLED".to_owned(), SeatState::Held), "the seats follow");
+    sale.relay.drain().await.unwrap();
+    let told = sale.on_the_bus("reservation.cancelled");
+    assert_eq!((told.len(), &told[0]["detail"]["by"]), (1, &json!("client")));
+    sale.send("reservation-cancelled", &told[0]);
+    assert_eq!(sale.deliver("reservation-cancelled").await, ["success"]);
+    assert_eq!(sale.state(&id).await, ("CANCELLED".to_owned(), SeatState::Free));
+    assert_eq!(sale.stack.inventory.oversold(), [""; 0]);
+}
