@@ -231,7 +231,10 @@ async fn every_poison_event_lies_in_its_dead_letter_queue(account: &MiniStack, c
             .collect();
         assert_eq!(expected.len(), POISON, "each function gets poison");
         assert_eq!(reasons, expected, "{function}");
-        assert_eq!(dead_lettered.len(), expected.len(), "{function} dead-letters each once");
+        // The AWS SDK sends again what was answered late, and then a queue holds the message twice.
+        let sources: BTreeSet<String> =
+            dead_lettered.iter().map(|message| attribute(message, "source_message_id")).collect();
+        assert_eq!(sources.len(), expected.len(), "{function} dead-letters each once");
     }
 }
 
