@@ -9,6 +9,7 @@
 //! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |
 //! | [`aws`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, conditions |
 //! | [`inventory`] | the inventory service, over gRPC | no release of sold seats, no sale of another's seats |
+//! | [`payments`] | the payment service, over gRPC | a payment is its customer's |
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
@@ -35,9 +36,11 @@ pub mod mapping;
 pub mod queue;
 
 pub mod inventory;
+pub mod payments;
 pub mod reservations;
 
 mod latency;
+mod proto;
 
 pub mod proxy;
 pub mod tripwire;

@@ -99,7 +99,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
         Some(Command::Up { files, function, inventory_port, reservation_port }) => {
-            let ports = Ports { inventory: inventory_port, reservations: reservation_port };
+            let ports = Ports { inventory: inventory_port, payments: 0, reservations: reservation_port };
             up::run(ports, &files, function.as_deref()).await
         }
         Some(Command::New { event_type, from }) => new(&event_type, &from),
