@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::events::BusEntry;
+pub use self::events::{BusEntry, Rule};
 use self::table::Tables;
 use crate::{latency, queue::Queue, tripwire::Tripwire};
 
@@ -140,6 +140,7 @@ enum Dynamo {
 struct Settings {
     queues: BTreeMap<String, Queue>,
     buses: BTreeSet<String>,
+    rules: Vec<Rule>,
     entries: Vec<BusEntry>,
     entries_to_fail: usize,
     secrets: BTreeMap<String, String>,
@@ -212,6 +213,28 @@ impl AwsEndpoint {
     /// Creates an event bus.
     pub fn add_bus(&self, name: &str) {
         self.shared.lock().buses.insert(name.to_owned());
+    }
+
+    /// Creates a rule of an event bus.
+    pub fn add_rule(&self, rule: Rule) {
+        self.shared.lock().rules.push(rule);
+    }
+
+    /// Puts an event on a bus, past records, latency and failures, as somebody else would.
+    ///
+    /// # Errors
+    /// When the bus does not take it.
+    pub fn publish(&self, bus: &str, source: &str, detail_type: &str, detail: &Value) -> Result<(), AwsError> {
+        let entry = json!({
+            "EventBusName": bus, "Source": source, "DetailType": detail_type, "Detail": detail.to_string(),
+        });
+        let answer = events::put(&mut self.shared.lock(), &json!({"Entries": [entry]}));
+        let body = match answer {
+            Ok(answer) if answer["FailedEntryCount"] == 0 => return Ok(()),
+            Ok(answer) => answer["Entries"][0].to_string(),
+            Err(fault) => fault.message,
+        };
+        Err(AwsError::Refused { operation: "PutEvents".to_owned(), status: 400, body })
     }
 
     /// Every entry that a bus accepted.
