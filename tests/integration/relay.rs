@@ -5,9 +5,10 @@ use std::time::Duration;
 use local_stack::{
     aws::Failure,
     lambda::FunctionError,
-    queue::Queue,
+    queue::{Queue, QueueOptions},
     stack::{BUS, RESERVATIONS, Stack},
     stream::{StreamMapping, StreamOptions},
+    template::Template,
 };
 use serde_json::{Value, json};
 
@@ -17,9 +18,12 @@ use crate::{
 };
 
 const PUT_EVENTS: &str = "AWSEvents.PutEvents";
-/// What the template says of the mapping.
-pub(crate) const AS_DEPLOYED: StreamOptions = StreamOptions { batch_size: 100, filter: Some("unpublished") };
 const SEND: &str = "AmazonSQS.SendMessageBatch";
+
+/// What the template says of the mapping.
+fn as_deployed() -> StreamOptions {
+    Template::read().and_then(|template| template.stream(reservation_changed::NAME)).unwrap()
+}
 
 /// The API with its relay.
 struct Relayed {
@@ -38,7 +42,7 @@ impl Relayed {
         let function = stack.deploy(reservation_changed::NAME, binary, 1).unwrap();
         // Its start looks at the table, and what fails on demand is then not that look.
         assert!(function.invoke(json!({"Records": []}).to_string()).await.result.is_ok());
-        let stream = StreamMapping::new(stack.aws.clone(), RESERVATIONS, function, AS_DEPLOYED).await.unwrap();
+        let stream = StreamMapping::new(stack.aws.clone(), RESERVATIONS, function, as_deployed()).await.unwrap();
         Self { api, expiries, stream, stack }
     }
 
@@ -155,7 +159,7 @@ async fn what_the_bus_refuses_for_good_stays_marked_and_lets_the_others_through(
     let lost = world.stack.deploy_with(reservation_changed::NAME, binary, 1, environment).unwrap();
     let id = world.api.created(create(&["A-1"])).await;
     let aws = world.stack.aws.clone();
-    let mut stream = StreamMapping::new(aws, RESERVATIONS, lost.clone(), AS_DEPLOYED).await.unwrap();
+    let mut stream = StreamMapping::new(aws, RESERVATIONS, lost.clone(), as_deployed()).await.unwrap();
     let delivery = stream.deliver_once().await.unwrap().unwrap();
     assert_eq!(delivery.done, delivery.batch.len());
     assert!(world.marked(&id).await);
@@ -232,6 +236,70 @@ async fn what_was_missed_is_swept_up_and_what_is_well_is_left_alone() {
     assert_eq!(messages.len(), timers + 1);
     assert!(messages.iter().any(|message| message.body.contains(&timed) && message.visible_in.is_zero()));
     assert_eq!(swept().await, [format!("rearmed {timed}")], "nobody has acted on it yet, so that it is asked again");
+}
+
+#[tokio::test]
+async fn a_batch_that_always_fails_is_halved_and_given_up_when_it_is_too_old_and_the_next_gets_through() {
+    let mut world = Relayed::start().await;
+    let given_up = Queue::new("given-up", QueueOptions::default());
+    let mut environment = world.stack.environment(reservation_changed::NAME);
+    environment.insert("EXPIRY_QUEUE_URL".to_owned(), "http://127.0.0.1/000000000000/nowhere".to_owned());
+    let binary = binaries()[reservation_changed::NAME].clone();
+    let broken = world.stack.deploy_with(reservation_changed::NAME, binary, 1, environment).unwrap();
+    let (aws, options) =
+        (world.stack.aws.clone(), StreamOptions { on_failure: Some(given_up.clone()), ..as_deployed() });
+    let mut stream = StreamMapping::new(aws, RESERVATIONS, broken, options).await.unwrap();
+    world.api.created(create(&["A-1"])).await;
+    world.api.created(create(&["A-2"]).key("k2")).await;
+    let first = stream.deliver_once().await.unwrap().unwrap();
+    assert!(first.done < first.batch.len() && !first.given_up, "{first:#?}");
+    assert!(
+        !stream.drain().await.unwrap().iter().any(|delivery| delivery.given_up),
+        "it is young enough to come again"
+    );
+    assert!(given_up.is_empty());
+
+    stream.elapse(Duration::from_secs(3_601));
+    assert!(stream.drain().await.unwrap().is_empty(), "what is too old is not handed over any more");
+    let [told] = given_up.messages().try_into().unwrap();
+    let told: Value = serde_json::from_str(&told.body).unwrap();
+    assert_eq!(told["requestContext"]["condition"], "RecordAgeExceeded");
+    let place = &told["DDBStreamBatchInfo"];
+    assert!(place["batchSize"].as_u64().unwrap() > 0 && place["startSequenceNumber"].is_string(), "{told:#}");
+    assert!(stream.deliver_once().await.unwrap().is_none());
+    world.stream.drain().await.unwrap();
+    assert_eq!(world.expiries.messages().len(), 2, "the deployed function has lost nothing by it");
+}
+
+#[tokio::test]
+async fn a_record_that_fails_for_good_is_found_by_halves_and_given_up_alone_after_its_attempts() {
+    let world = Relayed::start().await;
+    let given_up = Queue::new("given-up", QueueOptions::default());
+    let options = StreamOptions {
+        filters: Vec::new(),
+        maximum_retry_attempts: Some(1),
+        on_failure: Some(given_up.clone()),
+        ..as_deployed()
+    };
+    // Another function, to which none of this is a batch.
+    let function = world.stack.deploy("payment-failed", binaries()["payment-failed"].clone(), 1).unwrap();
+    let mut stream = StreamMapping::new(world.stack.aws.clone(), RESERVATIONS, function, options).await.unwrap();
+    for (index, seat) in ["A-1", "A-2", "A-3"].into_iter().enumerate() {
+        world.api.created(create(&[seat]).key(&format!("k{index}"))).await;
+    }
+    let deliveries = stream.drain().await.unwrap();
+    let sizes: Vec<usize> = deliveries.iter().map(|delivery| delivery.batch.len()).collect();
+    let alone = deliveries.iter().filter(|delivery| delivery.given_up);
+    assert_eq!(sizes[..5], [6, 3, 1, 1, 2], "{sizes:?}");
+    assert!(alone.clone().all(|delivery| delivery.batch.len() == 1) && alone.count() == 6, "{sizes:?}");
+    let told: Vec<Value> =
+        given_up.messages().iter().map(|message| serde_json::from_str(&message.body).unwrap()).collect();
+    assert_eq!(told.len(), 6);
+    for told in &told {
+        assert_eq!(told["requestContext"]["condition"], "RetryAttemptsExhausted");
+        assert_eq!(told["requestContext"]["approximateInvokeCount"], 2, "a half is no attempt");
+        assert_eq!(told["DDBStreamBatchInfo"]["batchSize"], 1);
+    }
 }
 
 #[tokio::test]

@@ -2,83 +2,48 @@
 //! inventory: the API behind its gateway, the relay on the table's stream, and the functions that settle, whose calls are
 //! signed and go through the same gateway.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use local_stack::{
-    catalogue::QUEUED,
-    gateway::{
-        AUDIENCE, AccessKey, Authorization, Gateway, GatewayOptions, Issuer, JwtConfiguration, Route, TIMEOUT, Target,
-    },
     inventory::{Method as Reach, SeatState},
-    lambda::Function,
     payments::{Course, Order},
-    queue::{Message, Queue},
-    stack::{RESERVATIONS, Stack},
+    queue::Message,
+    sale::{self, SalePorts},
+    stack::Stack,
     stream::StreamMapping,
+    template::SCOPE,
 };
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::{
     harness::{binaries, log_lines},
-    relay::{AS_DEPLOYED, age},
+    relay::age,
 };
 
 const SHOW: &str = "evt_1";
 const CUSTOMER: &str = "usr_1";
 
-/// Everything that sells seats.
+/// Everything that sells seats, each trigger of which fires when a test says so.
 struct Sale {
     stack: Stack,
-    gateway: Gateway,
-    issuer: Issuer,
+    deployed: sale::Sale,
     http: Client,
     relay: StreamMapping,
-    settling: BTreeMap<&'static str, (Queue, Function)>,
 }
 
 impl Sale {
     async fn open() -> Self {
         let stack = Stack::start().await.unwrap();
         stack.inventory.stock(SHOW, &["A-1", "A-2"].map(str::to_owned), 0);
-        let deploy = |name: &str| stack.deploy(name, binaries()[name].clone(), 2).unwrap();
-        let api = deploy(reservation_api::NAME);
-        let issuer = Issuer::start_on(0).await.unwrap();
-        let route = |key: &str, authorization| Route {
-            key: key.parse().unwrap(),
-            authorization,
-            function: reservation_api::NAME.to_owned(),
-        };
-        let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
-        let gateway = Gateway::start(GatewayOptions {
-            port: 0,
-            routes: vec![
-                route("ANY /v1/{proxy+}", Authorization::Jwt { scopes: vec!["reserve".to_owned()] }),
-                route("ANY /internal/{proxy+}", Authorization::Iam),
-            ],
-            functions: [(reservation_api::NAME.to_owned(), Target::Function(api))].into(),
-            jwt: Some(JwtConfiguration { issuer: issuer.url(), audience: vec![AUDIENCE.to_owned()] }),
-            // What the local Lambda gives each function in place of a role.
-            access_keys: vec![AccessKey { id: "test".to_owned(), secret: "test".to_owned(), arn }],
-            timeout: TIMEOUT,
-        });
-        let gateway = gateway.await.unwrap();
-        let settling = QUEUED.map(|name| {
-            let mut environment = stack.environment(name);
-            environment.insert("RESERVATION_API_BASE".to_owned(), gateway.url());
-            environment.insert("RESERVATION_API_AUTH".to_owned(), "iam".to_owned());
-            let function = stack.deploy_with(name, binaries()[name].clone(), 1, environment).unwrap();
-            (name, (stack.queue(name), function))
-        });
-        let relay = deploy(reservation_changed::NAME);
-        let relay = StreamMapping::new(stack.aws.clone(), RESERVATIONS, relay, AS_DEPLOYED).await.unwrap();
-        let http = Client::builder().no_proxy().build().unwrap();
-        Self { gateway, issuer, http, relay, settling: settling.into(), stack }
+        let deployed = sale::Sale::open(stack.clone(), binaries(), SalePorts::default()).await.unwrap();
+        let relay = deployed.stream(reservation_changed::NAME).await.unwrap();
+        Self { stack, deployed, http: Client::builder().no_proxy().build().unwrap(), relay }
     }
 
     fn ask(&self, method: Method, path: &str) -> RequestBuilder {
-        let token = self.issuer.token(CUSTOMER, "reserve", Duration::from_secs(300)).unwrap();
-        self.http.request(method, format!("{}{path}", self.gateway.url())).bearer_auth(token)
+        let token = self.deployed.issuer.token(CUSTOMER, SCOPE, Duration::from_secs(300)).unwrap();
+        self.http.request(method, format!("{}{path}", self.deployed.gateway.url())).bearer_auth(token)
     }
 
     /// Holds both seats and lets the relay tell.
@@ -97,12 +62,12 @@ impl Sale {
     }
 
     fn send(&self, function: &str, body: &Value) {
-        self.settling[function].0.send(Message::new(body.to_string())).unwrap();
+        self.deployed.queues[function].send(Message::new(body.to_string())).unwrap();
     }
 
     /// Delivers what waits for a function, however long it would have to wait, and tells how each record ended.
     async fn deliver(&self, function: &str) -> Vec<String> {
-        let (queue, function) = &self.settling[function];
+        let (queue, function) = (&self.deployed.queues[function], &self.deployed.functions[function]);
         queue.skip_wait();
         let mapping = self.stack.map(queue.clone(), function.clone());
         let delivery = mapping.deliver_once().await.expect("a message waits");

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-pub use self::events::BusEntry;
+pub use self::events::{BusEntry, Rule};
 use self::table::Tables;
 use crate::{latency, queue::Queue, tripwire::Tripwire};
 
@@ -140,6 +140,7 @@ enum Dynamo {
 struct Settings {
     queues: BTreeMap<String, Queue>,
     buses: BTreeSet<String>,
+    rules: Vec<Rule>,
     entries: Vec<BusEntry>,
     entries_to_fail: usize,
     secrets: BTreeMap<String, String>,
@@ -214,15 +215,31 @@ impl AwsEndpoint {
         self.shared.lock().buses.insert(name.to_owned());
     }
 
+    /// Creates a rule of an event bus.
+    pub fn add_rule(&self, rule: Rule) {
+        self.shared.lock().rules.push(rule);
+    }
+
+    /// Puts an event on a bus, past records, latency and failures, as somebody else would.
+    ///
+    /// # Errors
+    /// When the bus does not take it.
+    pub fn publish(&self, bus: &str, source: &str, detail_type: &str, detail: &Value) -> Result<(), AwsError> {
+        let entry = json!({
+            "EventBusName": bus, "Source": source, "DetailType": detail_type, "Detail": detail.to_string(),
+        });
+        let answer = events::put(&mut self.shared.lock(), &json!({"Entries": [entry]}));
+        let body = match answer {
+            Ok(answer) if answer["FailedEntryCount"] == 0 => return Ok(()),
+            Ok(answer) => answer["Entries"][0].to_string(),
+            Err(fault) => fault.message,
+        };
+        Err(AwsError::Refused { operation: "PutEvents".to_owned(), status: 400, body })
+    }
+
     /// Every entry that a bus accepted.
     pub fn bus_entries(&self) -> Vec<BusEntry> {
         self.shared.lock().entries.clone()
-    }
-
-    /// Puts an entry on a bus, as others than the functions do.
-    pub fn publish(&self, bus: &str, source: &str, detail_type: &str, detail: Value) {
-        let (bus, source, detail_type) = (bus.to_owned(), source.to_owned(), detail_type.to_owned());
-        self.shared.lock().entries.push(BusEntry { bus, source, detail_type, detail, trace_header: None });
     }
 
     /// Stores a secret, in place of an older one.

@@ -19,7 +19,10 @@ use tokio::{
 use self::environment::Environment;
 
 mod environment;
+mod invoke_api;
 mod runtime_api;
+
+pub use self::invoke_api::InvokeApi;
 
 /// A function as it is deployed.
 #[derive(Clone, Debug)]
@@ -165,6 +168,11 @@ impl Function {
     /// Every line that any process of the function wrote, in the order in which the invocations ended.
     pub fn all_logs(&self) -> Vec<String> {
         lock(&self.shared.logs).clone()
+    }
+
+    /// The lines of [`Function::all_logs`] but for the first so many.
+    pub fn logs_after(&self, seen: usize) -> Vec<String> {
+        lock(&self.shared.logs).get(seen..).unwrap_or_default().to_vec()
     }
 
     /// Ends the idle processes, so that the next invocation is a cold start.

@@ -5,15 +5,18 @@
 //! | [`stack`] | an account with everything deployed | |
 //! | [`lambda`] | the Lambda Runtime API and execution environments | one invocation at a time, timeouts, init failures |
 //! | [`gateway`] | API Gateway: an HTTP API with its issuer of tokens | routes, tokens, signatures, limits |
-//! | [`mapping`] | SQS event source mappings | what counts as success and as failure |
+//! | [`mapping`], [`stream`] | event source mappings of a queue, and of a table's stream | what counts as success and as failure |
+//! | [`sale`] | a stack that sells, with the functions of this repository alone | |
 //! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |
-//! | [`aws`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, conditions |
+//! | [`aws`], [`pattern`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, rules, conditions |
 //! | [`inventory`] | the inventory service, over gRPC | no release of sold seats, no sale of another's seats |
 //! | [`payments`] | the payment service, over gRPC | a payment is its customer's |
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
+//! | [`till`] | a payment service, as its customers and the bus know it | |
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
+//! | [`template`], [`yaml`] | what of `template.yaml` the stack does itself | routes, rules, the stream's mapping |
 //! | [`event`], [`http_event`] | a producer, a client | |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`recast`] | a person who writes event files for a new type | |
@@ -26,18 +29,21 @@
 //! [`removals`] stands for nothing: it is what `cargo removals` takes out of the code, and the tests that must notice. What
 //! `cargo redrive` does to a dead-letter queue is in the package `redrive`, which builds without all of this.
 
+pub mod sale;
 pub mod stack;
-pub mod stream;
 
 pub mod aws;
 pub mod gateway;
 pub mod lambda;
 pub mod mapping;
+pub mod pattern;
 pub mod queue;
+pub mod stream;
 
 pub mod inventory;
 pub mod payments;
 pub mod reservations;
+pub mod till;
 
 mod latency;
 mod proto;
@@ -58,6 +64,8 @@ pub mod process;
 pub mod replay;
 pub mod ring;
 pub mod scenario;
+pub mod template;
+pub mod yaml;
 
 pub mod recast;
 

@@ -118,7 +118,10 @@ impl Stack {
         let payments = Payments::default();
         payments.publish_by({
             let aws = aws.clone();
-            move |(detail_type, detail)| aws.publish(BUS, PAYMENT_SOURCE, detail_type, detail)
+            move |(detail_type, detail)| {
+                // The bus is there, and takes what is so short.
+                drop(aws.publish(BUS, PAYMENT_SOURCE, detail_type, &detail));
+            }
         });
         let (inventory_listener, inventory_address) = listen(ports.inventory).await?;
         let (payment_listener, payment_address) = listen(ports.payments).await?;

@@ -12,13 +12,14 @@ mod evaluate;
 mod expand;
 mod layers;
 mod project;
-mod reader;
 mod rules;
 mod supply_chain;
 mod template;
 mod workspace;
 
 use std::collections::BTreeSet;
+
+use local_stack::yaml as reader;
 
 use self::{
     project::{Project, Texts},

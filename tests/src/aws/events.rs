@@ -1,9 +1,15 @@
-//! EventBridge as a publisher sees it: `PutEvents` with its checks per entry. Rules and targets are not here.
+//! EventBridge: `PutEvents` with its checks per entry, and rules with a queue as their target. What a queue refuses is
+//! dropped, where EventBridge would try for a day.
 
 use serde_json::{Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{Fault, Settings};
+use crate::{
+    pattern::Pattern,
+    queue::{Message, Queue},
+};
 
 const MAX_ENTRIES: usize = 10;
 /// EventBridge takes no more of source, type and detail in a request, over all entries.
@@ -24,6 +30,17 @@ pub struct BusEntry {
     pub trace_header: Option<String>,
 }
 
+/// A rule of a bus: the events that it chooses go to one queue.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The bus's name.
+    pub bus: String,
+    /// `EventPattern`.
+    pub pattern: Pattern,
+    /// `Targets`.
+    pub target: Queue,
+}
+
 /// Takes the entries one by one; a bad one fails alone. Too much of them is refused as a whole.
 pub(super) fn put(settings: &mut Settings, input: &Value) -> Result<Value, Fault> {
     let entries = input["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -41,8 +58,10 @@ pub(super) fn put(settings: &mut Settings, input: &Value) -> Result<Value, Fault
     for entry in entries {
         answers.push(match accept(settings, entry) {
             Ok(entry) => {
+                let id = Uuid::new_v4().to_string();
+                deliver(&settings.rules, &entry, &id);
                 settings.entries.push(entry);
-                json!({"EventId": Uuid::new_v4().to_string()})
+                json!({"EventId": id})
             }
             Err((code, message)) => {
                 failed += 1;
@@ -51,6 +70,26 @@ pub(super) fn put(settings: &mut Settings, input: &Value) -> Result<Value, Fault
         });
     }
     Ok(json!({"FailedEntryCount": failed, "Entries": answers}))
+}
+
+/// Hands an event on to the targets of the rules that choose it.
+fn deliver(rules: &[Rule], entry: &BusEntry, id: &str) {
+    let time = OffsetDateTime::now_utc().replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let event = json!({
+        "version": "0",
+        "id": id,
+        "detail-type": entry.detail_type,
+        "source": entry.source,
+        "account": "000000000000",
+        "time": time.format(&Rfc3339).unwrap_or_default(),
+        "region": "us-east-1",
+        "resources": [],
+        "detail": entry.detail,
+    });
+    for rule in rules.iter().filter(|rule| rule.bus == entry.bus && rule.pattern.matches(&event)) {
+        let message = Message { trace_header: entry.trace_header.clone(), ..Message::new(event.to_string()) };
+        drop(rule.target.send(message));
+    }
 }
 
 fn accept(settings: &mut Settings, entry: &Value) -> Result<BusEntry, (&'static str, String)> {

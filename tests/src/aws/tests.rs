@@ -5,7 +5,7 @@ use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeName};
 
 use super::*;
-use crate::queue::QueueOptions;
+use crate::{pattern::Pattern, queue::QueueOptions};
 
 async fn endpoint() -> (AwsEndpoint, aws_config::SdkConfig, Queue) {
     let endpoint = AwsEndpoint::start().await.unwrap();
@@ -201,4 +201,27 @@ async fn a_secret_is_found_by_its_name() {
     let found: Value = ask("tickets").await.unwrap().json().await.unwrap();
     assert_eq!(found["SecretString"], "{\"reservation_api_token\": \"t\"}");
     assert_eq!(ask("absent").await.unwrap().status(), 400);
+}
+
+#[tokio::test]
+async fn a_rule_hands_what_it_chooses_of_its_bus_to_its_queue() {
+    let (endpoint, _config, queue) = endpoint().await;
+    endpoint.add_bus("holdfast");
+    let pattern = json!({"source": ["shop"], "detail-type": ["paid"], "detail": {"by": ["client"]}});
+    let rule = Rule { bus: "holdfast".to_owned(), pattern: Pattern::of(&pattern).unwrap(), target: queue.clone() };
+    endpoint.add_rule(rule);
+    let detail = json!({"by": "client", "id": 7});
+    for (bus, source, detail_type) in
+        [("holdfast", "shop", "paid"), ("default", "shop", "paid"), ("holdfast", "x", "paid")]
+    {
+        endpoint.publish(bus, source, detail_type, &detail).unwrap();
+    }
+    endpoint.publish("holdfast", "shop", "paid", &json!({"by": "worker"})).unwrap();
+    assert_eq!(endpoint.bus_entries().len(), 4);
+    let [message] = queue.messages().try_into().unwrap();
+    let event: Value = serde_json::from_str(&message.body).unwrap();
+    let told = ["source", "detail-type", "version", "region"].map(|name| event[name].as_str().unwrap());
+    assert_eq!((told, &event["detail"]), (["shop", "paid", "0", "us-east-1"], &detail));
+    assert_eq!(event["time"].as_str().unwrap().len(), "2026-11-20T09:14:20Z".len());
+    assert!(endpoint.publish("nowhere", "shop", "paid", &detail).is_err());
 }

@@ -6,7 +6,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 use serde_json::{Map, Value, json};
 
 /// Reads the one document in `text`.
-pub(crate) fn yaml(text: &str) -> Result<Value, String> {
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn yaml(text: &str) -> Result<Value, String> {
     let mut reader = Reader { events: Parser::new_from_str(text) };
     loop {
         let event = reader.next()?;

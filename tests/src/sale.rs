@@ -1,0 +1,236 @@
+//! A stack that sells seats with nothing but the functions of this repository and an inventory, as the template deploys them:
+//! the API behind its gateway, the relay on the table's stream, the rules of the bus, the functions that settle behind their
+//! queues, whose calls are signed and go through the same gateway, and the sweep.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, interval_at},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    aws::{AwsError, Rule},
+    build::Binaries,
+    catalogue::{CATALOGUE, QUEUED, System, Trigger},
+    gateway::{AUDIENCE, AccessKey, Gateway, GatewayError, GatewayOptions, Issuer, JwtConfiguration, TIMEOUT, Target},
+    lambda::{Function, Invocation},
+    mapping::Delivery,
+    queue::{Queue, QueueOptions},
+    stack::{BUS, RESERVATIONS, Stack},
+    stream::{StreamDelivery, StreamMapping, StreamOptions},
+    template::{Template, TemplateError},
+};
+
+/// How many requests of the API are worked on side by side.
+const API_ENVIRONMENTS: usize = 4;
+
+/// A stack with everything deployed that sells. Nothing polls before [`Sale::run`].
+pub struct Sale {
+    /// The account.
+    pub stack: Stack,
+    /// The API.
+    pub gateway: Gateway,
+    /// Who signs the tokens of its customers.
+    pub issuer: Issuer,
+    /// All functions, by their names.
+    pub functions: BTreeMap<&'static str, Function>,
+    /// The queues of those that have one.
+    pub queues: BTreeMap<&'static str, Queue>,
+    /// What a function behind a stream gave up, by its name.
+    pub given_up: BTreeMap<&'static str, Queue>,
+    template: Template,
+}
+
+/// The loopback ports of a sale, beside those of its stack; 0 is any that is free.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SalePorts {
+    /// The API's.
+    pub gateway: u16,
+    /// The issuer's, which is in its tokens.
+    pub issuer: u16,
+}
+
+/// Something that a function was invoked for.
+#[derive(Debug)]
+pub enum Worked {
+    /// A batch of a queue, by its function.
+    Queue(&'static str, Delivery),
+    /// A batch of the stream, by its function.
+    Stream(&'static str, StreamDelivery),
+    /// The hour of a function.
+    Schedule(&'static str, Invocation),
+}
+
+/// Why a sale can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum SaleError {
+    /// The template says what can't be done here.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The API can't be deployed.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The issuer has no port.
+    #[error("listen on 127.0.0.1:{0} for the issuer of tokens: {1}")]
+    Issuer(u16, io::Error),
+    /// A function has no binary.
+    #[error("deploy a function: {0}")]
+    Function(#[from] io::Error),
+    /// The table has no stream.
+    #[error("read the stream of the reservations: {0}")]
+    Stream(#[from] AwsError),
+    /// A function was not built.
+    #[error("the function {0} was not built")]
+    Unbuilt(&'static str),
+}
+
+/// What polls; it ends with this value.
+pub struct Running {
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Sale {
+    /// Deploys everything on a stack.
+    ///
+    /// # Errors
+    /// What could not be deployed.
+    pub async fn open(stack: Stack, binaries: &Binaries, ports: SalePorts) -> Result<Self, SaleError> {
+        let template = Template::read()?;
+        let issuer = Issuer::start_on(ports.issuer).await.map_err(|error| SaleError::Issuer(ports.issuer, error))?;
+        let binary = |name| binaries.get(name).cloned().ok_or(SaleError::Unbuilt(name));
+        let mut functions = BTreeMap::new();
+        let served = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Http);
+        let mut targets = BTreeMap::new();
+        for entry in served {
+            let function = stack.deploy(entry.name, binary(entry.name)?, API_ENVIRONMENTS)?;
+            targets.insert(entry.name.to_owned(), Target::Function(function.clone()));
+            functions.insert(entry.name, function);
+        }
+        let gateway = Gateway::start(options(&template, &issuer, targets, ports.gateway)?).await?;
+        for entry in CATALOGUE.iter().filter(|entry| entry.trigger != Trigger::Http) {
+            let mut environment = stack.environment(entry.name);
+            if entry.system == System::Settlement {
+                environment.insert("RESERVATION_API_BASE".to_owned(), gateway.url());
+                environment.insert("RESERVATION_API_AUTH".to_owned(), "iam".to_owned());
+            }
+            let function = stack.deploy_with(entry.name, binary(entry.name)?, 2, environment)?;
+            functions.insert(entry.name, function);
+        }
+        let queues: BTreeMap<_, _> = QUEUED.map(|name| (name, stack.queue(name))).into();
+        for rule in template.rules()? {
+            if let Some(target) = queues.get(rule.function.as_str()).cloned() {
+                stack.aws.add_rule(Rule { bus: BUS.to_owned(), pattern: rule.pattern, target });
+            }
+        }
+        let streaming = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Stream);
+        let given_up = streaming.map(|entry| {
+            let queue = Queue::new(format!("{}-given-up", entry.name), QueueOptions::default());
+            stack.aws.add_queue(queue.clone());
+            (entry.name, queue)
+        });
+        Ok(Self { gateway, issuer, functions, queues, given_up: given_up.collect(), template, stack })
+    }
+
+    /// The mapping of a function behind the stream of the reservations.
+    ///
+    /// # Errors
+    /// When there is no such function or no stream.
+    pub async fn stream(&self, function: &'static str) -> Result<StreamMapping, SaleError> {
+        let on_failure = self.given_up.get(function).cloned();
+        let options = StreamOptions { on_failure, ..self.template.stream(function)? };
+        let function = self.functions.get(function).cloned().ok_or(SaleError::Unbuilt(function))?;
+        Ok(StreamMapping::new(self.stack.aws.clone(), RESERVATIONS, function, options).await?)
+    }
+
+    /// Lets every function be invoked by what triggers it, and tells of each invocation but those of the API. A receiver that is
+    /// gone is fine.
+    ///
+    /// # Errors
+    /// When a trigger can't be had.
+    pub async fn run(&self, worked: mpsc::UnboundedSender<Worked>) -> Result<Running, SaleError> {
+        let mut tasks = Vec::new();
+        for entry in &CATALOGUE {
+            let name = entry.name;
+            let Some(function) = self.functions.get(name).cloned() else { continue };
+            match entry.trigger {
+                Trigger::Http => {}
+                Trigger::Queue => {
+                    let Some(queue) = self.queues.get(name).cloned() else { continue };
+                    let (deliveries, told) = mpsc::unbounded_channel();
+                    tasks.push(self.stack.map(queue, function).run(deliveries));
+                    let to_worked = move |delivery| Worked::Queue(name, delivery);
+                    tasks.push(pass_on(told, to_worked, worked.clone()));
+                }
+                Trigger::Stream => {
+                    let (deliveries, told) = mpsc::unbounded_channel();
+                    tasks.push(self.stream(name).await?.run(deliveries));
+                    let to_worked = move |delivery| Worked::Stream(name, delivery);
+                    tasks.push(pass_on(told, to_worked, worked.clone()));
+                }
+                Trigger::Schedule => {
+                    let worked = worked.clone();
+                    tasks.push(every(self.template.schedule(name)?, name, function, worked));
+                }
+            }
+        }
+        Ok(Running { _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() })
+    }
+}
+
+/// The API as the template has it, with its functions.
+///
+/// # Errors
+/// When the template has a route that can't be served here.
+pub fn options(
+    template: &Template,
+    issuer: &Issuer,
+    functions: BTreeMap<String, Target>,
+    port: u16,
+) -> Result<GatewayOptions, TemplateError> {
+    let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
+    Ok(GatewayOptions {
+        port,
+        routes: template.routes()?,
+        functions,
+        jwt: Some(JwtConfiguration { issuer: issuer.url(), audience: vec![AUDIENCE.to_owned()] }),
+        // What the local Lambda gives each function in place of a role.
+        access_keys: vec![AccessKey { id: "test".to_owned(), secret: "test".to_owned(), arn }],
+        timeout: TIMEOUT,
+    })
+}
+
+fn pass_on<T: Send + 'static>(
+    mut told: mpsc::UnboundedReceiver<T>,
+    to_worked: impl Fn(T) -> Worked + Send + 'static,
+    worked: mpsc::UnboundedSender<Worked>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(one) = told.recv().await {
+            drop(worked.send(to_worked(one)));
+        }
+    })
+}
+
+/// Invokes a function by the clock, the first time when the first period is over.
+fn every(
+    period: Duration,
+    name: &'static str,
+    function: Function,
+    worked: mpsc::UnboundedSender<Worked>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval_at(Instant::now() + period, period);
+        loop {
+            ticks.tick().await;
+            let invocation = function.invoke(EVENT_OF_THE_CLOCK).await;
+            drop(worked.send(Worked::Schedule(name, invocation)));
+        }
+    })
+}
+
+/// What of a scheduled event is the same each time; no function reads more.
+const EVENT_OF_THE_CLOCK: &str =
+    r#"{"version": "0", "detail-type": "Scheduled Event", "source": "aws.events", "resources": [], "detail": {}}"#;
