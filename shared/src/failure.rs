@@ -36,8 +36,8 @@ pub enum Failure {
     Early {
         /// What is not due yet, for people.
         message: String,
-        /// The time until it is due.
-        rest: Duration,
+        /// How long it waits.
+        wait: Wait,
     },
     /// No repeat can succeed: the message goes to the dead-letter queue.
     Permanent {
@@ -55,6 +55,8 @@ pub enum Wait {
     BackOff,
     /// A service asks for at least this much. It is a stranger's word, so it delays by no more than the back-off's cap.
     Asked(Duration),
+    /// It is due when this much time has passed, and not before.
+    Due(Duration),
     /// Another worker has claimed the event, and its lease has this much left. Until then a delivery is for nothing, and
     /// afterwards it tells what that worker did.
     Claimed(Duration),

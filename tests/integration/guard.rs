@@ -7,6 +7,7 @@ use local_stack::{
     catalogue::SETTLING,
     inventory::SeatState,
     reservations::{Answer, Status},
+    stack::MAX_RECEIVES,
 };
 use serde_json::json;
 use shared::client::bus::EventBus;
@@ -303,6 +304,33 @@ async fn a_409_that_names_no_end_is_retried() {
         world.deliver_one(event("payment.failed")).await.is("retried").says(status);
         assert!(world.stack.inventory.calls().is_empty(), "{status}");
     }
+}
+
+/// Its hold was extended, so that it ends later than its timer says.
+#[tokio::test]
+async fn an_expiry_of_an_open_reservation_waits_as_long_as_the_api_asks_and_never_runs_out_of_receives() {
+    let open = |status: &str, after: Option<&str>| Answer::Respond {
+        status: 409,
+        headers: after.map(|after| ("retry-after".to_owned(), after.to_owned())).into_iter().collect(),
+        body: json!({"status": status}).to_string(),
+    };
+    for (status, after, wait) in
+        [("HOLD", Some("59"), 59..=59), ("PENDING", Some("86400"), 900..=900), ("HOLD", None, 1..=1)]
+    {
+        let world = answering("reservation-expired", open(status, after)).await;
+        world.deliver_one(event("reservation.expired")).await.is("retried").says(status);
+        assert!(wait.contains(&world.last_wait().as_secs()), "{status} {after:?}: {:?}", world.last_wait());
+    }
+    let world = answering("reservation-expired", open("HOLD", Some("59"))).await;
+    let last = Sent::from(event("reservation.expired")).received(MAX_RECEIVES);
+    let early = world.deliver_one(last).await;
+    assert_eq!((early.outcome.as_str(), early.kept), ("retried", false), "{:#}", early.line);
+    let waiting = world.queue.messages();
+    assert_eq!((waiting.len(), waiting[0].receive_count), (1, 0), "it was sent anew: {waiting:#?}");
+    assert!(waiting[0].visible_in.as_secs() > 50 && world.dead_letters.is_empty());
+    // A payment that finds it open is no such case.
+    let world = answering("payment-approved", open("PENDING", Some("59"))).await;
+    world.deliver_one(Sent::from(event("payment.approved")).received(MAX_RECEIVES)).await.is("exhausted");
 }
 
 #[tokio::test]

@@ -17,7 +17,12 @@ fn wait() -> impl Strategy<Value = Duration> {
 
 /// What a failure may say of the next delivery.
 fn hint() -> impl Strategy<Value = Wait> {
-    prop_oneof![Just(Wait::BackOff), wait().prop_map(Wait::Asked), wait().prop_map(Wait::Claimed)]
+    prop_oneof![
+        Just(Wait::BackOff),
+        wait().prop_map(Wait::Asked),
+        wait().prop_map(Wait::Claimed),
+        wait().prop_map(Wait::Due),
+    ]
 }
 
 fn receive_count() -> impl Strategy<Value = u32> {
@@ -52,6 +57,11 @@ proptest! {
             Wait::BackOff => Duration::ZERO,
             Wait::Asked(asked) => asked.min(cap),
             Wait::Claimed(rest) => rest,
+            // What is due at a time comes then, whatever the back-off.
+            Wait::Due(rest) => {
+                prop_assert_eq!(wait, rounded(rest));
+                return Ok(());
+            }
         };
         prop_assert_eq!(wait.subsec_nanos(), 0);
         prop_assert!(wait >= Duration::from_secs(1));

@@ -276,8 +276,8 @@ impl ReservationClient {
         let (status, headers_wait, text) = self.send(request, body.to_string().into()).await?;
         match status {
             StatusCode::CONFLICT => {
-                let conflict = Snapshot::of_conflict(&text, reservation_id);
-                Ok(Answer::Conflict(self.ours(status, conflict)?))
+                let conflict = self.ours(status, Snapshot::of_conflict(&text, reservation_id))?;
+                Ok(Answer::Conflict(Snapshot { retry_after: headers_wait, ..conflict }))
             }
             _ if status.is_success() => Ok(Answer::Accepted(self.read(status, &text, reservation_id)?)),
             StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY if self.is_of_the_api(&text) => {

@@ -1,5 +1,7 @@
 //! What the reservation API's answer means for an event: the decision of every race, without any call.
 
+use std::time::Duration;
+
 use crate::{
     client::reservations::{Answer, Silence, Snapshot},
     failure::quoted,
@@ -22,6 +24,13 @@ pub enum Decision {
     },
     /// The answer does not decide; reading the reservation may.
     AskAgain(Silence),
+    /// The reservation is open, and the API does not change it now.
+    Wait {
+        /// Where it is, for people.
+        message: String,
+        /// When the API wants to be asked again, if it says so.
+        after: Option<Duration>,
+    },
     /// Nothing may be settled on this answer; the text says why.
     Retry(String),
 }
@@ -57,7 +66,10 @@ pub fn decide_by_reading(transition: &Transition, snapshot: Snapshot) -> Decisio
         Status::Confirmed | Status::Cancelled | Status::Expired | Status::Failed | Status::Refunded => {
             lost(status, false, snapshot)
         }
-        Status::Hold | Status::Pending | Status::Other(_) => Decision::Retry(contradiction(transition, &status)),
+        Status::Hold | Status::Pending => {
+            Decision::Wait { message: contradiction(transition, &status), after: snapshot.retry_after }
+        }
+        Status::Other(_) => Decision::Retry(contradiction(transition, &status)),
     }
 }
 
@@ -108,6 +120,7 @@ mod tests {
             status: status.ok_or_else(silence),
             payment_intent_id: Ok(payment.map(str::to_owned)),
             holding: Ok(Holding::default()),
+            retry_after: None,
         }
     }
 
@@ -117,6 +130,8 @@ mod tests {
             Decision::Lost { status, paid_twice: true, .. } => format!("paid twice, {}", status.name()),
             Decision::Lost { status, .. } => format!("lost to {}", status.name()),
             Decision::AskAgain(_) => "ask again".into(),
+            Decision::Wait { after: None, .. } => "wait".into(),
+            Decision::Wait { after: Some(after), .. } => format!("wait {} s", after.as_secs()),
             Decision::Retry(_) => "retry".into(),
         }
     }
@@ -175,10 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn a_409_that_names_no_end_is_retried() {
-        for status in ["HOLD", "PENDING", "UNHEARD_OF"] {
-            check(Status::Expired, Answer::Conflict(snapshot(Some(Status::named(status)), None)), "retry");
+    fn a_409_that_names_no_end_waits_as_long_as_it_says_and_one_that_nobody_knows_is_retried() {
+        for status in ["HOLD", "PENDING"] {
+            let open = snapshot(Some(Status::named(status)), None);
+            check(Status::Expired, Answer::Conflict(open.clone()), "wait");
+            let later = Snapshot { retry_after: Some(Duration::from_secs(59)), ..open };
+            check(Status::Expired, Answer::Conflict(later.clone()), "wait 59 s");
+            check(Status::Expired, Answer::Accepted(later), "retry");
         }
+        check(Status::Expired, Answer::Conflict(snapshot(Some(Status::named("UNHEARD_OF")), None)), "retry");
     }
 
     #[test]
@@ -196,7 +216,7 @@ mod tests {
         let read = |status| rendered(&decide_by_reading(&transition(Status::Expired), snapshot(status, None)));
         assert_eq!(read(Some(Status::Expired)), "settle");
         assert_eq!(read(Some(Status::Confirmed)), "lost to CONFIRMED");
-        assert_eq!(read(Some(Status::Hold)), "retry");
+        assert_eq!(read(Some(Status::Hold)), "wait");
         assert_eq!(read(None), "ask again");
     }
 

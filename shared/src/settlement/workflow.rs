@@ -22,7 +22,7 @@ use crate::{
     },
     config::ConfigError,
     deadline::Deadline,
-    failure::Failure,
+    failure::{Failure, Wait},
     idempotency::{Fingerprint, Key, Once, Store},
     name::{Named, names},
     reservation::{Allotment, ReleaseReason, Status, Transition},
@@ -162,7 +162,7 @@ impl<L: LostRace> Processor<Record> for Settler<L> {
     async fn process(&self, event: Event, trace: &TraceContext, deadline: Deadline) -> Result<Done, Failure> {
         if let Some(rest) = event.early_by(SystemTime::now()) {
             let message = format!("the hold ends only in {} s", in_seconds(rest).as_secs());
-            return Err(Failure::Early { message, rest });
+            return Err(Failure::Early { message, wait: Wait::Due(rest) });
         }
         let (key, fingerprint) = (event.key(), Fingerprint { what: "amount", text: event.fingerprint() });
         let work = self.guard_and_settle(&event, &key, trace);
@@ -207,6 +207,7 @@ impl<L: LostRace> Settler<L> {
                 return Ok(Guarded::Lost { status, paid_twice, show_id });
             }
             Decision::Retry(reason) => return Err(Failure::transient(reason)),
+            Decision::Wait { message, after } => return Err(self.not_yet(message, after)),
             Decision::AskAgain(silence) => silence.to_string(),
         };
         let first = format!("the reservation API's answer to the change {unsaid}");
@@ -217,9 +218,20 @@ impl<L: LostRace> Settler<L> {
                 .ok_or_else(|| incomplete(&event.reservation_id)),
             Decision::Lost { status, paid_twice, show_id } => Ok(Guarded::Lost { status, paid_twice, show_id }),
             Decision::Retry(reason) => Err(Failure::transient(reason).after(&first)),
+            Decision::Wait { message, after } => Err(self.not_yet(message, after).after(&first)),
             Decision::AskAgain(silence) => {
                 Err(Failure::transient(format!("the answer to a look at the reservation {silence}")).after(&first))
             }
+        }
+    }
+
+    /// The reservation is open and does not become what the event wants. For the end of a hold this is no failure: the hold ends
+    /// later than the event says, because it was extended. The other events come to an open reservation that is changing.
+    fn not_yet(&self, message: String, after: Option<Duration>) -> Failure {
+        let wait = after.map_or(Wait::BackOff, Wait::Asked);
+        match self.workflow.guard {
+            Guard::Expired => Failure::Early { message, wait },
+            Guard::Confirmed | Guard::Cancelled => Failure::Transient { message, wait },
         }
     }
 

@@ -3,6 +3,8 @@
 //! An answer decides only by its own word. A part of it that is missing, or that breaks the rule which events obey too, is
 //! a [`Silence`]: nothing may follow from it but a look at the reservation.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::{
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub payment_intent_id: Result<Option<String>, Silence>,
     /// What it holds.
     pub holding: Result<Holding, Silence>,
+    /// When the API wants to be asked again, if it says so: its Retry-After.
+    pub retry_after: Option<Duration>,
 }
 
 /// An answer that is about another reservation than the one that was asked for; here is that one's id.
@@ -92,11 +96,17 @@ impl Snapshot {
             status: status(&fields, details.as_ref()),
             payment_intent_id: optional_id(&fields, "payment_intent_id"),
             holding: holding(&fields),
+            retry_after: None,
         })
     }
 
     fn silent(silence: &Silence) -> Self {
-        Self { status: Err(silence.clone()), payment_intent_id: Err(silence.clone()), holding: Err(silence.clone()) }
+        Self {
+            status: Err(silence.clone()),
+            payment_intent_id: Err(silence.clone()),
+            holding: Err(silence.clone()),
+            retry_after: None,
+        }
     }
 }
 
@@ -267,7 +277,7 @@ mod tests {
             seat_ids: vec!["A".into(), "B".into()],
             quantity: Some(2),
         };
-        let Snapshot { status, payment_intent_id, holding: held } = reservation(&whole);
+        let Snapshot { status, payment_intent_id, holding: held, retry_after: _ } = reservation(&whole);
         assert_eq!((status, payment_intent_id, held), (Ok(Status::Hold), Ok(None), Ok(holding)));
     }
 

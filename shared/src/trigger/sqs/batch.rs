@@ -21,7 +21,6 @@ use super::{
     record::{MissingMessageId, Record},
 };
 use crate::{
-    backoff::in_seconds,
     deadline::Deadline,
     failure::{Failure, Wait, isolated, panicked},
     name::Named,
@@ -248,7 +247,7 @@ impl<P: Processor<Record>> Worker<P> {
     async fn dispose(&self, record: &Record, failure: &Failure) -> Ending {
         let last = self.limits.max_receives;
         let (code, outcome, wait) = match failure {
-            Failure::Early { rest, .. } => return self.wait_for(record, *rest).await,
+            Failure::Early { wait, .. } => return self.wait_for(record, *wait).await,
             Failure::Permanent { code, .. } => (*code, Outcome::Rejected.name(), Wait::BackOff),
             Failure::Transient { wait, .. } if record.receive_count < last => {
                 return self.postpone(record, *wait).await;
@@ -271,16 +270,17 @@ impl<P: Processor<Record>> Worker<P> {
 
     /// Lets a message wait that came before its time, and that is no failure: it must not run out of receives, nor of the
     /// time that its queue keeps it. Before either happens it is sent anew.
-    async fn wait_for(&self, record: &Record, rest: Duration) -> Ending {
+    async fn wait_for(&self, record: &Record, wait: Wait) -> Ending {
+        let wait = self.limits.backoff.wait(record.receive_count, wait);
         let runs_out =
             record.receive_count >= self.limits.max_receives || record.age(SystemTime::now()) > RENEWED_AFTER;
         if runs_out {
-            match self.queues.send_anew(record, in_seconds(rest)).await {
+            match self.queues.send_anew(record, wait).await {
                 Ok(()) => return Ending { report: false, ..Ending::retried() },
                 Err(error) => warn!(error = %error, "the message could not be sent anew, so it waits as it is"),
             }
         }
-        self.hide(record, in_seconds(rest)).await
+        self.hide(record, wait).await
     }
 
     async fn postpone(&self, record: &Record, wait: Wait) -> Ending {
