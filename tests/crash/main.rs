@@ -17,6 +17,7 @@ mod scenario;
 mod point;
 mod promise;
 mod run;
+mod sale;
 
 use std::{
     io::{self, Write},
@@ -71,8 +72,7 @@ async fn a_worker_that_dies_between_any_two_effects_leaves_nothing_lost_and_noth
     let points: usize = lanes.iter().map(Lane::points).sum();
     let faults: Vec<&str> = lanes.iter().flat_map(|lane| &lane.faults).map(String::as_str).collect();
     table += &format!("{points} points in {:.0} s, {} with a fault\n", started.elapsed().as_secs_f64(), faults.len());
-    // Not by a macro: the test harness shows what macros print only when a test fails.
-    drop(io::stderr().write_all(table.as_bytes()));
+    say(&table);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
@@ -94,6 +94,11 @@ async fn every_point(scenario: Scenario, mode: Mode) -> Lane {
         }
     }
     Lane { scenario, requests, faults }
+}
+
+/// Not by a macro: the test harness shows what macros print only when a test fails.
+fn say(table: &str) {
+    drop(io::stderr().write_all(table.as_bytes()));
 }
 
 fn text(error: JoinError) -> String {

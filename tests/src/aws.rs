@@ -364,25 +364,33 @@ async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
     let arrived = latency::arrival().await;
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let tripwire = shared.lock().tripwire.clone();
-    let passage = tripwire.arrive(&target).await;
-    let (latency, answer) = carry_out(&shared, &target, headers, body).await;
+    let input: Value = serde_json::from_slice(&body).unwrap_or_default();
+    // A database's request is told with its table.
+    let table = input["TableName"].as_str().map_or_else(String::new, |name| format!(" {name}"));
+    let passage = tripwire.arrive(&format!("{target}{table}")).await;
+    let (latency, answer) = carry_out(&shared, &target, headers, body, &input).await;
     latency::wait(arrived, latency).await;
     passage.leave().await;
     answer
 }
 
-async fn carry_out(shared: &Shared, target: &str, headers: HeaderMap, body: Bytes) -> (Duration, Response) {
-    let input: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let (latency, failure) = shared.note(target, &input);
+async fn carry_out(
+    shared: &Shared,
+    target: &str,
+    headers: HeaderMap,
+    body: Bytes,
+    input: &Value,
+) -> (Duration, Response) {
+    let (latency, failure) = shared.note(target, input);
     let answer = match failure {
-        None => shared.dispatch(target, headers, body, &input).await,
+        None => shared.dispatch(target, headers, body, input).await,
         Some(Failure::Answer { status, kind, message }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Fault { status, code: kind.clone(), query_code: kind, message }.into_response()
         }
         Some(Failure::Silence) => pending().await, // Ends when the caller hangs up.
         Some(Failure::LostAnswer) => {
-            shared.dispatch(target, headers, body, &input).await;
+            shared.dispatch(target, headers, body, input).await;
             pending().await
         }
     };

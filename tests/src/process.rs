@@ -19,23 +19,33 @@ impl Process {
     /// Stops it, as an environment is frozen, until [`Process::resume`]. Whether it stands still; where there are no signals
     /// it does not.
     pub fn freeze(self) -> bool {
-        self.signal(true)
+        self.signal(Sign::Stop)
     }
 
     /// Lets it go on.
     pub fn resume(self) {
-        self.signal(false);
+        self.signal(Sign::Continue);
+    }
+
+    /// Ends it at once; nothing in it can react.
+    pub fn kill(self) {
+        self.signal(Sign::Kill);
     }
 
     #[cfg(target_os = "linux")]
-    fn signal(self, stop: bool) -> bool {
+    fn signal(self, sign: Sign) -> bool {
         use rustix::process::{Pid, Signal, kill_process};
+        let signal = match sign {
+            Sign::Stop => Signal::STOP,
+            Sign::Continue => Signal::CONT,
+            Sign::Kill => Signal::KILL,
+        };
         let pid = i32::try_from(self.0).ok().and_then(Pid::from_raw);
-        pid.is_some_and(|pid| kill_process(pid, if stop { Signal::STOP } else { Signal::CONT }).is_ok())
+        pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn signal(self, _stop: bool) -> bool {
+    fn signal(self, _sign: Sign) -> bool {
         false
     }
 
@@ -73,6 +83,14 @@ impl Process {
     fn read(self, file: &str) -> Option<String> {
         fs::read_to_string(format!("/proc/{}/{file}", self.0)).ok()
     }
+}
+
+/// What a process is told.
+#[derive(Clone, Copy)]
+enum Sign {
+    Stop,
+    Continue,
+    Kill,
 }
 
 /// User and system time of a line of `stat`. The name of the program stands before them and may hold anything.

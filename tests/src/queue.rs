@@ -463,6 +463,16 @@ impl Queue {
         self.shared.changed.notify_waiters();
     }
 
+    /// Changes the bodies of what waits or is in flight, each where `change` has another one for it: so that what they say of
+    /// the time becomes as old as a test has it.
+    pub fn amend(&self, change: impl Fn(&str) -> Option<String>) {
+        for message in self.lock().messages.values_mut() {
+            if let Some(body) = change(&message.body) {
+                message.body = body;
+            }
+        }
+    }
+
     /// Moves the clock to where the next message becomes visible; false when there is none.
     pub fn skip_wait(&self) -> bool {
         let wait = self.next_visible_in();
