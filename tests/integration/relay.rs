@@ -149,6 +149,33 @@ async fn what_was_published_and_not_cleared_is_published_again_under_the_same_ke
     assert_eq!(world.published(), [created.clone(), created], "twice, and so recognisable");
 }
 
+/// The relay is slow, and the reservation changes between its reading and its clearing.
+#[tokio::test]
+async fn what_changes_while_its_past_is_told_is_told_as_well() {
+    let mut world = Relayed::start().await;
+    let id = world.api.created(create(&["A-1"])).await;
+    world.stack.aws.set_latency(Duration::from_millis(300));
+    let relayed = async { world.stream.deliver_once().await.unwrap().unwrap() };
+    let changed = async {
+        // After the relay has read the hold, and before it clears it: its first call takes that long.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        age(&world.stack, &id, Duration::from_secs(1)).await;
+        let version = json!({
+            "TableName": RESERVATIONS,
+            "Key": {"id": {"S": id}},
+            "UpdateExpression": "SET version = :three",
+            "ExpressionAttributeValues": {":three": {"N": "3"}},
+        });
+        world.stack.aws.dynamodb("UpdateItem", &version).await.unwrap();
+    };
+    let (delivery, ()) = tokio::join!(relayed, changed);
+    assert_eq!(delivery.done, delivery.batch.len(), "{delivery:#?}");
+    world.stack.aws.set_latency(Duration::ZERO);
+    assert!(world.marked(&id).await, "it is marked until its last change is told");
+    world.stream.drain().await.unwrap();
+    assert!(!world.marked(&id).await);
+}
+
 /// What the bus will never take must not stand in the way of all that follow.
 #[tokio::test]
 async fn what_the_bus_refuses_for_good_stays_marked_and_lets_the_others_through() {
