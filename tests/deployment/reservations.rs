@@ -1,5 +1,5 @@
-//! The HTTP API of the reservations as it is deployed: a customer's token opens it, a payment's event confirms by a signed
-//! call, and nobody else gets in. What MiniStack does otherwise than API Gateway is asserted, so that it shows when it ends.
+//! A sale as it is deployed: a customer's token opens the HTTP API, and nobody else gets in; a payment's event confirms by a
+//! signed call, and his own word by the payment service; a hold is given up, or runs out, and its late payment is refunded. What MiniStack does otherwise than API Gateway is asserted, so that it shows when it ends.
 
 use std::time::Duration;
 
@@ -7,13 +7,15 @@ use local_stack::{
     gateway::{AUDIENCE, Issuer},
     inventory::{Inventory, SeatState},
     ministack::MiniStack,
+    payments::{Course, Order, Payments},
 };
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
-    STACK, alarms, delete, log, only_tables_are_left, put_on_the_bus, resource, sam, traffic::Entry, until, waiting,
+    STACK, alarms, body, delete, log, messages, only_tables_are_left, put_on_the_bus, resource, sam,
+    subscribe_to_refunds, traffic::Entry, until, waiting,
 };
 
 const SHOW: &str = "evt_2026_1121";
@@ -76,19 +78,26 @@ fn is_error(answer: &Answer, status: u16, code: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_customer_reserves_with_a_token_and_a_payment_confirms_by_a_signed_call() {
+async fn seats_are_sold_given_up_and_run_out_on_the_deployed_template_and_nobody_else_gets_in() {
     let Some(built) = sam::built() else { return };
     let account = sam::account("reservations").await;
     let issuer = Issuer::start_on(0).await.unwrap();
     let inventory = Inventory::default();
-    inventory.stock(SHOW, &["A-1", "A-2"].map(str::to_owned), 0);
+    inventory.stock(SHOW, &["A-1", "A-2", "B-1", "C-1", "D-1"].map(str::to_owned), 0);
+    inventory.price(SHOW, 3_800, "EUR");
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let inventory_address = listener.local_addr().unwrap().to_string();
     tokio::spawn(inventory.clone().serve(listener));
+    let payments = Payments::default();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let payment_address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(payments.clone().serve(listener));
     let issuer_url = issuer.url();
     let mut parameters = sam::parameters(&[
         ("Reservations", "true"),
         ("InventoryGrpcAddr", &inventory_address),
+        ("PaymentGrpcAddr", &payment_address),
+        ("HoldSeconds", "30"), // The shortest: one of the holds runs out.
         ("JwtIssuer", &issuer_url),
         ("JwtAudience", AUDIENCE),
         ("JwtScope", SCOPE),
@@ -100,7 +109,9 @@ async fn a_customer_reserves_with_a_token_and_a_payment_confirms_by_a_signed_cal
     ]);
     parameters.remove("ReservationApiBase"); // Settlement calls the API of its own stack.
     sam::deploy_template(&account.url, STACK, &built.join("template.yaml"), &parameters);
+    let refund_queue = subscribe_to_refunds(&account).await;
     let api = Api::of(&account, issuer).await;
+    let (running_out, given_up, own_word) = (api.hold("D-1").await, api.hold("B-1").await, api.hold("C-1").await);
 
     nobody_else_gets_in(&api).await;
     let wish = json!({"eventId": SHOW, "quantity": 2, "seatIds": ["A-1", "A-2"]});
@@ -114,7 +125,7 @@ async fn a_customer_reserves_with_a_token_and_a_payment_confirms_by_a_signed_cal
     let shown = answer(api.ask_as("usr_1", Method::GET, &path)).await;
     assert_eq!((shown.status, &shown.body["status"]), (StatusCode::OK, &json!("HOLD")), "{shown:?}");
     is_error(&answer(api.ask_as("usr_2", Method::GET, &path)).await, 404, "RESERVATION_NOT_FOUND");
-    let listed = answer(api.ask_as("usr_1", Method::GET, "/v1/reservations?status=HOLD")).await;
+    let listed = answer(api.ask_as("usr_1", Method::GET, "/v1/reservations?status=HOLD&limit=1")).await;
     assert_eq!(listed.body["items"], json!([shown.body]), "the role may read index and table");
     assert_eq!(inventory.seat_state(id), SeatState::Held);
     only_a_signature_opens_what_is_internal(&account, &api, id).await;
@@ -124,12 +135,37 @@ async fn a_customer_reserves_with_a_token_and_a_payment_confirms_by_a_signed_cal
     });
     let paid = Entry { source: "payment-service", detail_type: "payment.approved", detail };
     put_on_the_bus(&account, STACK, [&paid]).await;
-    until("the payment's event is settled", async || waiting(&account).await == 0).await;
+    until("the payment's event is settled", async || inventory.seat_state(id) == SeatState::Sold).await;
     let confirm =
         api.ask_as("usr_1", Method::POST, &format!("{path}/confirm")).json(&json!({"paymentIntentId": "pi_1"}));
     let confirmed = answer(confirm).await;
     assert_eq!((confirmed.status, &confirmed.body["status"]), (StatusCode::OK, &json!("CONFIRMED")), "{confirmed:?}");
-    assert_eq!(inventory.seat_state(id), SeatState::Sold);
+
+    let cancelled = answer(api.ask_as("usr_1", Method::POST, &format!("/v1/reservations/{given_up}/cancel"))).await;
+    assert_eq!(cancelled.body["status"], "CANCELLED", "{cancelled:?}");
+    let payment = payments.pay(order(&own_word));
+    let confirm = api.ask_as("usr_1", Method::POST, &format!("/v1/reservations/{own_word}/confirm"));
+    let confirmed = answer(confirm.json(&json!({"paymentIntentId": payment}))).await;
+    assert_eq!(confirmed.body["status"], "CONFIRMED", "{confirmed:?}");
+    until("what the customer did is settled by its events", async || {
+        let seats = |id: &str| inventory.seat_state(id);
+        (seats(&given_up), seats(&own_word)) == (SeatState::Free, SeatState::Sold)
+    })
+    .await;
+
+    until("the hold has run out, and its seat is free", async || inventory.seat_state(&running_out) == SeatState::Free)
+        .await;
+    let ended = answer(api.ask_as("usr_1", Method::GET, &format!("/v1/reservations/{running_out}"))).await;
+    assert_eq!(ended.body["status"], "EXPIRED", "{ended:?}");
+    let detail = json!({"reservation_id": running_out, "payment_intent_id": "pi_late", "amount": 3_800});
+    let late = Entry { source: "payment-service", detail_type: "payment.approved", detail };
+    put_on_the_bus(&account, STACK, [&late]).await;
+    until("the late payment is settled", async || waiting(&account).await == 0).await;
+    let refunds: Vec<Value> =
+        messages(&account, &refund_queue).await.iter().map(|message| body(message)["detail"].clone()).collect();
+    assert_eq!(refunds.len(), 1, "{refunds:#?}");
+    let refund = &refunds[0];
+    assert_eq!((&refund["reservation_id"], &refund["payment_intent_id"]), (&json!(running_out), &json!("pi_late")));
     assert_eq!(inventory.oversold(), Vec::<String>::new());
 
     let lines = log(&account, "reservation-api").await;
@@ -144,6 +180,27 @@ async fn a_customer_reserves_with_a_token_and_a_payment_confirms_by_a_signed_cal
 
     delete(&account).await;
     only_tables_are_left(&account, 2, &[]).await;
+}
+
+impl Api {
+    /// Holds this seat; the answer is the reservation's id.
+    async fn hold(&self, seat: &str) -> String {
+        let wish = json!({"eventId": SHOW, "quantity": 1, "seatIds": [seat]});
+        let create = self.ask_as("usr_1", Method::POST, "/v1/reservations").header("idempotency-key", seat);
+        let created = answer(create.json(&wish)).await;
+        assert_eq!((created.status, &created.body["status"]), (StatusCode::CREATED, &json!("HOLD")), "{created:?}");
+        created.body["reservationId"].as_str().unwrap().to_owned()
+    }
+}
+
+fn order(reservation_id: &str) -> Order {
+    Order {
+        reservation_id: reservation_id.to_owned(),
+        user_id: "usr_1".to_owned(),
+        amount: 3_800,
+        currency: "EUR".to_owned(),
+        course: Course::Approved,
+    }
 }
 
 async fn nobody_else_gets_in(api: &Api) {
