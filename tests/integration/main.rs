@@ -30,3 +30,4 @@ mod secrets;
 mod settle;
 mod telemetry;
 mod tls;
+mod up;
