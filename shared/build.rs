@@ -1,8 +1,9 @@
-//! Generates the inventory client from `proto/`, with a protobuf compiler written in Rust, so that no `protoc` is needed.
+//! Generates the clients of the gRPC services from `proto/`, with a protobuf compiler written in Rust, so that no `protoc` is
+//! needed.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=../proto");
-    let descriptors = protox::compile(["reservation/v1/inventory.proto"], ["../proto"])?;
+    let descriptors = protox::compile(["reservation/v1/inventory.proto", "payment/v1/payment.proto"], ["../proto"])?;
     tonic_prost_build::configure().build_server(false).compile_fds(descriptors)?;
     Ok(())
 }

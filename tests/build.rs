@@ -1,4 +1,4 @@
-//! Generates the inventory server from `proto/`, and keeps the descriptors that gRPC reflection serves.
+//! Generates the servers of the gRPC services from `proto/`, and keeps the descriptors that gRPC reflection serves.
 
 use std::{env, fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=../proto");
-    let descriptors = protox::compile(["reservation/v1/inventory.proto"], ["../proto"])?;
+    let descriptors = protox::compile(["reservation/v1/inventory.proto", "payment/v1/payment.proto"], ["../proto"])?;
     let file = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(file, descriptors.encode_to_vec())?;
     tonic_prost_build::configure().build_client(false).compile_fds(descriptors)?;

@@ -3,8 +3,10 @@
 
 pub mod aws;
 pub mod bus;
+mod grpc;
 pub mod http;
 pub mod inventory;
+pub mod payments;
 pub mod queue;
 pub mod reservations;
 pub mod tls;

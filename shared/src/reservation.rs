@@ -3,10 +3,15 @@
 //! served by.
 
 pub mod lifecycle;
+pub mod payment;
 pub mod relay;
 pub mod service;
 pub mod sweep;
 pub mod table;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// A reservation's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +109,38 @@ impl Allotment {
         let quantity = if seat_ids.is_empty() { (*quantity)? } else { u32::try_from(seat_ids.len()).ok()? };
         let user_id = reservation.user_id.clone().or_else(|| event.user_id.clone());
         Some(Self { show_id, seat_ids: seat_ids.clone(), quantity, user_id })
+    }
+}
+
+/// Seats that the inventory holds for a reservation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// The seats; none where the inventory counts places only.
+    pub seat_ids: Vec<String>,
+    /// What they cost together, where the inventory says it of each.
+    pub price: Option<Money>,
+}
+
+/// An amount of money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Money {
+    /// In the smallest unit of the currency.
+    pub amount: i64,
+    /// ISO 4217; empty where it was not said.
+    pub currency: String,
+}
+
+impl Money {
+    /// Whether this is as much as `price`. A currency that one of the two does not name is the other's.
+    pub fn covers(&self, price: &Self) -> bool {
+        let same = self.currency == price.currency || self.currency.is_empty() || price.currency.is_empty();
+        same && self.amount >= price.amount
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.amount, self.currency)
     }
 }
 

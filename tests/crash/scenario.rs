@@ -135,14 +135,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             },
             Scenario { hurried: true, ..plain("an invocation without time", &[&settles]) },
         ]);
-        if function.lost_race == Outcome::LateApproval {
+        if approves {
             let paid_twice =
                 Record { status: wanted, seats: settled, confirmed_by: Some(OTHER_PAYMENT), ..settles.clone() };
-            let paid_twice = paid_twice.ends(wanted, settled, "late_approval");
+            let paid_twice = paid_twice.ends(wanted, settled, function.lost_race.name());
+            all.push(plain("another payment has confirmed", &[&paid_twice]));
+        }
+        if function.lost_race == Outcome::LateApproval {
             let changed = settles.clone().with(json!({"amount": 1})).ends(wanted, settled, "rejected");
             let changed = changed.because("payload_changed");
             all.extend([
-                plain("another payment has confirmed", &[&paid_twice]),
                 troubled("the bus refuses the refund once", &lost, RefundFailsOnce),
                 Scenario { completed_before: true, ..plain("another amount under a known key", &[&changed]) },
             ]);

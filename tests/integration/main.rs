@@ -10,6 +10,7 @@ mod batch;
 mod budget;
 mod carried;
 mod configuration;
+mod confirm;
 mod connections;
 mod faults;
 mod gateway;

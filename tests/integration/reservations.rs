@@ -59,7 +59,7 @@ impl Office {
             .credentials_provider(Credentials::new("test", "test", None, None, "test"));
         let table = Table::new(aws_sdk_dynamodb::Client::from_conf(config.build()), TABLE);
         let client = InventoryClient::new(&address, &TlsMaterial::default(), Duration::from_millis(300)).unwrap();
-        Self { aws, inventory, reservations: Reservations::new(table, client, terms) }
+        Self { aws, inventory, reservations: Reservations::new(table, client, None, terms) }
     }
 
     async fn create(&self, wish: &Wish) -> Result<Created, Error> {
@@ -145,7 +145,7 @@ async fn a_key_belongs_to_one_wish_of_one_customer() {
     for (id, user_id) in [(&own.id, "usr_2"), (&others.id, "usr_1")] {
         assert!(matches!(office.reservations.get(id, user_id).await, Err(Error::Unknown)));
         assert!(matches!(office.reservations.cancel(id, user_id).await, Err(Error::Unknown)));
-        assert!(matches!(office.reservations.confirm(id, user_id, "pi_1").await, Err(Error::Unknown)));
+        assert!(matches!(office.reservations.confirm(id, user_id, "pi_1", &UNTRACED).await, Err(Error::Unknown)));
         let longer = office.reservations.extend(id, user_id, SECONDS_10, "k").await;
         assert!(matches!(longer, Err(Error::Unknown)));
     }
@@ -301,8 +301,8 @@ async fn seats_that_the_inventory_did_not_name_are_not_believed() {
 async fn a_payment_confirms_once_and_the_customer_is_told_then_and_not_before() {
     let office = Office::open().await;
     let id = office.create(&wish("k", &["A-1"])).await.unwrap().reservation.id;
-    let confirm = || office.reservations.confirm(&id, "usr_1", "pi_1");
-    assert!(matches!(confirm().await, Err(Error::NotPaid { .. })), "his word is no payment");
+    let confirm = || office.reservations.confirm(&id, "usr_1", "pi_1", &UNTRACED);
+    assert!(matches!(confirm().await, Err(Error::NotPaid { after: Some(_), .. })), "his word is no payment");
     for _ in 0..2 {
         let paid = office.reservations.settle(&id, &payment("pi_1")).await.unwrap();
         assert_eq!((paid.status.clone(), paid.version, paid.amount), (Status::Confirmed, 3, Some(7_600)));
@@ -313,7 +313,7 @@ async fn a_payment_confirms_once_and_the_customer_is_told_then_and_not_before() 
         office.reservations.settle(&id, &Settlement::Expired).await,
         office.reservations.settle(&id, &Settlement::Cancelled).await,
         office.reservations.cancel(&id, "usr_1").await,
-        office.reservations.confirm(&id, "usr_1", "pi_2").await,
+        office.reservations.confirm(&id, "usr_1", "pi_2", &UNTRACED).await,
     ] {
         let Err(Error::Conflict(conflict)) = conflict else { panic!("{conflict:?}") };
         assert_eq!((conflict.reservation.status.name(), conflict.after), ("CONFIRMED", None));

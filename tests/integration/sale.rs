@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use local_stack::{
-    inventory::SeatState,
+    inventory::{Method as Reach, SeatState},
+    payments::{Course, Order},
     queue::Message,
     sale::{self, SalePorts},
     stack::Stack,
@@ -81,7 +82,7 @@ impl Sale {
         delivery.batch.iter().map(ended).collect()
     }
 
-    /// What is on the bus of this type, as a rule hands it to a queue.
+    /// What is on the bus of this type, as a rule has handed it to a queue.
     fn on_the_bus(&self, detail_type: &str) -> Vec<Value> {
         let entries = self.stack.aws.bus_entries().into_iter().filter(|entry| entry.detail_type == detail_type);
         entries
@@ -95,6 +96,11 @@ async fn answer(request: RequestBuilder, status: u16) -> Value {
     let (found, text) = (answer.status().as_u16(), answer.text().await.unwrap());
     assert_eq!(found, status, "{text}");
     serde_json::from_str(&text).unwrap()
+}
+
+fn order(id: &str) -> Order {
+    let (user_id, currency) = (CUSTOMER.to_owned(), "EUR".to_owned());
+    Order { reservation_id: id.to_owned(), user_id, amount: 7_600, currency, course: Course::Approved }
 }
 
 fn approval(id: &str) -> Value {
@@ -159,6 +165,52 @@ async fn a_hold_that_is_paid_is_sold_and_its_timer_comes_to_nothing() {
     assert_eq!(sale.stack.inventory.oversold(), [""; 0]);
 }
 
+/// The customer pays, and confirms before his payment's event is there: one sale, whatever comes in which order.
+#[tokio::test]
+async fn a_hold_that_its_customer_confirms_is_sold_by_its_event_and_once_more_by_its_payments_to_no_effect() {
+    let mut sale = Sale::open().await;
+    let id = sale.hold().await;
+    let payment = sale.stack.payments.pay(order(&id));
+    let named = json!({"reservationId": id, "paymentIntentId": payment});
+    let confirm = sale.ask(Method::POST, "/v1/reservations/confirm").json(&named);
+    assert_eq!(answer(confirm, 200).await["orderId"], json!(id.replace("rsv_", "ord_")));
+    assert_eq!(sale.state(&id).await, ("CONFIRMED".to_owned(), SeatState::Held), "the sale follows");
+
+    sale.relay.drain().await.unwrap();
+    let told = sale.on_the_bus("reservation.confirmed");
+    assert_eq!((told.len(), &told[0]["detail"]["by"]), (1, &json!("client")));
+    sale.send("reservation-confirmed", &told[0]);
+    assert_eq!(sale.deliver("reservation-confirmed").await, ["success", "duplicate"]);
+    assert_eq!(sale.state(&id).await, ("CONFIRMED".to_owned(), SeatState::Sold));
+
+    let approved = sale.on_the_bus("payment.approved");
+    assert_eq!(approved.len(), 1, "the payment service publishes what became of each payment");
+    assert_eq!(sale.deliver("payment-approved").await, ["success"]);
+    let commits = sale.stack.inventory.calls().into_iter().filter(|call| call.method == Reach::CommitReservation);
+    assert_eq!(commits.map(|call| call.had_effect).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(sale.on_the_bus("payment.refund_requested").len(), 0);
+    assert_eq!(sale.stack.inventory.oversold(), [""; 0]);
+}
+
+/// Hard case 9, saleor#14733, from the customer's own confirm: it comes too late, and his payment's event brings the refund.
+#[tokio::test]
+async fn a_confirm_that_comes_too_late_is_a_conflict_and_the_payments_event_brings_the_one_refund() {
+    let mut sale = Sale::open().await;
+    let id = sale.hold().await;
+    age(&sale.stack, &id, Duration::from_secs(61)).await;
+    sale.send("reservation-expired", &due_timer(&id));
+    assert_eq!(sale.deliver("reservation-expired").await, ["success"]);
+
+    let payment = sale.stack.payments.pay(order(&id));
+    let named = json!({"reservationId": id, "paymentIntentId": payment});
+    let refused = answer(sale.ask(Method::POST, "/v1/reservations/confirm").json(&named), 409).await;
+    assert_eq!(refused["error"]["code"], "RESERVATION_EXPIRED");
+    assert_eq!(sale.deliver("payment-approved").await, ["late_approval"]);
+    let refunds = sale.on_the_bus("payment.refund_requested");
+    assert_eq!((refunds.len(), &refunds[0]["detail"]["payment_intent_id"]), (1, &json!(payment)));
+    assert_eq!(sale.state(&id).await, ("EXPIRED".to_owned(), SeatState::Free));
+}
+
 #[tokio::test]
 async fn a_reservation_that_is_given_up_frees_its_seats_by_its_event() {
     let mut sale = Sale::open().await;
@@ -168,7 +220,6 @@ async fn a_reservation_that_is_given_up_frees_its_seats_by_its_event() {
     sale.relay.drain().await.unwrap();
     let told = sale.on_the_bus("reservation.cancelled");
     assert_eq!((told.len(), &told[0]["detail"]["by"]), (1, &json!("client")));
-    sale.send("reservation-cancelled", &told[0]);
     assert_eq!(sale.deliver("reservation-cancelled").await, ["success"]);
     assert_eq!(sale.state(&id).await, ("CANCELLED".to_owned(), SeatState::Free));
     assert_eq!(sale.stack.inventory.oversold(), [""; 0]);

@@ -6,7 +6,10 @@ use local_stack::{
     catalogue::{self, SETTLING, Settling},
     event,
 };
-use shared::{name::Named, settlement::event::EventType};
+use shared::{
+    name::Named,
+    settlement::{Outcome, event::EventType},
+};
 
 pub(crate) const RESERVATION: &str = "rsv_model";
 pub(crate) const EVENT: &str = "evt_model";
@@ -44,7 +47,12 @@ impl Kind {
         SETTLING.get(self.0).copied().unwrap_or_else(|| catalogue::settler_of(EventType::PaymentApproved))
     }
 
-    /// The payment that an approval is for.
+    /// Whether a lost race leaves a payment to refund.
+    pub(crate) fn refunds(self) -> bool {
+        self.function().lost_race == Outcome::LateApproval
+    }
+
+    /// The payment that an event sells by.
     pub(crate) fn approved_payment(self) -> Option<&'static str> {
         self.payment().filter(|_| self.function().sells())
     }

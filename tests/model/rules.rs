@@ -80,13 +80,14 @@ pub(crate) fn owed(state: &State, kind: Kind) -> Result<(), String> {
         return Err("it was not completed".to_owned());
     }
     let won = match kind.approved_payment() {
-        Some(_) => paid_by == Some(kind),
+        // Its event and the customer's own confirm may both sell by one payment.
+        Some(payment) => paid_by.and_then(Kind::approved_payment) == Some(payment),
         None => status == kind.function().wanted(),
     };
     if won && state.seats == Seats::Held {
         return Err(format!("the reservation is {status} and its seats are held"));
     }
-    if kind.approved_payment().is_some() && !won && !state.refunds[kind.index()] {
+    if kind.refunds() && !won && !state.refunds[kind.index()] {
         return Err(format!("the reservation is {status} and the payment was not refunded"));
     }
     if status.is_terminal() { Ok(()) } else { Err(format!("the reservation is {status}")) }

@@ -163,11 +163,12 @@ macro_rules! settling {
 }
 
 /// Every function that settles events.
-pub const SETTLING: [Settling; 4] = [
+pub const SETTLING: [Settling; 5] = [
     settling!("reservation-expired", reservation_expired),
     settling!("payment-approved", payment_approved),
     settling!("payment-failed", payment_failed),
     settling!("reservation-cancelled", reservation_cancelled),
+    settling!("reservation-confirmed", reservation_confirmed),
 ];
 
 /// Another function by its crate.

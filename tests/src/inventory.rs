@@ -22,46 +22,25 @@ use tonic::{
 };
 
 use self::books::{Act, Books, Stock, audit};
-use crate::{latency, tripwire::Tripwire};
-use proto::{
-    common::v1::{Error, ErrorCode, Seat, SeatStatus},
-    reservation::v1::{
-        CheckAvailabilityRequest, CheckAvailabilityResponse, CommitReservationRequest, CommitReservationResponse,
-        GetInventoryStatusRequest, GetInventoryStatusResponse, HoldStatus, ReleaseHoldRequest, ReleaseHoldResponse,
-        ReserveSeatRequest, ReserveSeatResponse,
-        inventory_service_server::{InventoryService, InventoryServiceServer},
+use crate::{
+    latency,
+    proto::{
+        DESCRIPTORS,
+        common::v1::{Error, ErrorCode, Money, Seat, SeatStatus},
+        reservation::v1::{
+            CheckAvailabilityRequest, CheckAvailabilityResponse, CommitReservationRequest, CommitReservationResponse,
+            GetInventoryStatusRequest, GetInventoryStatusResponse, HoldStatus, ReleaseHoldRequest, ReleaseHoldResponse,
+            ReserveSeatRequest, ReserveSeatResponse,
+            inventory_service_server::{InventoryService, InventoryServiceServer},
+        },
     },
+    tripwire::Tripwire,
 };
-
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::unwrap_used,
-    clippy::wildcard_enum_match_arm,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "generated"
-)]
-mod proto {
-    pub mod common {
-        pub mod v1 {
-            tonic::include_proto!("common.v1");
-        }
-    }
-    pub mod reservation {
-        pub mod v1 {
-            tonic::include_proto!("reservation.v1");
-        }
-    }
-}
 
 mod books;
 
 #[cfg(test)]
 mod tests;
-
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The server and its books; clones share them, so that a test keeps one while another serves.
 #[derive(Clone, Default)]
@@ -199,10 +178,10 @@ pub enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The descriptors that the build wrote are not usable.
-    #[error("describe the inventory service")]
+    #[error("describe the service")]
     Reflection(#[from] tonic_reflection::server::Error),
     /// The listener or the protocol failed.
-    #[error("serve the inventory")]
+    #[error("serve it")]
     Transport(#[from] tonic::transport::Error),
 }
 
@@ -232,6 +211,12 @@ impl Inventory {
     /// Lets free seats be there, and so many places without numbers.
     pub fn stock(&self, event_id: &str, seat_ids: &[String], quantity: u32) {
         self.lock().stock(event_id, seat_ids, quantity);
+    }
+
+    /// Lets each seat of an event cost so much, in the smallest unit of the currency. Without it nothing is said of prices.
+    pub fn price(&self, event_id: &str, amount: i64, currency: &str) {
+        let mut books = self.lock();
+        books.events.entry(event_id.to_owned()).or_default().price = Some((amount, currency.to_owned()));
     }
 
     /// Lets a hold be there, with the stock that it needs; `quantity` counts only without seats. A known reservation
@@ -376,10 +361,15 @@ impl InventoryService for Inventory {
         (call.seat_ids, call.quantity) = (asked.seat_ids, asked.quantity);
         (call.user_id, call.hold_expires_at) = (asked.user_id, asked.hold_expires_at.and_then(|at| at.try_into().ok()));
         call.idempotency_key = asked.idempotency_key;
+        let price = self.lock().events.get(&call.event_id).and_then(|stock| stock.price.clone());
         let reply = self.carry_out(call).await?;
+        let mut reserved = seats(reply.seat_ids, SeatStatus::Reserved);
+        for seat in &mut reserved {
+            seat.price = price.clone().map(|(amount, currency)| Money { amount, currency });
+        }
         Ok(Response::new(ReserveSeatResponse {
             hold_id: reply.document,
-            reserved_seats: seats(reply.seat_ids, SeatStatus::Reserved),
+            reserved_seats: reserved,
             hold_expires_at: asked.hold_expires_at,
             status: reply.status,
             error: reply.error,

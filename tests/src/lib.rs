@@ -10,8 +10,9 @@
 //! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |
 //! | [`aws`], [`pattern`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, rules, conditions |
 //! | [`inventory`] | the inventory service, over gRPC | no release of sold seats, no sale of another's seats |
+//! | [`payments`] | the payment service, over gRPC | a payment is its customer's |
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
-//! | [`till`] | a payment service, as its customers and the bus know it | |
+//! | [`till`] | where a customer pays | |
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
@@ -40,10 +41,12 @@ pub mod queue;
 pub mod stream;
 
 pub mod inventory;
+pub mod payments;
 pub mod reservations;
 pub mod till;
 
 mod latency;
+mod proto;
 
 pub mod proxy;
 pub mod tripwire;

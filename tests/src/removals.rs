@@ -291,9 +291,9 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "own-word",
         then: "what tonic says of an answer that it could not read is taken for the inventory's word",
-        file: "shared/src/client/inventory.rs",
-        text: "if heard.half() { unread(&status) } else { unreachable(&status) }",
-        instead: "{ let _heard = heard.half().then(|| unread(&status)); unreachable(&status) }",
+        file: "shared/src/client/grpc.rs",
+        text: "if heard.half() { Fault::Unread(status) } else { Fault::Status(status) }",
+        instead: "{ let _heard = heard.half().then_some(Fault::Unread(status.clone())); Fault::Status(status) }",
         test: Test::of(
             "integration",
             "settle::an_answer_that_cannot_be_read_is_retried_and_settled_by_the_next_delivery",
@@ -456,7 +456,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "dead-connections",
         then: "an inventory that hangs on a connection fails every event that comes by it",
-        file: "shared/src/client/inventory.rs",
+        file: "shared/src/client/grpc.rs",
         text: "if current.line.is(failed) {",
         instead: "if !current.line.is(failed) {",
         test: Test::of(

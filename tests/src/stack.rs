@@ -11,6 +11,7 @@ use crate::{
     inventory::{Inventory, SeatState},
     lambda::{Function, FunctionOptions},
     mapping::{Mapping, MappingOptions},
+    payments::Payments,
     queue::{Queue, QueueOptions, Redrive},
     reservations::{Reservation, Reservations},
     scenario::Given,
@@ -22,6 +23,8 @@ pub const TABLE: &str = "holdfast-idempotency";
 pub const RESERVATIONS: &str = "holdfast-reservations";
 /// The event bus's name.
 pub const BUS: &str = "holdfast";
+/// Who publishes what becomes of payments.
+pub const PAYMENT_SOURCE: &str = "payment-service";
 /// A function's last receive: the default of `MAX_RETRIES`, which counts receives.
 pub const MAX_RECEIVES: u32 = 12;
 /// The receives after which SQS moves a message by itself, as in the template: more than a function's last one, so that a
@@ -39,12 +42,16 @@ pub struct Stack {
     pub inventory: Inventory,
     /// Where the inventory service listens.
     pub inventory_address: SocketAddr,
+    /// The payment service.
+    pub payments: Payments,
+    /// Where the payment service listens.
+    pub payment_address: SocketAddr,
     /// The reservation API.
     pub reservations: Reservations,
     /// Where the reservation API listens.
     pub reservation_address: SocketAddr,
     dead_letters: BTreeMap<String, Queue>,
-    _servers: Arc<[AbortOnDropHandle<()>; 2]>,
+    _servers: Arc<[AbortOnDropHandle<()>; 3]>,
 }
 
 /// Why the stack could not start.
@@ -58,11 +65,13 @@ pub enum StackError {
     Aws(#[from] AwsError),
 }
 
-/// The loopback ports of the two services; 0 is any that is free.
+/// The loopback ports of the services; 0 is any that is free.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ports {
     /// The inventory's.
     pub inventory: u16,
+    /// The payment service's.
+    pub payments: u16,
     /// The reservation API's.
     pub reservations: u16,
 }
@@ -106,12 +115,25 @@ impl Stack {
             .collect();
 
         let (inventory, reservations) = (Inventory::default(), Reservations::default());
+        let payments = Payments::default();
+        payments.publish_by({
+            let aws = aws.clone();
+            move |(detail_type, detail)| {
+                // The bus is there, and takes what is so short.
+                drop(aws.publish(BUS, PAYMENT_SOURCE, detail_type, &detail));
+            }
+        });
         let (inventory_listener, inventory_address) = listen(ports.inventory).await?;
+        let (payment_listener, payment_address) = listen(ports.payments).await?;
         let (reservation_listener, reservation_address) = listen(ports.reservations).await?;
         let servers = [
             tokio::spawn({
                 let inventory = inventory.clone();
                 async move { drop(inventory.serve(inventory_listener).await) }
+            }),
+            tokio::spawn({
+                let payments = payments.clone();
+                async move { drop(payments.serve(payment_listener).await) }
             }),
             tokio::spawn({
                 let reservations = reservations.clone();
@@ -123,6 +145,8 @@ impl Stack {
             aws,
             inventory,
             inventory_address,
+            payments,
+            payment_address,
             reservations,
             reservation_address,
             dead_letters,
@@ -152,6 +176,7 @@ impl Stack {
             ("AWS_ENDPOINT_URL", self.aws.url().to_owned()),
             ("IDEMPOTENCY_TABLE", TABLE.to_owned()),
             ("INVENTORY_GRPC_ADDR", self.inventory_address.to_string()),
+            ("PAYMENT_GRPC_ADDR", self.payment_address.to_string()),
             ("RESERVATION_API_BASE", format!("http://{}", self.reservation_address)),
             ("EVENT_BUS_NAME", BUS.to_owned()),
             ("DLQ_URL", format!("{}/000000000000/{}", self.aws.url(), self.dead_letters(function).name())),

@@ -10,7 +10,8 @@ use std::{
 use local_stack::build::workspace;
 
 /// What knows of a system: the systems themselves, their domains and the clients of their services.
-const SYSTEMS: [&str; 5] = ["settlement", "reservation", "field", "client::inventory", "client::reservations"];
+const SYSTEMS: [&str; 6] =
+    ["settlement", "reservation", "field", "client::inventory", "client::payments", "client::reservations"];
 
 /// What does I/O, or is about it.
 const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];

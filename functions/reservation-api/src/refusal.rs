@@ -153,14 +153,15 @@ fn of_reservations(error: &Error) -> ErrorAnswer {
         }
         Error::NoSeats => ErrorAnswer::new(StatusCode::CONFLICT, Code::SeatUnavailable, message),
         Error::Over => ErrorAnswer::new(StatusCode::CONFLICT, Code::ReservationExpired, message),
-        Error::NotPaid { after } => {
-            ErrorAnswer::new(StatusCode::PAYMENT_REQUIRED, Code::PaymentNotConfirmed, message).retry_after(*after)
+        Error::NotPaid { after, .. } => {
+            let answer = ErrorAnswer::new(StatusCode::PAYMENT_REQUIRED, Code::PaymentNotConfirmed, message);
+            if let Some(after) = after { answer.retry_after(*after) } else { answer }
         }
         Error::Conflict(conflict) => of_conflict(conflict),
         Error::Inventory { after, .. } => {
             ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, Code::InventoryServiceError, message).retry_after(*after)
         }
-        Error::Table { after, .. } => {
+        Error::Payments { after, .. } | Error::Table { after, .. } => {
             ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, Code::ServiceUnavailable, message).retry_after(*after)
         }
     }

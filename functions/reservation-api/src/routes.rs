@@ -141,6 +141,7 @@ async fn show(State(reservations): State<Reservations>, caller: Caught, Path(id)
 async fn confirm_named(
     State(reservations): State<Reservations>,
     caller: Caught,
+    Extension(trace): Extension<TraceContext>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
@@ -150,12 +151,13 @@ async fn confirm_named(
     let mut fields = Fields::read(&body)?;
     let (id, payment) = (fields.reservation_id(), fields.payment_intent_id());
     let (id, payment) = fields.finish((id, payment))?;
-    confirmed(&reservations, &user_id, &id, &payment).await
+    confirmed(&reservations, &user_id, &id, &payment, &trace).await
 }
 
 async fn confirm(
     State(reservations): State<Reservations>,
     caller: Caught,
+    Extension(trace): Extension<TraceContext>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -166,11 +168,17 @@ async fn confirm(
     let mut fields = Fields::read(&body)?;
     let payment = fields.payment_intent_id();
     let payment = fields.finish(payment)?;
-    confirmed(&reservations, &user_id, &id, &payment).await
+    confirmed(&reservations, &user_id, &id, &payment, &trace).await
 }
 
-async fn confirmed(reservations: &Reservations, user_id: &str, id: &str, payment: &str) -> Answer {
-    let found = reservations.confirm(id, user_id, payment).await?;
+async fn confirmed(
+    reservations: &Reservations,
+    user_id: &str,
+    id: &str,
+    payment: &str,
+    trace: &TraceContext,
+) -> Answer {
+    let found = reservations.confirm(id, user_id, payment, trace).await?;
     Ok(answer(StatusCode::OK, changed(&found, "The seats are yours.")))
 }
 

@@ -18,7 +18,7 @@ use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Status;
+use super::{Hold, Money, Status};
 use crate::name::{Named, names};
 
 /// How long one invocation may work on a reservation that is PENDING, which is at least the time-out of its function: when
@@ -195,6 +195,9 @@ pub struct Reservation {
     /// The key of the one extension.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extended_by: Option<String>,
+    /// What its seats cost, where the inventory said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Money>,
     /// Why it got no seats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
@@ -317,6 +320,7 @@ impl Reservation {
             held_at: None,
             first_hold_expires_at: None,
             extended_by: None,
+            price: None,
             failure: None,
             payment_intent_id: None,
             amount: None,
@@ -360,9 +364,9 @@ impl Reservation {
     }
 
     /// Its seats are held: those that it asked for, or those that the inventory chose.
-    pub fn held(&self, seat_ids: Vec<String>, now: u64) -> Change {
+    pub fn held(&self, hold: Hold, now: u64) -> Change {
         let mut to = self.changed(Status::Hold, now);
-        to.seat_ids = seat_ids;
+        (to.seat_ids, to.price) = (hold.seat_ids, hold.price);
         to.held_at = Some(now);
         to.first_hold_expires_at = Some(to.hold_expires_at);
         to.tell(EventKind::Created, By::Client, now);

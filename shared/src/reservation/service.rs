@@ -8,12 +8,16 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::{
-    Allotment, Status,
+    Allotment, Hold, Status,
     lifecycle::{By, Change, Decision, Found, LEASE, Payment, Reservation, Shortage, Terms, Wish},
+    payment::Proof,
     table::{Cursor, Table, TableError, Written},
 };
 use crate::{
-    client::inventory::{Call, InventoryClient, ReserveError},
+    client::{
+        inventory::{Call, InventoryClient, ReserveError},
+        payments::{self, PaymentClient},
+    },
     config::{ConfigError, Reader},
     deadline::epoch_ms,
     start::{Parts, probe},
@@ -59,10 +63,20 @@ pub enum Error {
     /// The reservation can't become that.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// Nothing says yet that it is paid.
-    #[error("the payment has not confirmed this reservation yet; ask again")]
+    /// Nothing says that it is paid.
+    #[error("nothing says that this reservation is paid: {why}")]
     NotPaid {
-        /// When it may have.
+        /// For the customer.
+        why: String,
+        /// When it may be, if waiting helps.
+        after: Option<Duration>,
+    },
+    /// The payment service did not say what became of the payment.
+    #[error("{cause}")]
+    Payments {
+        /// For people.
+        cause: String,
+        /// When to ask again.
         after: Duration,
     },
     /// The inventory did not say what became of the seats.
@@ -136,32 +150,41 @@ impl From<TableError> for Error {
 pub struct Reservations {
     table: Table,
     inventory: InventoryClient,
+    payments: Option<PaymentClient>,
     terms: Terms,
 }
 
 impl Reservations {
-    /// Reservations on these terms.
-    pub fn new(table: Table, inventory: InventoryClient, terms: Terms) -> Self {
-        Self { table, inventory, terms }
+    /// Reservations on these terms. Without a payment service no customer confirms his reservation himself: the event of its
+    /// payment does.
+    pub fn new(table: Table, inventory: InventoryClient, payments: Option<PaymentClient>, terms: Terms) -> Self {
+        Self { table, inventory, payments, terms }
     }
 
     /// As the environment says. Nothing: what is wrong is noted. It must be called inside a Tokio runtime.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let terms = Terms::configured(&mut parts.reader);
-        let inventory = InventoryClient::configured(&mut parts.reader)?;
-        Some(Self::new(table, inventory, terms))
+        let inventory = InventoryClient::configured(&mut parts.reader);
+        let payments = PaymentClient::configured(&mut parts.reader);
+        Some(Self::new(table, inventory?, payments?, terms))
     }
 
-    /// Looks whether what the configuration names is there, once per environment, and connects to the inventory, so that the
-    /// first customer does not wait for it.
+    /// Looks whether what the configuration names is there, once per environment, and connects to the services, so that the
+    /// first customer does not wait for them.
     ///
     /// # Errors
     /// What no waiting can mend.
     pub async fn probe(&self, name: &str) -> Result<(), ConfigError> {
-        let (table, ()) = join!(
+        let payments = async {
+            if let Some(payments) = &self.payments {
+                probe::service(name, "PAYMENT_GRPC_ADDR", payments.address(), payments.connect()).await;
+            }
+        };
+        let (table, (), ()) = join!(
             probe::table(name, "RESERVATIONS_TABLE", self.table.probe()),
             probe::service(name, "INVENTORY_GRPC_ADDR", self.inventory.address(), self.inventory.connect()),
+            payments,
         );
         table
     }
@@ -191,7 +214,7 @@ impl Reservations {
             Written::Gone => return Err(Error::InProgress { after: SOON }),
         };
         match self.reserve(&reservation, trace).await {
-            Ok(seat_ids) => self.hold(&reservation, seat_ids, wish).await,
+            Ok(hold) => self.hold(&reservation, hold, wish).await,
             Err(ReserveError::Refused(cause)) => Err(self.refuse(&reservation, only_try, &cause).await),
             Err(error @ ReserveError::Unclear(_)) => {
                 let left = reservation.lease_until.unwrap_or_default().saturating_sub(self::now());
@@ -222,22 +245,29 @@ impl Reservations {
         Ok(Page { reservations, next })
     }
 
-    /// Confirms the customer's reservation. His word is no proof of a payment: the payment's own event confirms it, and then
-    /// this says so.
+    /// Confirms the customer's reservation. His word is no proof of a payment: the payment service is asked. Where there is
+    /// none, the payment's own event confirms the reservation, and then this says so.
     ///
     /// # Errors
     /// Why it is not confirmed.
-    pub async fn confirm(&self, id: &str, user_id: &str, payment_intent_id: &str) -> Result<Reservation, Error> {
+    pub async fn confirm(
+        &self,
+        id: &str,
+        user_id: &str,
+        intent_id: &str,
+        trace: &TraceContext,
+    ) -> Result<Reservation, Error> {
         let found = self.get(id, user_id).await?;
-        let payment = Payment { intent_id: payment_intent_id.to_owned(), amount: None, currency: None };
-        match found.confirm(&payment, By::Client, now(), &self.terms) {
+        let unproven = Payment { intent_id: intent_id.to_owned(), amount: None, currency: None };
+        match found.confirm(&unproven, By::Client, now(), &self.terms) {
             Decision::Already => Ok(found),
-            // Too late for any payment.
-            Decision::Write(change) if change.to.status == Status::Expired => {
+            Decision::Refused { after } => Err(Conflict::with(found, after)),
+            Decision::Write(change) => {
+                // Too late for any payment, so none is looked at.
+                let over = change.to.status == Status::Expired;
+                let payment = if over { unproven } else { self.proven(&found, intent_id, trace).await? };
                 self.change(found, |found| found.confirm(&payment, By::Client, now(), &self.terms)).await
             }
-            Decision::Write(_) => Err(Error::NotPaid { after: SOON }),
-            Decision::Refused { after } => Err(Conflict::with(found, after)),
         }
     }
 
@@ -294,7 +324,38 @@ impl Reservations {
         }
     }
 
-    async fn reserve(&self, reservation: &Reservation, trace: &TraceContext) -> Result<Vec<String>, ReserveError> {
+    /// The payment, when the payment service says that it pays this reservation.
+    async fn proven(&self, found: &Reservation, intent_id: &str, trace: &TraceContext) -> Result<Payment, Error> {
+        let Some(payments) = &self.payments else {
+            let why = "its payment has not confirmed it yet; ask again".to_owned();
+            return Err(Error::NotPaid { why, after: Some(SOON) });
+        };
+        let statement = match payments.status(intent_id, &found.user_id, trace).await {
+            Ok(statement) => statement,
+            // It says the same of a payment that is not this customer's.
+            Err(payments::Error::Unknown(_)) => {
+                let why = "there is no such payment of this reservation by its customer".to_owned();
+                return Err(Error::NotPaid { why, after: None });
+            }
+            Err(error @ payments::Error::Unavailable(_)) => {
+                return Err(Error::Payments { cause: error.to_string(), after: SOON });
+            }
+        };
+        match statement.pays(found) {
+            Proof::Given => {
+                let (amount, currency) = statement.amount.map(|paid| (paid.amount, paid.currency)).unzip();
+                let currency = currency.filter(|currency| !currency.is_empty());
+                Ok(Payment { intent_id: intent_id.to_owned(), amount, currency })
+            }
+            Proof::NotYet => {
+                let why = "the payment is under way; ask again".to_owned();
+                Err(Error::NotPaid { why, after: Some(SOON) })
+            }
+            Proof::None(why) => Err(Error::NotPaid { why, after: None }),
+        }
+    }
+
+    async fn reserve(&self, reservation: &Reservation, trace: &TraceContext) -> Result<Hold, ReserveError> {
         let allotment = Allotment {
             show_id: reservation.show_id.clone(),
             seat_ids: reservation.seat_ids.clone(),
@@ -310,8 +371,8 @@ impl Reservations {
 
     /// The last step of a creation. When it is lost to somebody, nothing is released here: whoever went on holds the same
     /// seats.
-    async fn hold(&self, reservation: &Reservation, seat_ids: Vec<String>, wish: &Wish) -> Result<Created, Error> {
-        match self.table.write(&reservation.held(seat_ids, now())).await? {
+    async fn hold(&self, reservation: &Reservation, hold: Hold, wish: &Wish) -> Result<Created, Error> {
+        match self.table.write(&reservation.held(hold, now())).await? {
             Written::Made(reservation) => Ok(Created { reservation, replayed: false }),
             Written::Overtaken(found) => match found.found_by(wish, "", now()) {
                 Found::Held => Ok(Created { reservation: found, replayed: true }),

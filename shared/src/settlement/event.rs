@@ -52,6 +52,8 @@ names! {
         PaymentFailed = "payment.failed",
         /// A customer gave the reservation up.
         ReservationCancelled = "reservation.cancelled",
+        /// A customer confirmed the reservation, which is paid.
+        ReservationConfirmed = "reservation.confirmed",
     }
 }
 
@@ -59,19 +61,20 @@ impl EventType {
     /// Whether the event is one of a payment, and names it.
     pub fn is_of_a_payment(self) -> bool {
         match self {
-            Self::PaymentApproved | Self::PaymentFailed => true,
+            Self::PaymentApproved | Self::PaymentFailed | Self::ReservationConfirmed => true,
             Self::ReservationExpired | Self::ReservationCancelled => false,
         }
     }
 }
 
 /// The detail-types that say themselves what happened.
-pub const DETAIL_TYPES: [(&str, EventType); 5] = [
+pub const DETAIL_TYPES: [(&str, EventType); 6] = [
     ("reservation.expired", EventType::ReservationExpired),
     ("reservation.hold.expired", EventType::ReservationExpired),
     ("payment.approved", EventType::PaymentApproved),
     ("payment.failed", EventType::PaymentFailed),
     ("reservation.cancelled", EventType::ReservationCancelled),
+    ("reservation.confirmed", EventType::ReservationConfirmed),
 ];
 
 /// The detail-type of a payment whose status says what happened.
@@ -94,7 +97,7 @@ pub struct Event {
     pub event_type: EventType,
     /// The reservation that it happened to.
     pub reservation_id: String,
-    /// The payment, for the two payment events.
+    /// The payment, for an event of one.
     pub payment: Option<Payment>,
     /// What the reservation holds, as far as the producer says.
     pub holding: Holding,
@@ -113,7 +116,7 @@ pub struct Event {
 pub struct Payment {
     /// The payment's id.
     pub intent_id: String,
-    /// In the currency's minor unit. An approval always has it; nothing hangs on that of a failure, so it has none.
+    /// In the currency's minor unit. An approval always has it; nothing hangs on that of another event, so it has none.
     pub amount: Option<u64>,
     /// ISO 4217.
     pub currency: Option<String>,
@@ -135,7 +138,7 @@ impl Event {
         let (payment, expires_at) = match own {
             EventType::ReservationExpired => (None, fields.time(&["expires_at", "expiresAt"])?),
             EventType::PaymentApproved => (Some(payment(&fields, Some(fields.amount()?.required("amount")?))?), None),
-            EventType::PaymentFailed => (Some(payment(&fields, None)?), None),
+            EventType::PaymentFailed | EventType::ReservationConfirmed => (Some(payment(&fields, None)?), None),
             EventType::ReservationCancelled => (None, None),
         };
         let seat_ids = fields.seats()?;
@@ -177,7 +180,8 @@ impl Event {
                 EventType::PaymentApproved
                 | EventType::PaymentFailed
                 | EventType::ReservationExpired
-                | EventType::ReservationCancelled,
+                | EventType::ReservationCancelled
+                | EventType::ReservationConfirmed,
                 _,
             ) => String::new(),
         }
@@ -187,7 +191,10 @@ impl Event {
     pub fn early_by(&self, now: SystemTime) -> Option<Duration> {
         match self.event_type {
             EventType::ReservationExpired => self.expires_at?.duration_since(now).ok().filter(|wait| !wait.is_zero()),
-            EventType::PaymentApproved | EventType::PaymentFailed | EventType::ReservationCancelled => None,
+            EventType::PaymentApproved
+            | EventType::PaymentFailed
+            | EventType::ReservationCancelled
+            | EventType::ReservationConfirmed => None,
         }
     }
 }

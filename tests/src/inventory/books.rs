@@ -10,12 +10,10 @@ use std::{
 
 use tonic::Status;
 
-use super::{
-    Answer, Call, CommitStatus, HoldStatus, Method, ReleaseStatus, Reply, SeatState, count,
-    proto::{
-        common::v1::{Error, ErrorCode, Event},
-        reservation::v1::{GetInventoryStatusResponse, InventoryStats},
-    },
+use super::{Answer, Call, CommitStatus, HoldStatus, Method, ReleaseStatus, Reply, SeatState, count};
+use crate::proto::{
+    common::v1::{Error, ErrorCode, Event},
+    reservation::v1::{GetInventoryStatusResponse, InventoryStats},
 };
 
 /// Quantity stock that a new event has beyond what is seeded, so that a hold by hand finds some.
@@ -51,6 +49,8 @@ pub(super) struct Stock {
     total: i64,
     pub(super) remaining: i64,
     sold: i64,
+    /// Of each seat, where somebody said.
+    pub(super) price: Option<(i64, String)>,
 }
 
 #[derive(Clone, Debug)]

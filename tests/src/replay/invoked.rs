@@ -5,7 +5,10 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 use shared::{
     deadline::epoch_ms,
-    reservation::lifecycle::{By, Change, Decision, Payment, Reservation, Shortage, Terms, Wish},
+    reservation::{
+        Hold,
+        lifecycle::{By, Change, Decision, Payment, Reservation, Shortage, Terms, Wish},
+    },
 };
 
 use super::{FileReport, RecordReport};
@@ -248,7 +251,7 @@ fn reservation(known: &Known) -> Result<Reservation, String> {
     };
     let mut pending = Reservation::pending(&wish, "another invocation", created, &terms);
     pending.id.clone_from(&given.reservation_id);
-    let held = pending.held(given.seat_ids.clone(), created).to;
+    let held = pending.held(Hold { seat_ids: given.seat_ids.clone(), price: None }, created).to;
     let intent_id = given.payment_intent_id.clone().unwrap_or_else(|| "pi_given".to_owned());
     let payment = Payment { intent_id, amount: None, currency: None };
     let changed = |decision| match decision {

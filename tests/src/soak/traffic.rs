@@ -1,7 +1,10 @@
 //! What the soak sends: reservations, each with the events that befall it.
 
 use serde_json::json;
-use shared::{name::Named, settlement::event::EventType};
+use shared::{
+    name::Named,
+    settlement::{Outcome, event::EventType},
+};
 
 use crate::{
     catalogue::{self, SETTLING, Settling},
@@ -47,24 +50,30 @@ enum Kind {
 }
 
 /// How many of a hundred stories have these events. Approvals are by one payment each. What releases seats befalls a
-/// reservation alone, after an approval, and all of it at once; the functions share the stories of each of these.
+/// reservation alone, after an approval, and all of it at once; the functions share the stories of each of these. What sells
+/// and refunds nothing comes beside the approval of the same payment, as a customer's own confirm does.
 fn mix() -> Vec<(u32, Vec<Kind>)> {
     const APPROVED: Kind = Kind::Of(EventType::PaymentApproved);
     const ALONE: u32 = 23;
     const AFTER_APPROVAL: u32 = 21;
 
-    let releasing: Vec<Kind> = SETTLING
-        .into_iter()
-        .filter(|function| !function.sells())
-        .map(|function| Kind::Of(function.event_type()))
-        .collect();
+    const CONFIRMED_BESIDE: u32 = 6;
+
+    let kinds = |wanted: fn(&Settling) -> bool| -> Vec<Kind> {
+        SETTLING.into_iter().filter(wanted).map(|function| Kind::Of(function.event_type())).collect()
+    };
+    let releasing = kinds(|function| !function.sells());
+    let confirming = kinds(|function| function.sells() && function.lost_race != Outcome::LateApproval);
     let mut mix = vec![
-        (40, vec![APPROVED]),
-        (3, [&[APPROVED], releasing.as_slice()].concat()),
+        (34, vec![APPROVED]),
+        (3, [&[APPROVED], releasing.as_slice(), &confirming].concat()),
         (5, vec![APPROVED, APPROVED]),
         (4, vec![Kind::Late]),
         (4, vec![Kind::Unreadable]),
     ];
+    for (share, kind) in shares(CONFIRMED_BESIDE, confirming.len()).zip(&confirming) {
+        mix.push((share, vec![APPROVED, *kind]));
+    }
     for (share, kind) in shares(ALONE, releasing.len()).zip(&releasing) {
         mix.push((share, vec![*kind]));
     }
@@ -109,7 +118,7 @@ impl Story {
                 Kind::Of(event_type) => *event_type,
                 Kind::Late | Kind::Unreadable => EventType::PaymentApproved,
             };
-            // The payment that fails is the one that was approved: producers contradict themselves.
+            // The payment that fails, and that of a customer's confirm, is the one that was approved.
             let nth = if event_type == EventType::PaymentApproved { nth } else { 0 };
             let payment = event_type.is_of_a_payment().then(|| payment(nth));
             Event { event_type, payment, unreadable: *kind == Kind::Unreadable }

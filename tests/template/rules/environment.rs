@@ -122,9 +122,10 @@ const READ_BY_OTHERS: [(&str, &str); 2] = [
 const BESIDE_A_VERSION: [&str; 2] = ["Events", "DeploymentPreference"];
 
 /// A value for each parameter that may be empty, so that what it switches on is on.
-pub(super) const PLACEHOLDERS: [(&str, &str); 6] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 7] = [
     ("ReservationApiBase", "https://reservation-api.example"),
     ("InventoryGrpcAddr", "inventory.example:8021"),
+    ("PaymentGrpcAddr", "payments.example:8031"),
     ("SecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:holdfast-AbCdEf"),
     ("OtlpEndpoint", "http://collector.example:4318"),
     ("AwsEndpointUrl", "http://127.0.0.1:4566"),

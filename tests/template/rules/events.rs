@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use shared::settlement::event::EventType;
 
 use super::{Faults, Rule};
 use crate::{
@@ -11,6 +12,9 @@ use crate::{
     project::{Project, edit},
     template::{Path, QUEUE, Resource, Template, attribute, fields, items},
 };
+
+/// Who publishes what has become of reservations.
+const OWN_SOURCE: &str = "holdfast";
 
 const BUS_RULE: &str = "AWS::Events::Rule";
 
@@ -36,6 +40,21 @@ pub(crate) const RULES: &[Rule] = &[
             edit("        source: !Ref PaymentEventSources\n", ""),
             edit("Arn: !GetAtt PaymentFailedQueue.Arn", "Arn: !GetAtt PaymentApprovedQueue.Arn"),
             edit("      EventBusName: !If [MakesBus, !Ref EventBus, !Ref EventBusName]\n", ""),
+        ],
+    },
+    Rule {
+        name: "what our own API tells is settled where a customer changed a reservation, and nowhere else",
+        check: own_changes_of_customers,
+        breaks: &[
+            edit("detail: {by: [client]} # What a payment or", "detail: {by: [client, payment]} # What a payment or"),
+            edit("            detail: {by: [client]} # What a payment or", "            # What a payment or"),
+            edit("        detail: {by: [client]} # What a payment has", "        # What a payment has"),
+            edit("          - source: [holdfast]\n", "          - source: [holdfast-api]\n"),
+            edit(
+                "        source: !Ref ReservationEventSources\n        detail-type: [reservation.expired",
+                "        source: [reservation-api, holdfast]\n        detail-type: [reservation.expired",
+            ),
+            edit("Default: reservation-api", "Default: reservation-api,holdfast"),
         ],
     },
     Rule {
@@ -119,7 +138,8 @@ fn events_of_its_function(project: &Project, faults: &mut Faults) {
             continue;
         };
         let (id, pattern) = (rule.id, &rule.properties["EventPattern"]);
-        faults.unless(!pattern["source"].is_null(), format!("{id}: name the sources, or anybody on the bus is one"));
+        let named = alternatives(pattern).iter().all(|alternative| !alternative["source"].is_null());
+        faults.unless(named, format!("{id}: name the sources, or anybody on the bus is one"));
         let bus = &rule.properties["EventBusName"];
         let same = !bus.is_null() && published_on.iter().all(|published_on| bus == *published_on);
         faults.unless(same, format!("{id}: it must listen on the bus that EVENT_BUS_NAME names"));
@@ -140,17 +160,12 @@ fn events_of_its_function(project: &Project, faults: &mut Faults) {
 
 /// The announcements that a pattern matches, as far as only type and status decide.
 fn announced(pattern: &Value) -> Result<BTreeSet<Announcement>, String> {
-    let alternatives = items(&pattern["$or"]);
-    let alternatives = if alternatives.is_empty() {
-        vec![pattern]
-    } else {
-        asks_only(pattern, &["source", "$or"])?;
-        alternatives
-    };
     let mut taken = BTreeSet::new();
-    for alternative in alternatives {
+    for alternative in &alternatives(pattern) {
         asks_only(alternative, &["source", "detail-type", "detail"])?;
-        asks_only(&alternative["detail"], &["status"])?;
+        // By whom a reservation was changed is asked of our own API's events, by a rule of its own.
+        let own = alternative["source"] == json!([OWN_SOURCE]);
+        asks_only(&alternative["detail"], if own { &["status", "by"] } else { &["status"] })?;
         let types = texts(&alternative["detail-type"])?;
         if types.is_empty() {
             return Err("each alternative of its pattern must name a detail-type".to_owned());
@@ -165,6 +180,47 @@ fn announced(pattern: &Value) -> Result<BTreeSet<Announcement>, String> {
         }
     }
     Ok(taken)
+}
+
+/// What a pattern matches, one by one: each alternative with what stands beside them all.
+fn alternatives(pattern: &Value) -> Vec<Value> {
+    let beside = |alternative: &Value| {
+        let of_all = fields(pattern).into_iter().filter(|(name, _)| *name != "$or");
+        let all = of_all.chain(fields(alternative)).map(|(name, value)| (name.to_owned(), value.clone()));
+        Value::Object(all.collect())
+    };
+    match items(&pattern["$or"])[..] {
+        [] => vec![pattern.clone()],
+        ref alternatives => alternatives.iter().map(|alternative| beside(alternative)).collect(),
+    }
+}
+
+/// What a payment or the end of its time made of a reservation is settled by the function that asked for it. Only what a
+/// customer did is settled by its event; and an expiry that is told never counts as one that is due.
+fn own_changes_of_customers(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    for (name, parameter) in template.parameters() {
+        let default = parameter["Default"].as_str().unwrap_or_default();
+        let ours = name.ends_with("EventSources") && default.split(',').any(|source| source == OWN_SOURCE);
+        faults
+            .unless(!ours, format!("{name}: leave {OWN_SOURCE} out, or its results are taken for what triggers them"));
+    }
+    for path in template.paths() {
+        let event_type = path.code.workflow.event_type;
+        let by_customers = matches!(event_type, EventType::ReservationConfirmed | EventType::ReservationCancelled);
+        for rule in senders(template, &path) {
+            let alternatives = alternatives(&rule.properties["EventPattern"]);
+            let own: Vec<&Value> = alternatives
+                .iter()
+                .filter(|alternative| items(&alternative["source"]).contains(&&json!(OWN_SOURCE)))
+                .map(|alternative| &alternative["detail"])
+                .collect();
+            let by_client = json!({"by": ["client"]});
+            let expected: &[&Value] = if by_customers { &[&by_client] } else { &[] };
+            let fault = format!("{}: of the source {OWN_SOURCE} it must take {expected:?} alone", rule.id);
+            faults.unless(own == expected, fault);
+        }
+    }
 }
 
 fn asks_only(pattern: &Value, known: &[&str]) -> Result<(), String> {

@@ -55,7 +55,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("dynamodb:LeadingKeys:", "dynamodb:Attributes:"),
             edit("Roles: [!Ref ReservationExpiredRole]", "Roles: [!Ref PaymentFailedRole]"),
             edit("Resource: !GetAtt ReservationExpiredQueue.Arn", "Resource: !GetAtt PaymentFailedQueue.Arn"),
-            edit("!Ref PaymentFailedRole, !Ref ReservationCancelledRole]", "!Ref ReservationCancelledRole]"),
+            edit("!Ref PaymentFailedRole, !Ref ReservationCancelledRole,", "!Ref ReservationCancelledRole,"),
             edit("$default/PATCH/internal/reservations/*", "$default/PUT/internal/reservations/*"),
             edit("dynamodb:BatchGetItem, dynamodb:UpdateItem]", "dynamodb:UpdateItem]"),
             edit(

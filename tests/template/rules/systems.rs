@@ -17,7 +17,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "each event type is listed once, for its system, and is one of the code",
         check: event_types_are_listed,
         breaks: &[
-            edit("PaymentFailed, ReservationCancelled]}", "PaymentFailed]}"),
+            edit("PaymentFailed, ReservationCancelled, ", "PaymentFailed, "),
             edit("  Systems:\n", "  Systems:\n    Bookings: {EventTypes: []}\n"),
             edit("  Systems:\n", "  Systems:\n    Reservations: {EventTypes: [PaymentFailed]}\n"),
             edit("  EventTypes:\n", "  EventTypes:\n    PaymentLost: {Name: payment.lost, Function: payment-lost}\n"),

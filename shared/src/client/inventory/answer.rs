@@ -5,15 +5,21 @@ use std::time::Duration;
 
 use tonic::{Code, Status as GrpcStatus};
 
-use super::proto::{
-    common::v1::{Error as InBand, ErrorCode as InBandCode},
-    reservation::v1::{
-        CommitReservationResponse, CommitStatus, HoldStatus, ReleaseHoldResponse, ReleaseStatus, ReserveSeatResponse,
-    },
-};
 use crate::{
-    failure::{self, Failure, chain, quoted},
+    client::grpc::{
+        Fault, described,
+        proto::{
+            common::v1::{Error as InBand, ErrorCode as InBandCode, Seat},
+            reservation::v1::{
+                CommitReservationResponse, CommitStatus, HoldStatus, ReleaseHoldResponse, ReleaseStatus,
+                ReserveSeatResponse,
+            },
+        },
+        says_something,
+    },
+    failure::{self, Failure, quoted},
     name::names,
+    reservation::{Hold, Money},
 };
 
 names! {
@@ -57,6 +63,16 @@ pub enum ReserveError {
     /// Nobody knows whether they are held. A repeat under the same key tells.
     #[error("the inventory did not say whether it holds the seats: {0}")]
     Unclear(String),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Status(status) => unreachable(&status),
+            Fault::Unread(status) => Self::Unread(described(&status)),
+            Fault::TimedOut(timeout) => Self::TimedOut(timeout),
+        }
+    }
 }
 
 impl From<Error> for ReserveError {
@@ -106,11 +122,7 @@ pub(super) fn released(response: ReleaseHoldResponse) -> Result<(), Error> {
 
 /// The seats that are held, of those that were asked for, or for a bare quantity. A hold is believed by the seats that it
 /// names: an answer that names others, or fewer, does not say what is held. A bare quantity may be held without names.
-pub(super) fn reserved(
-    response: ReserveSeatResponse,
-    asked: &[String],
-    quantity: u32,
-) -> Result<Vec<String>, ReserveError> {
+pub(super) fn reserved(response: ReserveSeatResponse, asked: &[String], quantity: u32) -> Result<Hold, ReserveError> {
     if let Some(error) = response.error.filter(says_something) {
         return Err(no_seats(error));
     }
@@ -125,6 +137,7 @@ pub(super) fn reserved(
             return Err(ReserveError::Unclear(format!("hold status {} without a hold", response.status)));
         }
     }
+    let price = price(&response.reserved_seats);
     let mut seats: Vec<String> = response.reserved_seats.into_iter().map(|seat| seat.id).collect();
     let mut wanted = asked.to_vec();
     seats.sort_unstable();
@@ -135,10 +148,18 @@ pub(super) fn reserved(
         seats == wanted
     };
     if fits {
-        Ok(if asked.is_empty() { seats } else { asked.to_vec() })
+        Ok(Hold { seat_ids: if asked.is_empty() { seats } else { asked.to_vec() }, price })
     } else {
         Err(ReserveError::Unclear(format!("it names the seats {}", quoted(&seats.join(", ")))))
     }
+}
+
+/// What these seats cost together. Nothing, where one of them has no price, or one in another currency.
+fn price(seats: &[Seat]) -> Option<Money> {
+    let currency = &seats.first()?.price.as_ref()?.currency;
+    let one = |seat: &Seat| seat.price.as_ref().filter(|price| price.currency == *currency).map(|price| price.amount);
+    let amount = seats.iter().try_fold(0_i64, |sum, seat| sum.checked_add(one(seat)?))?;
+    Some(Money { amount, currency: currency.clone() })
 }
 
 /// What a fault inside the answer to ReserveSeat means: some say that nothing is held.
@@ -174,11 +195,6 @@ fn no_seats(error: InBand) -> ReserveError {
         ) => ReserveError::Unclear(format!("{}: {text}", code.as_str_name())),
         Err(_unknown) => ReserveError::Unclear(format!("error code {}, which is not known: {text}", error.code)),
     }
-}
-
-/// One without code and message is the protobuf form of no fault.
-fn says_something(error: &InBand) -> bool {
-    error.code != 0 || !error.message.is_empty()
 }
 
 /// The fault inside a response.
@@ -218,17 +234,8 @@ fn in_band(error: Option<InBand>) -> Result<(), Error> {
     })
 }
 
-/// The status that tonic made of an answer whose end, with the service's own status, it did not get to.
-pub(super) fn unread(status: &GrpcStatus) -> Error {
-    Error::Unread(described(status))
-}
-
-fn described(status: &GrpcStatus) -> String {
-    format!("{:?}: {}", status.code(), quoted(&chain(status)))
-}
-
 /// The gRPC status of a call without a response. A proxy says UNIMPLEMENTED, or 404, while the service is rolled out.
-pub(super) fn unreachable(status: &GrpcStatus) -> Error {
+fn unreachable(status: &GrpcStatus) -> Error {
     let text = described(status);
     match status.code() {
         Code::FailedPrecondition => Error::Conflict(text),
@@ -254,6 +261,7 @@ pub(super) fn unreachable(status: &GrpcStatus) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::grpc::proto::common::v1::Money as WireMoney;
 
     #[derive(Debug, PartialEq, Eq)]
     enum Meaning {
@@ -306,6 +314,26 @@ mod tests {
         release(3, None, Meaning::Settled);
         release(4, None, Meaning::Retry);
         release(-1, None, Meaning::Retry);
+    }
+
+    #[test]
+    fn held_seats_cost_what_the_inventory_says_of_each() {
+        let seat = |id: &str, price: Option<(i64, &str)>| Seat {
+            id: id.into(),
+            price: price.map(|(amount, currency)| WireMoney { amount, currency: currency.into() }),
+            ..Seat::default()
+        };
+        let held = |seats: &[Seat]| {
+            let asked: Vec<String> = seats.iter().map(|seat| seat.id.clone()).collect();
+            let response =
+                ReserveSeatResponse { hold_id: "h".into(), reserved_seats: seats.to_vec(), ..Default::default() };
+            reserved(response, &asked, 2).unwrap().price.map(|price| price.to_string())
+        };
+        let (first, second) = (seat("A-1", Some((3_800, "EUR"))), seat("A-2", Some((3_700, "EUR"))));
+        assert_eq!(held(&[first.clone(), second]).as_deref(), Some("7500 EUR"));
+        for odd in [None, Some((1, "USD")), Some((i64::MAX, "EUR"))] {
+            assert_eq!(held(&[first.clone(), seat("A-2", odd)]), None, "{odd:?}");
+        }
     }
 
     #[test]

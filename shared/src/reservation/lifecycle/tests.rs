@@ -20,7 +20,7 @@ fn pending() -> Reservation {
 }
 
 fn on_hold() -> Reservation {
-    pending().held(wish().seat_ids, NOW + 50).to
+    pending().held(Hold { seat_ids: wish().seat_ids, price: None }, NOW + 50).to
 }
 
 fn payment(intent_id: &str) -> Payment {
@@ -128,7 +128,7 @@ fn a_repeat_goes_on_when_the_lease_is_over_and_while_there_is_time() {
 
 #[test]
 fn a_hold_has_no_owner_any_more_and_is_told() {
-    let reservation = pending().held(vec!["B-1".into(), "B-2".into()], NOW + 50).to;
+    let reservation = pending().held(Hold { seat_ids: vec!["B-1".into(), "B-2".into()], price: None }, NOW + 50).to;
     assert_eq!((reservation.owner.clone(), reservation.lease_until), (None, None));
     assert_eq!((reservation.held_at, reservation.first_hold_expires_at), (Some(NOW + 50), Some(DEADLINE)));
     assert_eq!(reservation.seat_ids, ["B-1", "B-2"], "what the inventory chose");

@@ -21,7 +21,7 @@ use local_stack::{
     sale::{Running, Sale, SaleError, SalePorts, Worked},
     stack::{Ports, RESERVATIONS, Stack, StackError},
     stream::Changes,
-    till::Till,
+    till::{PRICE, Till},
 };
 use redrive::terminal::{counted, print, print_whole, tell};
 use serde_json::Value;
@@ -94,7 +94,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
         | SaleError::Stream(_)
         | SaleError::Unbuilt(_)) => error.to_string(),
     })?;
-    let till = Till::start_on(options.payment_port, sale.stack.aws.clone()).await;
+    let till = Till::start_on(options.payment_port, sale.stack.clone()).await;
     let till = till.map_err(|error| taken("payment", options.payment_port, &error))?;
     let functions = sale.functions.iter().map(|(name, function)| ((*name).to_owned(), function.clone())).collect();
     let invoke = InvokeApi::start_on(options.invoke_port, functions).await;
@@ -133,6 +133,8 @@ pub(crate) fn put_on_sale(stack: &Stack) {
     let row = |row: char| (1..=SEATS_OF_A_ROW).map(move |seat| format!("{row}-{seat}"));
     let seats: Vec<String> = ROWS.into_iter().flat_map(row).collect();
     stack.inventory.stock(SHOW, &seats, PLACES);
+    let (price, currency) = PRICE;
+    stack.inventory.price(SHOW, price, currency);
 }
 
 fn introduce(sale: &Sale, till: &Till, invoke: &InvokeApi) {
@@ -143,7 +145,7 @@ fn introduce(sale: &Sale, till: &Till, invoke: &InvokeApi) {
     ));
     print("");
     print(format!("  the API        {api}"));
-    print(format!("  payments       {pay}"));
+    print(format!("  payments       {pay} (gRPC: {})", sale.stack.payment_address));
     print(format!(
         "  the inventory  {address}, which tells by: grpcurl -plaintext {address} list",
         address = sale.stack.inventory_address

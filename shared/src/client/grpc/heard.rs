@@ -42,7 +42,7 @@ impl Heard {
 
 /// A channel that carries one call and tells what was heard.
 #[derive(Debug)]
-pub(super) struct Listening {
+pub(in crate::client) struct Listening {
     channel: Channel,
     heard: Arc<Heard>,
 }

@@ -1,0 +1,136 @@
+//! A customer confirms his reservation himself: only a payment that the payment service vouches for sells seats.
+
+use local_stack::{
+    inventory::SeatState,
+    payments::{Answer, Course, Order},
+};
+use serde_json::json;
+use tonic::Code;
+
+use crate::reservation_api::{Api, Ask, ask, create};
+
+const UNAVAILABLE: i32 = 17;
+const NOT_FOUND: i32 = 5;
+
+fn order(reservation_id: &str) -> Order {
+    Order {
+        reservation_id: reservation_id.to_owned(),
+        user_id: "usr_1".to_owned(),
+        amount: 3_800,
+        currency: "EUR".to_owned(),
+        course: Course::Approved,
+    }
+}
+
+fn confirm(id: &str, payment: &str) -> Ask {
+    ask("POST", &format!("/v1/reservations/{id}/confirm")).by("usr_1").body(json!({"paymentIntentId": payment}))
+}
+
+/// A reservation on hold whose one seat costs 38 euros.
+async fn held() -> (Api, String) {
+    let api = Api::start().await;
+    api.stack.inventory.price("evt_1", 3_800, "EUR");
+    let id = api.created(create(&["A-1"])).await;
+    (api, id)
+}
+
+impl Api {
+    /// Asserts that nothing was sold and nothing given back.
+    async fn is_on_hold(&self, id: &str) {
+        let shown = self.answer(ask("GET", &format!("/v1/reservations/{id}")).by("usr_1")).await;
+        assert_eq!((&shown.body["status"], self.stack.inventory.seat_state(id)), (&json!("HOLD"), SeatState::Held));
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_the_payment_service_vouches_for_confirms_and_a_repeat_is_told_the_same() {
+    let (api, id) = held().await;
+    let payment = api.stack.payments.pay(order(&id));
+    for _ in 0..2 {
+        let confirmed = api.answer(confirm(&id, &payment)).await;
+        assert_eq!((confirmed.status, &confirmed.body["status"]), (200, &json!("CONFIRMED")), "{confirmed:#?}");
+        assert_eq!(confirmed.body["orderId"], json!(id.replace("rsv_", "ord_")));
+    }
+    assert_eq!(api.stack.payments.questions(), 1, "what is confirmed is not asked again");
+    let told = api.answer(ask("GET", &format!("/internal/reservations/{id}")).signed()).await.body;
+    assert_eq!((&told["payment_intent_id"], &told["amount"]), (&json!(payment), &json!(3_800)));
+    api.answer(confirm(&id, "pi_other")).await.is_error(409, "RESERVATION_ALREADY_CONFIRMED");
+}
+
+/// Hard case 20, open-event-server#6258: tickets without paying.
+#[tokio::test]
+async fn tickets_without_paying_an_unknown_foreign_pending_failed_or_too_small_payment_confirms_nothing() {
+    let (api, id) = held().await;
+    let payments = &api.stack.payments;
+    let odd = [
+        ("unknown", "pi_unknown".to_owned(), false),
+        ("of another reservation", payments.pay(order("rsv_other")), false),
+        ("another customer's", payments.pay(Order { user_id: "usr_2".into(), ..order(&id) }), false),
+        ("nobody's", payments.pay(Order { user_id: String::new(), ..order(&id) }), false),
+        ("too small", payments.pay(Order { amount: 3_799, ..order(&id) }), false),
+        ("in another currency", payments.pay(Order { currency: "JPY".into(), ..order(&id) }), false),
+        ("failed", payments.pay(Order { course: Course::Failed, ..order(&id) }), false),
+        ("not begun", payments.create(order(&id)), true),
+        ("under way", payments.pay(Order { course: Course::Silent, ..order(&id) }), true),
+    ];
+    for (what, payment, may_come) in odd {
+        let refused = api.answer(confirm(&id, &payment)).await;
+        refused.is_error(402, "PAYMENT_NOT_CONFIRMED");
+        assert_eq!(refused.header("retry-after"), may_come.then_some("1"), "{what}: {refused:#?}");
+        api.is_on_hold(&id).await;
+    }
+}
+
+/// Nobody learns from the answer whether a payment is unknown or another's.
+#[tokio::test]
+async fn anothers_payment_is_answered_as_an_unknown_one() {
+    let (api, id) = held().await;
+    let foreign = api.stack.payments.pay(Order { user_id: "usr_2".into(), ..order("rsv_other") });
+    let message = async |payment: &str| api.answer(confirm(&id, payment)).await.body["error"]["message"].clone();
+    assert_eq!(message(&foreign).await, message("pi_unknown").await);
+    // A service that looks at no customer tells of it all the same, and then we do the looking.
+    api.stack.payments.answer_next(Answer::Error { code: NOT_FOUND, message: "x".into() });
+    assert_eq!(message("pi_unknown").await, message(&foreign).await);
+}
+
+#[tokio::test]
+async fn a_payment_service_that_says_nothing_of_this_payment_decides_nothing() {
+    let (api, id) = held().await;
+    let payment = api.stack.payments.pay(order(&id));
+    for silence in [
+        Answer::Status(Code::Unavailable, "down".into()),
+        Answer::Status(Code::Unimplemented, "rolled out".into()),
+        Answer::Status(Code::Unauthenticated, "who?".into()),
+        Answer::Error { code: UNAVAILABLE, message: "down".into() },
+        Answer::Error { code: 0, message: "odd".into() },
+        Answer::About("pi_other".into()),
+        Answer::Nothing,
+        Answer::Hang,
+    ] {
+        api.stack.payments.answer_next(silence.clone());
+        let refused = api.answer(confirm(&id, &payment)).await;
+        refused.is_error(503, "SERVICE_UNAVAILABLE");
+        assert_eq!(refused.header("retry-after"), Some("1"), "{silence:?}: {refused:#?}");
+        api.is_on_hold(&id).await;
+    }
+    assert_eq!(api.answer(confirm(&id, &payment)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_payment_that_goes_through_later_confirms_then() {
+    let (api, id) = held().await;
+    let payment = api.stack.payments.create(order(&id));
+    api.answer(confirm(&id, &payment)).await.is_error(402, "PAYMENT_NOT_CONFIRMED");
+    api.stack.payments.process(&payment).unwrap();
+    assert_eq!(api.answer(confirm(&id, &payment)).await.body["status"], "CONFIRMED");
+}
+
+/// Hard case 9, saleor#14733: charged, and the seats are gone.
+#[tokio::test]
+async fn a_payment_for_a_reservation_that_has_ended_is_a_conflict_and_nobody_is_asked() {
+    let (api, id) = held().await;
+    let payment = api.stack.payments.pay(order(&id));
+    api.cancel(&id).await;
+    api.answer(confirm(&id, &payment)).await.is_error(409, "RESERVATION_ALREADY_CANCELLED");
+    assert_eq!(api.stack.payments.questions(), 0);
+}

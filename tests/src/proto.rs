@@ -1,0 +1,31 @@
+//! Generated from `proto/`: the servers' side of what the functions call. The nesting is that of the protobuf packages, because
+//! generated code refers to its siblings by it.
+#![allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    reason = "generated"
+)]
+
+pub mod common {
+    pub mod v1 {
+        tonic::include_proto!("common.v1");
+    }
+}
+pub mod payment {
+    pub mod v1 {
+        tonic::include_proto!("payment.v1");
+    }
+}
+pub mod reservation {
+    pub mod v1 {
+        tonic::include_proto!("reservation.v1");
+    }
+}
+
+/// What gRPC reflection tells of them.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
