@@ -8,8 +8,17 @@ use std::{
 
 use local_stack::{
     build::workspace,
+    inventory::SeatState,
+    payments::DELAY,
+    replay,
+    reservations::Status,
     ring::{on_path, skip_or_fail},
+    scenario::{Given, Known},
+    stack::Stack,
+    till::Till,
 };
+use reqwest::Client;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -114,4 +123,42 @@ async fn the_printed_lines_sell_seats_and_give_others_back() {
     up.says(&[bought, "CONFIRMED", "sold"]).await;
     up.says(&["on the bus: reservation.cancelled", given_up]).await;
     assert_eq!(bash(std::slice::from_ref(sweep)).await, "null");
+}
+
+#[tokio::test]
+async fn each_course_of_a_payment_begins_at_the_till() {
+    let stack = Stack::start().await.unwrap();
+    let till = Till::start_on(0, stack.clone()).await.unwrap();
+    let given = Given {
+        reservation_id: "rsv_1".to_owned(),
+        event_id: "evt_1".to_owned(),
+        user_id: "usr_1".to_owned(),
+        status: Status::Hold,
+        seat_ids: vec!["A-1".to_owned(), "A-2".to_owned()],
+        quantity: 2,
+        payment_intent_id: None,
+        seats: SeatState::Held,
+    };
+    replay::put(&stack, &Known { given, key: None, seconds_ago: 0, untold: false }).await.unwrap();
+    let http = Client::builder().no_proxy().build().unwrap();
+    let pay = async |course: &str| -> (u16, Value) {
+        let answer = http.post(format!("{}/{course}", till.url())).send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
+    };
+    for (course, status) in
+        [("approve", "COMPLETED"), ("fail", "FAILED"), ("delay", "PROCESSING"), ("timeout", "PROCESSING")]
+    {
+        let (code, body) = pay(&format!("{course}/rsv_1")).await;
+        assert_eq!((code, &body["status"], &body["amount"]), (200, &json!(status), &json!(7_600)), "{course}: {body}");
+    }
+    let told = || -> Vec<String> { stack.aws.bus_entries().into_iter().map(|entry| entry.detail_type).collect() };
+    assert_eq!(told(), ["payment.approved", "payment.failed"]);
+    tokio::time::sleep(DELAY + Duration::from_millis(500)).await;
+    assert_eq!(told(), ["payment.approved", "payment.failed", "payment.approved"], "of the last one nobody hears");
+    assert_eq!(stack.aws.bus_entries()[0].detail["user_id"], "usr_1");
+
+    let (code, body) = pay("approve/rsv_2").await;
+    assert!(code == 404 && body["message"].as_str().unwrap().contains("rsv_2"), "{body}");
+    assert_eq!(pay("steal/rsv_1").await.0, 400);
 }
