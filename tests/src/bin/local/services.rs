@@ -7,6 +7,7 @@ use std::{
 };
 
 use local_stack::{
+    aws::AwsError,
     build::workspace,
     catalogue::{CATALOGUE, QUEUED, Trigger},
     gateway::{Gateway, GatewayError, Issuer, Target},
@@ -20,7 +21,7 @@ use local_stack::{
 };
 use redrive::terminal::{counted, print};
 
-use crate::up::{self, LOOK, Options};
+use crate::up::{self, LOOK, Options, Watched};
 
 /// `cargo lambda watch` gives one environment to all functions, so they share one dead-letter queue here.
 const SHARED_DEAD_LETTERS: &str = QUEUED[0];
@@ -78,7 +79,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     print("");
 
     tokio::select! {
-        () = watch(&stack, &files) => {}
+        ended = watch(&stack, &files) => ended?,
         stopped = tokio::signal::ctrl_c() => stopped?,
     }
     Ok(())
@@ -112,14 +113,19 @@ fn variables(stack: &Stack) -> BTreeMap<String, String> {
 }
 
 /// Prints each change of a reservation, its seats, the dead-letter queue and the bus.
-async fn watch(stack: &Stack, files: &[EventFile]) {
+async fn watch(stack: &Stack, files: &[EventFile]) -> Result<(), AwsError> {
+    // Those of functions without a queue are in the table as well, where they are seen to change.
+    let queued = files.iter().filter(|file| file.invoked.is_none());
     let ids: BTreeSet<&str> =
-        files.iter().flat_map(|file| &file.scenario.given).map(|given| given.reservation_id.as_str()).collect();
+        queued.flat_map(|file| &file.scenario.given).map(|given| given.reservation_id.as_str()).collect();
     let look = |id: &str| (stack.reservations.get(id).map(|found| found.status), stack.inventory.seat_state(id));
     let mut seen: BTreeMap<&str, (Option<Status>, SeatState)> = ids.iter().map(|id| (*id, look(id))).collect();
     let (mut dead, mut published) = (0, 0);
+    let mut reservations = Watched::on(stack).await?;
+    reservations.look(stack).await?; // What is given is no change.
     loop {
         tokio::time::sleep(LOOK).await;
+        reservations.look(stack).await?.iter().for_each(print);
         for (id, before) in &mut seen {
             let now = look(id);
             if now != *before {

@@ -11,7 +11,7 @@ use std::{
 
 use clap::Args;
 use local_stack::{
-    aws::BusEntry,
+    aws::{AwsError, BusEntry},
     build::{self, workspace},
     gateway::GatewayError,
     inventory::SeatState,
@@ -192,8 +192,7 @@ fn story(api: &str, pay: &str, issuer: &str) -> [String; 6] {
 
 /// Prints what changes, and writes what the functions say.
 async fn follow(sale: &Sale, mut told: mpsc::UnboundedReceiver<Worked>, mut log: File) -> Result<(), Box<dyn Error>> {
-    let mut changes = Changes::of(sale.stack.aws.clone(), RESERVATIONS).await?;
-    let mut reservations: BTreeMap<String, State> = BTreeMap::new();
+    let mut reservations = Watched::on(&sale.stack).await?;
     let (mut published, mut dead, mut logged) = (0, BTreeMap::new(), BTreeMap::new());
     loop {
         tokio::time::sleep(LOOK).await;
@@ -204,17 +203,7 @@ async fn follow(sale: &Sale, mut told: mpsc::UnboundedReceiver<Worked>, mut log:
         while let Ok(worked) = told.try_recv() {
             lines(&worked).iter().for_each(print);
         }
-        for record in changes.next().await? {
-            let image = &record["dynamodb"]["NewImage"];
-            if let (Some(id), Some(status)) = (image["id"]["S"].as_str(), image["status"]["S"].as_str()) {
-                reservations.entry(id.to_owned()).or_default().becomes(status);
-            }
-        }
-        for (id, state) in &mut reservations {
-            if let Some(line) = state.told(sale.stack.inventory.seat_state(id)) {
-                print(format!("{id}: {line}"));
-            }
-        }
+        reservations.look(&sale.stack).await?.iter().for_each(print);
         for name in sale.queues.keys() {
             let seen = dead.entry(*name).or_insert(0);
             *seen = dead_letters(&format!("dead letter of {name}"), &sale.stack.dead_letters(name), *seen);
@@ -230,6 +219,35 @@ async fn follow(sale: &Sale, mut told: mpsc::UnboundedReceiver<Worked>, mut log:
             *seen += lines.len();
             lines.iter().try_for_each(|line| writeln!(log, "{line}"))?;
         }
+    }
+}
+
+/// The reservations of the table, and what was told of them.
+pub(crate) struct Watched {
+    changes: Changes,
+    reservations: BTreeMap<String, State>,
+}
+
+impl Watched {
+    /// Those of a stack, from the first one on.
+    pub(crate) async fn on(stack: &Stack) -> Result<Self, AwsError> {
+        let changes = Changes::of(stack.aws.clone(), RESERVATIONS).await?;
+        Ok(Self { changes, reservations: BTreeMap::new() })
+    }
+
+    /// A line for each that has changed since the last look, or whose seats have.
+    pub(crate) async fn look(&mut self, stack: &Stack) -> Result<Vec<String>, AwsError> {
+        for record in self.changes.next().await? {
+            let image = &record["dynamodb"]["NewImage"];
+            if let (Some(id), Some(status)) = (image["id"]["S"].as_str(), image["status"]["S"].as_str()) {
+                self.reservations.entry(id.to_owned()).or_default().becomes(status);
+            }
+        }
+        let told = self.reservations.iter_mut().filter_map(|(id, state)| {
+            let line = state.told(stack.inventory.seat_state(id))?;
+            Some(format!("{id}: {line}"))
+        });
+        Ok(told.collect())
     }
 }
 
