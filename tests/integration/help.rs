@@ -14,5 +14,6 @@ fn is_what_the_program_says(arguments: &[&str], text: &str) {
 fn the_help_that_needs_no_build_is_the_programs_own() {
     is_what_the_program_says(&["--help"], include_str!("../local/help/local.txt"));
     is_what_the_program_says(&["up", "--help"], include_str!("../local/help/up.txt"));
+    is_what_the_program_says(&["token", "--help"], include_str!("../local/help/token.txt"));
     is_what_the_program_says(&["new", "--help"], include_str!("../local/help/new.txt"));
 }

@@ -31,3 +31,4 @@ mod secrets;
 mod settle;
 mod telemetry;
 mod tls;
+mod up;

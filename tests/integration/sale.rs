@@ -82,7 +82,7 @@ impl Sale {
         delivery.batch.iter().map(ended).collect()
     }
 
-    /// What is on the bus of this type, as a rule hands it to a queue.
+    /// What is on the bus of this type, as a rule has handed it to a queue.
     fn on_the_bus(&self, detail_type: &str) -> Vec<Value> {
         let entries = self.stack.aws.bus_entries().into_iter().filter(|entry| entry.detail_type == detail_type);
         entries
@@ -180,13 +180,11 @@ async fn a_hold_that_its_customer_confirms_is_sold_by_its_event_and_once_more_by
     let told = sale.on_the_bus("reservation.confirmed");
     assert_eq!((told.len(), &told[0]["detail"]["by"]), (1, &json!("client")));
     sale.send("reservation-confirmed", &told[0]);
-    sale.send("reservation-confirmed", &told[0]);
     assert_eq!(sale.deliver("reservation-confirmed").await, ["success", "duplicate"]);
     assert_eq!(sale.state(&id).await, ("CONFIRMED".to_owned(), SeatState::Sold));
 
     let approved = sale.on_the_bus("payment.approved");
     assert_eq!(approved.len(), 1, "the payment service publishes what became of each payment");
-    sale.send("payment-approved", &approved[0]);
     assert_eq!(sale.deliver("payment-approved").await, ["success"]);
     let commits = sale.stack.inventory.calls().into_iter().filter(|call| call.method == Reach::CommitReservation);
     assert_eq!(commits.map(|call| call.had_effect).collect::<Vec<_>>(), [true, false]);
@@ -207,7 +205,6 @@ async fn a_confirm_that_comes_too_late_is_a_conflict_and_the_payments_event_brin
     let named = json!({"reservationId": id, "paymentIntentId": payment});
     let refused = answer(sale.ask(Method::POST, "/v1/reservations/confirm").json(&named), 409).await;
     assert_eq!(refused["error"]["code"], "RESERVATION_EXPIRED");
-    sale.send("payment-approved", &sale.on_the_bus("payment.approved")[0]);
     assert_eq!(sale.deliver("payment-approved").await, ["late_approval"]);
     let refunds = sale.on_the_bus("payment.refund_requested");
     assert_eq!((refunds.len(), &refunds[0]["detail"]["payment_intent_id"]), (1, &json!(payment)));
@@ -223,7 +220,6 @@ async fn a_reservation_that_is_given_up_frees_its_seats_by_its_event() {
     sale.relay.drain().await.unwrap();
     let told = sale.on_the_bus("reservation.cancelled");
     assert_eq!((told.len(), &told[0]["detail"]["by"]), (1, &json!("client")));
-    sale.send("reservation-cancelled", &told[0]);
     assert_eq!(sale.deliver("reservation-cancelled").await, ["success"]);
     assert_eq!(sale.state(&id).await, ("CANCELLED".to_owned(), SeatState::Free));
     assert_eq!(sale.stack.inventory.oversold(), [""; 0]);

@@ -12,7 +12,7 @@
 //! | [`inventory`] | the inventory service, over gRPC | no release of sold seats, no sale of another's seats |
 //! | [`payments`] | the payment service, over gRPC | a payment is its customer's |
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
-//! | [`till`] | a payment service, as its customers and the bus know it | |
+//! | [`till`] | where a customer pays | |
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`catalogue`] | the functions of the workspace, for every ring | |

@@ -1,5 +1,7 @@
-//! Delivers an event file to its function, through a queue and a mapping, and holds what came of it against what the file
+//! Delivers an event file to its function, through a queue and a mapping where it has a queue, and holds what came of it against what the file
 //! promises. Of a file without promises it tells what came of it.
+
+mod invoked;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,6 +9,8 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+pub use self::invoked::put;
 
 use serde::Deserialize;
 
@@ -121,9 +125,15 @@ impl Replay {
         Ok(Self { stack, functions, seats: Mutex::default() })
     }
 
-    /// Seeds what the file takes for given, delivers its batch once, and judges. A batch that is larger than the mapping's
+    /// Seeds what the file takes for given, delivers its batch or its event once, and judges. A batch that is larger than the mapping's
     /// comes in several deliveries.
     pub async fn file(&self, file: &EventFile) -> FileReport {
+        if let Some(invoked) = &file.invoked {
+            let Some(function) = self.functions.get(&file.function) else {
+                return FileReport::failed(format!("no function {} is deployed", file.function));
+            };
+            return invoked::run(&self.stack, function, invoked).await;
+        }
         let mut notes = file.notes.clone();
         notes.extend(self.seed(file));
         let mut report = self.run(file).await;

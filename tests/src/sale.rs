@@ -16,7 +16,7 @@ use crate::{
     build::Binaries,
     catalogue::{CATALOGUE, QUEUED, System, Trigger},
     gateway::{AUDIENCE, AccessKey, Gateway, GatewayError, GatewayOptions, Issuer, JwtConfiguration, TIMEOUT, Target},
-    lambda::{Function, Invocation},
+    lambda::{Function, FunctionOptions, Invocation},
     mapping::Delivery,
     queue::{Queue, QueueOptions},
     stack::{BUS, RESERVATIONS, Stack},
@@ -26,6 +26,9 @@ use crate::{
 
 /// How many requests of the API are worked on side by side.
 const API_ENVIRONMENTS: usize = 4;
+
+/// How many batches of any other function are: as many as the mapping of a queue polls here.
+const ENVIRONMENTS: usize = 2;
 
 /// A stack with everything deployed that sells. Nothing polls before [`Sale::run`].
 pub struct Sale {
@@ -100,12 +103,18 @@ impl Sale {
     pub async fn open(stack: Stack, binaries: &Binaries, ports: SalePorts) -> Result<Self, SaleError> {
         let template = Template::read()?;
         let issuer = Issuer::start_on(ports.issuer).await.map_err(|error| SaleError::Issuer(ports.issuer, error))?;
-        let binary = |name| binaries.get(name).cloned().ok_or(SaleError::Unbuilt(name));
+        let deploy = |name, environment, environments| -> Result<Function, SaleError> {
+            let binary = binaries.get(name).cloned().ok_or(SaleError::Unbuilt(name))?;
+            let (timeout, memory_mb) = template.limits(name)?;
+            let (name, core) = (name.to_owned(), None);
+            let options = FunctionOptions { name, binary, environment, timeout, environments, memory_mb, core };
+            Ok(Function::start(options)?)
+        };
         let mut functions = BTreeMap::new();
         let served = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Http);
         let mut targets = BTreeMap::new();
         for entry in served {
-            let function = stack.deploy(entry.name, binary(entry.name)?, API_ENVIRONMENTS)?;
+            let function = deploy(entry.name, stack.environment(entry.name), API_ENVIRONMENTS)?;
             targets.insert(entry.name.to_owned(), Target::Function(function.clone()));
             functions.insert(entry.name, function);
         }
@@ -116,8 +125,7 @@ impl Sale {
                 environment.insert("RESERVATION_API_BASE".to_owned(), gateway.url());
                 environment.insert("RESERVATION_API_AUTH".to_owned(), "iam".to_owned());
             }
-            let function = stack.deploy_with(entry.name, binary(entry.name)?, 2, environment)?;
-            functions.insert(entry.name, function);
+            functions.insert(entry.name, deploy(entry.name, environment, ENVIRONMENTS)?);
         }
         let queues: BTreeMap<_, _> = QUEUED.map(|name| (name, stack.queue(name))).into();
         for rule in template.rules()? {

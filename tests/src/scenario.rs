@@ -1,4 +1,6 @@
-//! Event files: SQS batches, and messages of one's own, with or without a scenario that says what the file promises.
+//! Event files: what Lambda hands a function, and messages of one's own, with or without a scenario that says what the file
+//! promises. A batch of a queue is read message by message, because it goes through a queue; any other event is handed over as
+//! it is.
 //!
 //! One file serves four readers: a person who wants an example, `cargo lambda invoke` (which ignores the key
 //! `scenario`), the integration tests and the benchmark. This module reads, checks and writes files; it runs nothing, so
@@ -7,6 +9,7 @@
 mod check;
 mod form;
 mod hold;
+mod invoked;
 mod object;
 mod written;
 
@@ -26,7 +29,10 @@ use crate::inventory::SeatState;
 use crate::queue::MessageAttribute;
 use crate::reservations::Status;
 
-pub use self::written::write;
+pub use self::{
+    invoked::{Effect, Invoked, Known, OnSale},
+    written::write,
+};
 
 /// The reasons that a record can carry into the dead-letter queue; a promise with another one could never be kept.
 pub fn error_codes() -> impl Iterator<Item = &'static str> {
@@ -38,10 +44,12 @@ pub fn error_codes() -> impl Iterator<Item = &'static str> {
 pub struct EventFile {
     /// Where the file is, so that a report can name it.
     pub path: PathBuf,
-    /// The function whose queue the batch belongs to, one of [`QUEUED`](crate::catalogue::QUEUED).
+    /// The function that it is for.
     pub function: String,
-    /// The batch, in the order of delivery. It is never empty, because SQS delivers no empty batch.
+    /// The batch of a queue, in the order of delivery: SQS delivers no empty one. Only a function without a queue has none.
     pub records: Vec<Record>,
+    /// The event of a function without a queue.
+    pub invoked: Option<Invoked>,
     /// What holds before the delivery and what must hold after it.
     pub scenario: Scenario,
     /// What was done to a file of somebody's own so that it can be run, a sentence each.
@@ -52,6 +60,11 @@ impl EventFile {
     /// The file's name without its ending. The same name means the same case in every function's folder.
     pub fn case(&self) -> &str {
         self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+    }
+
+    /// Whether it promises anything.
+    pub fn is_judged(&self) -> bool {
+        self.scenario.then.is_some() || self.invoked.as_ref().is_some_and(|invoked| invoked.then.is_some())
     }
 
     /// The name that a report calls it by.
@@ -312,6 +325,21 @@ fn parse(path: &Path, function: Option<&str>, text: &[u8]) -> Result<EventFile, 
 
 fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u8]) -> Result<EventFile, Vec<String>> {
     let mut faults = Vec::new();
+    if let Some(entry) = invoked::function(folder, function, text) {
+        let read = invoked::read(&entry, text, &mut faults);
+        let (Some((about, invoked)), true) = (read, faults.is_empty()) else { return Err(faults) };
+        let given = invoked.known.iter().map(|known| known.given.clone()).collect();
+        let scenario = Scenario { about, given, then: None };
+        let (path, function) = (path.to_path_buf(), entry.name.to_owned());
+        return Ok(EventFile {
+            path,
+            function,
+            records: Vec::new(),
+            invoked: Some(invoked),
+            scenario,
+            notes: Vec::new(),
+        });
+    }
     let mut draft = form::read(text, &mut faults);
     let is_promised = draft.then.is_some();
     let mut notes = Vec::new();
@@ -335,7 +363,7 @@ fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u
     };
     let then = draft.then.map(|then| then.into_iter().flatten().collect());
     let scenario = Scenario { about: draft.about, given, then };
-    Ok(EventFile { path: path.to_path_buf(), function, records, scenario, notes })
+    Ok(EventFile { path: path.to_path_buf(), function, records, invoked: None, scenario, notes })
 }
 
 #[cfg(test)]

@@ -33,15 +33,22 @@ const POLL: Duration = Duration::from_millis(100);
 /// The longest wait before a batch that failed comes again.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 
+/// The changes of a table, read one after the other.
+#[derive(Debug)]
+pub struct Changes {
+    aws: AwsEndpoint,
+    stream: String,
+    shard: String,
+    /// The sequence number of the last record that is done; before the first one at the start.
+    done: Option<String>,
+}
+
 /// A mapping between the stream of one table and one function.
 #[derive(Debug)]
 pub struct StreamMapping {
-    aws: AwsEndpoint,
+    changes: Changes,
     function: Function,
     options: StreamOptions,
-    shard: Shard,
-    /// The sequence number of the last record that is done; before the first one at the start.
-    done: Option<String>,
     parts: Parts,
     skipped: Duration,
 }
@@ -61,12 +68,6 @@ pub struct StreamOptions {
     pub maximum_record_age: Option<Duration>,
     /// Where it is told what was given up.
     pub on_failure: Option<Queue>,
-}
-
-#[derive(Debug)]
-struct Shard {
-    arn: String,
-    id: String,
 }
 
 /// One batch and its fate.
@@ -155,6 +156,48 @@ pub fn checkpoint(answer: &[u8], batch: &[String]) -> usize {
     failures.iter().map(|failure| place(failure).unwrap_or(0)).min().unwrap_or(batch.len())
 }
 
+impl Changes {
+    /// The changes of a table, from the oldest one on.
+    ///
+    /// # Errors
+    /// When the table has no stream.
+    pub async fn of(aws: AwsEndpoint, table: &str) -> Result<Self, AwsError> {
+        let described = aws.dynamodb("DescribeTable", &json!({"TableName": table})).await?;
+        let stream = described["Table"]["LatestStreamArn"].as_str().unwrap_or_default().to_owned();
+        let shards = aws.streams("DescribeStream", &json!({"StreamArn": stream})).await?;
+        let shard = shards["StreamDescription"]["Shards"][0]["ShardId"].as_str().unwrap_or_default().to_owned();
+        Ok(Self { aws, stream, shard, done: None })
+    }
+
+    /// The records that were not read before.
+    ///
+    /// # Errors
+    /// When the stream can't be read.
+    pub async fn next(&mut self) -> Result<Vec<Value>, AwsError> {
+        let records = self.waiting().await?;
+        if let Some(last) = records.last() {
+            self.done = Some(number(last));
+        }
+        Ok(records)
+    }
+
+    /// The records that are not done.
+    async fn waiting(&self) -> Result<Vec<Value>, AwsError> {
+        let mut input = json!({"StreamArn": self.stream, "ShardId": self.shard});
+        match &self.done {
+            Some(number) => {
+                input["ShardIteratorType"] = json!("AFTER_SEQUENCE_NUMBER");
+                input["SequenceNumber"] = json!(number);
+            }
+            None => input["ShardIteratorType"] = json!("TRIM_HORIZON"),
+        }
+        let iterator = self.aws.streams("GetShardIterator", &input).await?;
+        let input = json!({"ShardIterator": iterator["ShardIterator"], "Limit": 1_000});
+        let answer = self.aws.streams("GetRecords", &input).await?;
+        Ok(answer["Records"].as_array().cloned().unwrap_or_default())
+    }
+}
+
 impl StreamMapping {
     /// Creates the mapping, from the oldest record on. Nothing is read before one of the methods below is called.
     ///
@@ -166,12 +209,8 @@ impl StreamMapping {
         function: Function,
         options: StreamOptions,
     ) -> Result<Self, AwsError> {
-        let described = aws.dynamodb("DescribeTable", &json!({"TableName": table})).await?;
-        let arn = described["Table"]["LatestStreamArn"].as_str().unwrap_or_default().to_owned();
-        let stream = aws.streams("DescribeStream", &json!({"StreamArn": arn})).await?;
-        let id = stream["StreamDescription"]["Shards"][0]["ShardId"].as_str().unwrap_or_default().to_owned();
-        let shard = Shard { arn, id };
-        Ok(Self { aws, function, options, shard, done: None, parts: Parts::default(), skipped: Duration::ZERO })
+        let changes = Changes::of(aws, table).await?;
+        Ok(Self { changes, function, options, parts: Parts::default(), skipped: Duration::ZERO })
     }
 
     /// Reads once and invokes once; nothing when no record waits. Records that are too old are given up before.
@@ -179,7 +218,7 @@ impl StreamMapping {
     /// # Errors
     /// When the stream can't be read.
     pub async fn deliver_once(&mut self) -> Result<Option<StreamDelivery>, AwsError> {
-        let records = self.read().await?;
+        let records = self.changes.waiting().await?;
         let (mut batch, mut passed) = (Vec::new(), None);
         for record in records {
             let number = number(&record);
@@ -191,14 +230,14 @@ impl StreamMapping {
             }
         }
         if passed.is_some() {
-            self.done = passed;
+            self.changes.done = passed;
         }
         let old = batch.iter().take_while(|(_, record)| self.is_too_old(record)).count();
         let too_old: Vec<(String, Value)> = batch.drain(..old).collect();
         if let Some((last, _)) = too_old.last() {
             self.give_up(&too_old, "RecordAgeExceeded", 0);
             self.parts.passed(old);
-            self.done = Some(last.clone());
+            self.changes.done = Some(last.clone());
         }
         batch.truncate(self.parts.size(self.options.batch_size));
         if batch.is_empty() {
@@ -215,7 +254,7 @@ impl StreamMapping {
         }
         let behind = if given_up { numbers.len() } else { done };
         if let Some(last) = behind.checked_sub(1) {
-            self.done = Some(numbers[last].clone());
+            self.changes.done = Some(numbers[last].clone());
         }
         Ok(Some(StreamDelivery { batch: numbers, done, given_up, invocation }))
     }
@@ -277,13 +316,13 @@ impl StreamMapping {
             "version": "1.0",
             "timestamp": time(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()),
             "DDBStreamBatchInfo": {
-                "shardId": self.shard.id,
+                "shardId": self.changes.shard,
                 "startSequenceNumber": number(records.first()),
                 "endSequenceNumber": number(records.last()),
                 "approximateArrivalOfFirstRecord": created(records.first()),
                 "approximateArrivalOfLastRecord": created(records.last()),
                 "batchSize": records.len(),
-                "streamArn": self.shard.arn,
+                "streamArn": self.changes.stream,
             },
         });
         drop(queue.send(Message::new(told.to_string()))); // It is far below SQS's limits.
@@ -295,10 +334,8 @@ impl StreamMapping {
     /// # Errors
     /// When the stream can't be read.
     pub async fn skip_once(&mut self) -> Result<Option<usize>, AwsError> {
-        let records = self.read().await?;
-        let Some(last) = records.last() else { return Ok(None) };
-        self.done = Some(number(last));
-        Ok(Some(records.len()))
+        let lost = self.changes.next().await?.len();
+        Ok(Some(lost).filter(|lost| *lost > 0))
     }
 
     /// Delivers batch after batch until no record waits, or one does not get on.
@@ -317,21 +354,6 @@ impl StreamMapping {
             }
         }
         Ok(deliveries)
-    }
-
-    async fn read(&self) -> Result<Vec<Value>, AwsError> {
-        let mut input = json!({"StreamArn": self.shard.arn, "ShardId": self.shard.id});
-        match &self.done {
-            Some(number) => {
-                input["ShardIteratorType"] = json!("AFTER_SEQUENCE_NUMBER");
-                input["SequenceNumber"] = json!(number);
-            }
-            None => input["ShardIteratorType"] = json!("TRIM_HORIZON"),
-        }
-        let iterator = self.aws.streams("GetShardIterator", &input).await?;
-        let input = json!({"ShardIterator": iterator["ShardIterator"], "Limit": 1_000});
-        let answer = self.aws.streams("GetRecords", &input).await?;
-        Ok(answer["Records"].as_array().cloned().unwrap_or_default())
     }
 }
 

@@ -159,6 +159,21 @@ impl Template {
         })
     }
 
+    /// How long an invocation of a function may take, and the memory that it has, in MiB.
+    ///
+    /// # Errors
+    /// When the template does not say so in numbers.
+    pub fn limits(&self, function: &str) -> Result<(Duration, u32), TemplateError> {
+        let mut functions = self.of_type("AWS::Serverless::Function");
+        let own = functions.find(|(id, _)| self.folder(id) == Some(function)).map(|(_, properties)| properties);
+        let global = &self.root["Globals"]["Function"];
+        let number = |name: &str| own.and_then(|own| own[name].as_u64()).or_else(|| global[name].as_u64());
+        let memory = number("MemorySize").and_then(|memory| u32::try_from(memory).ok());
+        let cause = "it needs a Timeout and a MemorySize, in numbers";
+        let limits = own.and_then(|_| Some((Duration::from_secs(number("Timeout")?), memory?)));
+        limits.ok_or_else(|| TemplateError::Resource { id: function.to_owned(), cause })
+    }
+
     /// How often a rule by the clock invokes a function.
     ///
     /// # Errors
@@ -243,7 +258,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::catalogue::QUEUED;
+    use crate::{catalogue::QUEUED, stack::FUNCTION_TIMEOUT};
 
     fn template() -> Template {
         Template::read().unwrap()
@@ -291,6 +306,8 @@ mod tests {
         assert!(stream.filters[0].matches(&record(json!({"unpublished": {"S": "yes"}}))));
         assert!(!stream.filters[0].matches(&record(json!({"id": {"S": "rsv_1"}}))));
         assert_eq!(template().schedule("reservation-sweep").unwrap(), Duration::from_secs(3_600));
+        assert_eq!(template().limits("reservation-api").unwrap(), (Duration::from_secs(10), 512));
+        assert_eq!(template().limits("payment-failed").unwrap(), (FUNCTION_TIMEOUT, 256));
         assert!(template().stream("payment-failed").is_err() && template().schedule("payment-failed").is_err());
     }
 

@@ -1,10 +1,8 @@
-//! Where a customer of a local sale pays: a payment service as the bus knows it. What becomes of a payment is an event of the
-//! source `payment-service`.
-//!
-//! `POST /{outcome}/{reservation}` pays for a reservation; `approve` and `fail` say so at once, `delay` approves a while later,
-//! `timeout` never says anything.
+//! Where a customer of a local sale pays: the payment service as a line of curl. `POST /{course}/{reservation}` pays for a
+//! reservation; `approve` and `fail` end at once, `delay` is approved after [`DELAY`](crate::payments::DELAY), and of `timeout`
+//! nobody hears again.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -17,20 +15,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
-use uuid::Uuid;
 
 use crate::{
-    aws::{AwsEndpoint, AwsError},
-    stack::{BUS, RESERVATIONS},
+    aws::AwsError,
+    payments::{Course, Order},
+    stack::{RESERVATIONS, Stack},
 };
 
-/// The price of a ticket, in cents.
-const PRICE: u64 = 3_800;
-
-/// How long an approval takes that is delayed.
-pub const DELAY: Duration = Duration::from_secs(5);
-
-const SOURCE: &str = "payment-service";
+/// The price of a ticket, in the smallest unit of the currency.
+pub const PRICE: (i64, &str) = (3_800, "EUR");
 
 /// A running till; clones share it, and the last one to go ends it.
 #[derive(Clone, Debug)]
@@ -42,11 +35,31 @@ pub struct Till {
 /// What is to become of a payment.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-enum Outcome {
+enum Wanted {
     Approve,
     Fail,
     Delay,
     Timeout,
+}
+
+impl Wanted {
+    fn course(self) -> Course {
+        match self {
+            Self::Approve => Course::Approved,
+            Self::Fail => Course::Failed,
+            Self::Delay => Course::Late,
+            Self::Timeout => Course::Silent,
+        }
+    }
+
+    /// What its customer reads at once.
+    fn status(self) -> &'static str {
+        match self {
+            Self::Approve => "COMPLETED",
+            Self::Fail => "FAILED",
+            Self::Delay | Self::Timeout => "PROCESSING",
+        }
+    }
 }
 
 impl Till {
@@ -54,10 +67,10 @@ impl Till {
     ///
     /// # Errors
     /// When the port can't be had.
-    pub async fn start_on(port: u16, aws: AwsEndpoint) -> io::Result<Self> {
+    pub async fn start_on(port: u16, stack: Stack) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let address = listener.local_addr()?;
-        let routes = Router::new().route("/{outcome}/{reservation}", post(pay)).with_state(aws);
+        let routes = Router::new().route("/{course}/{reservation}", post(pay)).with_state(stack);
         let server = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
         Ok(Self { address, _server: Arc::new(AbortOnDropHandle::new(server)) })
     }
@@ -68,10 +81,16 @@ impl Till {
     }
 }
 
-async fn pay(State(aws): State<AwsEndpoint>, Path((outcome, id)): Path<(Outcome, String)>) -> Response {
+async fn pay(State(stack): State<Stack>, Path((wanted, id)): Path<(Wanted, String)>) -> Response {
     let answer = |status, body: Value| (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n"));
-    match paid(&aws, outcome, &id).await {
-        Ok(Some(body)) => answer(StatusCode::OK, body).into_response(),
+    match order(&stack, wanted.course(), &id).await {
+        Ok(Some(order)) => {
+            let amount = order.amount;
+            let payment = stack.payments.pay(order);
+            let body =
+                json!({"paymentIntentId": payment, "reservationId": id, "amount": amount, "status": wanted.status()});
+            answer(StatusCode::OK, body).into_response()
+        }
         Ok(None) => {
             let message = format!("there is no reservation {id:?}; create one first");
             answer(StatusCode::NOT_FOUND, json!({"message": message})).into_response()
@@ -80,39 +99,18 @@ async fn pay(State(aws): State<AwsEndpoint>, Path((outcome, id)): Path<(Outcome,
     }
 }
 
-/// The payment as its customer sees it; nothing, where there is no such reservation.
-async fn paid(aws: &AwsEndpoint, outcome: Outcome, id: &str) -> Result<Option<Value>, AwsError> {
+/// What a reservation costs its customer; nothing, where there is no such reservation.
+async fn order(stack: &Stack, course: Course, id: &str) -> Result<Option<Order>, AwsError> {
     let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}});
-    let found = aws.dynamodb("GetItem", &key).await?;
+    let found = stack.aws.dynamodb("GetItem", &key).await?;
     let Some(item) = found.get("Item") else { return Ok(None) };
-    let seats: Vec<&str> =
-        item["seat_ids"]["L"].as_array().into_iter().flatten().filter_map(|seat| seat["S"].as_str()).collect();
-    let quantity: u64 = item["quantity"]["N"].as_str().and_then(|number| number.parse().ok()).unwrap_or_default();
-    let payment = format!("pi_{}", &Uuid::new_v4().simple().to_string()[..16]);
-    let mut detail = json!({
-        "reservation_id": id, "event_id": item["event_id"]["S"], "user_id": item["user_id"]["S"],
-        "seat_ids": seats, "qty": quantity,
-        "payment_intent_id": payment, "amount": PRICE * quantity, "currency": "EUR",
-    });
-    let status = match outcome {
-        Outcome::Approve => {
-            aws.publish(BUS, SOURCE, "payment.approved", &detail)?;
-            "COMPLETED"
-        }
-        Outcome::Fail => {
-            detail["error_code"] = json!("card_declined");
-            aws.publish(BUS, SOURCE, "payment.failed", &detail)?;
-            "FAILED"
-        }
-        Outcome::Delay => {
-            let aws = aws.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(DELAY).await;
-                drop(aws.publish(BUS, SOURCE, "payment.approved", &detail)); // As above, where it is told.
-            });
-            "PROCESSING"
-        }
-        Outcome::Timeout => "PROCESSING",
-    };
-    Ok(Some(json!({"paymentIntentId": payment, "reservationId": id, "amount": PRICE * quantity, "status": status})))
+    let tickets: i64 = item["quantity"]["N"].as_str().and_then(|number| number.parse().ok()).unwrap_or_default();
+    let (price, currency) = PRICE;
+    Ok(Some(Order {
+        reservation_id: id.to_owned(),
+        user_id: item["user_id"]["S"].as_str().unwrap_or_default().to_owned(),
+        amount: price * tickets,
+        currency: currency.to_owned(),
+        course,
+    }))
 }

@@ -11,6 +11,7 @@ use std::{
 
 const HELP: &str = include_str!("../help/local.txt");
 const HELP_UP: &str = include_str!("../help/up.txt");
+const HELP_TOKEN: &str = include_str!("../help/token.txt");
 const HELP_NEW: &str = include_str!("../help/new.txt");
 
 fn main() -> ExitCode {
@@ -35,6 +36,7 @@ fn help(arguments: &[OsString]) -> Option<&'static str> {
     let asks = |argument: &OsString| argument == "--help" || argument == "-h";
     let of = |command: Option<&OsString>| match command.and_then(|command| command.to_str()) {
         Some("up") => HELP_UP,
+        Some("token") => HELP_TOKEN,
         Some("new") => HELP_NEW,
         Some(_) | None => HELP,
     };

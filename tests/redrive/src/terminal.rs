@@ -62,6 +62,11 @@ pub fn print(line: impl AsRef<str>) {
     hanging(&harmless(line.as_ref()), columns(std::io::stdout())).iter().for_each(|line| println!("{line}"));
 }
 
+/// Prints one line that a person copies, of our own words alone: a line break in it would end up in what is pasted.
+pub fn print_whole(line: impl AsRef<str>) {
+    println!("{}", harmless(line.as_ref()));
+}
+
 /// Prints one line to standard error, whatever is in it.
 pub fn tell(line: impl AsRef<str>) {
     hanging(&harmless(line.as_ref()), columns(std::io::stderr())).iter().for_each(|line| eprintln!("{line}"));

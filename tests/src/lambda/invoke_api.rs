@@ -1,6 +1,11 @@
 //! Lambda's Invoke API, by which `aws lambda invoke` and `cargo lambda invoke` hand a function an event.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::{
     Router,
@@ -23,11 +28,12 @@ const FAILED: HeaderName = HeaderName::from_static("x-amz-function-error");
 #[derive(Clone, Debug)]
 pub struct InvokeApi {
     address: SocketAddr,
-    _server: Arc<AbortOnDropHandle<()>>,
+    _servers: Arc<[AbortOnDropHandle<()>]>,
 }
 
 impl InvokeApi {
-    /// Serves these functions, by their names, on a loopback port; 0 is any that is free.
+    /// Serves these functions, by their names, on a loopback port; 0 is any that is free. Where the machine has IPv6, on its
+    /// loopback too, because `cargo lambda invoke` calls there.
     ///
     /// # Errors
     /// When the port can't be had.
@@ -38,8 +44,12 @@ impl InvokeApi {
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
             .layer(DefaultBodyLimit::max(MAX_PAYLOAD_BYTES))
             .with_state(Arc::new(functions));
-        let server = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
-        Ok(Self { address, _server: Arc::new(AbortOnDropHandle::new(server)) })
+        let also = TcpListener::bind((Ipv6Addr::LOCALHOST, address.port())).await.ok();
+        let servers = std::iter::once(listener).chain(also).map(|listener| {
+            let routes = routes.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move { drop(axum::serve(listener, routes).await) }))
+        });
+        Ok(Self { address, _servers: servers.collect() })
     }
 
     /// Where it listens, without a slash behind it.

@@ -223,7 +223,11 @@ fn read_scenario(raw: &RawValue, draft: &mut Draft, faults: &mut Vec<String>) {
 }
 
 fn read_given(place: &str, raw: &RawValue, faults: &mut Vec<String>) -> Option<Given> {
-    let mut object = Object::read(place, raw, faults)?;
+    given(Object::read(place, raw, faults)?)
+}
+
+/// A reservation, of which all fields that are not its own were taken before.
+pub(super) fn given(mut object: Object<'_, '_>) -> Option<Given> {
     let (reservation_id, event_id, user_id) =
         (object.required("reservation_id"), object.required("event_id"), object.optional("user_id"));
     let (status, seat_ids, quantity) =

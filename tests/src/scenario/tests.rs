@@ -4,7 +4,10 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::*;
-use crate::catalogue::QUEUED;
+use crate::{
+    catalogue::{QUEUED, Trigger},
+    template::Template,
+};
 
 /// The same name means the same case in each folder. A new case is added here first.
 const CASES: [&str; 26] = [
@@ -36,6 +39,55 @@ const CASES: [&str; 26] = [
     "variant-w2",
 ];
 
+/// The cases of events that go through no queue.
+const INVOKED: [&str; 45] = [
+    "all-is-well",
+    "batch-failure",
+    "body-not-json",
+    "caller-unknown",
+    "cancel",
+    "cancel-confirmed",
+    "cancelled",
+    "changed-meanwhile",
+    "confirm-paid",
+    "confirm-unpaid",
+    "confirmed",
+    "create",
+    "create-again",
+    "create-without-seats",
+    "duplicate",
+    "entomb",
+    "entomb-created",
+    "expired",
+    "extend",
+    "fields-wrong",
+    "foreign-record",
+    "health",
+    "hold",
+    "key-missing",
+    "key-of-another-request",
+    "list",
+    "malformed-body",
+    "mixed",
+    "never-told",
+    "no-such-path",
+    "nothing-to-tell",
+    "other-method",
+    "removed",
+    "seats-taken",
+    "settle-confirmed",
+    "settle-early",
+    "settle-late",
+    "settle-unsigned",
+    "show",
+    "show-of-another",
+    "show-to-function",
+    "timer-lost",
+    "unreadable-item",
+    "variant-base64",
+    "variant-snake-case",
+];
+
 fn all() -> Vec<EventFile> {
     load_all(events_folder()).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -44,9 +96,10 @@ fn all() -> Vec<EventFile> {
 fn every_case_is_known_and_every_known_case_exists() {
     let files = all();
     for file in &files {
-        assert!(CASES.contains(&file.case()), "{}: unknown case name", file.path.display());
+        let known = if file.invoked.is_some() { &INVOKED[..] } else { &CASES[..] };
+        assert!(known.contains(&file.case()), "{}: unknown case name", file.path.display());
     }
-    for case in CASES {
+    for case in CASES.into_iter().chain(INVOKED) {
         assert!(files.iter().any(|file| file.case() == case), "no function has the case {case}");
     }
     for function in QUEUED {
@@ -101,7 +154,7 @@ fn a_reservation_ends_only_once_in_each_file() {
 
 #[test]
 fn envelopes_are_what_lambda_would_deliver() {
-    for file in all() {
+    for file in all().iter().filter(|file| file.invoked.is_none()) {
         let name = file.path.display();
         let batch: Value = serde_json::from_slice(&std::fs::read(&file.path).unwrap()).unwrap();
         for record in batch["Records"].as_array().unwrap() {
@@ -122,6 +175,82 @@ fn envelopes_are_what_lambda_would_deliver() {
             assert!(record["attributes"]["SenderId"].is_string(), "{name}");
         }
     }
+}
+
+#[test]
+fn every_other_event_is_what_lambda_would_hand_over() {
+    let routes: Vec<String> =
+        Template::read().unwrap().routes().unwrap().iter().map(|route| route.key.to_string()).collect();
+    for file in all() {
+        let (Some(invoked), name) = (&file.invoked, file.path.display()) else { continue };
+        let event = &invoked.event;
+        let text =
+            |path: &str| event.pointer(path).and_then(Value::as_str).unwrap_or_else(|| panic!("{name}: no {path}"));
+        match invoked.trigger {
+            Trigger::Http => {
+                assert_eq!((text("/version"), text("/requestContext/stage")), ("2.0", "$default"), "{name}");
+                assert!(routes.contains(&text("/routeKey").to_owned()), "{name}: the template has no such route");
+                assert_eq!(text("/routeKey"), text("/requestContext/routeKey"), "{name}");
+                assert_eq!(text("/rawPath"), text("/requestContext/http/path"), "{name}");
+                assert!(
+                    event["isBase64Encoded"].is_boolean() && event["requestContext"]["timeEpoch"].is_u64(),
+                    "{name}"
+                );
+                let lower_case = |header: &String| header.chars().all(|c| !c.is_ascii_uppercase());
+                assert!(event["headers"].as_object().unwrap().keys().all(lower_case), "{name}");
+            }
+            Trigger::Stream => {
+                let numbers =
+                    event["Records"].as_array().unwrap().iter().filter(|record| record["dynamodb"].is_object());
+                let numbers: Vec<u128> = numbers
+                    .map(|record| {
+                        assert_eq!(record["eventSource"], "aws:dynamodb", "{name}");
+                        assert_eq!(record["dynamodb"]["StreamViewType"], "NEW_IMAGE", "{name}");
+                        let deleted = record["dynamodb"].get("NewImage").is_none();
+                        assert_eq!(record["eventName"] == "REMOVE", deleted, "{name}");
+                        record["dynamodb"]["SequenceNumber"].as_str().unwrap().parse().unwrap()
+                    })
+                    .collect();
+                assert!(numbers.is_sorted(), "{name}: a shard is read in its order");
+            }
+            Trigger::Schedule => {
+                assert_eq!((text("/source"), text("/detail-type")), ("aws.events", "Scheduled Event"), "{name}");
+            }
+            Trigger::Queue => panic!("{name}: its function has a queue"),
+        }
+    }
+}
+
+/// A sound event of an HTTP API after `change`, as if it lay in that function's folder.
+#[track_caller]
+fn check_invoked(change: impl FnOnce(&mut Value), expected: &str) {
+    let text = std::fs::read(events_folder().join("reservation-api/cancel.json")).unwrap();
+    let mut file: Value = serde_json::from_slice(&text).unwrap();
+    change(&mut file);
+    let path = Path::new("some/file.json");
+    let faults = parse_in(path, Some("reservation-api"), None, file.to_string().as_bytes()).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.contains(expected)), "{faults:#?}");
+}
+
+#[test]
+fn a_fault_of_another_event_says_where_it_is_and_what_to_mend() {
+    check_invoked(|file| file["scenario"]["then"] = Value::Array(vec![]), "has 0 promises, and 1 are due");
+    check_invoked(|file| file["scenario"]["then"][0]["outcome"] = "done".into(), "write the status of an answer");
+    check_invoked(|file| file["scenario"]["then"][0]["reservation_id"] = Value::Null, "name the reservation");
+    check_invoked(|file| file["scenario"]["given"][0]["status"] = "held".into(), "scenario.given[0]: \"status\"");
+    check_invoked(|file| file["scenario"]["given"][0]["when"] = 1.into(), "\"when\" is no field that is known here");
+    check_invoked(|file| file["scenario"]["about"] = Value::Null, "\"about\" is missing");
+    check_invoked(|file| file["scenario"]["on_sale"] = 1.into(), "\"on_sale\" is 1");
+}
+
+#[test]
+fn an_event_of_ones_own_names_its_function_by_its_form() {
+    let of = |text: &str| own(None, None, text).map(|file| (file.function.clone(), file.is_judged()));
+    let http = r#"{"version": "2.0", "rawPath": "/health", "requestContext": {"http": {"method": "GET"}}}"#;
+    assert_eq!(of(http).unwrap(), ("reservation-api".to_owned(), false));
+    let stream = r#"{"Records": [{"dynamodb": {"SequenceNumber": "1"}}]}"#;
+    assert_eq!(of(stream).unwrap(), ("reservation-changed".to_owned(), false));
+    assert_eq!(of(r#"{"detail-type": "Scheduled Event"}"#).unwrap(), ("reservation-sweep".to_owned(), false));
 }
 
 #[test]
@@ -263,7 +392,9 @@ fn the_smallest_event_file_of_the_readme_is_one() {
     let example = readme.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let file = own(Some("payment-approved"), None, example).unwrap_or_else(|faults| panic!("{faults:#?}"));
     assert_eq!(file.scenario.then.map(|then| then.len()), Some(1));
-    for field in ["about", "given", "then", "outcome", "error_code", "quantity", "payment_intent_id"] {
+    let of_others = ["on_sale", "bus_fails", "key", "seconds_ago", "untold", "told", "headers"];
+    let fields = ["about", "given", "then", "outcome", "error_code", "quantity", "payment_intent_id"];
+    for field in fields.into_iter().chain(of_others) {
         assert!(readme.contains(&format!("`{field}`")), "{field}");
     }
 }

@@ -1,6 +1,8 @@
 //! `cargo local`: the functions, unchanged, against everything they talk to, on this machine.
 
 mod report;
+mod services;
+mod token;
 mod up;
 
 use std::{
@@ -15,11 +17,11 @@ use std::{
 use clap::{Parser, Subcommand};
 use local_stack::{
     build,
-    catalogue::QUEUED,
+    catalogue::NAMES,
     recast,
     replay::Replay,
     scenario::{self, EventFile},
-    stack::{Ports, Stack},
+    stack::Stack,
 };
 use redrive::terminal::{print, tell, tell_error, width};
 
@@ -29,6 +31,7 @@ A message of one's own is any of these, in any folder:
   what `aws sqs receive-message` prints, or one message of it; dead letters too
   an event as it is on the bus, or in one of the other forms that the functions take
   a list of these
+  an event of an HTTP API (payload format 2.0), of a table's stream or of the clock
 The reservation that an event names is put on hold, the function runs, and what happened is reported without a verdict. The
 function is that of the file's folder, of its events or of its queue, unless --function names it.
 
@@ -58,7 +61,7 @@ struct Arguments {
     /// Files to run: event files, or messages of one's own (see below). A folder means all .json files in it, and - means
     /// standard input. Without any, all of events/ is replayed.
     files: Vec<PathBuf>,
-    /// Whose queue the files belong to, where neither their folder nor their events say so
+    /// Whose files they are, where neither their folder nor their events say so
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
     /// Prints the one file as it belongs into events/, with what happened as its promise; the report goes to standard error
@@ -68,21 +71,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Keeps the stack running for `cargo lambda watch`, with every reservation of events/ in place. Prints the
-    /// environment, writes it to target/local.env, and then prints what changes until it is stopped with Ctrl-C.
-    Up {
-        /// Files whose reservations are put in place too, in every form that `cargo local FILE` takes
-        files: Vec<PathBuf>,
-        /// Whose queue the files belong to
-        #[arg(long, value_name = "NAME")]
-        function: Option<String>,
-        /// Where the inventory listens, on 127.0.0.1; 0 is any free port
-        #[arg(long, value_name = "PORT", default_value_t = 8021)]
-        inventory_port: u16,
-        /// Where the reservation API listens
-        #[arg(long, value_name = "PORT", default_value_t = 8010)]
-        reservation_port: u16,
-    },
+    /// Sells seats on this machine: builds the functions and runs all of them, as the template deploys them, until it is stopped
+    /// with Ctrl-C. Prints a sale, line by line to paste into another terminal, and then what happens. Nothing is kept.
+    Up(up::Options),
+    /// Prints an access token for the API of `cargo local up`
+    Token(token::Options),
     /// Makes the event files that every function has, for a new event type such as booking.withdrawn: those of another
     /// function, with the new type and with ids that no other file has. Nothing is overwritten.
     New {
@@ -98,10 +91,8 @@ enum Command {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command {
-        Some(Command::Up { files, function, inventory_port, reservation_port }) => {
-            let ports = Ports { inventory: inventory_port, payments: 0, reservations: reservation_port };
-            up::run(ports, &files, function.as_deref()).await
-        }
+        Some(Command::Up(options)) => up::run(&options).await,
+        Some(Command::Token(options)) => token::run(&options),
         Some(Command::New { event_type, from }) => new(&event_type, &from),
         None => replay(&arguments).await,
     };
@@ -137,6 +128,9 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     if arguments.write && files.len() != 1 {
         return Err("--write prints one file; name one".into());
     }
+    if arguments.write && files.iter().any(|file| file.invoked.is_some()) {
+        return Err("--write writes batches of a queue; the promise of any other event is yours to write".into());
+    }
     let functions: BTreeSet<&str> = files.iter().map(|file| file.function.as_str()).collect();
     let functions: Vec<&str> = functions.into_iter().collect();
     tell(format!("Building {} ...", functions.join(", ")));
@@ -166,11 +160,11 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
 /// The files that a person named, or those of events/.
 fn read(paths: &[PathBuf], function: Option<&str>) -> Result<Vec<EventFile>, Box<dyn Error>> {
     if let Some(function) = function {
-        if !QUEUED.contains(&function) {
-            return Err(format!("there is no function {function:?}; use one of {}", QUEUED.join(", ")).into());
+        if !NAMES.contains(&function) {
+            return Err(format!("there is no function {function:?}; use one of {}", NAMES.join(", ")).into());
         }
         if paths.is_empty() {
-            return Err("--function says whose queue files belong to; name them".into());
+            return Err("--function says whose files these are; name them".into());
         }
     }
     if paths.is_empty() {

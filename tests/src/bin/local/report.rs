@@ -86,7 +86,7 @@ fn dead_letters(reports: &[(&EventFile, FileReport)], stack: &Stack) -> Table {
 
 fn refunds(stack: &Stack) -> Table {
     let mut table = Table::new(&["refund requested", "payment", "reason"]);
-    for entry in stack.aws.bus_entries() {
+    for entry in stack.aws.bus_entries().iter().filter(|entry| entry.detail_type == "payment.refund_requested") {
         let text = |name: &str| entry.detail[name].as_str().unwrap_or("-").to_owned();
         table.row([text("reservation_id"), text("payment_intent_id"), text("reason")]);
     }
@@ -127,7 +127,7 @@ fn summary(reports: &[(&EventFile, FileReport)], stack: &Stack, elapsed: Duratio
     }
     lines.extend(stack.inventory.oversold().iter().map(|fault| format!("✗ the inventory's audit: {fault}")));
     let records: usize = reports.iter().map(|(_, report)| report.records.len()).sum();
-    let promised = reports.iter().filter(|(file, _)| file.scenario.then.is_some()).count();
+    let promised = reports.iter().filter(|(file, _)| file.is_judged()).count();
     let verdict = match (broken, promised, reports.len() - promised) {
         (0, 0, _) => "nothing was promised".to_owned(),
         (0, _, 0) => "every file kept its promise".to_owned(),

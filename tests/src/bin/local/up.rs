@@ -1,122 +1,331 @@
-//! `cargo local up`: the stack without the functions, for `cargo lambda watch` and for functions deployed to MiniStack.
+//! `cargo local up`: everything that sells seats, and what happens there line by line.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     error::Error,
-    fs,
+    fs::{self, File},
+    io::{self, Write},
     path::PathBuf,
     time::Duration,
 };
 
+use clap::Args;
 use local_stack::{
-    build::workspace,
-    catalogue::QUEUED,
+    aws::{AwsError, BusEntry},
+    build::{self, workspace},
+    gateway::GatewayError,
     inventory::SeatState,
+    lambda::InvokeApi,
+    queue::Queue,
     replay::attribute,
-    reservations::Status,
-    scenario::{self, EventFile, Given},
-    stack::{Ports, Stack, StackError},
+    sale::{Running, Sale, SaleError, SalePorts, Worked},
+    stack::{Ports, RESERVATIONS, Stack, StackError},
+    stream::Changes,
+    till::{PRICE, Till},
 };
-use redrive::terminal::{counted, print};
+use redrive::terminal::{counted, print, print_whole, tell};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::{services, token::ISSUER_PORT};
+
+/// What is on sale.
+const SHOW: &str = "evt_1";
+const ROWS: [char; 3] = ['A', 'B', 'C'];
+const SEATS_OF_A_ROW: usize = 20;
+const PLACES: u32 = 10_000;
 
 /// How often the stack is looked at for changes.
-const LOOK: Duration = Duration::from_millis(200);
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
 
-/// `cargo lambda watch` gives one environment to all functions, so they share one dead-letter queue here.
-const SHARED_DEAD_LETTERS: &str = QUEUED[0];
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leaves the functions to `cargo lambda watch`, whose environment it writes to target/local.env, or to MiniStack. The
+    /// reservation API that settlement asks is then a stand-in, with every reservation of events/ in place
+    #[arg(long)]
+    no_functions: bool,
+    /// With --no-functions: files whose reservations are put in place too, in every form that `cargo local FILE` takes
+    #[arg(requires = "no_functions")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Whose queue the files belong to
+    #[arg(long, value_name = "NAME", requires = "no_functions")]
+    pub(crate) function: Option<String>,
+    /// Where the API listens, on 127.0.0.1; 0 is any free port, here as for the others
+    #[arg(long, value_name = "PORT", default_value_t = 8020)]
+    pub(crate) gateway_port: u16,
+    /// Where the inventory listens
+    #[arg(long, value_name = "PORT", default_value_t = 8021)]
+    pub(crate) inventory_port: u16,
+    /// Where the issuer of tokens listens; `cargo local token --issuer-port` has to name the same
+    #[arg(long, value_name = "PORT", default_value_t = ISSUER_PORT)]
+    pub(crate) issuer_port: u16,
+    /// Where customers pay
+    #[arg(long, value_name = "PORT", default_value_t = 8023)]
+    payment_port: u16,
+    /// Where Lambda's Invoke API listens, by which a function is invoked: that of `cargo lambda watch` with --no-functions
+    #[arg(long, value_name = "PORT", default_value_t = 9000)]
+    pub(crate) invoke_port: u16,
+    /// With --no-functions: where the stand-in of the reservation API listens
+    #[arg(long, value_name = "PORT", default_value_t = 8010)]
+    pub(crate) reservation_port: u16,
+}
 
 /// Runs until Ctrl-C.
-pub(crate) async fn run(ports: Ports, own: &[PathBuf], function: Option<&str>) -> Result<bool, Box<dyn Error>> {
-    let mut files = scenario::load_all(scenario::events_folder())?;
-    if !own.is_empty() {
-        files.extend(crate::read(own, function)?);
-    }
-    let stack = Stack::start_on(ports).await.map_err(|error| {
-        let taken = matches!(error, StackError::Listen(_));
-        let hint = "; end what listens there, or choose other ports by --inventory-port and --reservation-port";
-        format!("{error}{}", if taken { hint } else { "" })
-    })?;
-    for file in &files {
-        // What a file of events/ gives stays as it is there.
-        let is_new = |given: &&Given| stack.reservations.get(&given.reservation_id).is_none();
-        let new: Vec<Given> = file.scenario.given.iter().filter(is_new).cloned().collect();
-        stack.seed(&new);
-    }
-    for function in QUEUED {
-        stack.queue(function);
-    }
-    let variables = variables(&stack);
-    let env_file = workspace().join("target").join("local.env");
-    if let Some(folder) = env_file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let lines: Vec<String> = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    fs::write(&env_file, lines.concat())?;
-
-    print(format!(
-        "The stack is up, with the reservations of {}. The functions' environment:",
-        counted(files.len(), "event file")
-    ));
-    print("");
-    for (name, value) in &variables {
-        print(format!("  export {name}={value}"));
-    }
-    print("");
-    print("In a second terminal:  cargo lambda watch --env-file target/local.env");
-    print(
-        "In a third:            cargo lambda invoke payment-approved --data-file events/payment-approved/single.json",
-    );
-    print(format!("To look at the seats:  grpcurl -plaintext {} list", stack.inventory_address));
-    print("");
-    print("What changes is printed here; there are no metrics and no alarms. Ctrl-C ends it.");
-    print("");
-
-    tokio::select! {
-        () = watch(&stack, &files) => {}
-        stopped = tokio::signal::ctrl_c() => stopped?,
-    }
+pub(crate) async fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
+    let ended = if options.no_functions { services::run(options).await } else { sell(options).await };
+    ended?;
     print("");
     print("The stack is down; nothing of it is kept.");
     Ok(true)
 }
 
-fn variables(stack: &Stack) -> BTreeMap<String, String> {
-    let mut variables = stack.environment(SHARED_DEAD_LETTERS);
-    for (name, value) in [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_REGION", "us-east-1")]
-    {
-        variables.insert(name.to_owned(), value.to_owned());
+async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
+    tell("Building the functions ...");
+    let binaries = build::functions()?;
+    let stack = start(Ports { inventory: options.inventory_port, ..Ports::default() }).await?;
+    put_on_sale(&stack);
+    let ports = SalePorts { gateway: options.gateway_port, issuer: options.issuer_port };
+    let sale = Sale::open(stack, &binaries, ports).await.map_err(|error| match error {
+        SaleError::Gateway(GatewayError::Listen(error)) => taken("gateway", options.gateway_port, &error),
+        SaleError::Issuer(port, error) => taken("issuer", port, &error),
+        error @ (SaleError::Template(_)
+        | SaleError::Gateway(_)
+        | SaleError::Function(_)
+        | SaleError::Stream(_)
+        | SaleError::Unbuilt(_)) => error.to_string(),
+    })?;
+    let till = Till::start_on(options.payment_port, sale.stack.clone()).await;
+    let till = till.map_err(|error| taken("payment", options.payment_port, &error))?;
+    let functions = sale.functions.iter().map(|(name, function)| ((*name).to_owned(), function.clone())).collect();
+    let invoke = InvokeApi::start_on(options.invoke_port, functions).await;
+    let invoke = invoke.map_err(|error| taken("invoke", options.invoke_port, &error))?;
+    let (worked, told) = mpsc::unbounded_channel();
+    let _running: Running = sale.run(worked).await?;
+    let log = workspace().join("target").join("local.log");
+    fs::create_dir_all(workspace().join("target"))?;
+    let log = File::create(log)?;
+
+    introduce(&sale, &till, &invoke);
+    tokio::select! {
+        ended = follow(&sale, told, log) => ended?,
+        stopped = tokio::signal::ctrl_c() => stopped?,
     }
-    variables
+    Ok(())
 }
 
-/// Prints each change of a reservation, its seats, the dead-letter queue and the bus.
-async fn watch(stack: &Stack, files: &[EventFile]) {
-    let ids: BTreeSet<&str> =
-        files.iter().flat_map(|file| &file.scenario.given).map(|given| given.reservation_id.as_str()).collect();
-    let look = |id: &str| (stack.reservations.get(id).map(|found| found.status), stack.inventory.seat_state(id));
-    let mut seen: BTreeMap<&str, (Option<Status>, SeatState)> = ids.iter().map(|id| (*id, look(id))).collect();
-    let (mut dead, mut published) = (0, 0);
+/// An empty stack on these ports.
+pub(crate) async fn start(ports: Ports) -> Result<Stack, Box<dyn Error>> {
+    let stack = Stack::start_on(ports).await.map_err(|error| {
+        let taken = matches!(error, StackError::Listen(_));
+        let hint = "; end what listens there, or choose other ports by --inventory-port and --reservation-port";
+        format!("{error}{}", if taken { hint } else { "" })
+    })?;
+    Ok(stack)
+}
+
+/// Why a port can't be had, and what to do.
+pub(crate) fn taken(whose: &str, port: u16, error: &io::Error) -> String {
+    format!("listen on 127.0.0.1:{port}: {error}; end what listens there, or choose another port by --{whose}-port")
+}
+
+/// Lets there be something to sell.
+pub(crate) fn put_on_sale(stack: &Stack) {
+    let row = |row: char| (1..=SEATS_OF_A_ROW).map(move |seat| format!("{row}-{seat}"));
+    let seats: Vec<String> = ROWS.into_iter().flat_map(row).collect();
+    stack.inventory.stock(SHOW, &seats, PLACES);
+    let (price, currency) = PRICE;
+    stack.inventory.price(SHOW, price, currency);
+}
+
+fn introduce(sale: &Sale, till: &Till, invoke: &InvokeApi) {
+    let (api, pay) = (sale.gateway.url(), till.url());
+    let last = ROWS[ROWS.len() - 1];
+    print(format!(
+        "Seats are on sale: {SHOW} has the seats A-1 to {last}-{SEATS_OF_A_ROW}, and {PLACES} places without a name."
+    ));
+    print("");
+    print(format!("  the API        {api}"));
+    print(format!("  payments       {pay} (gRPC: {})", sale.stack.payment_address));
+    print(format!(
+        "  the inventory  {address}, which tells by: grpcurl -plaintext {address} list",
+        address = sale.stack.inventory_address
+    ));
+    print(format!("  AWS            {}, for aws --endpoint-url", sale.stack.aws.url()));
+    print(format!("  Lambda         {}, for cargo lambda invoke and aws lambda invoke --endpoint-url", invoke.url()));
+    print("  their logs     target/local.log");
+    print("");
+    print("A sale, for bash in a second terminal. Seats are held, paid and sold; others are held and given up:");
+    print("");
+    for line in story(&api, &pay, &sale.issuer.url()) {
+        print_whole(format!("  {line}"));
+    }
+    print("");
+    print(
+        "Whoever does neither loses his seats after a minute. Payments end by /approve/, /fail/, /delay/ and /timeout/.",
+    );
+    print("This looks for lost messages, as it is done each hour:");
+    print("");
+    print_whole(format!(
+        "  curl -sX POST {}/2015-03-31/functions/reservation-sweep/invocations -d '{{}}'",
+        invoke.url()
+    ));
+    print("");
+    print("What happens is printed here, and Ctrl-C ends it.");
+    print("");
+}
+
+/// A sale as a person pastes it. The reservation's id is read without other tools than those of every system.
+fn story(api: &str, pay: &str, issuer: &str) -> [String; 6] {
+    let port = issuer.rsplit(':').next().filter(|port| *port != ISSUER_PORT.to_string());
+    let port = port.map(|port| format!(" --issuer-port {port}")).unwrap_or_default();
+    let create = "ID=$(curl -sS $API -H \"$AUTH\" -H \"Idempotency-Key: $RANDOM$RANDOM\" -H 'Content-Type: application/json' \
+                  -d '{\"eventId\": \"evt_1\", \"quantity\": 2}' | grep -o 'rsv_[a-z2-7]*'); echo $ID";
+    [
+        format!("API={api}/v1/reservations AUTH=\"Authorization: Bearer $(cargo local token{port})\""),
+        create.to_owned(),
+        format!("curl -sSX POST {pay}/approve/$ID"),
+        "sleep 1; curl -sS $API/$ID -H \"$AUTH\"; echo".to_owned(),
+        create.to_owned(),
+        "curl -sSX POST $API/$ID/cancel -H \"$AUTH\"; echo".to_owned(),
+    ]
+}
+
+/// Prints what changes, and writes what the functions say.
+async fn follow(sale: &Sale, mut told: mpsc::UnboundedReceiver<Worked>, mut log: File) -> Result<(), Box<dyn Error>> {
+    let mut reservations = Watched::on(&sale.stack).await?;
+    let (mut published, mut dead, mut logged) = (0, BTreeMap::new(), BTreeMap::new());
     loop {
         tokio::time::sleep(LOOK).await;
-        for (id, before) in &mut seen {
-            let now = look(id);
-            if now != *before {
-                let status = |status: Option<Status>| status.map(|status| status.to_string()).unwrap_or_default();
-                print(format!("{id}: {} -> {}, seats {} -> {}", status(before.0), status(now.0), before.1, now.1));
-                *before = now;
+        // In the order in which one leads to the other, as far as a look can tell.
+        let entries = sale.stack.aws.bus_entries();
+        entries.iter().skip(published).for_each(|entry| print(on_the_bus(entry)));
+        published = entries.len();
+        while let Ok(worked) = told.try_recv() {
+            lines(&worked).iter().for_each(print);
+        }
+        reservations.look(&sale.stack).await?.iter().for_each(print);
+        for name in sale.queues.keys() {
+            let seen = dead.entry(*name).or_insert(0);
+            *seen = dead_letters(&format!("dead letter of {name}"), &sale.stack.dead_letters(name), *seen);
+        }
+        for (name, queue) in &sale.given_up {
+            let (messages, seen) = (queue.messages(), dead.entry(*name).or_insert(0));
+            messages.iter().skip(*seen).for_each(|message| print(format!("{name} gave up: {}", message.body)));
+            *seen = messages.len();
+        }
+        for (name, function) in &sale.functions {
+            let seen: &mut usize = logged.entry(*name).or_default();
+            let lines = function.logs_after(*seen);
+            *seen += lines.len();
+            lines.iter().try_for_each(|line| writeln!(log, "{line}"))?;
+        }
+    }
+}
+
+/// The reservations of the table, and what was told of them.
+pub(crate) struct Watched {
+    changes: Changes,
+    reservations: BTreeMap<String, State>,
+}
+
+impl Watched {
+    /// Those of a stack, from the first one on.
+    pub(crate) async fn on(stack: &Stack) -> Result<Self, AwsError> {
+        let changes = Changes::of(stack.aws.clone(), RESERVATIONS).await?;
+        Ok(Self { changes, reservations: BTreeMap::new() })
+    }
+
+    /// A line for each that has changed since the last look, or whose seats have.
+    pub(crate) async fn look(&mut self, stack: &Stack) -> Result<Vec<String>, AwsError> {
+        for record in self.changes.next().await? {
+            let image = &record["dynamodb"]["NewImage"];
+            if let (Some(id), Some(status)) = (image["id"]["S"].as_str(), image["status"]["S"].as_str()) {
+                self.reservations.entry(id.to_owned()).or_default().becomes(status);
             }
         }
-        let messages = stack.dead_letters(SHARED_DEAD_LETTERS).messages();
-        for message in messages.iter().skip(dead) {
-            let text = |name| attribute(message, name).unwrap_or("-");
-            let (id, code, why) = (text("source_message_id"), text("error_code"), text("error_message"));
-            print(format!("dead letter {id}: {code}: {why}"));
-        }
-        dead = messages.len();
-        let entries = stack.aws.bus_entries();
-        for entry in entries.iter().skip(published) {
-            print(format!("on the bus: {} {}", entry.detail_type, entry.detail));
-        }
-        published = entries.len();
+        let told = self.reservations.iter_mut().filter_map(|(id, state)| {
+            let line = state.told(stack.inventory.seat_state(id))?;
+            Some(format!("{id}: {line}"))
+        });
+        Ok(told.collect())
     }
+}
+
+/// A reservation, as far as it was told.
+#[derive(Debug, Default)]
+struct State {
+    /// The statuses since it was told: the one that was told then, and all that came after it.
+    statuses: Vec<String>,
+    seats: Option<SeatState>,
+}
+
+impl State {
+    fn becomes(&mut self, status: &str) {
+        if self.statuses.last().is_none_or(|last| last != status) {
+            self.statuses.push(status.to_owned());
+        }
+    }
+
+    /// What has changed since it was told, with the seats as they are now.
+    fn told(&mut self, seats: SeatState) -> Option<String> {
+        let known = self.seats.replace(seats);
+        let same = self.statuses.len() == 1 && known == Some(seats);
+        let moved = known.filter(|known| *known != seats).map(|known| format!("{known} -> ")).unwrap_or_default();
+        let line = format!("{}, seats {moved}{seats}", self.statuses.join(" -> "));
+        self.statuses.drain(..self.statuses.len().saturating_sub(1));
+        Some(line).filter(|_| !same)
+    }
+}
+
+/// One line for an event, with what tells it from others.
+pub(crate) fn on_the_bus(entry: &BusEntry) -> String {
+    let told = ["reservation_id", "payment_intent_id", "reason", "by"];
+    let told: Vec<&str> = told.iter().filter_map(|name| entry.detail[*name].as_str()).collect();
+    format!("on the bus: {} {}", entry.detail_type, told.join(" "))
+}
+
+/// Prints the dead letters behind those that were seen, each as what it is called, and tells how many there are.
+pub(crate) fn dead_letters(called: &str, queue: &Queue, seen: usize) -> usize {
+    let messages = queue.messages();
+    for message in messages.iter().skip(seen) {
+        let text = |name| attribute(message, name).unwrap_or("-");
+        let (id, code, why) = (text("source_message_id"), text("error_code"), text("error_message"));
+        print(format!("{called} {id}: {code}: {why}"));
+    }
+    messages.len()
+}
+
+/// What a function made of what it got.
+fn lines(worked: &Worked) -> Vec<String> {
+    match worked {
+        Worked::Queue(name, delivery) => match &delivery.invocation.result {
+            Ok(_) => {
+                let lines = delivery.invocation.logs.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+                let ended = lines.filter(|line| line["message_id"].is_string() && line["outcome"].is_string());
+                ended.map(|line| ended_as(name, &line)).collect()
+            }
+            Err(error) => vec![format!("{name}: {error}")],
+        },
+        Worked::Stream(name, delivery) => match &delivery.invocation.result {
+            Ok(_) if delivery.done == delivery.batch.len() => Vec::new(), // The bus shows it.
+            Ok(_) => {
+                let again = counted(delivery.batch.len() - delivery.done, "change");
+                vec![format!("{name}: {again} of {} come again; target/local.log says why", delivery.batch.len())]
+            }
+            Err(error) => vec![format!("{name}: {error}")],
+        },
+        Worked::Schedule(name, invocation) => match &invocation.result {
+            Ok(_) => vec![format!("{name}: its hour is over, and it has swept")],
+            Err(error) => vec![format!("{name}: {error}")],
+        },
+    }
+}
+
+fn ended_as(function: &str, line: &Value) -> String {
+    let text = |name: &str| line[name].as_str().unwrap_or_default();
+    let why = match text("error") {
+        "" => String::new(),
+        error => format!(" ({error})"),
+    };
+    format!("{function}: {} {}{why}", text("outcome"), text("reservation_id"))
 }
