@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+#[cfg(feature = "openapi")]
+pub mod openapi;
 mod refusal;
 mod request;
 mod routes;

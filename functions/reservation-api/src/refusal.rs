@@ -84,7 +84,8 @@ impl Refusal {
         Self::Invalid(faults.into_iter().map(|(name, rule)| (name.to_owned(), Value::from(rule))).collect())
     }
 
-    fn answer(&self) -> ErrorAnswer {
+    /// What its caller is told.
+    pub(crate) fn answer(&self) -> ErrorAnswer {
         match self {
             Self::Unauthenticated => ErrorAnswer::new(
                 StatusCode::UNAUTHORIZED,

@@ -1,7 +1,7 @@
 //! What a request says: who calls, under which key, and the fields of its body. Every fault is found and named at once, and
 //! nothing is done before all of it is right.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use axum::http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use shared::{
     reservation::{
         Status,
         lifecycle::{Payment, Wish},
-        service::{Listing, Settlement},
+        service::{Error, Listing, Settlement},
         table::Cursor,
     },
     trigger::http::Caller,
@@ -30,11 +30,16 @@ const USUAL_PAGE: u8 = 20;
 
 const LONGEST_KEY: usize = 255;
 
+const LONGEST_ID: usize = 256;
+
+/// OpenID Connect allows no longer subject, and it becomes a key of the table.
+const LONGEST_SUBJECT: usize = 255;
+
 /// The customer that the front door has found to be calling. Without one nothing is done, whatever the route says.
 pub(crate) fn customer(caller: Option<&Caller>) -> Result<String, Refusal> {
     match caller {
-        Some(Caller::Subject { sub, .. }) => Ok(sub.clone()),
-        Some(Caller::Nobody | Caller::Iam { .. }) | None => Err(Refusal::Unauthenticated),
+        Some(Caller::Subject { sub, .. }) if sub.len() <= LONGEST_SUBJECT => Ok(sub.clone()),
+        Some(Caller::Subject { .. } | Caller::Nobody | Caller::Iam { .. }) | None => Err(Refusal::Unauthenticated),
     }
 }
 
@@ -44,6 +49,12 @@ pub(crate) fn principal(caller: Option<&Caller>) -> Result<(), Refusal> {
         Some(Caller::Iam { .. }) => Ok(()),
         Some(Caller::Nobody | Caller::Subject { .. }) | None => Err(Refusal::Unauthenticated),
     }
+}
+
+/// The id of a path, where a reservation of ours may have it. No other is asked for: the table takes no key of any length.
+pub(crate) fn possible(id: &str) -> Result<&str, Refusal> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain) { Ok(id) } else { Err(Error::Unknown.into()) }
 }
 
 /// The key that tells a repeat from another request. One pair of quotes around it is taken off, as the IETF's draft has them.
@@ -152,7 +163,7 @@ impl<'a> Fields<'a> {
     /// How much longer a hold shall last.
     pub(crate) fn extension(&mut self) -> Duration {
         let seconds = self.required("extensionSeconds", "extension_seconds", |value| {
-            let seconds = value.as_u64().filter(|seconds| (1..=86_400).contains(seconds));
+            let seconds = whole(value).as_u64().filter(|seconds| (1..=86_400).contains(seconds));
             seconds.ok_or("must be a whole number from 1 to 86,400")
         });
         Duration::from_secs(seconds.unwrap_or_default())
@@ -187,7 +198,7 @@ impl<'a> Fields<'a> {
 
     fn quantity(&mut self, seat_ids: &[String]) -> Option<u32> {
         let seats = seat_ids.len();
-        let quantity = self.optional("quantity", "quantity", |value| field::quantity(value, seats));
+        let quantity = self.optional("quantity", "quantity", |value| field::quantity(&whole(value), seats));
         let quantity = match (quantity, u32::try_from(seats)) {
             (Some(quantity), _) => quantity,
             (None, Ok(seats)) if seats > 0 => seats,
@@ -245,6 +256,17 @@ impl<'a> Fields<'a> {
 
     fn fault(&mut self, name: &str, rule: impl fmt::Display) {
         self.faults.insert(name.to_owned(), Value::from(rule.to_string()));
+    }
+}
+
+/// A whole number, however it is written: to JSON, 60.0 is one.
+fn whole(value: &Value) -> Cow<'_, Value> {
+    const MOST: f64 = 9_007_199_254_740_992.0; // Beyond it a float names no single number.
+
+    match value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0 && (0.0..=MOST).contains(number)) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in the range")]
+        Some(number) => Cow::Owned(Value::from(number as u64)),
+        None => Cow::Borrowed(value),
     }
 }
 
