@@ -14,13 +14,13 @@ use local_stack::{
 const SHOW: &str = "evt_2026_1001";
 
 /// What a token must allow.
-const SCOPE: &str = "reserve";
+pub(crate) const SCOPE: &str = "reserve";
 
 /// Everything that a customer's request reaches.
 pub(crate) struct World {
     pub(crate) stack: Stack,
     pub(crate) gateway: Gateway,
-    issuer: Issuer,
+    pub(crate) issuer: Issuer,
 }
 
 impl World {

@@ -3,8 +3,8 @@
 mod answer;
 #[cfg(feature = "openapi")]
 pub mod openapi;
-mod refusal;
-mod request;
+pub mod refusal;
+pub mod request;
 mod routes;
 
 use axum::Router;
