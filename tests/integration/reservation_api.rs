@@ -1,6 +1,7 @@
 //! The reservation API by its requests, as API Gateway hands them over: who may do what, and what each mistake is answered.
 
 use local_stack::{
+    document::Document,
     inventory::SeatState,
     lambda::{Function, FunctionError},
     stack::Stack,
@@ -100,6 +101,16 @@ pub(crate) fn create(seats: &[&str]) -> Ask {
     ask("POST", "/v1/reservations").by("usr_1").key("key-1").body(body)
 }
 
+/// Asserts that the API's document has this answer for its request.
+#[track_caller]
+fn is_documented(event: &Value, answer: &Answer) {
+    let document = Document::read().unwrap();
+    let method = event["requestContext"]["http"]["method"].as_str().unwrap_or_default();
+    let path = event["rawPath"].as_str().unwrap_or_default();
+    let status = u16::try_from(answer.status).unwrap();
+    assert_eq!(document.fault(method, path, status, &answer.body), None, "{answer:#?}");
+}
+
 impl Api {
     pub(crate) async fn start() -> Self {
         let stack = Stack::start().await.unwrap();
@@ -116,7 +127,10 @@ impl Api {
             "" => Value::Null,
             body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is no JSON: {error}")),
         };
-        Answer { status: answer["statusCode"].as_u64().unwrap(), headers: answer["headers"].clone(), body }
+        let answer =
+            Answer { status: answer["statusCode"].as_u64().unwrap(), headers: answer["headers"].clone(), body };
+        is_documented(&ask.event, &answer);
+        answer
     }
 
     pub(crate) async fn created(&self, ask: Ask) -> String {
@@ -407,6 +421,53 @@ async fn each_wrong_field_is_named_and_nothing_is_done() {
     let unknown = ask("PATCH", "/internal/reservations/rsv_1").signed().body(json!({"status": "HOLD"}));
     assert!(api.answer(unknown).await.is_error(400, "INVALID_REQUEST")["status"].is_string());
     assert_eq!(api.stack.inventory.calls(), []);
+}
+
+/// The table is not asked for what can't be there: DynamoDB refuses a key that is too long, which would be a fault of ours.
+#[tokio::test]
+async fn an_id_that_no_reservation_can_have_is_that_of_none() {
+    let api = Api::start().await;
+    let long = format!("rsv_{}", "x".repeat(3_000));
+    for id in [long.as_str(), "null,null", "RSV_1", "rsv 1", "rsv\"1", "é", "%2F", ".."] {
+        let customers = [ask("GET", &format!("/v1/reservations/{id}")), cancel(id), confirm(id), extend(id)];
+        for customer in customers {
+            api.answer(customer.by("usr_1")).await.is_error(404, "RESERVATION_NOT_FOUND");
+        }
+        let path = format!("/internal/reservations/{id}");
+        api.answer(ask("GET", &path).signed()).await.is_error(404, "RESERVATION_NOT_FOUND");
+        let settled = ask("PATCH", &path).signed().body(json!({"status": "EXPIRED"}));
+        api.answer(settled).await.is_error(404, "RESERVATION_NOT_FOUND");
+        let ended = api.answer(ask("PUT", &path).signed().header("if-none-match", "*")).await;
+        assert!(ended.is_error(400, "INVALID_REQUEST")["id"].is_string(), "{ended:#?}");
+    }
+    let whoever = "u".repeat(3_000);
+    api.answer(ask("GET", "/v1/reservations").by(&whoever)).await.is_error(401, "AUTHENTICATION_FAILED");
+}
+
+fn cancel(id: &str) -> Ask {
+    ask("POST", &format!("/v1/reservations/{id}/cancel"))
+}
+
+fn confirm(id: &str) -> Ask {
+    ask("POST", &format!("/v1/reservations/{id}/confirm")).body(json!({"paymentIntentId": "pi_1"}))
+}
+
+fn extend(id: &str) -> Ask {
+    ask("POST", &format!("/v1/reservations/{id}/extend")).body(json!({"extensionSeconds": 60}))
+}
+
+/// Not every library writes a whole number without a point, and to JSON there is no difference.
+#[tokio::test]
+async fn a_whole_number_may_be_written_as_a_float() {
+    let api = Api::start().await;
+    let wish = create(&[]).text(r#"{"eventId": "evt_1", "quantity": 2.0}"#);
+    let id = api.created(wish).await;
+    let longer = ask("POST", &format!("/v1/reservations/{id}/extend")).by("usr_1");
+    assert_eq!(api.answer(longer.text(r#"{"extensionSeconds": 6e1}"#)).await.status, 200);
+    for wrong in ["2.5", "-2.0", "1e300", "true"] {
+        let wish = create(&[]).text(&format!("{{\"eventId\": \"evt_1\", \"quantity\": {wrong}}}"));
+        assert!(api.answer(wish).await.is_error(400, "INVALID_REQUEST")["quantity"].is_string(), "{wrong}");
+    }
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ pub mod soak;
 pub mod build;
 pub mod catalogue;
 pub mod cores;
+pub mod document;
 pub mod event;
 pub mod http_event;
 pub mod process;

@@ -224,7 +224,7 @@ mod tests {
             ("AWS::ApiGatewayV2::Api", 1),
             ("AWS::ApiGatewayV2::Authorizer", 1),
             ("AWS::ApiGatewayV2::Integration", 1),
-            ("AWS::ApiGatewayV2::Route", 6),
+            ("AWS::ApiGatewayV2::Route", 8),
             ("AWS::ApiGatewayV2::Stage", 1),
             ("AWS::CloudFormation::Stack", 2),
             ("AWS::CloudWatch::Alarm", queued * 9 + 1 + 5 + 11),

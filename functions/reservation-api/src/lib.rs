@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
-mod refusal;
-mod request;
+#[cfg(feature = "openapi")]
+pub mod openapi;
+pub mod refusal;
+pub mod request;
 mod routes;
 
 use axum::Router;

@@ -64,15 +64,20 @@ names! {
 
 /// A request that is not done.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// The front door named nobody, or somebody else than this route is for.
     Unauthenticated,
     /// A rule for each field that breaks one.
     Invalid(Map<String, Value>),
+    /// A create has no key.
     NoKey,
+    /// The body does not say that it is JSON.
     NotJson,
+    /// The body is longer than is read.
     TooLong,
+    /// The path is that of nothing.
     NoSuchResource,
+    /// The path is that of something, which is not used by this method.
     NoSuchMethod,
     /// What the reservations say.
     Reservations(Error),
@@ -84,7 +89,8 @@ impl Refusal {
         Self::Invalid(faults.into_iter().map(|(name, rule)| (name.to_owned(), Value::from(rule))).collect())
     }
 
-    fn answer(&self) -> ErrorAnswer {
+    /// What its caller is told.
+    pub fn answer(&self) -> ErrorAnswer {
         match self {
             Self::Unauthenticated => ErrorAnswer::new(
                 StatusCode::UNAUTHORIZED,

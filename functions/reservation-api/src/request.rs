@@ -1,7 +1,7 @@
 //! What a request says: who calls, under which key, and the fields of its body. Every fault is found and named at once, and
 //! nothing is done before all of it is right.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use axum::http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::{Map, Value};
@@ -11,7 +11,7 @@ use shared::{
     reservation::{
         Status,
         lifecycle::{Payment, Wish},
-        service::{Listing, Settlement},
+        service::{Error, Listing, Settlement},
         table::Cursor,
     },
     trigger::http::Caller,
@@ -20,7 +20,7 @@ use shared::{
 use crate::refusal::Refusal;
 
 /// A longer body is not read.
-pub(crate) const LONGEST_BODY: usize = 64 * 1024;
+pub const LONGEST_BODY: usize = 64 * 1024;
 
 /// The most tickets of one reservation.
 const MOST_TICKETS: u32 = 10;
@@ -30,24 +30,47 @@ const USUAL_PAGE: u8 = 20;
 
 const LONGEST_KEY: usize = 255;
 
+const LONGEST_ID: usize = 256;
+
+/// OpenID Connect allows no longer subject, and it becomes a key of the table.
+const LONGEST_SUBJECT: usize = 255;
+
 /// The customer that the front door has found to be calling. Without one nothing is done, whatever the route says.
-pub(crate) fn customer(caller: Option<&Caller>) -> Result<String, Refusal> {
+///
+/// # Errors
+/// When it named nobody, or somebody else than a customer.
+pub fn customer(caller: Option<&Caller>) -> Result<String, Refusal> {
     match caller {
-        Some(Caller::Subject { sub, .. }) => Ok(sub.clone()),
-        Some(Caller::Nobody | Caller::Iam { .. }) | None => Err(Refusal::Unauthenticated),
+        Some(Caller::Subject { sub, .. }) if sub.len() <= LONGEST_SUBJECT => Ok(sub.clone()),
+        Some(Caller::Subject { .. } | Caller::Nobody | Caller::Iam { .. }) | None => Err(Refusal::Unauthenticated),
     }
 }
 
 /// Whether a function of ours is calling.
-pub(crate) fn principal(caller: Option<&Caller>) -> Result<(), Refusal> {
+///
+/// # Errors
+/// When it is not one.
+pub fn principal(caller: Option<&Caller>) -> Result<(), Refusal> {
     match caller {
         Some(Caller::Iam { .. }) => Ok(()),
         Some(Caller::Nobody | Caller::Subject { .. }) | None => Err(Refusal::Unauthenticated),
     }
 }
 
+/// The id of a path, where a reservation of ours may have it. No other is asked for: the table takes no key of any length.
+///
+/// # Errors
+/// When no reservation of ours has it, which is not told from one that is not there.
+pub fn possible(id: &str) -> Result<&str, Refusal> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain) { Ok(id) } else { Err(Error::Unknown.into()) }
+}
+
 /// The key that tells a repeat from another request. One pair of quotes around it is taken off, as the IETF's draft has them.
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+///
+/// # Errors
+/// When it is none, or stands there more than once. `Ok` without a key: there is none.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     const NAME: &str = "Idempotency-Key";
 
     let mut values = headers.get_all(NAME).iter();
@@ -64,7 +87,10 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Ref
 }
 
 /// Which reservations a list asks for.
-pub(crate) fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
+///
+/// # Errors
+/// The rule of each parameter that breaks one.
+pub fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
     const STATUSES: &str = "must be PENDING, HOLD, CONFIRMED, CANCELLED, EXPIRED or FAILED";
     const SHOW: &str = "must be the id of an event";
 
@@ -101,7 +127,10 @@ pub(crate) fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
 }
 
 /// Whether the body says of itself that it is JSON.
-pub(crate) fn says_json(headers: &HeaderMap) -> Result<(), Refusal> {
+///
+/// # Errors
+/// When it does not.
+pub fn says_json(headers: &HeaderMap) -> Result<(), Refusal> {
     let says = |value: &HeaderValue| {
         let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
@@ -110,14 +139,17 @@ pub(crate) fn says_json(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The fields of a body, and what is wrong with them.
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     object: Object<'a>,
     faults: Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
     /// Reads a body.
-    pub(crate) fn read(body: &'a [u8]) -> Result<Self, Refusal> {
+    ///
+    /// # Errors
+    /// When it is no JSON object.
+    pub fn read(body: &'a [u8]) -> Result<Self, Refusal> {
         let wrong = |rule: String| Refusal::invalid([("body", rule)]);
         let text = str::from_utf8(body).map_err(|_| wrong("is not UTF-8".to_owned()))?;
         let object = Object::read(text).map_err(|fault| match fault {
@@ -127,7 +159,10 @@ impl<'a> Fields<'a> {
     }
 
     /// The wish of a create.
-    pub(crate) fn wish(mut self, user_id: String, key: String, trace_id: &str) -> Result<Wish, Refusal> {
+    ///
+    /// # Errors
+    /// The rule of each field that breaks one.
+    pub fn wish(mut self, user_id: String, key: String, trace_id: &str) -> Result<Wish, Refusal> {
         let show_id = self.required("eventId", "event_id", field::id);
         let seat_ids = self.optional("seatIds", "seat_ids", distinct_seats).unwrap_or_default();
         let quantity = self.quantity(&seat_ids);
@@ -140,26 +175,29 @@ impl<'a> Fields<'a> {
     }
 
     /// The reservation that a confirm or a cancel is about, where its path does not say so.
-    pub(crate) fn reservation_id(&mut self) -> String {
+    pub fn reservation_id(&mut self) -> String {
         self.required("reservationId", "reservation_id", field::id).unwrap_or_default()
     }
 
     /// The payment of a confirm.
-    pub(crate) fn payment_intent_id(&mut self) -> String {
+    pub fn payment_intent_id(&mut self) -> String {
         self.required("paymentIntentId", "payment_intent_id", field::id).unwrap_or_default()
     }
 
     /// How much longer a hold shall last.
-    pub(crate) fn extension(&mut self) -> Duration {
+    pub fn extension(&mut self) -> Duration {
         let seconds = self.required("extensionSeconds", "extension_seconds", |value| {
-            let seconds = value.as_u64().filter(|seconds| (1..=86_400).contains(seconds));
+            let seconds = whole(value).as_u64().filter(|seconds| (1..=86_400).contains(seconds));
             seconds.ok_or("must be a whole number from 1 to 86,400")
         });
         Duration::from_secs(seconds.unwrap_or_default())
     }
 
     /// What a function asks for.
-    pub(crate) fn settlement(mut self) -> Result<Settlement, Refusal> {
+    ///
+    /// # Errors
+    /// The rule of each field that breaks one.
+    pub fn settlement(mut self) -> Result<Settlement, Refusal> {
         let status = self.required("status", "status", |value| match value.as_str() {
             Some(status @ ("CONFIRMED" | "CANCELLED" | "EXPIRED")) => Ok(status.to_owned()),
             Some(_) | None => Err("must be CONFIRMED, CANCELLED or EXPIRED"),
@@ -181,13 +219,16 @@ impl<'a> Fields<'a> {
     }
 
     /// What was made of the fields, if nothing was wrong with them.
-    pub(crate) fn finish<T>(self, made: T) -> Result<T, Refusal> {
+    ///
+    /// # Errors
+    /// The rule of each field that breaks one.
+    pub fn finish<T>(self, made: T) -> Result<T, Refusal> {
         if self.faults.is_empty() { Ok(made) } else { Err(Refusal::Invalid(self.faults)) }
     }
 
     fn quantity(&mut self, seat_ids: &[String]) -> Option<u32> {
         let seats = seat_ids.len();
-        let quantity = self.optional("quantity", "quantity", |value| field::quantity(value, seats));
+        let quantity = self.optional("quantity", "quantity", |value| field::quantity(&whole(value), seats));
         let quantity = match (quantity, u32::try_from(seats)) {
             (Some(quantity), _) => quantity,
             (None, Ok(seats)) if seats > 0 => seats,
@@ -245,6 +286,17 @@ impl<'a> Fields<'a> {
 
     fn fault(&mut self, name: &str, rule: impl fmt::Display) {
         self.faults.insert(name.to_owned(), Value::from(rule.to_string()));
+    }
+}
+
+/// A whole number, however it is written: to JSON, 60.0 is one.
+fn whole(value: &Value) -> Cow<'_, Value> {
+    const MOST: f64 = 9_007_199_254_740_992.0; // Beyond it a float names no single number.
+
+    match value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0 && (0.0..=MOST).contains(number)) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in the range")]
+        Some(number) => Cow::Owned(Value::from(number as u64)),
+        None => Cow::Borrowed(value),
     }
 }
 

@@ -8,10 +8,10 @@ use axum::{
     extract::{DefaultBodyLimit, Path, Query, Request, State, rejection::BytesRejection},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::{Html, IntoResponse, Response},
     routing::{MethodRouter, get, patch, post, put},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 use shared::{
     reservation::service::{Error, Reservations},
     telemetry::trace::TraceContext,
@@ -19,13 +19,19 @@ use shared::{
 };
 
 use crate::{
-    answer::{changed, created, page, shown, shown_to_functions},
+    answer::{Health, Info, changed, created, ended, page, shown, shown_to_functions},
     refusal::Refusal,
-    request::{Fields, LONGEST_BODY, customer, idempotency_key, listing, principal, says_json},
+    request::{Fields, LONGEST_BODY, customer, idempotency_key, listing, possible, principal, says_json},
 };
 
 /// Says that the answer is that of an earlier request under the same key.
 const REPLAYED: &str = "idempotent-replayed";
+
+/// The API as tests have checked it against the code (tests/contract). Nothing of what makes it is in the function.
+const DOCUMENT: &str = include_str!("../openapi.json");
+
+/// Shows the document to people. Its scripts come from elsewhere, because they would be a tenth of the function.
+const PAGE: &str = include_str!("swagger-ui.html");
 
 type Caught = Option<Extension<Caller>>;
 type Body = Result<Bytes, BytesRejection>;
@@ -53,7 +59,9 @@ pub(crate) fn router(reservations: Reservations) -> Router {
     let anybody = Router::new()
         .route("/health", named("GET /health", get(health)))
         .route("/actuator/health", named("GET /actuator/health", get(health)))
-        .route("/info", named("GET /info", get(info)));
+        .route("/info", named("GET /info", get(info)))
+        .route("/v3/api-docs", named("GET /v3/api-docs", get(api_docs)))
+        .route("/swagger-ui.html", named("GET /swagger-ui.html", get(swagger_ui)));
     customers
         .merge(functions)
         .merge(anybody)
@@ -133,7 +141,8 @@ async fn list(
 }
 
 async fn show(State(reservations): State<Reservations>, caller: Caught, Path(id): Path<String>) -> Answer {
-    let found = reservations.get(&id, &customer(caller.as_deref())?).await?;
+    let user_id = customer(caller.as_deref())?;
+    let found = reservations.get(possible(&id)?, &user_id).await?;
     Ok(answer(StatusCode::OK, shown(&found)))
 }
 
@@ -168,7 +177,7 @@ async fn confirm(
     let mut fields = Fields::read(&body)?;
     let payment = fields.payment_intent_id();
     let payment = fields.finish(payment)?;
-    confirmed(&reservations, &user_id, &id, &payment, &trace).await
+    confirmed(&reservations, &user_id, possible(&id)?, &payment, &trace).await
 }
 
 async fn confirmed(
@@ -207,7 +216,7 @@ async fn cancel(
 ) -> Answer {
     let user_id = customer(caller.as_deref())?;
     idempotency_key(&headers)?;
-    cancelled(&reservations, &user_id, &id).await
+    cancelled(&reservations, &user_id, possible(&id)?).await
 }
 
 async fn cancelled(reservations: &Reservations, user_id: &str, id: &str) -> Answer {
@@ -230,14 +239,14 @@ async fn extend(
     let longer = fields.finish(longer)?;
     // Without a key, the same extension is the same wish.
     let key = key.unwrap_or_else(|| longer.as_secs().to_string());
-    let found = reservations.extend(&id, &user_id, longer, &key).await?;
+    let found = reservations.extend(possible(&id)?, &user_id, longer, &key).await?;
     let message = "The seats are held until holdExpiresAt. Pay before then.";
     Ok(answer(StatusCode::OK, changed(&found, message)))
 }
 
 async fn show_to_function(State(reservations): State<Reservations>, caller: Caught, Path(id): Path<String>) -> Answer {
     principal(caller.as_deref())?;
-    let found = reservations.find(&id).await?;
+    let found = reservations.find(possible(&id)?).await?;
     Ok(answer(StatusCode::OK, shown_to_functions(&found)))
 }
 
@@ -252,7 +261,7 @@ async fn settle(
     principal(caller.as_deref())?;
     let body = read(&headers, body)?;
     let wanted = Fields::read(&body)?.settlement()?;
-    match reservations.settle(&id, &wanted).await {
+    match reservations.settle(possible(&id)?, &wanted).await {
         Ok(found) => Ok(answer(StatusCode::OK, shown_to_functions(&found))),
         Err(Error::Conflict(conflict)) => {
             // A function decides by the reservation as it is, so that it comes along.
@@ -278,10 +287,13 @@ async fn entomb(
     if headers.get(header::IF_NONE_MATCH).is_none_or(|value| value != "*") {
         return Err(Refusal::invalid([("If-None-Match", "must be *: this ends what is not created yet".to_owned())]));
     }
+    if possible(&id).is_err() {
+        return Err(Refusal::invalid([("id", "can't be the id of a reservation".to_owned())]));
+    }
     match reservations.entomb(&id).await {
         Ok(now) => {
             let status = if now { StatusCode::CREATED } else { StatusCode::OK };
-            Ok(answer(status, json!({"reservation_id": id, "status": "EXPIRED"})))
+            Ok(answer(status, ended(id)))
         }
         Err(Error::Conflict(conflict)) => {
             Ok(answer(StatusCode::PRECONDITION_FAILED, shown_to_functions(&conflict.reservation)))
@@ -292,11 +304,19 @@ async fn entomb(
 
 /// That this function answers; it calls nobody, because anybody may ask.
 async fn health() -> Response {
-    answer(StatusCode::OK, json!({"status": "UP"}))
+    answer(StatusCode::OK, Health { status: "UP" })
 }
 
 async fn info() -> Response {
-    answer(StatusCode::OK, json!({"name": crate::NAME, "version": env!("CARGO_PKG_VERSION")}))
+    answer(StatusCode::OK, Info { name: crate::NAME, version: env!("CARGO_PKG_VERSION") })
+}
+
+async fn api_docs() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
+}
+
+async fn swagger_ui() -> Response {
+    Html(PAGE).into_response()
 }
 
 /// The bytes of a body that says to be JSON.
@@ -305,6 +325,6 @@ fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
     body.map_err(|_| Refusal::TooLong)
 }
 
-fn answer(status: StatusCode, body: Value) -> Response {
+fn answer(status: StatusCode, body: impl Serialize) -> Response {
     (status, Json(body)).into_response()
 }

@@ -26,6 +26,8 @@ pub(crate) const RULES: &[Rule] = &[
             edit("      AuthorizationType: AWS_IAM\n", ""),
             edit("      AuthorizerId: !Ref CustomerAuthorizer\n", ""),
             edit("RouteKey: GET /info", "RouteKey: ANY /info"),
+            edit("    Condition: ShowsApiDocs\n", "    Condition: HasReservations\n"),
+            edit("RouteKey: GET /swagger-ui.html", "RouteKey: ANY /swagger-ui.html"),
             edit("RouteKey: GET /info", "RouteKey: $default"),
             edit("RouteKey: GET /info", "RouteKey: ANY /{proxy+}"),
             edit("RouteKey: OPTIONS /v1/{proxy+}", "RouteKey: GET /v1/{proxy+}"),
@@ -57,6 +59,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("RouteKey: ANY /v1/{proxy+}", "RouteKey: POST /v1/{proxy+}"),
             edit("RouteKey: ANY /internal/{proxy+}", "RouteKey: ANY /internal"),
             edit("RouteKey: GET /actuator/health", "RouteKey: GET /actuator"),
+            edit("RouteKey: GET /v3/api-docs", "RouteKey: GET /v3/api-doc"),
             edit(
                 "IntegrationUri: !Ref ReservationApiFunction.Alias",
                 "IntegrationUri: !GetAtt ReservationApiFunction.Arn",
@@ -129,6 +132,9 @@ pub(crate) const RULES: &[Rule] = &[
 /// What anybody may ask; none of it calls a service.
 const PUBLIC: [&str; 3] = ["GET /health", "GET /actuator/health", "GET /info"];
 
+/// What anybody may read of the API where it is shown.
+const DOCUMENT: [&str; 2] = ["GET /v3/api-docs", "GET /swagger-ui.html"];
+
 /// A stack that serves customers, and the web pages of one origin.
 fn serving(template: &Template) -> Stack<'_> {
     Stack::new(
@@ -164,6 +170,14 @@ fn callers_are_known(project: &Project, faults: &mut Faults) {
             Some("v1") => "JWT",
             Some("internal") => "AWS_IAM",
             Some(_) | None if PUBLIC.contains(&format!("{method} {path}").as_str()) => "NONE",
+            Some(_) | None if DOCUMENT.contains(&format!("{method} {path}").as_str()) => {
+                let shown = Stack::new(template, &[("Reservations", "true"), ("ApiDocs", "true")]);
+                let fits = shown.makes(route.body) && !internal.makes(route.body) && !serving.makes(route.body);
+                faults.unless(fits, format!("{}: it must be there with ApiDocs, and only there", route.id));
+                let found = &route.properties["AuthorizationType"];
+                faults.unless(found == "NONE", format!("{}: AuthorizationType must be NONE, not {found}", route.id));
+                continue;
+            }
             Some(_) | None => {
                 faults.add(format!("{}: {method} {path} is for nobody; say here whom it is for", route.id));
                 continue;

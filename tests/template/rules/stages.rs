@@ -44,6 +44,14 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        name: "prod shows nobody the document of its API",
+        check: prod_hides_the_document,
+        breaks: &[
+            edit_in(File::Stages, "\"ApiDocs=false\"", "\"ApiDocs=true\""),
+            edit_in(File::Stages, "    \"ApiDocs=false\",\n", ""),
+        ],
+    },
+    Rule {
         name: "a stage lets SAM do what the template needs",
         check: template_can_be_transformed,
         breaks: &[
@@ -120,6 +128,12 @@ fn stages_are_there(project: &Project, faults: &mut Faults) {
         let tagged = tags.split(' ').any(|other| other == tag);
         faults.unless(given && tagged, format!("{name}: it must be there, with {tag} as parameter and as tag"));
     }
+}
+
+/// It tells an attacker what there is; that the default is off is not what a stage should rest on.
+fn prod_hides_the_document(project: &Project, faults: &mut Faults) {
+    let given = overrides(&project.stages["prod"], "deploy").contains(&("ApiDocs", "false"));
+    faults.unless(given, "prod: ApiDocs must be false");
 }
 
 fn parameters_exist(project: &Project, faults: &mut Faults) {

@@ -125,9 +125,30 @@ impl ErrorAnswer {
         Self { retry_after: Some(wait), ..self }
     }
 
+    /// The status that it is answered with.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What programs know it by.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// What it says to people.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// After which time another try makes sense, where waiting helps.
+    pub fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// What is answered to the request with this id.
+    pub fn body(&self, trace_id: &str) -> Value {
+        let Self { code, message, details, .. } = self;
+        json!({"error": {"code": code, "message": message, "traceId": trace_id, "details": details}})
     }
 
     /// The response to the request with this id.
@@ -142,13 +163,11 @@ impl ErrorAnswer {
     }
 
     fn in_bytes(&self, trace_id: &TraceId) -> Response<Bytes> {
-        let Self { status, code, message, details, retry_after } = self;
-        let error = json!({"code": code, "message": message, "traceId": trace_id.as_str(), "details": details});
-        let mut response = Response::new(Bytes::from(json!({"error": error}).to_string()));
-        *response.status_mut() = *status;
+        let mut response = Response::new(Bytes::from(self.body(trace_id.as_str()).to_string()));
+        *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(wait) = retry_after {
+        if let Some(wait) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
         }
         response
