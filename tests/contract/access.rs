@@ -11,11 +11,12 @@ use aws_sigv4::{
 use local_stack::{
     document::{Document, Operation},
     gateway::{AUDIENCE, Issuer, Token},
+    template::SCOPE,
 };
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
-use crate::world::{SCOPE, World};
+use crate::world::World;
 
 struct Door {
     world: World,

@@ -4,17 +4,14 @@ use std::time::Duration;
 
 use local_stack::{
     build,
-    gateway::{
-        AUDIENCE, AccessKey, Authorization, Gateway, GatewayOptions, Issuer, JwtConfiguration, Route, TIMEOUT, Target,
-    },
+    gateway::{Gateway, Issuer, Target},
+    sale,
     stack::Stack,
+    template::{SCOPE, Template},
 };
 
 /// What the tickets of the document's examples are for.
 const SHOW: &str = "evt_2026_1001";
-
-/// What a token must allow.
-pub(crate) const SCOPE: &str = "reserve";
 
 /// Everything that a customer's request reaches.
 pub(crate) struct World {
@@ -33,24 +30,8 @@ impl World {
         let binary = binary[reservation_api::NAME].clone();
         let function = stack.deploy(reservation_api::NAME, binary, environments).unwrap();
         let issuer = Issuer::start_on(0).await.unwrap();
-        let route = |key: &str, authorization| Route {
-            key: key.parse().unwrap(),
-            authorization,
-            function: reservation_api::NAME.to_owned(),
-        };
-        let public = ["GET /health", "GET /actuator/health", "GET /info", "GET /v3/api-docs", "GET /swagger-ui.html"];
-        let mut routes: Vec<Route> = public.map(|key| route(key, Authorization::None)).into();
-        routes.push(route("ANY /v1/{proxy+}", Authorization::Jwt { scopes: vec![SCOPE.to_owned()] }));
-        routes.push(route("ANY /internal/{proxy+}", Authorization::Iam));
-        let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
-        let gateway = Gateway::start(GatewayOptions {
-            port: 0,
-            routes,
-            functions: [(reservation_api::NAME.to_owned(), Target::Function(function))].into(),
-            jwt: Some(JwtConfiguration { issuer: issuer.url(), audience: vec![AUDIENCE.to_owned()] }),
-            access_keys: vec![AccessKey { id: "test".to_owned(), secret: "test".to_owned(), arn }],
-            timeout: TIMEOUT,
-        });
+        let functions = [(reservation_api::NAME.to_owned(), Target::Function(function))].into();
+        let gateway = Gateway::start(sale::options(&Template::read().unwrap(), &issuer, functions, 0).unwrap());
         Self { gateway: gateway.await.unwrap(), stack, issuer }
     }
 

@@ -25,6 +25,8 @@ use tokio::{
     sync::mpsc,
 };
 
+use crate::harness::binaries;
+
 /// The running program, and the lines that it prints.
 struct Up {
     _program: Child,
@@ -100,6 +102,7 @@ async fn the_printed_lines_sell_seats_and_give_others_back() {
     if on_path("curl").is_none() || on_path("bash").is_none() {
         return skip_or_fail("up", "the printed lines are for bash and curl, and one of them is missing");
     }
+    binaries(); // What it builds is there then, and its start takes no minute.
     let mut up = Up::start();
     up.says(&["Ctrl-C ends it"]).await;
     let lines = up.pasted();

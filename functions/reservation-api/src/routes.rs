@@ -36,35 +36,41 @@ const PAGE: &str = include_str!("swagger-ui.html");
 type Caught = Option<Extension<Caller>>;
 type Body = Result<Bytes, BytesRejection>;
 type Answer = Result<Response, Refusal>;
+type Methods = MethodRouter<Reservations>;
+type Named = (&'static str, fn() -> Methods);
+
+/// Every request that is answered, by what does so. Each is counted under its name, which is its method and its path.
+const REQUESTS: [Named; 16] = [
+    ("POST /v1/reservations", || post(create)),
+    ("GET /v1/reservations", || get(list)),
+    ("POST /v1/reservations/confirm", || post(confirm_named)),
+    ("POST /v1/reservations/cancel", || post(cancel_named)),
+    ("GET /v1/reservations/{id}", || get(show)),
+    ("POST /v1/reservations/{id}/confirm", || post(confirm)),
+    ("POST /v1/reservations/{id}/cancel", || post(cancel)),
+    ("POST /v1/reservations/{id}/extend", || post(extend)),
+    ("PATCH /internal/reservations/{id}", || patch(settle)),
+    ("GET /internal/reservations/{id}", || get(show_to_function)),
+    ("PUT /internal/reservations/{id}", || put(entomb)),
+    ("GET /health", || get(health)),
+    ("GET /actuator/health", || get(health)),
+    ("GET /info", || get(info)),
+    ("GET /v3/api-docs", || get(api_docs)),
+    ("GET /swagger-ui.html", || get(swagger_ui)),
+];
+
+/// The names of all requests that the API answers: their methods and their paths.
+pub fn routes() -> impl Iterator<Item = &'static str> {
+    REQUESTS.iter().map(|(name, _)| *name)
+}
 
 /// The API.
 pub(crate) fn router(reservations: Reservations) -> Router {
-    let customers = Router::new()
-        .route(
-            "/v1/reservations",
-            named("POST /v1/reservations", post(create)).merge(named("GET /v1/reservations", get(list))),
-        )
-        .route("/v1/reservations/confirm", named("POST /v1/reservations/confirm", post(confirm_named)))
-        .route("/v1/reservations/cancel", named("POST /v1/reservations/cancel", post(cancel_named)))
-        .route("/v1/reservations/{id}", named("GET /v1/reservations/{id}", get(show)))
-        .route("/v1/reservations/{id}/confirm", named("POST /v1/reservations/{id}/confirm", post(confirm)))
-        .route("/v1/reservations/{id}/cancel", named("POST /v1/reservations/{id}/cancel", post(cancel)))
-        .route("/v1/reservations/{id}/extend", named("POST /v1/reservations/{id}/extend", post(extend)));
-    let functions = Router::new().route(
-        "/internal/reservations/{id}",
-        named("PATCH /internal/reservations/{id}", patch(settle))
-            .merge(named("GET /internal/reservations/{id}", get(show_to_function)))
-            .merge(named("PUT /internal/reservations/{id}", put(entomb))),
-    );
-    let anybody = Router::new()
-        .route("/health", named("GET /health", get(health)))
-        .route("/actuator/health", named("GET /actuator/health", get(health)))
-        .route("/info", named("GET /info", get(info)))
-        .route("/v3/api-docs", named("GET /v3/api-docs", get(api_docs)))
-        .route("/swagger-ui.html", named("GET /swagger-ui.html", get(swagger_ui)));
-    customers
-        .merge(functions)
-        .merge(anybody)
+    let routed = REQUESTS.iter().fold(Router::new(), |routed, (name, methods)| {
+        let (_, path) = name.split_once(' ').unwrap_or_default();
+        routed.route(path, named(name, methods()))
+    });
+    routed
         .fallback(async || Refusal::NoSuchResource)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn(in_form))
@@ -73,7 +79,7 @@ pub(crate) fn router(reservations: Reservations) -> Router {
 }
 
 /// Requests of these methods are counted under `name`, however they are answered.
-fn named(name: &'static str, methods: MethodRouter<Reservations>) -> MethodRouter<Reservations> {
+fn named(name: &'static str, methods: Methods) -> Methods {
     methods.route_layer(middleware::map_response(move |mut response: Response| {
         response.extensions_mut().insert(Route(name));
         ready(response)

@@ -144,7 +144,7 @@ fn introduce(sale: &Sale, till: &Till, invoke: &InvokeApi) {
         "Seats are on sale: {SHOW} has the seats A-1 to {last}-{SEATS_OF_A_ROW}, and {PLACES} places without a name."
     ));
     print("");
-    print(format!("  the API        {api}"));
+    print(format!("  the API        {api} (its page: {api}/swagger-ui.html)"));
     print(format!("  payments       {pay} (gRPC: {})", sale.stack.payment_address));
     print(format!(
         "  the inventory  {address}, which tells by: grpcurl -plaintext {address} list",
