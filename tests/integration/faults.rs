@@ -10,7 +10,7 @@ use local_stack::{
     inventory::SeatState,
     proxy::{Fault, Network},
     reservations::Status,
-    soak::{self, Options},
+    soak::{self, Options, customers},
 };
 use serde_json::{Value, json};
 
@@ -89,6 +89,15 @@ async fn a_soak_loses_nothing_and_does_nothing_twice() {
     assert!(report.faults.is_empty(), "{:#?}", report.faults);
     let faults: usize = report.network.iter().flat_map(|(_, counts)| counts.faults.values()).sum();
     assert!(report.events >= 150 && report.messages > report.events && faults >= 100, "{report:#?}");
+}
+
+/// The sale of `cargo soak`, in small.
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_of_a_sale_whose_functions_are_killed_are_told_one_thing_and_get_it() {
+    let options = customers::Options { customers: 24, at_once: 12, share: 0.2, seed: 1 };
+    let report = customers::run(options, binaries(), |_done| {}).await.expect("it comes to its end");
+    assert!(report.breaches.is_empty(), "{report:#?}");
+    assert!(report.requests > 60 && report.killed > 0 && report.faults > 0, "{report:#?}");
 }
 
 /// Delivers the event until its message is gone, and looks at what is left.

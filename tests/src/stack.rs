@@ -51,6 +51,7 @@ pub struct Stack {
     /// Where the reservation API listens.
     pub reservation_address: SocketAddr,
     dead_letters: BTreeMap<String, Queue>,
+    variables: BTreeMap<String, String>,
     _servers: Arc<[AbortOnDropHandle<()>; 3]>,
 }
 
@@ -150,6 +151,7 @@ impl Stack {
             reservations,
             reservation_address,
             dead_letters,
+            variables: BTreeMap::new(),
             _servers: servers,
         })
     }
@@ -170,6 +172,13 @@ impl Stack {
         queue
     }
 
+    /// The same stack, whose functions have this variable too, or in place of their own.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
     /// The variables that a function is configured with, as the template will set them.
     pub fn environment(&self, function: &str) -> BTreeMap<String, String> {
         let variables = [
@@ -183,7 +192,8 @@ impl Stack {
             ("RESERVATIONS_TABLE", RESERVATIONS.to_owned()),
             ("EXPIRY_QUEUE_URL", format!("{}/000000000000/reservation-expired", self.aws.url())),
         ];
-        variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let own = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(self.variables.clone()).collect()
     }
 
     /// Deploys a function; its processes start when they are needed, `environments` of them at most.

@@ -9,20 +9,28 @@ use std::process::ExitCode;
 use clap::Parser;
 use local_stack::{
     build,
-    soak::{self, Options, Report},
+    soak::{self, Options, Report, customers},
 };
 
 /// Sends events to the functions, three deployments of each side by side with clocks half a second apart, while calls go
 /// wrong: late, refused, failed, reset, half-open, cut off. Then looks whether an event was lost, an effect happened twice,
 /// a seat was sold twice, or a process grew.
 ///
-/// The exit status is 1 when it finds such a thing, and 2 when nothing could be run. 10,000 events take some minutes.
+/// Then customers reserve, pay, confirm, give up and forget in a whole sale, whose functions are killed and whose answers are
+/// lost. What they were told is held against the books: one answer for a key, one owner for a seat, a status that only goes
+/// forward, each payment sold or refunded.
+///
+/// The exit status is 1 when it finds such a thing, and 2 when nothing could be run. With the defaults it takes a quarter of
+/// an hour. 0 events, or 0 customers, leave a part out.
 #[derive(Parser)]
 #[command(name = "cargo soak", bin_name = "cargo soak", version, verbatim_doc_comment)]
 struct Arguments {
     /// How many events, before copies
     #[arg(long, default_value_t = 10_000)]
     events: usize,
+    /// How many customers of a whole sale, whose functions are killed besides
+    #[arg(long, default_value_t = 500)]
+    customers: usize,
     /// How many of a hundred calls go wrong, and of a hundred messages come twice
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=50))]
     percent: u8,
@@ -34,12 +42,18 @@ struct Arguments {
     seed: u64,
 }
 
+/// So many customers are at it at a time.
+const AT_ONCE: usize = 40;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
-        Ok(report) => {
-            report::print(&report);
-            if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Ok((events, customers)) => {
+            events.iter().for_each(report::print);
+            customers.iter().for_each(report::print_customers);
+            let clean =
+                events.iter().all(Report::is_clean) && customers.iter().all(|customers| customers.breaches.is_empty());
+            if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("error: {error}");
@@ -48,16 +62,29 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<Report, Box<dyn std::error::Error>> {
+type Reports = (Option<Report>, Option<customers::Report>);
+
+async fn run(arguments: &Arguments) -> Result<Reports, Box<dyn std::error::Error>> {
     eprintln!("Building the functions ...");
     let binaries = build::functions()?;
-    let options = Options {
-        events: arguments.events,
-        share: f64::from(arguments.percent) / 100.0,
-        environments: arguments.environments.into(),
-        seed: arguments.seed,
+    let share = f64::from(arguments.percent) / 100.0;
+    let events = if arguments.events > 0 {
+        let (events, environments, seed) = (arguments.events, arguments.environments.into(), arguments.seed);
+        eprintln!("Sending {events} events, with {} % of faults and copies ...", arguments.percent);
+        let mut progress = report::Progress::default();
+        let options = Options { events, share, environments, seed };
+        Some(soak::run(options, &binaries, |waiting| progress.tell(waiting, "messages wait")).await?)
+    } else {
+        None
     };
-    eprintln!("Sending {} events, with {} % of faults and copies ...", options.events, arguments.percent);
-    let mut progress = report::Progress::default();
-    Ok(soak::run(options, &binaries, |waiting| progress.tell(waiting)).await?)
+    let customers = if arguments.customers > 0 {
+        let (customers, at_once, seed) = (arguments.customers, AT_ONCE, arguments.seed);
+        eprintln!("Letting {customers} customers in, while functions are killed and answers are lost ...");
+        let mut progress = report::Progress::default();
+        let options = customers::Options { customers, at_once, share, seed };
+        Some(customers::run(options, &binaries, |done| progress.tell(done, "customers are done")).await?)
+    } else {
+        None
+    };
+    Ok((events, customers))
 }

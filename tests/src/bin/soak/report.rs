@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table, presets};
 use local_stack::{
     proxy::{Counts, Fault, Side},
-    soak::{Memory, Report},
+    soak::{Memory, Report, customers},
 };
 
 /// How often somebody who watches is told something.
@@ -24,10 +24,10 @@ impl Default for Progress {
 }
 
 impl Progress {
-    pub(crate) fn tell(&mut self, waiting: usize) {
+    pub(crate) fn tell(&mut self, count: usize, what: &str) {
         if self.told.elapsed() >= PACE {
             self.told = Instant::now();
-            eprintln!("  after {} s: {waiting} messages wait", self.started.elapsed().as_secs());
+            eprintln!("  after {} s: {count} {what}", self.started.elapsed().as_secs());
         }
     }
 }
@@ -54,6 +54,30 @@ pub(crate) fn print(report: &Report) {
         report.faults.doubled.len(),
         report.faults.oversold.len(),
         if report.memory.iter().all(Memory::is_flat) { "flat" } else { "GROWS" },
+    );
+}
+
+/// Prints what became of the customers, and the verdict.
+pub(crate) fn print_customers(report: &customers::Report) {
+    let mut answers = table(&["what customers were answered"], &["times"]);
+    for (answer, times) in &report.answers {
+        answers.add_row([answer.as_str(), &times.to_string()]);
+    }
+    println!("{answers}\n");
+    let mut ends = table(&["how reservations ended"], &["times"]);
+    for (end, times) in &report.ends {
+        ends.add_row([end.as_str(), &times.to_string()]);
+    }
+    println!("{ends}\n");
+    report.breaches.iter().for_each(|breach| println!("BREACH: {breach}"));
+    println!(
+        "{} requests of customers in {:.0} s, {} processes killed at work, {} answers lost or refused, {} refunds: {} breaches.",
+        report.requests,
+        report.elapsed.as_secs_f64(),
+        report.killed,
+        report.faults,
+        report.refunds,
+        report.breaches.len(),
     );
 }
 
