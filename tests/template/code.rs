@@ -88,8 +88,11 @@ fn request_is_counted(dimensions: &[(&str, &str)]) -> Result<(), String> {
 
 /// The routes of the functions that answer HTTP, by the names under which their requests are counted.
 pub(crate) fn routes() -> BTreeSet<&'static str> {
-    let source = include_str!("../../functions/reservation-api/src/routes.rs");
-    let named = source.split("named(\"").skip(1);
+    let sources = [
+        include_str!("../../functions/reservation-api/src/routes.rs"),
+        include_str!("../../functions/reservation-rpc/src/routes.rs"),
+    ];
+    let named = sources.into_iter().flat_map(|source| source.split("named(\"").skip(1));
     named.filter_map(|rest| rest.split_once('"')).map(|(name, _)| name).collect()
 }
 
