@@ -86,10 +86,8 @@ pub(crate) fn judge(input: &str) {
     let is_built = event.get() != input;
     let (answer, seen) = JUDGE.with(|judge| judge.answer(&event));
     check(&answer, seen.as_ref());
-    if is_built {
-        if let Some(seen) = seen {
-            sent.check(&seen);
-        }
+    if let Some(seen) = seen.filter(|_| is_built) {
+        sent.check(&seen);
     }
 }
 
