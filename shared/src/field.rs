@@ -7,6 +7,10 @@ const LONGEST_ID: usize = 256;
 const LONGEST_SEAT: usize = 64;
 const MOST_TICKETS: usize = 1_000;
 const LONGEST_CARRIED: usize = 256;
+const LONGEST_KEY: usize = 255;
+
+/// The most tickets that a customer may wish for at once.
+pub const MOST_WISHED: u32 = 10;
 
 /// An id: opaque, but fit for a URL's path segment and a log line.
 ///
@@ -36,6 +40,36 @@ pub fn seats(value: &Value) -> Result<Vec<String>, &'static str> {
         seat.map(str::to_owned).ok_or("must hold non-blank strings of at most 64 characters")
     };
     seats.iter().map(seat).collect()
+}
+
+/// The names of seats that are wished for, each once: a seat that is asked for twice is a mistake, and nobody knows which.
+///
+/// # Errors
+/// The rule that the value breaks.
+pub fn distinct_seats(value: &Value) -> Result<Vec<String>, String> {
+    let seats = seats(value)?;
+    let mut sorted = seats.clone();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("names {:?} more than once", pair[0])),
+        None => Ok(seats),
+    }
+}
+
+/// The id of a reservation of ours: it stands in a path, in a log line and in a key of the table, and needs no escape in any.
+pub fn own_id(id: &str) -> Option<&str> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    Some(id).filter(|id| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain))
+}
+
+/// The key that tells a customer's repeat from another request.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn idempotency_key(key: &str) -> Result<&str, &'static str> {
+    let fits = (1..=LONGEST_KEY).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~:+/=-".contains(&byte));
+    if fits { Ok(key) } else { Err("must be 1 to 255 of A-Z a-z 0-9 . _ ~ : + / = - and stand there once") }
 }
 
 /// The number of tickets; beside seats it must be their number.

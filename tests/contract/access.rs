@@ -15,6 +15,10 @@ use local_stack::{
 };
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::world::World;
 
@@ -227,4 +231,51 @@ async fn another_method_is_refused_on_every_path_and_told_which_there_are() {
     }
     assert!(tried > 80, "{tried}");
     door.nothing_has_changed().await;
+}
+
+/// What API Gateway decodes may be anything. It is answered as a path of its own, and opens none that is closed.
+#[tokio::test]
+async fn an_odd_path_or_method_is_refused_and_opens_nothing() {
+    let door = Door::open().await;
+    let token = door.world.token("usr_1");
+    let id = &door.id;
+    for (method, target, status) in [
+        ("GET", format!("/v1/reservations/{id}"), 200),
+        ("HEAD", format!("/v1/reservations/{id}"), 200),
+        ("HEAD", "/v1/reservations/rsv_none".to_owned(), 404),
+        ("OPTIONS", format!("/v1/reservations/{id}"), 204),
+        ("BREW", format!("/v1/reservations/{id}"), 405),
+        ("GET", format!("/v1/reservations/{id}%2Fcancel"), 405),
+        ("GET", "/v1/reservations/%2F".to_owned(), 404),
+        ("GET", "/v1/reservations/..%2F..%2Finternal%2Freservations%2Frsv_1".to_owned(), 404),
+        ("GET", "/v1/../health".to_owned(), 404),
+        ("GET", "/v1/reservations/%22rsv%22".to_owned(), 404),
+        ("GET", "/v1/reservations/rsv\"1".to_owned(), 404),
+        ("GET", "/v1/reservations/%00".to_owned(), 404),
+        ("GET", "/v1/reservations?status=%22HOLD%22".to_owned(), 400),
+        ("GET", "/v1/reservations?limit=\"5\"".to_owned(), 400),
+        ("GET", "/v1/reservations?%ff=%ff".to_owned(), 200),
+        ("GET", format!("/internal/reservations/{id}"), 403),
+        ("GET", format!("/internal%2Freservations%2F{id}"), 403),
+    ] {
+        let (found, body) = raw(&door, method, &target, &token).await;
+        assert_eq!(found, status, "{method} {target}: {body}");
+        assert!(method != "HEAD" || body.is_empty(), "{method} {target}: {body}");
+    }
+    door.nothing_has_changed().await;
+}
+
+/// Sends what no client library would, and returns the status and the body.
+async fn raw(door: &Door, method: &str, target: &str, token: &str) -> (u16, String) {
+    let address = door.world.gateway.url().trim_start_matches("http://").to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    (head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default(), body.to_owned())
 }

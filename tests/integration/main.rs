@@ -25,6 +25,7 @@ mod reflection;
 mod relay;
 mod replay;
 mod reservation_api;
+mod reservation_rpc;
 mod reservations;
 mod sale;
 mod secrets;

@@ -2,11 +2,13 @@
 
 use local_stack::{
     document::Document,
-    inventory::SeatState,
+    inventory::{Answer as Scripted, CommitStatus, SeatState},
     lambda::{Function, FunctionError},
     stack::Stack,
 };
 use serde_json::{Value, json};
+use shared::reservation::lifecycle::{Reservation, Terms, Wish};
+use tonic::Code;
 
 use crate::harness::binaries;
 
@@ -454,6 +456,51 @@ fn confirm(id: &str) -> Ask {
 
 fn extend(id: &str) -> Ask {
     ask("POST", &format!("/v1/reservations/{id}/extend")).body(json!({"extensionSeconds": 60}))
+}
+
+/// Nothing is known then: not that seats are held, and not that none are. The deadline ends it, or the same key goes on.
+#[tokio::test]
+async fn an_inventory_that_answers_nonsense_or_about_other_seats_is_not_believed() {
+    let api = Api::start().await;
+    let seats = |names: &[&str]| Scripted::Seats(names.iter().map(|name| (*name).to_owned()).collect());
+    let answers = [
+        Scripted::Status(Code::Internal, "x".repeat(10_000)),
+        Scripted::Status(Code::Unknown, String::new()),
+        Scripted::Error { code: 999, message: "a code of nobody".to_owned() },
+        Scripted::Commit(CommitStatus::Success),
+        seats(&[]),
+        seats(&["A-2"]),
+        seats(&["A-1", "A-2"]),
+        seats(&["A-1", "A-1"]),
+    ];
+    for (number, answer) in answers.into_iter().enumerate() {
+        let key = format!("nonsense-{number}");
+        let id = id_of(&key);
+        let about = format!("{answer:?}");
+        api.stack.inventory.answer_next(&id, answer);
+        let unclear = api.answer(create(&["A-1"]).key(&key)).await;
+        unclear.is_error(503, "INVENTORY_SERVICE_ERROR");
+        assert!(unclear.header("retry-after").is_some(), "{about:.60}: {unclear:#?}");
+        let shown = api.answer(ask("GET", &format!("/v1/reservations/{id}")).by("usr_1")).await;
+        assert_eq!((shown.status, shown.body["status"].as_str()), (200, Some("PENDING")), "{about:.60}");
+        assert_eq!(api.stack.inventory.seat_state(&id), SeatState::Unknown, "{about:.60}");
+        let at_once = api.answer(create(&["A-1"]).key(&key)).await;
+        at_once.is_error(409, "IDEMPOTENCY_IN_PROGRESS");
+    }
+    assert_eq!(api.answer(create(&["A-1"])).await.status, 201, "and the seat is still free");
+}
+
+/// The id that a key of these tests' customer gives.
+fn id_of(key: &str) -> String {
+    let wish = Wish {
+        user_id: "usr_1".to_owned(),
+        show_id: SHOW.to_owned(),
+        seat_ids: Vec::new(),
+        quantity: 1,
+        key: key.to_owned(),
+        trace_id: None,
+    };
+    Reservation::pending(&wish, "owner", 0, &Terms::DEFAULT).id
 }
 
 /// Not every library writes a whole number without a point, and to JSON there is no difference.

@@ -183,7 +183,8 @@ fn a_function_carries_the_clients_that_it_calls_and_no_other() {
         expected.insert(function.name, calls);
     }
     let reserving = BTreeSet::from(["BatchGetItem", "GetItem", "ReserveSeat", "UpdateItem"]);
-    expected.insert(reservation_api::NAME, reserving);
+    expected.insert(reservation_api::NAME, reserving.clone());
+    expected.insert(reservation_rpc::NAME, reserving);
     let telling = BTreeSet::from(["PutEvents", "SendMessageBatch", "UpdateItem"]);
     expected.insert(reservation_changed::NAME, telling);
     expected.insert(reservation_sweep::NAME, BTreeSet::from(["UpdateItem"]));

@@ -184,8 +184,9 @@ macro_rules! other {
 }
 
 /// Every other function.
-const OTHERS: [Entry; 3] = [
+const OTHERS: [Entry; 4] = [
     other!(reservation_api, Reservations, Http),
+    other!(reservation_rpc, Reservations, Http),
     other!(reservation_changed, Reservations, Stream),
     other!(reservation_sweep, Reservations, Schedule),
 ];

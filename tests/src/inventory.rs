@@ -155,6 +155,8 @@ pub enum Answer {
         /// Text for people.
         message: String,
     },
+    /// A success that names these seats, whatever was asked for.
+    Seats(Vec<String>),
     /// A response with this status and nothing else.
     Commit(CommitStatus),
     /// A response with this status and nothing else.

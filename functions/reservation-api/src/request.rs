@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use axum::http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::{Map, Value};
 use shared::{
-    field,
+    field::{self, MOST_WISHED},
     json::{NotAnObject, Object},
     reservation::{
         Status,
@@ -22,28 +22,15 @@ use crate::refusal::Refusal;
 /// A longer body is not read.
 pub const LONGEST_BODY: usize = 64 * 1024;
 
-/// The most tickets of one reservation.
-const MOST_TICKETS: u32 = 10;
-
 /// The reservations of a page where nobody says.
 const USUAL_PAGE: u8 = 20;
-
-const LONGEST_KEY: usize = 255;
-
-const LONGEST_ID: usize = 256;
-
-/// OpenID Connect allows no longer subject, and it becomes a key of the table.
-const LONGEST_SUBJECT: usize = 255;
 
 /// The customer that the front door has found to be calling. Without one nothing is done, whatever the route says.
 ///
 /// # Errors
 /// When it named nobody, or somebody else than a customer.
 pub fn customer(caller: Option<&Caller>) -> Result<String, Refusal> {
-    match caller {
-        Some(Caller::Subject { sub, .. }) if sub.len() <= LONGEST_SUBJECT => Ok(sub.clone()),
-        Some(Caller::Subject { .. } | Caller::Nobody | Caller::Iam { .. }) | None => Err(Refusal::Unauthenticated),
-    }
+    caller.and_then(Caller::customer).map(str::to_owned).ok_or(Refusal::Unauthenticated)
 }
 
 /// Whether a function of ours is calling.
@@ -62,8 +49,7 @@ pub fn principal(caller: Option<&Caller>) -> Result<(), Refusal> {
 /// # Errors
 /// When no reservation of ours has it, which is not told from one that is not there.
 pub fn possible(id: &str) -> Result<&str, Refusal> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain) { Ok(id) } else { Err(Error::Unknown.into()) }
+    field::own_id(id).ok_or_else(|| Error::Unknown.into())
 }
 
 /// The key that tells a repeat from another request. One pair of quotes around it is taken off, as the IETF's draft has them.
@@ -75,15 +61,11 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 
     let mut values = headers.get_all(NAME).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let invalid = || {
-        let rule = format!("must be 1 to {LONGEST_KEY} of A-Z a-z 0-9 . _ ~ : + / = - and stand there once");
-        Refusal::invalid([(NAME, rule)])
-    };
-    let text = value.to_str().map_err(|_| invalid())?.trim();
+    let invalid = |rule: &str| Refusal::invalid([(NAME, rule.to_owned())]);
+    let text = value.to_str().unwrap_or_default().trim();
     let key = text.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(text);
-    let fits = (1..=LONGEST_KEY).contains(&key.len())
-        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~:+/=-".contains(&byte));
-    if fits && values.next().is_none() { Ok(Some(key.to_owned())) } else { Err(invalid()) }
+    let key = field::idempotency_key(key).map_err(invalid)?;
+    if values.next().is_some() { Err(invalid("stands there more than once")) } else { Ok(Some(key.to_owned())) }
 }
 
 /// Which reservations a list asks for.
@@ -164,7 +146,7 @@ impl<'a> Fields<'a> {
     /// The rule of each field that breaks one.
     pub fn wish(mut self, user_id: String, key: String, trace_id: &str) -> Result<Wish, Refusal> {
         let show_id = self.required("eventId", "event_id", field::id);
-        let seat_ids = self.optional("seatIds", "seat_ids", distinct_seats).unwrap_or_default();
+        let seat_ids = self.optional("seatIds", "seat_ids", field::distinct_seats).unwrap_or_default();
         let quantity = self.quantity(&seat_ids);
         // It is carried and not judged before there is a waiting room.
         self.optional("reservationToken", "reservation_token", |token| {
@@ -237,8 +219,8 @@ impl<'a> Fields<'a> {
                 return None;
             }
         };
-        if quantity > MOST_TICKETS {
-            self.fault("quantity", format!("must be at most {MOST_TICKETS}"));
+        if quantity > MOST_WISHED {
+            self.fault("quantity", format!("must be at most {MOST_WISHED}"));
         }
         Some(quantity)
     }
@@ -297,16 +279,5 @@ fn whole(value: &Value) -> Cow<'_, Value> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is whole and in the range")]
         Some(number) => Cow::Owned(Value::from(number as u64)),
         None => Cow::Borrowed(value),
-    }
-}
-
-/// The names of seats, each once: a seat that is asked for twice is a mistake, and nobody knows which.
-fn distinct_seats(value: &Value) -> Result<Vec<String>, String> {
-    let seats = field::seats(value)?;
-    let mut sorted = seats.clone();
-    sorted.sort_unstable();
-    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(format!("names {:?} more than once", pair[0])),
-        None => Ok(seats),
     }
 }

@@ -88,6 +88,10 @@ impl Books {
             None => Some(self.decide(&call)),
             Some(Answer::Status(code, message)) => Some(Err(Status::new(code, message))),
             Some(Answer::Error { code, message }) => Some(Ok(scripted(0, Some((code, message))))),
+            Some(Answer::Seats(seat_ids)) => {
+                let document = "of-another".to_owned();
+                Some(Ok(Reply { document, seat_ids, ..scripted(HoldStatus::Active as i32, None) }))
+            }
             Some(Answer::Commit(status)) => Some(Ok(scripted(status as i32, None))),
             Some(Answer::Release(status)) => Some(Ok(scripted(status as i32, None))),
             Some(Answer::Both { code, message, status }) => Some(Ok(scripted(status, Some((code, message))))),

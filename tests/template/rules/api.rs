@@ -33,6 +33,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("RouteKey: OPTIONS /v1/{proxy+}", "RouteKey: GET /v1/{proxy+}"),
             edit("RouteKey: OPTIONS /v1/{proxy+}", "RouteKey: OPTIONS /internal/{proxy+}"),
             edit("RouteKey: ANY /v1/{proxy+}", "RouteKey: ANY /v1x/{proxy+}"),
+            edit("RouteKey: ANY /reservation.v1.ReservationService/{proxy+}", "RouteKey: ANY /reservation.v1/{proxy+}"),
             edit("JwtConfiguration: {Issuer: !Ref JwtIssuer, Audience", "JwtConfiguration: {Audience"),
             edit("Audience: !Ref JwtAudience}", "Audience: [x]}"),
             edit("AuthorizerType: JWT", "AuthorizerType: REQUEST"),
@@ -58,6 +59,7 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit("RouteKey: ANY /v1/{proxy+}", "RouteKey: POST /v1/{proxy+}"),
             edit("RouteKey: ANY /internal/{proxy+}", "RouteKey: ANY /internal"),
+            edit("ANY /reservation.v1.ReservationService/{proxy+}", "GET /reservation.v1.ReservationService/{proxy+}"),
             edit("RouteKey: GET /actuator/health", "RouteKey: GET /actuator"),
             edit("RouteKey: GET /v3/api-docs", "RouteKey: GET /v3/api-doc"),
             edit(
@@ -120,14 +122,17 @@ pub(crate) const RULES: &[Rule] = &[
         check: web_pages_are_named,
         breaks: &[
             edit("        - AllowOrigins: !Ref CorsOrigins\n", "        - AllowOrigins: [\"*\"]\n"),
-            edit("content-type, idempotency-key,", "content-type,"),
-            edit("[idempotent-replayed, location, retry-after, x-trace-id]", "[location, retry-after, x-trace-id]"),
+            edit("grpc-timeout, idempotency-key,", "grpc-timeout,"),
+            edit("grpc-status, idempotent-replayed, location", "grpc-status, location"),
             edit("AllowMethods: [GET, POST]", "AllowMethods: [GET]"),
             edit("        - ServesWebPages\n", "        - HasReservations\n"),
             edit("    Condition: ServesWebPages\n", "    Condition: ServesCustomers\n"),
         ],
     },
 ];
+
+/// The service of `reservation-rpc`, a path's first part.
+const RPC: &str = "reservation.v1.ReservationService";
 
 /// What anybody may ask; none of it calls a service.
 const PUBLIC: [&str; 3] = ["GET /health", "GET /actuator/health", "GET /info"];
@@ -166,8 +171,8 @@ fn callers_are_known(project: &Project, faults: &mut Faults) {
     for route in template.of_type(ROUTE) {
         let (method, path) = key(&route);
         let needed = match path.split('/').nth(1) {
-            Some("v1") if method == "OPTIONS" => "NONE",
-            Some("v1") => "JWT",
+            Some("v1" | RPC) if method == "OPTIONS" => "NONE",
+            Some("v1" | RPC) => "JWT",
             Some("internal") => "AWS_IAM",
             Some(_) | None if PUBLIC.contains(&format!("{method} {path}").as_str()) => "NONE",
             Some(_) | None if DOCUMENT.contains(&format!("{method} {path}").as_str()) => {
@@ -185,7 +190,7 @@ fn callers_are_known(project: &Project, faults: &mut Faults) {
         };
         let found = &route.properties["AuthorizationType"];
         faults.unless(found == needed, format!("{}: AuthorizationType must be {needed}, not {found}", route.id));
-        let of_customers = path.starts_with("/v1/");
+        let of_customers = !path.starts_with("/internal/") && needed != "NONE" || method == "OPTIONS";
         let fault = format!("{}: it must be there where there is an issuer of tokens, and only there", route.id);
         faults.unless(serving.makes(route.body) && internal.makes(route.body) != of_customers, fault);
         if needed == "JWT" {
@@ -376,8 +381,11 @@ fn web_pages_are_named(project: &Project, faults: &mut Faults) {
         faults.unless(cors["AllowOrigins"] == "https://page.example", fault);
         let needed = [
             ("AllowMethods", &["GET", "POST"][..]),
-            ("AllowHeaders", &["authorization", "content-type", "idempotency-key"]),
-            ("ExposeHeaders", &["idempotent-replayed", "retry-after", "x-trace-id"]),
+            (
+                "AllowHeaders",
+                &["authorization", "connect-protocol-version", "content-type", "idempotency-key", "x-grpc-web"],
+            ),
+            ("ExposeHeaders", &["grpc-message", "grpc-status", "idempotent-replayed", "retry-after", "x-trace-id"]),
         ];
         for (name, values) in needed {
             let found = items(&cors[name]);

@@ -24,7 +24,18 @@ pub enum Caller {
     },
 }
 
+/// OpenID Connect allows no longer subject, and a table's key has its limits too.
+const LONGEST_SUBJECT: usize = 255;
+
 impl Caller {
+    /// The customer that is calling: nobody, where the front door has named nobody, or somebody else than a customer.
+    pub fn customer(&self) -> Option<&str> {
+        match self {
+            Self::Subject { sub, .. } => Some(sub.as_str()).filter(|sub| sub.len() <= LONGEST_SUBJECT),
+            Self::Nobody | Self::Iam { .. } => None,
+        }
+    }
+
     /// The caller by `requestContext.authorizer`.
     pub(super) fn of(authorizer: &Value) -> Self {
         let claims = &authorizer["jwt"]["claims"];
@@ -80,6 +91,15 @@ mod tests {
             );
         }
         check(json!({"jwt": {"claims": {"sub": "usr_1", "scope": "[]"}, "scopes": []}}), subject("usr_1", &[]));
+    }
+
+    #[test]
+    fn only_a_subject_of_a_length_that_a_standard_allows_is_a_customer() {
+        assert_eq!(subject("usr_1", &[]).customer(), Some("usr_1"));
+        assert_eq!(subject(&"u".repeat(255), &[]).customer().map(str::len), Some(255));
+        assert_eq!(subject(&"u".repeat(256), &[]).customer(), None);
+        assert_eq!(Caller::Nobody.customer(), None);
+        assert_eq!(Caller::Iam { arn: "arn:aws:iam::123456789012:user/a".to_owned() }.customer(), None);
     }
 
     #[test]

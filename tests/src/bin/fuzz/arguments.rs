@@ -2,22 +2,27 @@
 
 use std::{num::NonZeroU32, path::PathBuf};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::program;
 
 /// How long a run is when nothing is said.
 const MINUTES: u32 = 10;
 
-/// Hands made-up message bodies to the event parser and judges what becomes of each. A body must be read or refused
-/// without a panic, and by one function at most; tests/fuzz/oracle.rs has every rule.
+/// Hands made-up inputs to what reads the words of strangers, and judges what becomes of each: message bodies to the
+/// event parser, events of an HTTP API to its adapter, requests to what reads those of the reservation API. An input must
+/// be read or refused without a panic; tests/fuzz has every rule, in oracle.rs, exchange.rs and wish.rs.
 ///
-/// Inputs grow out of the bodies of events/ by libFuzzer, which keeps what reaches new code. The parser is built with
-/// debug assertions and overflow checks, in a folder of its own under cargo's target directory.
+/// Inputs grow out of the bodies of events/ and the examples of the API's document by libFuzzer, which keeps what reaches
+/// new code. What reads them is built with debug assertions and overflow checks, in a folder of its own under cargo's
+/// target directory.
 #[derive(Parser)]
 #[command(name = "cargo fuzz-events", bin_name = "cargo fuzz-events", version, verbatim_doc_comment, after_help = more())]
 pub(crate) struct Arguments {
-    /// Hand these inputs to the parser once, such as one that a run has found, and make up none
+    /// What reads the inputs
+    #[arg(long, value_name = "TARGET", value_enum, default_value_t = Target::Event)]
+    target: Target,
+    /// Hand it these inputs once, such as one that a run has found, and make up none
     #[arg(value_name = "FILE", conflicts_with_all = ["minutes", "runs", "seed"])]
     files: Vec<PathBuf>,
     /// Run this long, from the corpus of the last such run on [default: 10]
@@ -42,17 +47,40 @@ It needs a C++ compiler, and cargo-fuzz: cargo install cargo-fuzz --version {} -
     )
 }
 
+/// What reads the inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Target {
+    /// The parser of message bodies.
+    Event,
+    /// The adapter of an HTTP API.
+    Http,
+    /// What reads a request to the reservation API.
+    Request,
+}
+
+impl Target {
+    /// As its program is called, and its folder.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Http => "http",
+            Self::Request => "request",
+        }
+    }
+}
+
 /// What is to be done.
 pub(crate) enum Task {
     /// To look for new inputs.
     Fuzz(Plan),
-    /// To hand known inputs to the parser, once.
-    Replay(Vec<PathBuf>),
+    /// To hand known inputs over, once.
+    Replay(Target, Vec<PathBuf>),
 }
 
 /// A run of the fuzzer.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan {
+    pub(crate) target: Target,
     pub(crate) limit: Limit,
     /// Without one, libFuzzer takes one by chance.
     pub(crate) seed: Option<NonZeroU32>,
@@ -71,11 +99,12 @@ impl Arguments {
     /// What is to be done.
     pub(crate) fn task(self) -> Task {
         if !self.files.is_empty() {
-            return Task::Replay(self.files);
+            return Task::Replay(self.target, self.files);
         }
-        Task::Fuzz(match self.runs {
-            Some(runs) => Plan { limit: Limit::Runs(runs), seed: self.seed.or(Some(NonZeroU32::MIN)) },
-            None => Plan { limit: Limit::Minutes(self.minutes.unwrap_or(MINUTES)), seed: self.seed },
-        })
+        let (limit, seed) = match self.runs {
+            Some(runs) => (Limit::Runs(runs), self.seed.or(Some(NonZeroU32::MIN))),
+            None => (Limit::Minutes(self.minutes.unwrap_or(MINUTES)), self.seed),
+        };
+        Task::Fuzz(Plan { target: self.target, limit, seed })
     }
 }

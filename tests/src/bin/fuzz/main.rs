@@ -1,4 +1,4 @@
-//! `cargo fuzz-events`: the event parser, under inputs that a fuzzer makes up.
+//! `cargo fuzz-events`: what reads the words of strangers, under inputs that a fuzzer makes up.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that people read")]
 
@@ -10,14 +10,14 @@ mod workplace;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use arguments::{Arguments, Plan, Task};
+use arguments::{Arguments, Plan, Target, Task};
 use clap::Parser;
 use program::{FuzzError, Program};
 use workplace::Workplace;
 
 fn main() -> ExitCode {
     let sound = match Arguments::parse().task() {
-        Task::Replay(inputs) => replay(&inputs),
+        Task::Replay(target, inputs) => replay(target, &inputs),
         Task::Fuzz(plan) => fuzz(&plan),
     };
     match sound {
@@ -32,23 +32,23 @@ fn main() -> ExitCode {
 
 /// True when no input brought a fault to light.
 fn fuzz(plan: &Plan) -> Result<bool, FuzzError> {
-    let workplace = Workplace::open()?;
+    let workplace = Workplace::open(plan.target)?;
     let program = Program::build(&workplace)?;
     let seeds = workplace.prepare()?;
     let corpus = workplace.corpus(plan.limit)?;
     report::plan(plan, seeds);
     let run = program.fuzz(plan, corpus, &workplace)?;
-    report::run(&run);
+    report::run(&run, plan.target);
     Ok(run.fault.is_none())
 }
 
 /// True when every input is read or refused as it must be.
-fn replay(inputs: &[PathBuf]) -> Result<bool, FuzzError> {
-    let program = Program::build(&Workplace::open()?)?;
+fn replay(target: Target, inputs: &[PathBuf]) -> Result<bool, FuzzError> {
+    let program = Program::build(&Workplace::open(target)?)?;
     let mut sound = true;
     for input in inputs {
         let fault = program.replay(input)?;
-        report::replayed(input, fault.as_ref());
+        report::replayed(input, fault.as_ref(), target);
         sound &= fault.is_none();
     }
     Ok(sound)

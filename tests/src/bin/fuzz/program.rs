@@ -54,7 +54,7 @@ pub(crate) struct Run {
     pub(crate) fault: Option<Fault>,
 }
 
-/// An input that the parser does not take as it must.
+/// An input that is not taken as it must be.
 pub(crate) struct Fault {
     /// What went wrong.
     pub(crate) said: String,
@@ -79,13 +79,13 @@ impl Program {
         let mut command = cargo();
         // Without a sanitizer a stable compiler will do. They look for what only unsafe code does, and there is none.
         command.args(["fuzz", "build", "--fuzz-dir", "tests/fuzz", "--sanitizer", "none", "--target", &host]);
-        command.arg("--target-dir").arg(&workplace.target_dir).arg("event");
+        command.arg("--target-dir").arg(&workplace.target_dir).arg(workplace.target.name());
         // cargo would prefer these to the flags by which cargo-fuzz instruments the build.
         command.env_remove("CARGO_ENCODED_RUSTFLAGS").env_remove("RUSTFLAGS");
         if !command.status()?.success() {
             return Err(FuzzError::Build);
         }
-        let built = Path::new(&host).join("release/event");
+        let built = Path::new(&host).join("release").join(workplace.target.name());
         Ok(Self { path: workplace.target_dir.join(&built), from_folder: Path::new("..").join(built) })
     }
 
@@ -140,7 +140,7 @@ impl Program {
         command
     }
 
-    /// Hands one input to the parser.
+    /// Hands one input over.
     pub(crate) fn replay(&self, input: &Path) -> Result<Option<Fault>, FuzzError> {
         let fault = Fault::of(input)?;
         let run = Command::new(&self.path).arg(format!("-timeout={PATIENCE_SECONDS}")).arg(input).output()?;

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
-    arguments::{Limit, Plan},
+    arguments::{Limit, Plan, Target},
     output::Status,
     program::{Fault, Run},
 };
@@ -17,7 +17,7 @@ pub(crate) fn plan(plan: &Plan, seeds: usize) {
         Limit::Runs(runs) => format!("with {} inputs", grouped(runs)),
     };
     let seed = plan.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-    eprintln!("Fuzzing {limit}, from {seeds} bodies of events/{seed} ...");
+    eprintln!("Fuzzing {} {limit}, from {seeds} inputs of this repository{seed} ...", plan.target.name());
 }
 
 /// Prints how far a run is.
@@ -27,25 +27,26 @@ pub(crate) fn progress(status: &Status, time: Duration) {
 }
 
 /// Prints what a run has come to.
-pub(crate) fn run(run: &Run) {
+pub(crate) fn run(run: &Run, target: Target) {
     println!("{}", table(run));
     if let Some(found) = &run.fault {
-        fault(found);
+        fault(found, target);
     }
 }
 
 /// Prints what became of a known input.
-pub(crate) fn replayed(input: &Path, found: Option<&Fault>) {
+pub(crate) fn replayed(input: &Path, found: Option<&Fault>, target: Target) {
     match found {
-        Some(found) => fault(found),
+        Some(found) => fault(found, target),
         None => println!("{}: no fault", input.display()),
     }
 }
 
-fn fault(fault: &Fault) {
+fn fault(fault: &Fault, target: Target) {
     println!("\nFAULT\n{}", fault.said.trim_end());
     println!("\nBODY, {} bytes\n{}", grouped(fault.body.len() as u64), shown(&fault.body));
-    println!("\nINPUT\n{0}\n\nAGAIN\ncargo fuzz-events {0}", fault.input.display());
+    let again = format!("cargo fuzz-events --target {}", target.name());
+    println!("\nINPUT\n{0}\n\nAGAIN\n{again} {0}", fault.input.display());
 }
 
 fn table(run: &Run) -> String {

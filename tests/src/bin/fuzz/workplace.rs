@@ -7,13 +7,20 @@ use std::{
 
 use local_stack::{
     build::workspace,
+    document::{Document, Operation},
     scenario::{self, EventFile},
 };
+use serde_json::{Value, json};
 
-use crate::{arguments::Limit, program::FuzzError};
+use crate::{
+    arguments::{Limit, Target},
+    program::FuzzError,
+};
 
 /// The folders of the fuzzer.
 pub(crate) struct Workplace {
+    /// What reads the inputs.
+    pub(crate) target: Target,
     /// What cargo builds.
     pub(crate) target_dir: PathBuf,
     /// What the fuzzer works in. It is given the names below, so that its command line is the same on every machine.
@@ -21,7 +28,7 @@ pub(crate) struct Workplace {
 }
 
 /// A copy of the dictionary.
-pub(crate) const DICTIONARY: &str = "event.dict";
+pub(crate) const DICTIONARY: &str = "words.dict";
 /// The list of the files that a run starts from.
 pub(crate) const SEEDS: &str = "seeds.txt";
 /// The folder for inputs that brought a fault to light.
@@ -30,30 +37,51 @@ pub(crate) const FAULTS: &str = "faults";
 impl Workplace {
     /// Opens the folder beside what cargo has built of this program, which is in the target directory whatever that is set
     /// to.
-    pub(crate) fn open() -> Result<Self, FuzzError> {
+    pub(crate) fn open(target: Target) -> Result<Self, FuzzError> {
         let program = env::current_exe()?;
-        let target = program.ancestors().nth(2).ok_or_else(|| io::Error::other("this program is in no folder"))?;
-        let target_dir = target.join("fuzz");
-        let folder = target_dir.join("event");
+        let built = program.ancestors().nth(2).ok_or_else(|| io::Error::other("this program is in no folder"))?;
+        let target_dir = built.join("fuzz");
+        let folder = target_dir.join(target.name());
         fs::create_dir_all(folder.join(FAULTS))?;
-        Ok(Self { target_dir, folder })
+        Ok(Self { target, target_dir, folder })
     }
 
-    /// Writes the dictionary and the body of every record of `events/`, and returns how many bodies there are.
+    /// Writes the dictionary and what a run starts from, and returns how many inputs there are.
     pub(crate) fn prepare(&self) -> Result<usize, FuzzError> {
-        fs::copy(workspace().join("tests/fuzz/event.dict"), self.folder.join(DICTIONARY))?;
+        let dictionary = match self.target {
+            Target::Event => "event.dict",
+            Target::Http | Target::Request => "request.dict",
+        };
+        fs::copy(workspace().join("tests/fuzz").join(dictionary), self.folder.join(DICTIONARY))?;
         anew(&self.folder.join("seeds"))?;
         let mut paths = Vec::new();
-        for file in &scenario::load_all(scenario::events_folder())? {
-            for (name, body) in bodies(file) {
-                let path = format!("seeds/{name}");
-                fs::write(self.folder.join(&path), body)?;
-                paths.push(path);
-            }
+        for (name, input) in self.seeds()? {
+            let path = format!("seeds/{name}");
+            fs::write(self.folder.join(&path), input)?;
+            paths.push(path);
         }
         // Files in a list come in its order, those of a folder in the order of the file system.
         fs::write(self.folder.join(SEEDS), paths.join(","))?;
         Ok(paths.len())
+    }
+
+    /// What this repository has of such inputs, each with a name for its file.
+    fn seeds(&self) -> Result<Vec<(String, String)>, FuzzError> {
+        if self.target == Target::Event {
+            let files = scenario::load_all(scenario::events_folder())?;
+            let bodies = files.iter().flat_map(bodies).map(|(name, body)| (name, body.to_owned()));
+            return Ok(bodies.collect());
+        }
+        let document = Document::read().map_err(io::Error::other)?;
+        let of_operation = |operation: Operation<'_>| -> Vec<(String, String)> {
+            let name = operation.about["operationId"].as_str().unwrap_or_default();
+            let examples = operation.about["requestBody"]["content"]["application/json"]["examples"].as_object();
+            let bodies = examples.into_iter().flatten().map(|(_, example)| example["value"].to_string());
+            let events = bodies.clone().chain([String::new()]).map(|body| event(operation, &body).to_string());
+            let inputs: Vec<String> = if self.target == Target::Http { events.collect() } else { bodies.collect() };
+            inputs.into_iter().enumerate().map(|(index, input)| (format!("{name}-{}", index + 1), input)).collect()
+        };
+        Ok(document.operations().into_iter().flat_map(of_operation).collect())
     }
 
     /// The folder for what a run keeps: that of the last run, or an empty one.
@@ -75,6 +103,30 @@ impl Workplace {
 fn bodies(file: &EventFile) -> impl Iterator<Item = (String, &str)> {
     let name = move |index: usize| format!("{}-{}-{}", file.function, file.case(), index + 1);
     file.records.iter().enumerate().map(move |(index, record)| (name(index), record.body.as_str()))
+}
+
+/// An HTTP API's event of an operation.
+fn event(operation: Operation<'_>, body: &str) -> Value {
+    json!({
+        "version": "2.0",
+        "routeKey": format!("{} {}", operation.method, operation.path),
+        "rawPath": operation.path.replace("{id}", "rsv_1"),
+        "rawQueryString": "status=HOLD&limit=5",
+        "cookies": ["a=1"],
+        "headers": {
+            "content-type": "application/json",
+            "idempotency-key": "key-1",
+            "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        },
+        "requestContext": {
+            "authorizer": {"jwt": {"claims": {"sub": "usr_1", "scope": "[a b]"}, "scopes": ["a"]}},
+            "http": {"method": operation.method},
+            "requestId": "request-1",
+            "stage": "$default",
+        },
+        "body": body,
+        "isBase64Encoded": false,
+    })
 }
 
 fn anew(folder: &Path) -> io::Result<()> {

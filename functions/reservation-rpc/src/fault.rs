@@ -1,0 +1,51 @@
+//! Why a call is refused, as its caller reads it: a code for programs, a sentence for people.
+
+use std::time::Duration;
+
+use connectrpc::ConnectError;
+use shared::reservation::{
+    Status,
+    service::{Conflict, Error},
+};
+
+/// The fault of a call that the reservations refuse.
+pub(crate) fn of(error: Error) -> ConnectError {
+    let message = error.to_string();
+    match error {
+        Error::Unknown => ConnectError::not_found(message),
+        Error::OtherWish => ConnectError::already_exists(message),
+        Error::InProgress { after } => waiting(ConnectError::aborted(message), Some(after)),
+        Error::NoSeats => ConnectError::resource_exhausted(message),
+        Error::Over => ConnectError::failed_precondition(message),
+        Error::Conflict(conflict) => of_conflict(&conflict),
+        Error::NotPaid { after, .. } => waiting(ConnectError::failed_precondition(message), after),
+        Error::Inventory { after, .. } | Error::Payments { after, .. } | Error::Table { after, .. } => {
+            waiting(ConnectError::unavailable(message), Some(after))
+        }
+    }
+}
+
+/// What the reservation is stands in the way; while it is PENDING, only for now.
+fn of_conflict(conflict: &Conflict) -> ConnectError {
+    let message = conflict.to_string();
+    let fault = match &conflict.reservation.status {
+        Status::Pending => ConnectError::aborted(message),
+        Status::Hold
+        | Status::Confirmed
+        | Status::Cancelled
+        | Status::Expired
+        | Status::Failed
+        | Status::Refunded
+        | Status::Other(_) => ConnectError::failed_precondition(message),
+    };
+    waiting(fault, conflict.after)
+}
+
+/// The same fault with the time after which another try makes sense, in whole seconds, rounded up.
+fn waiting(mut fault: ConnectError, after: Option<Duration>) -> ConnectError {
+    if let Some(after) = after {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        fault.response_headers_mut().insert("retry-after", seconds.into());
+    }
+    fault
+}

@@ -1,0 +1,46 @@
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod fault;
+mod request;
+mod routes;
+mod service;
+
+use axum::Router;
+use futures_util::future::LocalBoxFuture;
+use shared::{reservation::service::Reservations, start::Parts, trigger::http::Server};
+
+pub use self::routes::ROUTES;
+
+/// The messages and the service of `proto/`.
+mod proto {
+    #![allow(
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        clippy::expect_used,
+        clippy::unwrap_used,
+        clippy::wildcard_enum_match_arm,
+        dead_code,
+        missing_docs,
+        unexpected_cfgs,
+        unreachable_pub,
+        reason = "it is generated"
+    )]
+
+    include!(concat!(env!("OUT_DIR"), "/proto.rs"));
+}
+
+/// What the function is called in logs, metrics and traces.
+pub const NAME: &str = "reservation-rpc";
+
+/// What the function is made of.
+pub fn compose(parts: &mut Parts<'_>) -> Option<Server<Router>> {
+    let reservations = Reservations::configured(parts);
+    let server = Server::configured(reservations.clone().map(routes::router), parts);
+    let reservations = reservations?;
+    let look = move || -> LocalBoxFuture<'static, _> {
+        let reservations = reservations.clone();
+        Box::pin(async move { reservations.probe(NAME).await })
+    };
+    Some(server?.looking(look))
+}
