@@ -286,6 +286,25 @@ async fn after_a_take_over_the_first_can_no_longer_write() {
     assert_eq!(office.reservations.find(&id).await.unwrap().version, 2, "one change of status");
 }
 
+/// The release of a cancellation could overtake the call that holds the seats, and nobody would give them back.
+#[tokio::test]
+async fn what_is_being_held_is_neither_given_up_nor_paid_yet() {
+    let office = Office::open().await;
+    office.inventory.set_latency(Duration::from_millis(250));
+    let wish = wish("k", &["A-1"]);
+    let id = wish.reservation_id();
+    let (made, refused) = tokio::join!(office.create(&wish), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        [office.reservations.cancel(&id, "usr_1").await, office.reservations.settle(&id, &payment("pi_1")).await]
+    });
+    for refused in refused {
+        let Err(Error::Conflict(conflict)) = refused else { panic!("{refused:?}") };
+        assert_eq!((conflict.reservation.status.name(), conflict.after.is_some()), ("PENDING", true));
+    }
+    assert!(made.is_ok(), "{made:?}");
+    assert_eq!(office.state(&id).await, "HOLD, held");
+}
+
 #[tokio::test]
 async fn seats_that_the_inventory_did_not_name_are_not_believed() {
     let office = Office::open().await;

@@ -142,6 +142,31 @@ fn no_page_is_longer_than_its_reader_has_time_for() {
     assert!(long.is_empty(), "split it by what it is about:\n{}", long.join("\n"));
 }
 
+/// The tests that a page names, as `target::module::function`.
+fn named_tests(page: &str) -> Vec<Vec<&str>> {
+    let named = page.split('`').skip(1).step_by(2).map(|code| code.split("::").collect::<Vec<_>>());
+    named.filter(|path| path.len() == 3).collect()
+}
+
+/// What is promised of a hard case is a test's, or nobody's.
+#[test]
+fn every_hard_case_names_a_test_that_is_there() {
+    let page = fs::read_to_string(workspace().join("tests/HARD-CASES.md")).expect("the page is there");
+    let cases = page.lines().filter(|line| line.starts_with("| ") && line.contains("::")).count();
+    let named = named_tests(&page);
+    assert!(cases >= 22 && named.len() == cases, "{cases} cases, {} tests", named.len());
+    for path in named {
+        let file = workspace().join(format!("tests/{}/{}.rs", path[0], path[1]));
+        let source = fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            source.contains(&format!("async fn {}()", path[2])),
+            "{}: there is no test {}",
+            file.display(),
+            path[2]
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
