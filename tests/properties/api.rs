@@ -1,5 +1,5 @@
-//! Any request to the reservation API, through the adapter to the real function: it is answered as its document says, and never
-//! with a fault of the function's own.
+//! Any request to the reservation API, and any call by RPC, through the adapter to the real functions: a request is answered as the
+//! document says, and neither with a fault of the function's own.
 
 use std::sync::OnceLock;
 
@@ -17,6 +17,7 @@ const SHOW: &str = "evt_1";
 struct Api {
     runtime: Runtime,
     function: Function,
+    rpc: Function,
     document: Document,
     stack: Stack,
 }
@@ -25,16 +26,16 @@ fn api() -> &'static Api {
     static API: OnceLock<Api> = OnceLock::new();
     API.get_or_init(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (stack, function) = runtime.block_on(async {
+        let (stack, [function, rpc]) = runtime.block_on(async {
             let stack = Stack::start().await.unwrap();
             let seats: Vec<String> = (0..1_000).map(|number| format!("A-{number}")).collect();
             stack.inventory.stock(SHOW, &seats, 1_000);
-            let binary = build::these_functions(&[reservation_api::NAME]).expect("the function builds");
-            let binary = binary[reservation_api::NAME].clone();
-            let function = stack.deploy(reservation_api::NAME, binary, 4).unwrap();
-            (stack, function)
+            let names = [reservation_api::NAME, reservation_rpc::NAME];
+            let binaries = build::these_functions(&names).expect("the functions build");
+            let functions = names.map(|name| stack.deploy(name, binaries[name].clone(), 4).unwrap());
+            (stack, functions)
         });
-        Api { runtime, function, document: Document::read().unwrap(), stack }
+        Api { runtime, function, rpc, document: Document::read().unwrap(), stack }
     })
 }
 
@@ -222,6 +223,82 @@ proptest! {
     }
 }
 
+/// Headers that the protocols of RPC give a meaning to.
+const OF_RPC: [&str; 8] = [
+    "connect-protocol-version",
+    "connect-timeout-ms",
+    "connect-content-encoding",
+    "content-encoding",
+    "grpc-timeout",
+    "grpc-encoding",
+    "accept-encoding",
+    "te",
+];
+
+const KINDS: [&str; 12] = [
+    "application/json",
+    "application/json; charset=utf-8",
+    "application/proto",
+    "application/connect+json",
+    "application/connect+proto",
+    "application/grpc",
+    "application/grpc+json",
+    "application/grpc-web",
+    "application/grpc-web+proto",
+    "application/grpc-web+json",
+    "application/grpc-web-text",
+    "text/plain",
+];
+
+const CALLS: [&str; 7] = [
+    "CreateReservation",
+    "GetReservation",
+    "ConfirmReservation",
+    "CancelReservation",
+    "ListReservations",
+    "ExtendHold",
+    "NoSuchCall",
+];
+
+/// A body as gRPC-Web frames it, with a length that is right or not.
+fn framed() -> impl Strategy<Value = Vec<u8>> {
+    let flag = select(vec![0_u8, 1, 2, 0x80, 0xff]);
+    (flag, proptest::option::of(any::<u32>()), body()).prop_map(|(flag, length, body)| {
+        let length = length.unwrap_or_else(|| u32::try_from(body.len()).unwrap());
+        [&[flag][..], &length.to_be_bytes(), &body].concat()
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(600))]
+
+    /// A call that there is not is 501 by the protocol's own table, and a time-out that the caller has set is 504.
+    #[test]
+    fn no_call_is_a_fault_of_the_function(
+        call in select(&CALLS[..]),
+        kind in select(&KINDS[..]),
+        header in proptest::option::of((select(&OF_RPC[..]), prop_oneof!["[0-9]{0,12}[a-zA-Z]?", "[ -~]{0,20}"])),
+        caller in caller(),
+        body in prop_oneof![2 => body(), 1 => framed()],
+    ) {
+        let path = format!("/reservation.v1.ReservationService/{call}");
+        let mut event = with_body(request("POST", &path, caller), &body);
+        event["headers"]["content-type"] = json!(kind);
+        if let Some((name, value)) = header {
+            event["headers"][name] = json!(value);
+        }
+        let api = api();
+        let invocation = api.runtime.block_on(api.rpc.invoke(event.to_string()));
+        let answer = invocation.result.unwrap_or_else(|error| panic!("an invocation never fails: {error:?} for {event}"));
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        let status = answer["statusCode"].as_u64().unwrap();
+        prop_assert!(status < 500 || [501, 504].contains(&status), "{} for {}", answer, event);
+        prop_assert!(answer["headers"]["x-trace-id"].is_string(), "{} for {}", answer, event);
+        let native = kind.starts_with("application/grpc") && !kind.starts_with("application/grpc-web");
+        prop_assert_eq!(native, status == 415 && answer["body"].as_str().unwrap_or_default().contains("native gRPC"));
+    }
+}
+
 /// The tests above say little if every request is refused.
 #[test]
 fn a_right_request_is_answered_and_holds_its_seats() {
@@ -230,4 +307,10 @@ fn a_right_request_is_answered_and_holds_its_seats() {
     event["headers"]["idempotency-key"] = json!("a-right-one");
     assert_eq!(check(&event).unwrap(), 201);
     assert!(api().stack.inventory.oversold().is_empty());
+
+    let body = json!({"eventId": SHOW, "seatIds": ["A-8"], "idempotencyKey": "a-right-call"}).to_string();
+    let call = request("POST", "/reservation.v1.ReservationService/CreateReservation", customer());
+    let invocation = api().runtime.block_on(api().rpc.invoke(with_body(call, body.as_bytes()).to_string()));
+    let answer: Value = serde_json::from_slice(&invocation.result.unwrap()).unwrap();
+    assert_eq!(answer["statusCode"], 200, "{answer}");
 }
