@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use local_stack::{
-    gateway::{AUDIENCE, Authorization, Gateway, GatewayOptions, Issuer, JwtConfiguration, Route, TIMEOUT, Target},
+    gateway::{Gateway, Issuer, Target},
     inventory::SeatState,
+    sale,
     stack::Stack,
+    template::{SCOPE, Template},
 };
 use prost::Message;
 use reqwest::{Client, RequestBuilder};
@@ -56,28 +58,13 @@ impl Rpc {
         let issuer = Issuer::start_on(0).await.unwrap();
         let functions = [reservation_api::NAME, reservation_rpc::NAME]
             .map(|name| (name.to_owned(), Target::Function(stack.deploy(name, binaries()[name].clone(), 2).unwrap())));
-        let route = |key: &str, function: &str| Route {
-            key: key.parse().unwrap(),
-            authorization: Authorization::Jwt { scopes: vec!["reserve".to_owned()] },
-            function: function.to_owned(),
-        };
-        let gateway = Gateway::start(GatewayOptions {
-            port: 0,
-            routes: vec![
-                route("ANY /v1/{proxy+}", reservation_api::NAME),
-                route("ANY /reservation.v1.ReservationService/{proxy+}", reservation_rpc::NAME),
-            ],
-            functions: functions.into(),
-            jwt: Some(JwtConfiguration { issuer: issuer.url(), audience: vec![AUDIENCE.to_owned()] }),
-            access_keys: Vec::new(),
-            timeout: TIMEOUT,
-        });
-        let gateway = gateway.await.unwrap();
+        let options = sale::options(&Template::read().unwrap(), &issuer, functions.into(), 0).unwrap();
+        let gateway = Gateway::start(options).await.unwrap();
         Self { stack, gateway, issuer, http: Client::builder().no_proxy().build().unwrap() }
     }
 
     fn ask(&self, sub: &str, method: &str) -> RequestBuilder {
-        let token = self.issuer.token(sub, "reserve", Duration::from_secs(300)).unwrap();
+        let token = self.issuer.token(sub, SCOPE, Duration::from_secs(300)).unwrap();
         self.http.post(format!("{}/{SERVICE}/{method}", self.gateway.url())).bearer_auth(token)
     }
 

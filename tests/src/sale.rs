@@ -188,7 +188,7 @@ impl Sale {
     }
 }
 
-/// The API as the template has it, with its functions.
+/// The API as the template has it, in front of these functions alone.
 ///
 /// # Errors
 /// When the template has a route that can't be served here.
@@ -199,9 +199,11 @@ pub fn options(
     port: u16,
 ) -> Result<GatewayOptions, TemplateError> {
     let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
+    let mut routes = template.routes()?;
+    routes.retain(|route| functions.contains_key(&route.function));
     Ok(GatewayOptions {
         port,
-        routes: template.routes()?,
+        routes,
         functions,
         jwt: Some(JwtConfiguration { issuer: issuer.url(), audience: vec![AUDIENCE.to_owned()] }),
         // What the local Lambda gives each function in place of a role.

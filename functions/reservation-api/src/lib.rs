@@ -11,7 +11,7 @@ use axum::Router;
 use futures_util::future::LocalBoxFuture;
 use shared::{reservation::service::Reservations, start::Parts, trigger::http::Server};
 
-pub use self::routes::routes;
+pub use self::routes::ROUTES;
 
 /// What the function is called in logs, metrics and traces.
 pub const NAME: &str = "reservation-api";

@@ -59,10 +59,16 @@ const REQUESTS: [Named; 16] = [
     ("GET /swagger-ui.html", || get(swagger_ui)),
 ];
 
-/// The names of all requests that the API answers: their methods and their paths.
-pub fn routes() -> impl Iterator<Item = &'static str> {
-    REQUESTS.iter().map(|(name, _)| *name)
-}
+/// The names of all requests that the API answers.
+pub const ROUTES: [&str; REQUESTS.len()] = {
+    let mut names = [""; REQUESTS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = REQUESTS[index].0;
+        index += 1;
+    }
+    names
+};
 
 /// The API.
 pub(crate) fn router(reservations: Reservations) -> Router {

@@ -40,7 +40,7 @@ const CASES: [&str; 26] = [
 ];
 
 /// The cases of events that go through no queue.
-const INVOKED: [&str; 45] = [
+const INVOKED: [&str; 46] = [
     "all-is-well",
     "batch-failure",
     "body-not-json",
@@ -69,6 +69,7 @@ const INVOKED: [&str; 45] = [
     "list",
     "malformed-body",
     "mixed",
+    "native-grpc",
     "never-told",
     "no-such-path",
     "nothing-to-tell",
