@@ -1,4 +1,4 @@
-//! The API as it is deployed: the real function behind the local gateway, with an issuer for its customers.
+//! The API as it is deployed: the real functions behind the local gateway, with an issuer for its customers.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// The routes of the template where everything is switched on, in front of `environments` of the function.
+    /// The routes of the template where everything is switched on, in front of `environments` of each function.
     pub(crate) async fn open(environments: usize) -> Self {
         let stack = Stack::start().await.unwrap();
         let seats: Vec<String> = (1..=200).map(|number| format!("A-{number}")).collect();
         stack.inventory.stock(SHOW, &seats, 1_000);
-        let binary = build::these_functions(&[reservation_api::NAME]).expect("the function builds");
-        let binary = binary[reservation_api::NAME].clone();
-        let function = stack.deploy(reservation_api::NAME, binary, environments).unwrap();
+        let names = [reservation_api::NAME, reservation_rpc::NAME];
+        let binaries = build::these_functions(&names).expect("the functions build");
         let issuer = Issuer::start_on(0).await.unwrap();
-        let functions = [(reservation_api::NAME.to_owned(), Target::Function(function))].into();
+        let deploy = |name: &str| stack.deploy(name, binaries[name].clone(), environments).unwrap();
+        let functions = names.map(|name| (name.to_owned(), Target::Function(deploy(name)))).into();
         let gateway = Gateway::start(sale::options(&Template::read().unwrap(), &issuer, functions, 0).unwrap());
         Self { gateway: gateway.await.unwrap(), stack, issuer }
     }
