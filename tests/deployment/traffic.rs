@@ -130,7 +130,14 @@ fn entry(kind: EventType, case: &Case) -> Entry {
     if kind.is_of_a_payment() {
         detail["payment_intent_id"] = json!(case.payment());
     }
-    let source = if kind.is_of_a_payment() { "payment-service" } else { "reservation-api" };
+    let source = match kind {
+        EventType::PaymentApproved | EventType::PaymentFailed => "payment-service",
+        EventType::ReservationExpired | EventType::ReservationCancelled => "reservation-api",
+        EventType::ReservationConfirmed => {
+            detail["by"] = json!("client");
+            "holdfast"
+        }
+    };
     Entry { source, detail_type: kind.name(), detail }
 }
 
