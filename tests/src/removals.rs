@@ -722,7 +722,7 @@ pub const REMOVALS: &[Removal] = &[
         text: "        if now < lease_until {\n",
         instead: "        if now < lease_until && lease_until == 0 {\n",
         test: Test::of("integration", "reservations::of_two_with_one_key_one_holds_and_the_other_waits"),
-        says: "Ok(Created",
+        says: "left: 2",
     },
     Removal {
         guard: "reservation-rules",
@@ -740,7 +740,7 @@ pub const REMOVALS: &[Removal] = &[
         text: "Status::Pending | Status::Hold if now < self.hold_expires_at => {",
         instead: "Status::Pending | Status::Hold if now < self.created_at => {",
         test: Test::of("integration", "reservations::a_timer_that_comes_early_is_told_how_long_to_wait"),
-        says: "EXPIRED",
+        says: "it is on hold",
     },
     Removal {
         guard: "reservation-rules",
