@@ -38,7 +38,8 @@ impl Backoff {
     }
 
     /// The wait before the next delivery after a failure: `min(cap, base * 2^(receive_count - 1))` times a random factor
-    /// between 0.5 and 1, or what `wait` says when that is longer, or says to be the time; rounded up to a second, because SQS counts in seconds.
+    /// between 0.5 and 1, or what `wait` says when that is longer; what is due at a time waits just until then. It is rounded up
+    /// to a second, because SQS counts in seconds.
     pub fn wait(&self, receive_count: u32, wait: Wait) -> Duration {
         self.wait_with_jitter(receive_count, wait, 0.5 + fastrand::f64() / 2.0)
     }
@@ -52,16 +53,14 @@ impl Backoff {
     }
 
     fn wait_with_jitter(&self, receive_count: u32, wait: Wait, jitter: f64) -> Duration {
-        // What is due then has not failed before.
-        if let Wait::Due(rest) = wait {
-            return in_seconds(rest);
-        }
         let doublings = receive_count.saturating_sub(1).min(31);
         let full = self.base.saturating_mul(1 << doublings).min(self.cap);
         let at_least = match wait {
             Wait::BackOff => Duration::ZERO,
             Wait::Asked(asked) => asked.min(self.cap),
-            Wait::Claimed(rest) | Wait::Due(rest) => rest,
+            Wait::Claimed(rest) => rest,
+            // Nothing has failed, so that it waits no longer.
+            Wait::Due(rest) => return in_seconds(rest),
         };
         in_seconds(full.mul_f64(jitter).max(at_least))
     }

@@ -160,8 +160,7 @@ fn of_reservations(error: &Error) -> ErrorAnswer {
         Error::NoSeats => ErrorAnswer::new(StatusCode::CONFLICT, Code::SeatUnavailable, message),
         Error::Over => ErrorAnswer::new(StatusCode::CONFLICT, Code::ReservationExpired, message),
         Error::NotPaid { after, .. } => {
-            let answer = ErrorAnswer::new(StatusCode::PAYMENT_REQUIRED, Code::PaymentNotConfirmed, message);
-            if let Some(after) = after { answer.retry_after(*after) } else { answer }
+            ErrorAnswer::new(StatusCode::PAYMENT_REQUIRED, Code::PaymentNotConfirmed, message).retry_after(*after)
         }
         Error::Conflict(conflict) => of_conflict(conflict),
         Error::Inventory { after, .. } => {
@@ -184,9 +183,5 @@ fn of_conflict(conflict: &Conflict) -> ErrorAnswer {
             Code::ReservationExpired
         }
     };
-    let answer = ErrorAnswer::new(StatusCode::CONFLICT, code, conflict.to_string());
-    match conflict.after {
-        Some(after) => answer.retry_after(after),
-        None => answer,
-    }
+    ErrorAnswer::new(StatusCode::CONFLICT, code, conflict.to_string()).retry_after(conflict.after)
 }

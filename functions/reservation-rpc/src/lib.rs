@@ -7,7 +7,6 @@ mod routes;
 mod service;
 
 use axum::Router;
-use futures_util::future::LocalBoxFuture;
 use shared::{reservation::service::Reservations, start::Parts, trigger::http::Server};
 
 pub use self::routes::ROUTES;
@@ -35,12 +34,5 @@ pub const NAME: &str = "reservation-rpc";
 
 /// What the function is made of.
 pub fn compose(parts: &mut Parts<'_>) -> Option<Server<Router>> {
-    let reservations = Reservations::configured(parts);
-    let server = Server::configured(reservations.clone().map(routes::router), parts);
-    let reservations = reservations?;
-    let look = move || -> LocalBoxFuture<'static, _> {
-        let reservations = reservations.clone();
-        Box::pin(async move { reservations.probe(NAME).await })
-    };
-    Some(server?.looking(look))
+    Reservations::served(parts, routes::router)
 }

@@ -17,7 +17,7 @@ use tonic::{
 };
 
 pub(super) use self::heard::Listening;
-use self::{heard::Heard, line::Line};
+use self::{heard::Heard, line::Line, proto::common::v1::ErrorCode};
 use crate::{
     client::{http::KEPT, tls},
     config::{Reader, Secret},
@@ -228,6 +228,15 @@ pub(super) fn described(status: &GrpcStatus) -> String {
 /// Whether a fault inside a response is one. Without code and message it is the protobuf form of none.
 pub(super) fn says_something(error: &proto::common::v1::Error) -> bool {
     error.code != 0 || !error.message.is_empty()
+}
+
+/// The code of a fault inside a response, and its text for people; of a code that is not known, the text alone.
+pub(super) fn code_and_text(error: &proto::common::v1::Error) -> Result<(ErrorCode, String), String> {
+    let text = |name: &str| format!("{name}: {}", quoted(&error.message));
+    match ErrorCode::try_from(error.code) {
+        Ok(code) => Ok((code, text(code.as_str_name()))),
+        Err(_unknown) => Err(text(&format!("error code {}, which is not known", error.code))),
+    }
 }
 
 /// Whether tonic's own clock ran out: it counts the same time, so either of the two may be first.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Code, transport::Uri};
 
 use super::grpc::{
-    Connection, Fault, Names, described,
+    Connection, Fault, Names, code_and_text, described,
     proto::{
         common::v1::{Error as InBand, ErrorCode as InBandCode},
         payment::v1::{
@@ -155,11 +155,10 @@ fn told(answer: GetPaymentStatusResponse, intent_id: &str) -> Result<Statement, 
 }
 
 fn in_band(error: &InBand) -> Error {
-    let text = quoted(&error.message);
-    let Ok(code) = InBandCode::try_from(error.code) else {
-        return Error::Unavailable(format!("error code {}, which is not known: {text}", error.code));
+    let (code, text) = match code_and_text(error) {
+        Ok(known) => known,
+        Err(text) => return Error::Unavailable(text),
     };
-    let text = format!("{}: {text}", code.as_str_name());
     match code {
         InBandCode::NotFound | InBandCode::InvalidArgument => Error::Unknown(text),
         InBandCode::Unspecified

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures_util::future::LocalBoxFuture;
 use tokio::join;
 use tracing::warn;
 use uuid::Uuid;
@@ -22,6 +23,7 @@ use crate::{
     deadline::epoch_ms,
     start::{Parts, probe},
     telemetry::trace::TraceContext,
+    trigger::http::Server,
 };
 
 /// How often a change is decided anew, when somebody else changed the reservation in between.
@@ -170,12 +172,26 @@ impl Reservations {
         Some(Self::new(table, inventory?, payments?, terms))
     }
 
+    /// A server of them by `service`, which looks at its start at what they are made with. Nothing: what is wrong is noted. It
+    /// must be called inside a Tokio runtime.
+    pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Self) -> S) -> Option<Server<S>> {
+        let name = parts.name;
+        let reservations = Self::configured(parts);
+        let server = Server::configured(reservations.clone().map(service), parts);
+        let reservations = reservations?;
+        let look = move || -> LocalBoxFuture<'static, _> {
+            let reservations = reservations.clone();
+            Box::pin(async move { reservations.probe(name).await })
+        };
+        Some(server?.looking(look))
+    }
+
     /// Looks whether what the configuration names is there, once per environment, and connects to the services, so that the
     /// first customer does not wait for them.
     ///
     /// # Errors
     /// What no waiting can mend.
-    pub async fn probe(&self, name: &str) -> Result<(), ConfigError> {
+    async fn probe(&self, name: &str) -> Result<(), ConfigError> {
         let payments = async {
             if let Some(payments) = &self.payments {
                 probe::service(name, "PAYMENT_GRPC_ADDR", payments.address(), payments.connect()).await;

@@ -7,7 +7,7 @@ use tonic::{Code, Status as GrpcStatus};
 
 use crate::{
     client::grpc::{
-        Fault, described,
+        Fault, code_and_text, described,
         proto::{
             common::v1::{Error as InBand, ErrorCode as InBandCode, Seat},
             reservation::v1::{
@@ -124,7 +124,7 @@ pub(super) fn released(response: ReleaseHoldResponse) -> Result<(), Error> {
 /// names: an answer that names others, or fewer, does not say what is held. A bare quantity may be held without names.
 pub(super) fn reserved(response: ReserveSeatResponse, asked: &[String], quantity: u32) -> Result<Hold, ReserveError> {
     if let Some(error) = response.error.filter(says_something) {
-        return Err(no_seats(error));
+        return Err(no_seats(&error));
     }
     let status = HoldStatus::try_from(response.status);
     match status {
@@ -163,18 +163,18 @@ fn price(seats: &[Seat]) -> Option<Money> {
 }
 
 /// What a fault inside the answer to ReserveSeat means: some say that nothing is held.
-fn no_seats(error: InBand) -> ReserveError {
-    let text = quoted(&error.message);
-    match InBandCode::try_from(error.code) {
-        Ok(
-            code @ (InBandCode::InventoryConflict
+fn no_seats(error: &InBand) -> ReserveError {
+    match code_and_text(error) {
+        Ok((
+            InBandCode::InventoryConflict
             | InBandCode::InsufficientInventory
             | InBandCode::ReservationExpired
             | InBandCode::NotFound
-            | InBandCode::InvalidArgument),
-        ) => ReserveError::Refused(format!("{}: {text}", code.as_str_name())),
-        Ok(
-            code @ (InBandCode::Unspecified
+            | InBandCode::InvalidArgument,
+            text,
+        )) => ReserveError::Refused(text),
+        Ok((
+            InBandCode::Unspecified
             | InBandCode::Unauthenticated
             | InBandCode::Forbidden
             | InBandCode::Unauthorized
@@ -191,9 +191,10 @@ fn no_seats(error: InBand) -> ReserveError {
             | InBandCode::UpstreamTimeout
             | InBandCode::UpstreamError
             | InBandCode::DataCorruption
-            | InBandCode::ConcurrentModification),
-        ) => ReserveError::Unclear(format!("{}: {text}", code.as_str_name())),
-        Err(_unknown) => ReserveError::Unclear(format!("error code {}, which is not known: {text}", error.code)),
+            | InBandCode::ConcurrentModification,
+            text,
+        ))
+        | Err(text) => ReserveError::Unclear(text),
     }
 }
 
@@ -202,11 +203,7 @@ fn in_band(error: Option<InBand>) -> Result<(), Error> {
     let Some(error) = error.filter(says_something) else {
         return Ok(());
     };
-    let text = |name: &str| format!("{name}: {}", quoted(&error.message));
-    let Ok(code) = InBandCode::try_from(error.code) else {
-        return Err(Error::Unavailable(text(&format!("error code {}, which is not known", error.code))));
-    };
-    let text = text(code.as_str_name());
+    let (code, text) = code_and_text(&error).map_err(Error::Unavailable)?;
     Err(match code {
         InBandCode::InventoryConflict | InBandCode::InsufficientInventory | InBandCode::ReservationExpired => {
             Error::Conflict(text)

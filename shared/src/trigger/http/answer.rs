@@ -121,8 +121,8 @@ impl ErrorAnswer {
     }
 
     /// The same error with the time after which another try makes sense, in a `Retry-After` of whole seconds, rounded up.
-    pub fn retry_after(self, wait: Duration) -> Self {
-        Self { retry_after: Some(wait), ..self }
+    pub fn retry_after(self, wait: impl Into<Option<Duration>>) -> Self {
+        Self { retry_after: wait.into(), ..self }
     }
 
     /// The status that it is answered with.
