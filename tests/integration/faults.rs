@@ -97,7 +97,8 @@ async fn customers_of_a_sale_whose_functions_are_killed_are_told_one_thing_and_g
     let options = customers::Options { customers: 24, at_once: 12, share: 0.2, seed: 1 };
     let report = customers::run(options, binaries(), |_done| {}).await.expect("it comes to its end");
     assert!(report.breaches.is_empty(), "{report:#?}");
-    assert!(report.requests > 60 && report.killed + report.faults > 10, "{report:#?}");
+    // Somebody asked for everything once, and with the share of a fifth some of it went wrong.
+    assert!(report.requests >= options.customers && report.killed > 0 && report.faults > 0, "{report:#?}");
 }
 
 /// Delivers the event until its message is gone, and looks at what is left.

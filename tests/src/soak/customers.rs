@@ -17,13 +17,13 @@ use tokio::{
     sync::{Mutex, mpsc},
     time::sleep,
 };
-use tokio_util::task::AbortOnDropHandle;
 
 pub use self::history::Breach;
 use crate::{
     aws::{AwsError, Failure},
     build::Binaries,
     inventory::SeatState,
+    lambda::Function,
     payments::{Course, Order},
     process::Process,
     sale::{Running, Sale, SaleError, SalePorts, Worked},
@@ -41,8 +41,8 @@ const CUSTOMERS_PATIENCE: Duration = Duration::from_secs(90);
 /// A sale that has not ended so long after its last customer never will.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// How often somebody is struck, at the share of one half.
-const PACE: Duration = Duration::from_millis(100);
+/// What goes wrong beside a request goes wrong within this time, so that it meets the request at work, or another.
+const UNDER_WAY_MS: u64 = 200;
 
 /// How many customers there are, and how much goes wrong.
 #[derive(Clone, Copy, Debug)]
@@ -172,6 +172,8 @@ struct Soak {
     sale: Sale,
     http: Client,
     counts: Mutex<Report>,
+    share: f64,
+    chances: Mutex<fastrand::Rng>,
 }
 
 /// Lets customers have their way. `progress` hears how many are done.
@@ -188,9 +190,10 @@ pub async fn run(
     let (worked, done) = mpsc::unbounded_channel();
     let running = sale.run(worked).await?;
     let http = Client::builder().no_proxy().build()?;
-    let soak = Arc::new(Soak { sale, http, counts: Mutex::default() });
-
     let mut random = fastrand::Rng::with_seed(options.seed);
+    let chances = Mutex::new(random.fork());
+    let soak = Arc::new(Soak { sale, http, counts: Mutex::default(), share: options.share, chances });
+
     // Two customers want each seat, so that half of them find it taken, or free again.
     let seats: Vec<String> = (0..options.customers.max(2)).map(|number| format!("S-{number}")).collect();
     soak.sale.stack.inventory.stock(SHOW, &seats, 0);
@@ -199,7 +202,6 @@ pub async fn run(
         (0..options.customers).map(|number| Customer::with(number, &seats, &mut random)).collect();
 
     let started = Instant::now();
-    let striker = AbortOnDropHandle::new(tokio::spawn(strike(soak.clone(), options, random.fork())));
     let mut visits = stream::iter(customers)
         .map(|customer| {
             let soak = soak.clone();
@@ -211,7 +213,6 @@ pub async fn run(
         customers.extend(visit);
         progress(customers.len());
     }
-    drop(striker);
     soak.sale.stack.inventory.set_latency(Duration::ZERO);
     soak.ends(running, done).await?;
     let mut report = soak.counts.lock().await.clone();
@@ -325,7 +326,7 @@ impl Soak {
         let url = format!("{}/v1/reservations{path}", self.sale.gateway.url());
         let request = self.http.request(method, url).bearer_auth(token).header("idempotency-key", &customer.key);
         let request = if body.is_null() { request } else { request.json(&body) };
-        let answer = request.send().await;
+        let (answer, ()) = tokio::join!(request.send(), self.strike());
         let mut counts = self.counts.lock().await;
         counts.requests += 1;
         let Ok(answer) = answer else {
@@ -341,6 +342,42 @@ impl Soak {
             body["retry"] = json!(true);
         }
         Some(Told { asked, status, body })
+    }
+
+    /// Kills who is at work, loses an answer, and makes the inventory slow, each by its chance. It is drawn anew for each request
+    /// of a customer, so that a fast machine has as much go wrong as a slow one.
+    async fn strike(&self) {
+        const TARGETS: [&str; 5] = [
+            "DynamoDB_20120810.UpdateItem",
+            "DynamoDB_20120810.GetItem",
+            "AWSEvents.PutEvents",
+            "AmazonSQS.SendMessageBatch",
+            "AmazonSQS.ChangeMessageVisibility",
+        ];
+
+        let mut random = self.chances.lock().await.fork();
+        sleep(Duration::from_millis(random.u64(0..UNDER_WAY_MS))).await;
+        if random.f64() < self.share {
+            let at_work: Vec<u32> = self.sale.functions.values().flat_map(Function::processes_in_hand).collect();
+            if let Some(process) = random.choice(&at_work) {
+                Process(*process).kill();
+                self.counts.lock().await.killed += 1;
+            }
+        }
+        if random.f64() < self.share
+            && let Some(target) = random.choice(TARGETS.iter())
+        {
+            let throttled = || {
+                let (kind, message) = ("ThrottlingException".to_owned(), "slow down".to_owned());
+                Failure::Answer { status: 400, kind, message }
+            };
+            let failure = if random.bool() { Failure::LostAnswer } else { throttled() };
+            self.sale.stack.aws.fail_next(target, failure);
+            self.counts.lock().await.faults += 1;
+        }
+        // Beyond a call's timeout now and then: nobody knows then what became of the seats.
+        let slow = if random.f64() < self.share { random.u64(0..1_200) } else { 0 };
+        self.sale.stack.inventory.set_latency(Duration::from_millis(slow));
     }
 
     async fn items(&self) -> Result<Vec<Value>, AwsError> {
@@ -377,43 +414,6 @@ impl Soak {
                 return Err(CustomersError::Stuck(format!("{waiting} messages wait, and these are open: {left:#?}")));
             }
         }
-    }
-}
-
-/// Kills who is at work, loses answers, and makes the inventory slow, until it is ended.
-async fn strike(soak: Arc<Soak>, options: Options, mut random: fastrand::Rng) {
-    const TARGETS: [&str; 5] = [
-        "DynamoDB_20120810.UpdateItem",
-        "DynamoDB_20120810.GetItem",
-        "AWSEvents.PutEvents",
-        "AmazonSQS.SendMessageBatch",
-        "AmazonSQS.ChangeMessageVisibility",
-    ];
-
-    let functions: Vec<_> = soak.sale.functions.values().cloned().collect();
-    loop {
-        sleep(PACE).await;
-        if random.f64() < options.share
-            && let Some(function) = random.choice(functions.iter())
-            && let Some(process) = function.processes_in_hand().first()
-        {
-            Process(*process).kill();
-            soak.counts.lock().await.killed += 1;
-        }
-        if random.f64() < options.share
-            && let Some(target) = random.choice(TARGETS.iter())
-        {
-            let throttled = || {
-                let (kind, message) = ("ThrottlingException".to_owned(), "slow down".to_owned());
-                Failure::Answer { status: 400, kind, message }
-            };
-            let failure = if random.bool() { Failure::LostAnswer } else { throttled() };
-            soak.sale.stack.aws.fail_next(target, failure);
-            soak.counts.lock().await.faults += 1;
-        }
-        // Beyond a call's timeout now and then: nobody knows then what became of the seats.
-        let slow = if random.f64() < options.share { random.u64(0..1_200) } else { 0 };
-        soak.sale.stack.inventory.set_latency(Duration::from_millis(slow));
     }
 }
 
