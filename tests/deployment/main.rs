@@ -43,8 +43,8 @@ async fn some_two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its
     tokio::spawn(reservations.clone().serve(listener));
     // Nobody listens here yet: the inventory is down while the first events arrive.
     let inventory_address = format!("127.0.0.1:{}", free_port());
-    let parameters = [("ReservationApiBase", api.as_str()), ("InventoryGrpcAddr", &inventory_address)];
-    sam::deploy(&account.url, STACK, &parameters);
+    let inventory_parameter = [("InventoryGrpcAddr", inventory_address.as_str())];
+    sam::deploy(&account.url, STACK, &[&sam::foreign_api(&api)[..], &inventory_parameter].concat());
 
     every_function_has_its_alarms(&account).await;
     the_dashboard_shows_every_queue(&account).await;
@@ -94,7 +94,8 @@ async fn a_wrong_secret_is_named_at_the_start_and_keeps_its_messages() {
     }
     let account = sam::account("secret").await;
     let secret = "arn:aws:secretsmanager:us-east-1:000000000000:secret:no-such-secret-AbCdEf";
-    sam::deploy(&account.url, STACK, &[("SecretArn", secret)]);
+    let foreign_api = sam::foreign_api("http://127.0.0.1:9");
+    sam::deploy(&account.url, STACK, &[&foreign_api[..], &[("SecretArn", secret)]].concat());
     let case = &traffic::events()[0];
     put_on_the_bus(&account, STACK, &case.entries).await;
 
@@ -118,7 +119,8 @@ async fn a_wrong_secret_is_named_at_the_start_and_keeps_its_messages() {
     assert!(firing.iter().all(|name| name.ends_with("-errors")), "no other kind does: {firing:?}");
 
     assert_eq!(live_version(&account).await, "1");
-    sam::deploy(&account.url, STACK, &[("SecretArn", "\"\"")]); // Left out, it would keep its last value.
+    // Left out, it would keep its last value.
+    sam::deploy(&account.url, STACK, &[&foreign_api[..], &[("SecretArn", "\"\"")]].concat());
     assert_eq!(live_version(&account).await, "2", "a corrected parameter reaches the alias that the queue feeds");
     let answer = account.invoke(&format!("{STACK}-reservation-expired:live")).await;
     assert!(answer.contains("missing field `Records`"), "the function starts now, and takes batches only: {answer}");
@@ -142,9 +144,8 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
     let api = format!("127.0.0.1:{}", free_port());
     let inventory_address = format!("127.0.0.1:{}", free_port());
     let base = format!("http://{api}");
-    let parameters =
-        [("ReservationApiBase", base.as_str()), ("InventoryGrpcAddr", &inventory_address), ("MaxReceives", "3")];
-    sam::deploy(&account.url, STACK, &parameters);
+    let parameters = [("InventoryGrpcAddr", inventory_address.as_str()), ("MaxReceives", "3")];
+    sam::deploy(&account.url, STACK, &[&sam::foreign_api(&base)[..], &parameters].concat());
     let case = &traffic::events()[0];
     put_on_the_bus(&account, STACK, &case.entries).await;
 

@@ -93,8 +93,7 @@ async fn seats_are_sold_given_up_and_run_out_on_the_deployed_template_and_nobody
     let payment_address = listener.local_addr().unwrap().to_string();
     tokio::spawn(payments.clone().serve(listener));
     let issuer_url = issuer.url();
-    let mut parameters = sam::parameters(&[
-        ("Reservations", "true"),
+    let parameters = sam::parameters(&[
         ("InventoryGrpcAddr", &inventory_address),
         ("PaymentGrpcAddr", &payment_address),
         ("HoldSeconds", "30"), // The shortest: one of the holds runs out.
@@ -107,7 +106,6 @@ async fn seats_are_sold_given_up_and_run_out_on_the_deployed_template_and_nobody
         ("ThrottleBurst", "1"),
         ("AwsEndpointUrl", &account.url),
     ]);
-    parameters.remove("ReservationApiBase"); // Settlement calls the API of its own stack.
     sam::deploy_template(&account.url, STACK, &built.join("template.yaml"), &parameters);
     let refund_queue = subscribe_to_refunds(&account).await;
     let api = Api::of(&account, issuer).await;

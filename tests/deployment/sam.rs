@@ -65,6 +65,11 @@ pub(crate) fn parameters(changes: &[(&str, &str)]) -> BTreeMap<String, String> {
     parameters
 }
 
+/// What a stack says whose settlement guards by the reservation API of somebody else.
+pub(crate) fn foreign_api(base: &str) -> [(&str, &str); 2] {
+    [("Reservations", "false"), ("ReservationApiBase", base)]
+}
+
 /// Tries to deploy a template that the account does not take. A test fails when it does.
 pub(crate) fn deploy_in_vain(endpoint: &str, stack: &str, template: &Path) {
     let (succeeded, text) = output(deployment(endpoint, stack, template), &format!("deploy-{stack}"));

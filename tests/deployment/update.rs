@@ -29,7 +29,8 @@ async fn an_update_of_an_old_stack_costs_it_nothing_and_without_settlement_only_
     let api = format!("127.0.0.1:{}", free_port());
     let inventory_address = format!("127.0.0.1:{}", free_port());
     let base = format!("http://{api}");
-    let addresses = [("ReservationApiBase", base.as_str()), ("InventoryGrpcAddr", inventory_address.as_str())];
+    let inventory_parameter = [("InventoryGrpcAddr", inventory_address.as_str())];
+    let addresses = [&sam::foreign_api(&base)[..], &inventory_parameter].concat();
     // Who deployed it knows no switch, and updates it without a word about one.
     let mut parameters = sam::parameters(&addresses);
     for switch in ["Settlement", "Reservations"] {

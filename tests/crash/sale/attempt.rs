@@ -117,6 +117,8 @@ pub(crate) struct Attempt {
     pub(crate) payment: std::sync::Mutex<Option<String>>,
     /// What the customer was told of each creation that had an answer.
     pub(crate) created: std::sync::Mutex<Vec<Value>>,
+    /// The customer's, for the whole way: a signature takes longer than most answers.
+    token: String,
     customer: String,
     site: Site,
     wire: Tripwire,
@@ -158,6 +160,7 @@ impl Attempt {
             Some(Trouble::HoldUnanswered) => inventory.answer_next(&id, inventory::Answer::HangAfterEffect),
         }
         set_wire(&sale, &wire);
+        let token = sale.issuer.token(&customer, "reserve", Duration::from_secs(3_600)).expect("a token");
         Self {
             way: way.clone(),
             sale,
@@ -165,6 +168,7 @@ impl Attempt {
             id,
             payment: std::sync::Mutex::default(),
             created: std::sync::Mutex::default(),
+            token,
             customer,
             site: site.clone(),
             wire,
@@ -330,9 +334,8 @@ impl Attempt {
 
     /// Sends a request of the customer's. Not done while its answer says to ask again.
     async fn ask(&self, method: Method, path: &str, body: &Value) -> (Done, Option<(u16, Value)>) {
-        let token = self.sale.issuer.token(&self.customer, "reserve", Duration::from_secs(3_600)).expect("a token");
         let request = self.site.http.request(method, format!("{}/v1/reservations{path}", self.sale.gateway.url()));
-        let request = request.bearer_auth(token).header("idempotency-key", "key-1").json(body);
+        let request = request.bearer_auth(&self.token).header("idempotency-key", "key-1").json(body);
         let Ok(answer) = request.send().await else { return (Done::Not(Duration::ZERO), None) };
         let status = answer.status().as_u16();
         let after = answer.headers().get("retry-after").and_then(|after| after.to_str().ok()?.parse().ok());

@@ -95,8 +95,8 @@ pub(crate) const RULES: &[Rule] = &[
             ),
             edit_in(
                 File::Stages,
-                "ReservationApiBase=https://reservation-api.prod",
-                "ReservationApiBase=reservation-api.prod",
+                "InventoryGrpcAddr=https://inventory.prod.internal:8021",
+                "InventoryGrpcAddr=inventory.prod.internal",
             ),
         ],
     },

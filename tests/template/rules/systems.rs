@@ -121,7 +121,7 @@ pub(crate) const RULES: &[Rule] = &[
         check: stages_say_what_is_on,
         breaks: &[
             edit_in(File::Stages, "    \"Settlement=true\",\n", ""),
-            edit_in(File::Stages, "    \"Reservations=false\",\n", ""),
+            edit_in(File::Stages, "    \"Reservations=true\",\n", ""),
         ],
     },
     Rule {
