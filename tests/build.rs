@@ -6,7 +6,8 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=../proto");
-    let descriptors = protox::compile(["reservation/v1/inventory.proto", "payment/v1/payment.proto"], ["../proto"])?;
+    let files = ["reservation/v1/inventory.proto", "reservation/v1/reservation.proto", "payment/v1/payment.proto"];
+    let descriptors = protox::compile(files, ["../proto"])?;
     let file = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(file, descriptors.encode_to_vec())?;
     tonic_prost_build::configure().build_client(false).compile_fds(descriptors)?;

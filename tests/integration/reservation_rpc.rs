@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use local_stack::{
-    gateway::{Gateway, Issuer, Target},
+    gateway::{Gateway, Issuer, NativeGrpc, Target},
     inventory::SeatState,
     sale,
     stack::Stack,
@@ -13,8 +13,10 @@ use local_stack::{
 use prost::Message;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
+use tonic::{Code, transport::Endpoint};
+use tonic_prost::ProstCodec;
 
-use crate::harness::binaries;
+use crate::{harness::binaries, reflection::services_at};
 
 const SERVICE: &str = "reservation.v1.ReservationService";
 const SHOW: &str = "evt_1";
@@ -300,4 +302,44 @@ async fn native_grpc_is_told_what_to_use_and_nothing_else_is_a_fault_of_ours() {
     let token = rpc.issuer.token("usr_1", "reserve", Duration::from_secs(300)).unwrap();
     assert_eq!(preflight.bearer_auth(token).send().await.unwrap().status(), 204);
     assert_eq!(rpc.stack.inventory.calls(), []);
+}
+
+/// The developer's own tools speak native gRPC, which ends in trailers.
+#[tokio::test]
+async fn native_grpc_goes_through_the_gateway_to_the_same_function() {
+    let rpc = Rpc::open().await;
+    let native = NativeGrpc::start_on(0, &rpc.gateway).await.unwrap();
+    let channel = Endpoint::from_shared(format!("http://{}", native.address())).unwrap().connect().await.unwrap();
+    let create = async |key: &str, token: Option<String>, seat: &str| {
+        let message = CreateReservationRequest {
+            event_id: SHOW.to_owned(),
+            seat_ids: vec![seat.to_owned()],
+            idempotency_key: key.to_owned(),
+        };
+        let mut request = tonic::Request::new(message);
+        if let Some(token) = token {
+            request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let mut client = tonic::client::Grpc::new(channel.clone());
+        client.ready().await.unwrap();
+        let path = format!("/{SERVICE}/CreateReservation").parse().unwrap();
+        client.unary::<_, CreateReservationResponse, _>(request, path, ProstCodec::default()).await
+    };
+    let token = || Some(rpc.issuer.token("usr_1", SCOPE, Duration::from_secs(300)).unwrap());
+
+    let made = create("key-1", token(), "A-1").await.unwrap();
+    let (trace, made) = (made.metadata().get("x-trace-id").cloned(), made.into_inner());
+    assert!(trace.is_some() && made.status == HOLD, "{made:?}");
+    assert_eq!(rpc.stack.inventory.seat_state(&made.reservation_id), SeatState::Held);
+    assert_eq!(create("key-1", token(), "A-1").await.unwrap().into_inner(), made, "a repeat is told the same");
+
+    let taken = create("key-2", token(), "A-1").await.expect_err("the seat is taken");
+    assert_eq!(taken.code(), Code::ResourceExhausted, "{taken}");
+    assert!(!taken.details().is_empty(), "the fault says more in its trailers: {taken:?}");
+    let nobody = create("key-3", None, "A-2").await.expect_err("he has no token");
+    assert_eq!(nobody.code(), Code::Unauthenticated, "{nobody}");
+
+    let services = services_at(&native.address().to_string()).await;
+    assert!(services.contains(&SERVICE.to_owned()), "{services:?}");
+    assert!(!services.iter().any(|name| name.contains("Inventory")), "it tells of what it serves: {services:?}");
 }

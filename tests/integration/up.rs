@@ -25,7 +25,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::harness::binaries;
+use crate::{harness::binaries, reflection::services_at};
 
 /// The running program, and the lines that it prints.
 struct Up {
@@ -36,7 +36,8 @@ struct Up {
 
 impl Up {
     fn start() -> Self {
-        let ports = ["gateway", "inventory", "issuer", "payment", "invoke"].map(|name| format!("--{name}-port=0"));
+        let ports =
+            ["gateway", "grpc", "inventory", "issuer", "payment", "invoke"].map(|name| format!("--{name}-port=0"));
         let mut program = Command::new(env!("CARGO_BIN_EXE_local"));
         program.current_dir(workspace()).arg("up").args(ports).stdout(Stdio::piped()).kill_on_drop(true);
         let mut program = program.spawn().expect("the program starts");
@@ -70,12 +71,16 @@ impl Up {
     }
 }
 
+/// Where something listens, by what it is called in these lines.
+fn address<'l>(name: &str, seen: &'l [String]) -> &'l str {
+    let line = seen.iter().find_map(|line| line.trim_start().strip_prefix(name));
+    let word = line.and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("no {name} in {seen:#?}"));
+    word.trim_end_matches(',')
+}
+
 /// The story as a person without options reads it.
 fn by_default(lines: &[String], seen: &[String]) -> Vec<String> {
-    let of = |name: &str| {
-        let line = seen.iter().find_map(|line| line.trim_start().strip_prefix(name));
-        line.and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("no {name} in {seen:#?}"))
-    };
+    let of = |name: &str| address(name, seen);
     let ports = [(of("the API"), "http://127.0.0.1:8020"), (of("payments"), "http://127.0.0.1:8023")];
     let line = |line: &String| {
         let line = ports.iter().fold(line.clone(), |line, (found, usual)| line.replace(found, usual));
@@ -112,6 +117,9 @@ async fn the_printed_lines_sell_seats_and_give_others_back() {
     for line in by_default(&story[..4], &up.seen) {
         assert!(readme.contains(&line), "README.md has to show {line}");
     }
+
+    let services = services_at(address("by gRPC", &up.seen)).await;
+    assert!(services.iter().any(|name| name == "reservation.v1.ReservationService"), "{services:?}");
 
     let said = bash(story).await;
     let said: Vec<&str> = said.lines().collect();

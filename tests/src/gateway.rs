@@ -16,6 +16,7 @@
 mod answer;
 mod issuer;
 mod jwt;
+mod native_grpc;
 mod path;
 mod route;
 mod signature;
@@ -50,6 +51,7 @@ use self::{
 pub use self::{
     issuer::{AUDIENCE, Issuer, SigningError, Token},
     jwt::JwtConfiguration,
+    native_grpc::{NativeGrpc, NativeGrpcError},
     route::{Authorization, ConflictError, Route, RouteKey, RouteKeyError},
     signature::AccessKey,
     target::Target,

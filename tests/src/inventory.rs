@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tonic::{
     Code, Request, Response, Status,
     metadata::MetadataMap,
+    service::Routes,
     transport::{
         Server,
         server::{ServerTlsConfig, TcpIncoming},
@@ -25,15 +26,15 @@ use self::books::{Act, Books, Stock, audit};
 use crate::{
     latency,
     proto::{
-        DESCRIPTORS,
         common::v1::{Error, ErrorCode, Money, Seat, SeatStatus},
         reservation::v1::{
             CheckAvailabilityRequest, CheckAvailabilityResponse, CommitReservationRequest, CommitReservationResponse,
             GetInventoryStatusRequest, GetInventoryStatusResponse, HoldStatus, ReleaseHoldRequest, ReleaseHoldResponse,
             ReserveSeatRequest, ReserveSeatResponse,
-            inventory_service_server::{InventoryService, InventoryServiceServer},
+            inventory_service_server::{InventoryService, InventoryServiceServer, SERVICE_NAME},
         },
     },
+    reflection::with_reflection,
     tripwire::Tripwire,
 };
 
@@ -188,7 +189,7 @@ pub enum ServeError {
 }
 
 impl Inventory {
-    /// Serves until the task is dropped. Reflection comes in both versions, because tools still ask for the older one.
+    /// Serves until the task is dropped, with reflection.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
         self.serve_by(Server::builder(), listener).await
     }
@@ -199,14 +200,8 @@ impl Inventory {
     }
 
     async fn serve_by(self, mut server: Server, listener: TcpListener) -> Result<(), ServeError> {
-        let reflection =
-            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
-        server
-            .add_service(InventoryServiceServer::new(self))
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
-            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
-            .await?;
+        let routes = with_reflection(Routes::new(InventoryServiceServer::new(self)), SERVICE_NAME)?;
+        server.add_routes(routes).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await?;
         Ok(())
     }
 

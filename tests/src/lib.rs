@@ -47,6 +47,7 @@ pub mod till;
 
 mod latency;
 mod proto;
+mod reflection;
 
 pub mod proxy;
 pub mod tripwire;

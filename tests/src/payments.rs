@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::sleep};
 use tonic::{
     Code, Request, Response, Status,
+    service::Routes,
     transport::{Server, server::TcpIncoming},
 };
 
@@ -21,14 +22,14 @@ use crate::{
     inventory::ServeError,
     latency,
     proto::{
-        DESCRIPTORS,
         common::v1::{Error, ErrorCode, Money},
         payment::v1::{
             CreatePaymentIntentRequest, CreatePaymentIntentResponse, GetPaymentStatusRequest, GetPaymentStatusResponse,
             Payment, PaymentScenario, PaymentStatus, ProcessPaymentRequest, ProcessPaymentResponse,
-            payment_service_server::{PaymentService, PaymentServiceServer},
+            payment_service_server::{PaymentService, PaymentServiceServer, SERVICE_NAME},
         },
     },
+    reflection::with_reflection,
     tripwire::Tripwire,
 };
 
@@ -121,12 +122,9 @@ impl Payments {
     /// # Errors
     /// When the listener or the protocol fails.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
-        let reflection =
-            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+        let routes = with_reflection(Routes::new(PaymentServiceServer::new(self)), SERVICE_NAME)?;
         Server::builder()
-            .add_service(PaymentServiceServer::new(self))
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?)
+            .add_routes(routes)
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
             .await?;
         Ok(())

@@ -35,6 +35,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let ports = Ports { inventory: options.inventory_port, payments: 0, reservations: options.reservation_port };
     let stack = up::start(ports).await?;
     let (gateway, _issuer) = gateway(options).await?;
+    let native = up::native_grpc(options, &gateway).await?;
     up::put_on_sale(&stack);
     for file in &files {
         // What a file of events/ gives stays as it is there.
@@ -73,6 +74,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         "In a third:            cargo lambda invoke payment-approved --data-file events/payment-approved/single.json",
     );
     print(format!("To try the API:        curl {}/health", gateway.url()));
+    print(format!("By native gRPC:        grpcurl -plaintext {} describe", native.address()));
     print(format!("To look at the seats:  grpcurl -plaintext {} list", stack.inventory_address));
     print("");
     print("What changes is printed here; there are no metrics and no alarms. Ctrl-C ends it.");

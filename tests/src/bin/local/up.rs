@@ -13,7 +13,7 @@ use clap::Args;
 use local_stack::{
     aws::{AwsError, BusEntry},
     build::{self, workspace},
-    gateway::GatewayError,
+    gateway::{Gateway, GatewayError, NativeGrpc, NativeGrpcError},
     inventory::SeatState,
     lambda::InvokeApi,
     queue::Queue,
@@ -56,6 +56,9 @@ pub(crate) struct Options {
     /// Where the inventory listens
     #[arg(long, value_name = "PORT", default_value_t = 8021)]
     pub(crate) inventory_port: u16,
+    /// Where the reservations are served by native gRPC
+    #[arg(long, value_name = "PORT", default_value_t = 8024)]
+    pub(crate) grpc_port: u16,
     /// Where the issuer of tokens listens; `cargo local token --issuer-port` has to name the same
     #[arg(long, value_name = "PORT", default_value_t = ISSUER_PORT)]
     pub(crate) issuer_port: u16,
@@ -94,6 +97,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
         | SaleError::Stream(_)
         | SaleError::Unbuilt(_)) => error.to_string(),
     })?;
+    let native = native_grpc(options, &sale.gateway).await?;
     let till = Till::start_on(options.payment_port, sale.stack.clone()).await;
     let till = till.map_err(|error| taken("payment", options.payment_port, &error))?;
     let functions = sale.functions.iter().map(|(name, function)| ((*name).to_owned(), function.clone())).collect();
@@ -105,7 +109,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(workspace().join("target"))?;
     let log = File::create(log)?;
 
-    introduce(&sale, &till, &invoke);
+    introduce(&sale, &native, &till, &invoke);
     tokio::select! {
         ended = follow(&sale, told, log) => ended?,
         stopped = tokio::signal::ctrl_c() => stopped?,
@@ -123,6 +127,15 @@ pub(crate) async fn start(ports: Ports) -> Result<Stack, Box<dyn Error>> {
     Ok(stack)
 }
 
+/// The API's reservations by native gRPC, for grpcurl and grpcui.
+pub(crate) async fn native_grpc(options: &Options, gateway: &Gateway) -> Result<NativeGrpc, Box<dyn Error>> {
+    let native = NativeGrpc::start_on(options.grpc_port, gateway).await;
+    Ok(native.map_err(|error| match error {
+        NativeGrpcError::Listen(error) => taken("grpc", options.grpc_port, &error),
+        error @ NativeGrpcError::Reflection(_) => error.to_string(),
+    })?)
+}
+
 /// Why a port can't be had, and what to do.
 pub(crate) fn taken(whose: &str, port: u16, error: &io::Error) -> String {
     format!("listen on 127.0.0.1:{port}: {error}; end what listens there, or choose another port by --{whose}-port")
@@ -137,7 +150,7 @@ pub(crate) fn put_on_sale(stack: &Stack) {
     stack.inventory.price(SHOW, price, currency);
 }
 
-fn introduce(sale: &Sale, till: &Till, invoke: &InvokeApi) {
+fn introduce(sale: &Sale, native: &NativeGrpc, till: &Till, invoke: &InvokeApi) {
     let (api, pay) = (sale.gateway.url(), till.url());
     let last = ROWS[ROWS.len() - 1];
     print(format!(
@@ -145,6 +158,10 @@ fn introduce(sale: &Sale, till: &Till, invoke: &InvokeApi) {
     ));
     print("");
     print(format!("  the API        {api} (its page: {api}/swagger-ui.html)"));
+    print(format!(
+        "  by gRPC        {address}, which tells by: grpcurl -plaintext {address} describe",
+        address = native.address()
+    ));
     print(format!("  payments       {pay} (gRPC: {})", sale.stack.payment_address));
     print(format!(
         "  the inventory  {address}, which tells by: grpcurl -plaintext {address} list",
