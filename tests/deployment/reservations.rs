@@ -125,6 +125,13 @@ async fn seats_are_sold_given_up_and_run_out_on_the_deployed_template_and_nobody
     is_error(&answer(api.ask_as("usr_2", Method::GET, &path)).await, 404, "RESERVATION_NOT_FOUND");
     let listed = answer(api.ask_as("usr_1", Method::GET, "/v1/reservations?status=HOLD&limit=1")).await;
     assert_eq!(listed.body["items"], json!([shown.body]), "the role may read index and table");
+    let by_rpc = api.ask_as("usr_1", Method::POST, "/reservation.v1.ReservationService/GetReservation");
+    let by_rpc = answer(by_rpc.json(&json!({"reservationId": id}))).await;
+    assert_eq!(
+        (by_rpc.status, &by_rpc.body["reservation"]["reservationId"]),
+        (StatusCode::OK, &json!(id)),
+        "{by_rpc:?}"
+    );
     assert_eq!(inventory.seat_state(id), SeatState::Held);
     only_a_signature_opens_what_is_internal(&account, &api, id).await;
 

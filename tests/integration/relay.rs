@@ -159,7 +159,7 @@ async fn what_changes_while_its_past_is_told_is_told_as_well() {
     let changed = async {
         // After the relay has read the hold, and before it clears it: its first call takes that long.
         tokio::time::sleep(Duration::from_millis(150)).await;
-        age(&world.stack, &id, Duration::from_secs(1)).await;
+        world.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(1)).await.unwrap();
         let version = json!({
             "TableName": RESERVATIONS,
             "Key": {"id": {"S": id}},
@@ -196,25 +196,6 @@ async fn what_the_bus_refuses_for_good_stays_marked_and_lets_the_others_through(
     assert!(!world.marked(&id).await, "another look publishes it");
 }
 
-/// Takes so much off the moments of a reservation and of its events, as if it had been created earlier.
-pub(crate) async fn age(stack: &Stack, id: &str, by: Duration) {
-    let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}});
-    let mut item = stack.aws.dynamodb("GetItem", &key).await.unwrap()["Item"].clone();
-    let earlier = |moment: &mut Value| {
-        let ms: u64 = moment["N"].as_str().unwrap().parse().unwrap();
-        *moment = json!({"N": (ms - u64::try_from(by.as_millis()).unwrap()).to_string()});
-    };
-    for name in ["created_at", "updated_at", "hold_expires_at"] {
-        earlier(&mut item[name]);
-    }
-    let events = item.get_mut("events").and_then(|events| events["L"].as_array_mut());
-    for event in events.into_iter().flatten() {
-        earlier(&mut event["M"]["at"]);
-    }
-    let put = json!({"TableName": RESERVATIONS, "Item": item});
-    stack.aws.dynamodb("PutItem", &put).await.unwrap();
-}
-
 /// Whatever was lost: the record of the stream, the timer, or the message among the dead letters.
 #[tokio::test]
 async fn what_was_missed_is_swept_up_and_what_is_well_is_left_alone() {
@@ -248,10 +229,10 @@ async fn what_was_missed_is_swept_up_and_what_is_well_is_left_alone() {
     while let Some(lost) = world.stream.skip_once().await.unwrap() {
         assert!(lost > 0);
     }
-    age(&world.stack, &unpublished, Duration::from_secs(150)).await;
+    world.stack.aws.age_reservation(RESERVATIONS, &unpublished, Duration::from_secs(150)).await.unwrap();
     // A timer was lost, with its queue or by hand.
-    age(&world.stack, &timed, Duration::from_secs(185)).await;
-    age(&world.stack, &settled, Duration::from_secs(600)).await;
+    world.stack.aws.age_reservation(RESERVATIONS, &timed, Duration::from_secs(185)).await.unwrap();
+    world.stack.aws.age_reservation(RESERVATIONS, &settled, Duration::from_secs(600)).await.unwrap();
     while world.stream.skip_once().await.unwrap().is_some() {}
     let timers = world.expiries.messages().len();
     let expected = [format!("rearmed {timed}"), format!("republished {unpublished}")];

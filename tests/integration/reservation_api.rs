@@ -1,14 +1,29 @@
 //! The reservation API by its requests, as API Gateway hands them over: who may do what, and what each mistake is answered.
 
+use std::future::ready;
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt, Full};
 use local_stack::{
     document::Document,
     inventory::{Answer as Scripted, CommitStatus, SeatState},
     lambda::{Function, FunctionError},
     stack::Stack,
 };
+use prost::Message;
 use serde_json::{Value, json};
 use shared::reservation::lifecycle::{Reservation, Terms, Wish};
-use tonic::Code;
+use tokio::net::TcpListener;
+use tonic::{
+    Code,
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
 
 use crate::harness::binaries;
 
@@ -488,6 +503,59 @@ async fn an_inventory_that_answers_nonsense_or_about_other_seats_is_not_believed
         at_once.is_error(409, "IDEMPOTENCY_IN_PROGRESS");
     }
     assert_eq!(api.answer(create(&["A-1"])).await.status, 201, "and the seat is still free");
+}
+
+/// A call has one answer; what comes behind it says nothing.
+#[tokio::test]
+async fn an_inventory_that_answers_twice_holds_once_by_its_first_answer() {
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Seat {
+        #[prost(string, tag = "1")]
+        id: String,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct ReserveSeatResponse {
+        #[prost(string, tag = "1")]
+        hold_id: String,
+        #[prost(message, repeated, tag = "2")]
+        reserved_seats: Vec<Seat>,
+        #[prost(int32, tag = "4")]
+        status: i32,
+    }
+    const ACTIVE: i32 = 1;
+
+    async fn twice() -> Response {
+        let answer = |seat: &str| ReserveSeatResponse {
+            hold_id: "hold-1".to_owned(),
+            reserved_seats: vec![Seat { id: seat.to_owned() }],
+            status: ACTIVE,
+        };
+        let frame = |answer: ReserveSeatResponse| {
+            let length = u32::try_from(answer.encoded_len()).unwrap();
+            [&[0][..], &length.to_be_bytes(), &answer.encode_to_vec()].concat()
+        };
+        let frames = [frame(answer("A-1")), frame(answer("A-2"))].concat();
+        let trailers = [(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))];
+        let body = Full::new(Bytes::from(frames)).with_trailers(ready(Some(Ok(HeaderMap::from_iter(trailers)))));
+        ([(header::CONTENT_TYPE, "application/grpc")], Body::new(body)).into_response()
+    }
+    let inventory = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = inventory.local_addr().unwrap().to_string();
+    let routes = Routes::from(Router::new().fallback(twice));
+    tokio::spawn(Server::builder().add_routes(routes).serve_with_incoming(TcpIncoming::from(inventory)));
+    let stack = Stack::start().await.unwrap();
+    let mut environment = stack.environment(reservation_api::NAME);
+    environment.insert("INVENTORY_GRPC_ADDR".to_owned(), address);
+    let binary = binaries()[reservation_api::NAME].clone();
+    let function = stack.deploy_with(reservation_api::NAME, binary, 1, environment).unwrap();
+    let api = Api { stack, function };
+
+    let held = api.answer(create(&["A-1"])).await;
+    assert_eq!((held.status, held.body["status"].as_str()), (201, Some("HOLD")), "{held:#?}");
+    let again = api.answer(create(&["A-1"])).await;
+    assert_eq!((again.status, &again.body), (201, &held.body), "what came behind the answer is in nobody's way");
+    let shown = api.answer(ask("GET", &format!("/v1/reservations/{}", id_of("key-1"))).by("usr_1")).await;
+    assert_eq!(shown.body["seatIds"], json!(["A-1"]), "{shown:#?}");
 }
 
 /// The id that a key of these tests' customer gives.

@@ -9,17 +9,14 @@ use local_stack::{
     payments::{Course, Order},
     queue::Message,
     sale::{self, SalePorts},
-    stack::Stack,
+    stack::{RESERVATIONS, Stack},
     stream::StreamMapping,
     template::SCOPE,
 };
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::{
-    harness::{binaries, log_lines},
-    relay::age,
-};
+use crate::harness::{binaries, log_lines};
 
 const SHOW: &str = "evt_1";
 const CUSTOMER: &str = "usr_1";
@@ -127,7 +124,7 @@ async fn a_hold_that_nobody_pays_runs_out_and_its_seats_are_free() {
     );
     assert_eq!(sale.state(&id).await, ("HOLD".to_owned(), SeatState::Held));
 
-    age(&sale.stack, &id, Duration::from_secs(61)).await;
+    sale.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(61)).await.unwrap();
     sale.send("reservation-expired", &due_timer(&id));
     assert_eq!(sale.deliver("reservation-expired").await, ["success"]);
     assert_eq!(sale.state(&id).await, ("EXPIRED".to_owned(), SeatState::Free));
@@ -158,7 +155,7 @@ async fn a_hold_that_is_paid_is_sold_and_its_timer_comes_to_nothing() {
     let told = sale.on_the_bus("reservation.confirmed");
     assert_eq!((told.len(), &told[0]["detail"]["by"]), (1, &json!("payment")));
 
-    age(&sale.stack, &id, Duration::from_secs(61)).await;
+    sale.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(61)).await.unwrap();
     sale.send("reservation-expired", &due_timer(&id));
     assert_eq!(sale.deliver("reservation-expired").await, ["superseded"]);
     assert_eq!(sale.state(&id).await, ("CONFIRMED".to_owned(), SeatState::Sold));
@@ -197,7 +194,7 @@ async fn a_hold_that_its_customer_confirms_is_sold_by_its_event_and_once_more_by
 async fn a_confirm_that_comes_too_late_is_a_conflict_and_the_payments_event_brings_the_one_refund() {
     let mut sale = Sale::open().await;
     let id = sale.hold().await;
-    age(&sale.stack, &id, Duration::from_secs(61)).await;
+    sale.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(61)).await.unwrap();
     sale.send("reservation-expired", &due_timer(&id));
     assert_eq!(sale.deliver("reservation-expired").await, ["success"]);
 

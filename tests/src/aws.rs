@@ -313,6 +313,30 @@ impl AwsEndpoint {
         self.dynamodb("CreateTable", &table).await.map(drop)
     }
 
+    /// Takes so much off every moment of a reservation in this table, as if it had been created so much earlier. Nothing, where
+    /// there is no such reservation.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn age_reservation(&self, table: &str, id: &str, by: Duration) -> Result<(), AwsError> {
+        const MOMENTS: [&str; 6] =
+            ["created_at", "updated_at", "hold_expires_at", "first_hold_expires_at", "held_at", "lease_until"];
+
+        let key = json!({"TableName": table, "Key": {"id": {"S": id}}, "ConsistentRead": true});
+        let found = self.dynamodb("GetItem", &key).await?;
+        let Some(mut item) = found.get("Item").cloned() else { return Ok(()) };
+        let earlier = |moment: &mut Value| {
+            if let Some(ms) = moment["N"].as_str().and_then(|ms| ms.parse::<u128>().ok()) {
+                *moment = json!({"N": ms.saturating_sub(by.as_millis()).to_string()});
+            }
+        };
+        MOMENTS.iter().for_each(|name| item.get_mut(*name).into_iter().for_each(earlier));
+        for event in item.get_mut("events").and_then(|events| events["L"].as_array_mut()).into_iter().flatten() {
+            earlier(&mut event["M"]["at"]);
+        }
+        self.dynamodb("PutItem", &json!({"TableName": table, "Item": item})).await.map(drop)
+    }
+
     /// Calls the database directly, past records, latency and failures: for what a test prepares and looks up.
     pub async fn dynamodb(&self, operation: &str, input: &Value) -> Result<Value, AwsError> {
         self.database("DynamoDB_20120810", operation, input).await

@@ -17,26 +17,8 @@ impl Attempt {
             queue.elapse(time);
             queue.amend(|body| earlier_timer(body, time));
         }
-        self.age_reservation(time).await;
+        self.sale.stack.aws.age_reservation(RESERVATIONS, &self.id, time).await.unwrap();
         self.age_claims(time).await;
-    }
-
-    async fn age_reservation(&self, time: Duration) {
-        let Some(mut item) = self.item().await else { return };
-        let earlier = |moment: &mut Value| {
-            if let Some(number) = moment["N"].as_str().and_then(|number| number.parse::<u64>().ok()) {
-                *moment = json!({"N": (number - ms(time)).to_string()});
-            }
-        };
-        for name in ["created_at", "updated_at", "hold_expires_at", "first_hold_expires_at", "held_at", "lease_until"] {
-            if let Some(moment) = item.get_mut(name) {
-                earlier(moment);
-            }
-        }
-        for event in item.get_mut("events").and_then(|events| events["L"].as_array_mut()).into_iter().flatten() {
-            earlier(&mut event["M"]["at"]);
-        }
-        self.sale.stack.aws.dynamodb("PutItem", &json!({"TableName": RESERVATIONS, "Item": item})).await.unwrap();
     }
 
     async fn age_claims(&self, time: Duration) {
