@@ -15,6 +15,7 @@ mod connections;
 mod faults;
 mod gateway;
 mod guard;
+mod guard_contract;
 mod help;
 mod outcomes;
 mod own_word;
