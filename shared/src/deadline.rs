@@ -28,6 +28,12 @@ impl Deadline {
         Self { instant: Instant::now() + remaining, epoch_ms: epoch_ms(time) }
     }
 
+    /// The deadline of what must end so much before this one.
+    pub fn earlier_by(self, time: Duration) -> Self {
+        let instant = self.instant.checked_sub(time).unwrap_or_else(Instant::now);
+        Self { instant, epoch_ms: self.epoch_ms.saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)) }
+    }
+
     /// The time left.
     pub fn remaining(&self) -> Duration {
         self.instant.saturating_duration_since(Instant::now())
@@ -60,6 +66,15 @@ pub fn moment(epoch_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_must_end_earlier_has_an_earlier_deadline_on_both_clocks() {
+        let deadline = Deadline::at(SystemTime::now() + Duration::from_secs(60));
+        let earlier = deadline.earlier_by(Duration::from_secs(10));
+        assert_eq!(deadline.epoch_ms() - earlier.epoch_ms(), 10_000);
+        assert!((48..=50).contains(&earlier.remaining().as_secs()), "{:?}", earlier.remaining());
+        assert_eq!(deadline.earlier_by(Duration::from_secs(61)).remaining(), Duration::ZERO);
+    }
 
     #[test]
     fn a_deadline_that_is_no_moment_of_today_is_the_time_left() {

@@ -1,13 +1,14 @@
 //! How Lambda hands work over, and what an answer means there: a module for each kind of trigger, which knows nothing of any
-//! system. What the triggers share is here: what a system does with one record, and what is said of a payload that is none.
+//! system. What the triggers share is here: what a system does with records, each by itself or all of an invocation together,
+//! and what is said of a payload that is none.
 
 pub mod http;
 pub mod sqs;
 pub mod stream;
 
-use std::{fmt::Debug, future::ready, time::Duration};
+use std::{borrow::Cow, fmt::Debug, future::ready, time::Duration};
 
-use tracing::Span;
+use tracing::{Instrument, Span};
 
 use crate::{config::ConfigError, deadline::Deadline, failure::Failure, name::Named, telemetry::trace::TraceContext};
 
@@ -21,7 +22,11 @@ pub trait Processor<R>: Sync {
     /// What its records are called in logs, metrics and traces: their event type.
     fn name(&self) -> &'static str;
 
+    /// How many records it wants to see at once.
+    const PORTION: Portion = Portion::Record;
+
     /// The longest that [`Processor::process`] takes: the sum of the time-outs of the calls that it makes one after the other.
+    /// For a processor of whole batches: the longest from one look at the deadline to the next.
     fn budget(&self) -> Duration;
 
     /// Looks whether what the configuration names is there, once per environment and before the first record. One that names
@@ -49,6 +54,78 @@ pub trait Processor<R>: Sync {
         trace: &TraceContext,
         deadline: Deadline,
     ) -> impl Future<Output = Result<Done<Self::Outcome>, Failure>> + Send;
+
+    /// Does the work of several records, whose verdicts it gives in their order. The keys of some may be equal: the processor
+    /// works those in turn, and starts nothing that the deadline leaves less time for than its budget. Triggers call it for
+    /// [`Portion::Batch`] only.
+    fn process_all(
+        &self,
+        tasks: Vec<Task<Self::Item>>,
+        deadline: Deadline,
+    ) -> impl Future<Output = Vec<Verdict<Self::Outcome>>> + Send {
+        async move {
+            let mut verdicts = Vec::with_capacity(tasks.len());
+            for Task { item, trace, span } in tasks {
+                verdicts.push(match deadline.remaining() < self.budget() {
+                    true => Verdict::Unstarted,
+                    false => self.process(item, &trace, deadline).instrument(span).await.into(),
+                });
+            }
+            verdicts
+        }
+    }
+}
+
+/// How many records a processor wants to see at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Portion {
+    /// One: records of different keys run side by side.
+    Record,
+    /// All that could be read of an invocation's records, in one call of [`Processor::process_all`]: together they cost less.
+    Batch,
+}
+
+/// What a processor of any trigger may ask of a record.
+pub trait Message {
+    /// The text that holds the event.
+    fn body(&self) -> &str;
+
+    /// Where the record came from, for people: `sqs`, or topic, partition and offset as `t-0@5`.
+    fn source(&self) -> Cow<'_, str>;
+
+    /// The producer's trace context: as the record carries it first, then as its body says it (outermost first).
+    fn producer(&self, traceparents: &[Option<String>], baggages: &[Option<String>]) -> TraceContext;
+}
+
+/// One of several records that are worked together.
+#[derive(Debug)]
+pub struct Task<T> {
+    /// What was decoded.
+    pub item: T,
+    /// What goes on to the services that are called for it.
+    pub trace: TraceContext,
+    /// The span that its log lines are written in.
+    pub span: Span,
+}
+
+/// What became of one of several records.
+#[derive(Debug)]
+pub enum Verdict<O> {
+    /// It is done.
+    Done(Done<O>),
+    /// What has to be done with it.
+    Failed(Failure),
+    /// What every record needs is away, so that no other could have been done in its place: a queue takes it for a transient
+    /// failure, and a partition waits. Why, for people.
+    Away(String),
+    /// It was not begun, because too little time was left.
+    Unstarted,
+}
+
+impl<O> From<Result<Done<O>, Failure>> for Verdict<O> {
+    fn from(result: Result<Done<O>, Failure>) -> Self {
+        result.map_or_else(Self::Failed, Self::Done)
+    }
 }
 
 /// A record that could be read.
@@ -56,7 +133,7 @@ pub trait Processor<R>: Sync {
 pub struct Decoded<T> {
     /// What the processor works on.
     pub item: T,
-    /// Records of one batch with equal keys run one after the other.
+    /// Records of one batch with equal keys run one after the other, also in a processor of whole batches.
     pub key: String,
     /// The log fields of this record, as a span.
     pub span: Span,

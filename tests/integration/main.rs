@@ -7,6 +7,7 @@ mod harness;
 mod access;
 mod bad_input;
 mod batch;
+mod batch_at_once;
 mod budget;
 mod carried;
 mod configuration;

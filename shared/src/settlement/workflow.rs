@@ -28,7 +28,7 @@ use crate::{
     reservation::{Allotment, ReleaseReason, Status, Transition},
     start::{Parts, probe},
     telemetry::trace::TraceContext,
-    trigger::{Decoded, Processor, sqs::Record},
+    trigger::{Decoded, Message, Processor, sqs::Record},
 };
 
 names! {

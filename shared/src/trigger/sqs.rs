@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tracing::{error, info};
 
 use self::queue::Queues;
-pub use self::record::{MissingMessageId, Record};
+pub use self::record::{MissingMessageId, Record, SOURCE};
 use crate::{
     backoff::Backoff,
     client::aws::CALL_TIMEOUT,

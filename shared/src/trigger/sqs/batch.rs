@@ -9,7 +9,7 @@ use std::{
 };
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tokio::time::timeout;
 use tracing::{Instrument, Span, error, info, info_span, warn};
@@ -28,7 +28,7 @@ use crate::{
         metrics::Recorder,
         trace::{RecordTrace, TraceContext},
     },
-    trigger::{Decoded, Done, Processor},
+    trigger::{Decoded, Done, Message, Portion, Processor, Task, Verdict},
 };
 
 /// A message that only waits for its time is sent anew once it is so old. A queue keeps it for ten days, and between two
@@ -72,15 +72,27 @@ struct ShortOfTime {
 }
 
 /// A record that was looked at, with the span that its log lines are written in.
-struct Prepared<T> {
+struct Looked {
     record: Record,
     span: Span,
     producer: TraceContext,
+}
+
+/// What its look came to.
+struct Prepared<T> {
+    looked: Looked,
     item: Result<T, Failure>,
 }
 
-/// Records of one key, in the order of the batch.
+/// Records in the order of the batch: those of one key, or all that could be read, for a processor of whole batches.
 type Group<T> = Vec<Prepared<T>>;
+
+/// What became of a group: how records ended and how long they took, and those that did not start.
+#[derive(Default)]
+struct Worked {
+    ended: Vec<(String, Ending, Duration)>,
+    unstarted: Vec<Looked>,
+}
 
 impl<P: Processor<Record>> Worker<P> {
     /// Works every record of a batch.
@@ -107,7 +119,7 @@ impl<P: Processor<Record>> Worker<P> {
         let mut recorder = Recorder::default();
         let mut reported: HashMap<String, bool> = HashMap::with_capacity(order.len());
         let mut unstarted = Vec::new();
-        for (ended, left) in worked {
+        for Worked { ended, unstarted: left } in worked {
             for (message_id, ending, latency) in ended {
                 ending.record(event_type, latency, &mut recorder);
                 // One message twice in one batch must be deleted only if both copies may be.
@@ -144,63 +156,144 @@ impl<P: Processor<Record>> Worker<P> {
         Ok(response)
     }
 
-    /// Decodes every record and puts those of one key together.
+    /// Decodes every record and puts those together that are worked in turn, or at once.
     fn group(&self, records: Vec<Record>) -> Vec<Group<P::Item>> {
         let mut groups: Vec<Group<P::Item>> = Vec::with_capacity(records.len());
         let mut by_key: HashMap<String, usize> = HashMap::new();
         for record in records {
             let span = self.span(&record);
-            let decoded = span
-                .in_scope(|| catch_unwind(AssertUnwindSafe(|| self.processor.decode(&record))))
-                .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-            let index = match &decoded {
-                Ok(decoded) => *by_key.entry(decoded.key.clone()).or_insert(groups.len()),
-                Err(_) => groups.len(),
+            let decoded = span.in_scope(|| self.decode(&record));
+            let index = match (&decoded, P::PORTION) {
+                (Ok(decoded), Portion::Record) => *by_key.entry(decoded.key.clone()).or_insert(groups.len()),
+                (Ok(_), Portion::Batch) => *by_key.entry(String::new()).or_insert(groups.len()),
+                (Err(_), Portion::Record | Portion::Batch) => groups.len(),
             };
             if index == groups.len() {
                 groups.push(Vec::new());
             }
             groups[index].push(match decoded {
-                Ok(Decoded { item, span, producer, .. }) => Prepared { record, span, producer, item: Ok(item) },
+                Ok(Decoded { item, span, producer, .. }) => {
+                    Prepared { looked: Looked { record, span, producer }, item: Ok(item) }
+                }
                 Err(failure) => {
                     let producer = record.producer(&[], &[]);
-                    Prepared { record, span, producer, item: Err(failure) }
+                    Prepared { looked: Looked { record, span, producer }, item: Err(failure) }
                 }
             });
         }
         groups
     }
 
-    /// Works the records of one key in turn. What is not started before the deadline is handed back.
-    async fn work_group(
-        &self,
-        group: Group<P::Item>,
-        deadline: Deadline,
-    ) -> (Vec<(String, Ending, Duration)>, Vec<Prepared<P::Item>>) {
-        let mut ended = Vec::with_capacity(group.len());
-        let mut unstarted = Vec::new();
-        for prepared in group {
+    /// Reads a record; a panic fails it alone.
+    fn decode(&self, record: &Record) -> Result<Decoded<P::Item>, Failure> {
+        catch_unwind(AssertUnwindSafe(|| self.processor.decode(record)))
+            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+    }
+
+    /// Works a group. What is not started before the deadline is to be handed back.
+    async fn work_group(&self, group: Group<P::Item>, deadline: Deadline) -> Worked {
+        match P::PORTION {
+            Portion::Record => self.work_in_turn(group, deadline).await,
+            Portion::Batch => self.work_at_once(group, deadline).await,
+        }
+    }
+
+    async fn work_in_turn(&self, group: Group<P::Item>, deadline: Deadline) -> Worked {
+        let mut worked = Worked::default();
+        for Prepared { looked, item } in group {
             if deadline.remaining() < self.limits.budget {
-                unstarted.push(prepared);
+                worked.unstarted.push(looked);
                 continue;
             }
             let started = Instant::now();
-            let span = prepared.span.clone();
-            let (message_id, ending) = self.work_record(prepared, deadline, started).instrument(span).await;
-            ended.push((message_id, ending, started.elapsed()));
+            let Looked { record, span, producer } = looked;
+            let trace = self.start_trace(&record, producer);
+            let work = async {
+                let result = match item {
+                    Ok(item) => isolated(self.processor.process(item, &trace.outgoing, deadline)).await,
+                    Err(failure) => Err(failure),
+                };
+                self.end(&record, result, trace, started).await
+            };
+            let ending = work.instrument(span).await;
+            worked.ended.push((record.message_id, ending, started.elapsed()));
         }
-        (ended, unstarted)
+        worked
     }
 
-    async fn work_record(&self, prepared: Prepared<P::Item>, deadline: Deadline, started: Instant) -> (String, Ending) {
-        let Prepared { record, producer, item, .. } = prepared;
-        let trace = self.start_trace(&record, producer);
-        let result = match item {
-            Ok(item) => isolated(self.processor.process(item, &trace.outgoing, deadline)).await,
-            Err(failure) => Err(failure),
+    /// Hands all records of a group to the processor. If its code panics, each of them is worked by itself, so that the one
+    /// that it panics on fails alone.
+    async fn work_at_once(&self, group: Group<P::Item>, deadline: Deadline) -> Worked {
+        let mut worked = Worked::default();
+        if deadline.remaining() < self.limits.budget {
+            worked.unstarted.extend(group.into_iter().map(|prepared| prepared.looked));
+            return worked;
+        }
+        let started = Instant::now();
+        let mut tasks = Vec::with_capacity(group.len());
+        let mut begun = Vec::with_capacity(group.len());
+        for Prepared { looked, item } in group {
+            let trace = self.start_trace(&looked.record, looked.producer.clone());
+            let failed = match item {
+                Ok(item) => {
+                    tasks.push(Task { item, trace: trace.outgoing.clone(), span: looked.span.clone() });
+                    None
+                }
+                Err(failure) => Some(Verdict::Failed(failure)),
+            };
+            begun.push((looked, trace, failed));
+        }
+        let for_processing = deadline.earlier_by(self.limits.budget.saturating_sub(self.processor.budget()));
+        let mut verdicts = match tasks.is_empty() {
+            true => None,
+            false => {
+                let at_once = AssertUnwindSafe(self.processor.process_all(tasks, for_processing)).catch_unwind().await;
+                at_once.ok().map(Vec::into_iter)
+            }
         };
-        let ending = self.end(&record, result, trace, started).await;
-        (record.message_id, ending)
+
+        let mut endings = Vec::with_capacity(begun.len());
+        for (looked, trace, failed) in begun {
+            let verdict = match (failed, &mut verdicts) {
+                (Some(failed), _) => failed,
+                (None, Some(verdicts)) => verdicts.next().unwrap_or_else(|| {
+                    Verdict::Failed(Failure::transient(
+                        "the code gave no verdict on this record, which is a fault of it",
+                    ))
+                }),
+                (None, None) => self.work_alone(&looked, &trace, deadline).await,
+            };
+            let result = match verdict {
+                Verdict::Done(done) => Ok(done),
+                Verdict::Failed(failure) => Err(failure),
+                Verdict::Away(message) => Err(Failure::transient(message)),
+                Verdict::Unstarted => {
+                    worked.unstarted.push(looked);
+                    continue;
+                }
+            };
+            endings.push((looked, trace, result));
+        }
+        let ended = stream::iter(endings).map(|(Looked { record, span, .. }, trace, result)| async move {
+            let ending = self.end(&record, result, trace, started).instrument(span).await;
+            (record.message_id, ending, started.elapsed())
+        });
+        worked.ended = ended.buffer_unordered(self.limits.concurrency).collect().await;
+        worked
+    }
+
+    /// Works one record of a group whose work panicked.
+    async fn work_alone(&self, looked: &Looked, trace: &RecordTrace, deadline: Deadline) -> Verdict<P::Outcome> {
+        if deadline.remaining() < self.limits.budget {
+            return Verdict::Unstarted;
+        }
+        match self.decode(&looked.record) {
+            Ok(Decoded { item, .. }) => {
+                let work = isolated(self.processor.process(item, &trace.outgoing, deadline));
+                work.instrument(looked.span.clone()).await.into()
+            }
+            Err(failure) => Verdict::Failed(failure),
+        }
     }
 
     /// Does with the message what its result asks for, and writes the record's line.
@@ -298,12 +391,7 @@ impl<P: Processor<Record>> Worker<P> {
     /// move them without a reason. The others are made visible again, all in one call: at once, because another environment
     /// may have the time; by back-off where nothing could start, because then none will have. What the time does not allow
     /// is left to the queue's visibility: an answer that comes too late would put the whole batch back.
-    async fn give_back(
-        &self,
-        unstarted: Vec<Prepared<P::Item>>,
-        short: ShortOfTime,
-        deadline: Deadline,
-    ) -> Vec<(String, Ending)> {
+    async fn give_back(&self, unstarted: Vec<Looked>, short: ShortOfTime, deadline: Deadline) -> Vec<(String, Ending)> {
         let late = Failure::transient(if short.nothing_started {
             format!(
                 "not started: the invocation had {} ms in all, and this may take {} ms; raise the function's timeout, or \
@@ -315,7 +403,7 @@ impl<P: Processor<Record>> Worker<P> {
             "not started: too little time was left before the invocation's deadline".to_owned()
         });
         let (last, returning): (Vec<_>, Vec<_>) =
-            unstarted.into_iter().partition(|prepared| prepared.record.receive_count >= self.limits.max_receives);
+            unstarted.into_iter().partition(|looked| looked.record.receive_count >= self.limits.max_receives);
         let mut ended = Vec::with_capacity(last.len() + returning.len());
 
         let wait = |record: &Record| match short.nothing_started {
@@ -324,7 +412,7 @@ impl<P: Processor<Record>> Worker<P> {
         };
         let (spans, records): (Vec<_>, Vec<_>) = returning
             .into_iter()
-            .map(|Prepared { span, record, .. }| {
+            .map(|Looked { span, record, .. }| {
                 let wait = wait(&record);
                 (span, (record, wait))
             })
@@ -343,7 +431,7 @@ impl<P: Processor<Record>> Worker<P> {
             ended.push((record.message_id, Ending::retried()));
         }
 
-        let dead_lettered = stream::iter(last).map(|Prepared { record, span, producer, .. }| {
+        let dead_lettered = stream::iter(last).map(|Looked { record, span, producer }| {
             let late = late.clone();
             async move {
                 let trace = self.start_trace(&record, producer);

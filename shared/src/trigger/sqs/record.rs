@@ -1,6 +1,7 @@
 //! One message of a batch.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -14,7 +15,10 @@ use aws_sdk_sqs::{
 };
 
 use super::queue::{QueueError, STRING};
-use crate::telemetry::trace::TraceContext;
+use crate::{failure::quoted, telemetry::trace::TraceContext, trigger::Message};
+
+/// The attribute that says where a record was before it came into its queue.
+pub const SOURCE: &str = "kafka_source";
 
 /// One message of a batch: an [`SqsMessage`] that is known to have an id.
 #[derive(Debug)]
@@ -57,10 +61,18 @@ impl TryFrom<SqsMessage> for Record {
     }
 }
 
-impl Record {
-    /// The producer's trace context: of a message attribute first, then as the body says it (outermost first), and for the
-    /// trace alone as SQS's own `AWSTraceHeader` says it.
-    pub fn producer(&self, traceparents: &[Option<String>], baggages: &[Option<String>]) -> TraceContext {
+impl Message for Record {
+    fn body(&self) -> &str {
+        &self.body
+    }
+
+    /// A record that another trigger put into the queue says where that one had it from.
+    fn source(&self) -> Cow<'_, str> {
+        self.attribute(SOURCE).map_or(Cow::Borrowed("sqs"), quoted)
+    }
+
+    /// Of a message attribute first, and for the trace alone at last as SQS's own `AWSTraceHeader` says it.
+    fn producer(&self, traceparents: &[Option<String>], baggages: &[Option<String>]) -> TraceContext {
         let first = |name, in_body: &[Option<String>]| {
             let attribute = self.attribute(name).map(str::to_owned);
             std::iter::once(attribute).chain(in_body.iter().cloned()).collect::<Vec<_>>()
@@ -72,14 +84,14 @@ impl Record {
             baggages.iter().map(Option::as_deref),
         )
     }
+}
 
+impl Record {
     /// The string value of one of the producer's attributes.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.get(name)?.string_value.as_deref()
     }
-}
 
-impl Record {
     pub(super) fn receipt_handle(&self) -> Result<&str, QueueError> {
         self.receipt_handle.as_deref().ok_or(QueueError::Unaddressed("receiptHandle"))
     }
