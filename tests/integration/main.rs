@@ -17,6 +17,7 @@ mod faults;
 mod gateway;
 mod guard;
 mod help;
+mod kafka;
 mod outcomes;
 mod own_word;
 mod pictures;

@@ -5,7 +5,7 @@
 //! | [`stack`] | an account with everything deployed | |
 //! | [`lambda`] | the Lambda Runtime API and execution environments | one invocation at a time, timeouts, init failures |
 //! | [`gateway`] | API Gateway: an HTTP API with its issuer of tokens | routes, tokens, signatures, limits |
-//! | [`mapping`], [`stream`] | event source mappings of a queue, and of a table's stream | what counts as success and as failure |
+//! | [`mapping`], [`stream`], [`kafka`] | event source mappings of a queue, of a table's stream, and of a topic | what counts as success and as failure |
 //! | [`sale`] | a stack that sells, with the functions of this repository alone | |
 //! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |
 //! | [`aws`], [`pattern`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, rules, conditions |
@@ -34,6 +34,7 @@ pub mod stack;
 
 pub mod aws;
 pub mod gateway;
+pub mod kafka;
 pub mod lambda;
 pub mod mapping;
 pub mod pattern;
