@@ -7,6 +7,7 @@ mod grpc;
 pub mod http;
 pub mod inventory;
 pub mod payments;
+pub mod postgres;
 pub mod queue;
 pub mod reservations;
 pub mod tls;

@@ -206,9 +206,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes a fault of `name`. The text follows the name, as in "is required and not set".
+    /// Notes a fault of `name`, once, however many parts read it. The text follows the name, as in "is required and not set".
     pub fn fault(&mut self, name: &str, text: impl fmt::Display) {
-        self.faults.push(format!("{name} {text}"));
+        let fault = format!("{name} {text}");
+        if !self.faults.contains(&fault) {
+            self.faults.push(fault);
+        }
     }
 
     /// A time in milliseconds, at least 1, or its default.

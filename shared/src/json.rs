@@ -52,6 +52,57 @@ pub enum Fault {
     NotAnObject,
 }
 
+/// Why a field that has several names, or several places, can't be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Nobody knows which value is meant.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// Its value breaks a rule.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Unusable {
+    /// Why the field `name` can't be used.
+    pub fn of(name: &str, fault: &Fault) -> Self {
+        let text = format!("{name} {fault}");
+        match fault {
+            Fault::Ambiguous => Self::Ambiguous(text),
+            Fault::Unreadable(_) | Fault::NotAnObject => Self::Invalid(text),
+        }
+    }
+}
+
+/// What `rule` makes of the field that goes by `names` in `scopes`. It must have one value wherever it stands.
+///
+/// # Errors
+/// When it has two, or breaks the rule.
+pub fn one<'s, 'a: 's, T: PartialEq, R: AsRef<str>>(
+    scopes: impl IntoIterator<Item = &'s Object<'a>>,
+    names: &[&str],
+    rule: impl Fn(&Value) -> Result<T, R>,
+) -> Result<Option<T>, Unusable> {
+    let mut found: Option<(&str, T)> = None;
+    for scope in scopes {
+        for &name in names {
+            let Some(value) = scope.get(name).map_err(|fault| Unusable::of(name, &fault))? else {
+                continue;
+            };
+            let value = rule(&value).map_err(|broken| Unusable::Invalid(format!("{name} {}", broken.as_ref())))?;
+            match &found {
+                None => found = Some((name, value)),
+                Some((_, first)) if *first == value => {}
+                Some((first, _)) if *first == name => return Err(Unusable::of(name, &Fault::Ambiguous)),
+                Some((first, _)) => {
+                    return Err(Unusable::Ambiguous(format!("{first} and {name} have different values")));
+                }
+            }
+        }
+    }
+    Ok(found.map(|(_, value)| value))
+}
+
 impl<'a> Object<'a> {
     /// Reads a text that must be one object and nothing else. A byte order mark before it is skipped.
     ///

@@ -5,7 +5,7 @@
 //!
 //! | layer | modules | knows about |
 //! | --- | --- | --- |
-//! | systems | [`settlement`] | the events of one system and what they do |
+//! | systems | [`settlement`], [`booking`] | the events of one system and what they do |
 //! | domain | [`reservation`], [`field`] | reservations and what they hold; no I/O |
 //! | clients | [`client`] | the services that are called: one module each |
 //! | triggers | [`trigger`] | how Lambda hands work over, and what an answer means there |
@@ -13,6 +13,7 @@
 //!
 //! Triggers and base know nothing of any system; `tests/template` keeps that.
 
+pub mod booking;
 pub mod settlement;
 
 pub mod field;

@@ -8,6 +8,7 @@
 //!
 //! No payload, no token and no personal data is ever logged.
 
+pub mod baggage;
 mod log;
 pub mod metrics;
 pub mod trace;

@@ -13,6 +13,7 @@
 //! | [`payments`] | the payment service, over gRPC | a payment is its customer's |
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
 //! | [`till`] | where a customer pays | |
+//! | [`postgres`] | the database of the bookings: a real one | everything |
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
@@ -45,6 +46,8 @@ pub mod inventory;
 pub mod payments;
 pub mod reservations;
 pub mod till;
+
+pub mod postgres;
 
 mod latency;
 mod proto;

@@ -130,8 +130,8 @@ pub const REMOVALS: &[Removal] = &[
         guard: "deadline-rule",
         then: "a record starts with too little time",
         file: "shared/src/trigger/sqs/batch.rs",
-        text: "if deadline.remaining() < self.limits.budget {\n                unstarted.push(prepared);",
-        instead: "if self.limits.budget.is_zero() {\n                unstarted.push(prepared);",
+        text: "if deadline.remaining() < self.limits.budget {\n                worked.unstarted.push(looked);",
+        instead: "if self.limits.budget.is_zero() {\n                worked.unstarted.push(looked);",
         test: Test::of(
             "integration",
             "batch::what_can_not_finish_before_the_deadline_is_given_back_at_once_in_one_call",
@@ -142,7 +142,7 @@ pub const REMOVALS: &[Removal] = &[
         guard: "deadline-rule",
         then: "what did not start on its last receive is moved without a reason",
         file: "shared/src/trigger/sqs/batch.rs",
-        text: "|prepared| prepared.record.receive_count >= self.limits.max_receives",
+        text: "|looked| looked.record.receive_count >= self.limits.max_receives",
         instead: "|_| false",
         test: Test::of(
             "integration",
@@ -559,7 +559,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "one-meaning",
         then: "of two spellings of a name the first is taken",
-        file: "shared/src/settlement/event/fields.rs",
+        file: "shared/src/json.rs",
         text: "Some((_, first)) if *first == value => {}",
         instead: "Some((_, first)) if *first == value || !names.is_empty() => {}",
         test: Test::of("integration", "bad_input::a_body_that_cannot_be_read_is_rejected_as_malformed"),

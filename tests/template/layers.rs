@@ -10,8 +10,8 @@ use std::{
 use local_stack::build::workspace;
 
 /// What knows of a system: the systems themselves, their domains and the clients of their services.
-const SYSTEMS: [&str; 6] =
-    ["settlement", "reservation", "field", "client::inventory", "client::payments", "client::reservations"];
+const SYSTEMS: [&str; 7] =
+    ["settlement", "booking", "reservation", "field", "client::inventory", "client::payments", "client::reservations"];
 
 /// What does I/O, or is about it.
 const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];

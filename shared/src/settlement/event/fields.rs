@@ -12,7 +12,7 @@ use super::ErrorCode;
 use crate::{
     failure::Failure,
     field::{self, whole_number},
-    json::{Fault, Object},
+    json::{self, Fault, Object, Unusable},
 };
 
 /// The last second of the year 9999. Milliseconds that were taken for seconds lie far beyond it.
@@ -33,7 +33,7 @@ impl<'a> Fields<'a> {
         }
         match inner("payload")? {
             Some(inner) => Ok(Self { inner, outer: Some(envelope) }),
-            None => Err(invalid("detail", "is missing")),
+            None => Err(failure(Unusable::Invalid("detail is missing".to_owned()))),
         }
     }
 
@@ -43,24 +43,7 @@ impl<'a> Fields<'a> {
         names: &[&str],
         rule: impl Fn(&Value) -> Result<T, R>,
     ) -> Result<Option<T>, Failure> {
-        let mut found: Option<(&str, T)> = None;
-        for scope in std::iter::once(&self.inner).chain(self.outer) {
-            for &name in names {
-                let Some(value) = scope.get(name).map_err(|fault| unusable(name, &fault))? else {
-                    continue;
-                };
-                let value = rule(&value).map_err(|broken| invalid(name, broken.as_ref()))?;
-                match &found {
-                    None => found = Some((name, value)),
-                    Some((_, first)) if *first == value => {}
-                    Some((first, _)) if *first == name => return Err(unusable(name, &Fault::Ambiguous)),
-                    Some((first, _)) => {
-                        return Err(ambiguous(&format!("{first} and {name} have different values")));
-                    }
-                }
-            }
-        }
-        Ok(found.map(|(_, value)| value))
+        json::one(std::iter::once(&self.inner).chain(self.outer), names, rule).map_err(failure)
     }
 
     /// An id, by the rule of [`field::id`].
@@ -119,16 +102,14 @@ fn seconds_and_fraction(value: &Value) -> Option<Duration> {
 
 /// Why a field of the event can't be used.
 pub(super) fn unusable(name: &str, fault: &Fault) -> Failure {
-    match fault {
-        Fault::Ambiguous => ambiguous(&format!("{name} {fault}")),
-        Fault::Unreadable(_) | Fault::NotAnObject => invalid(name, &fault.to_string()),
+    failure(Unusable::of(name, fault))
+}
+
+fn failure(unusable: Unusable) -> Failure {
+    match unusable {
+        Unusable::Ambiguous(what) => {
+            Failure::permanent(ErrorCode::MalformedBody, format!("the body is ambiguous: {what}"))
+        }
+        Unusable::Invalid(what) => Failure::permanent(ErrorCode::InvalidField, what),
     }
-}
-
-fn ambiguous(what: &str) -> Failure {
-    Failure::permanent(ErrorCode::MalformedBody, format!("the body is ambiguous: {what}"))
-}
-
-fn invalid(name: &str, rule: &str) -> Failure {
-    Failure::permanent(ErrorCode::InvalidField, format!("{name} {rule}"))
 }

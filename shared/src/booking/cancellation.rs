@@ -1,0 +1,202 @@
+//! The transaction that gives bookings up, and what its answers mean. Like a creation it takes the inbox row first, so that the
+//! two of one booking wait for each other and both orders come to the same end.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio_postgres::types::{ToSql, Type};
+
+use super::{
+    ErrorCode, Outcome,
+    event::{Cancelled, Contexts, EventType},
+    migration,
+    recorder::{Change, Entry, Ruling},
+};
+use crate::{
+    client::postgres::{Database, Session, fault::Error},
+    deadline::Deadline,
+    failure::Failure,
+    start::Parts,
+    trigger::Verdict,
+};
+
+/// The events of a transaction, with the user that each of them means.
+const MEANT: &str = "
+WITH e AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::int4[]) AS e (booking_id, user_ref, user_number)
+), meant AS (
+  SELECT e.*, u.user_id, u.users
+  FROM e
+  CROSS JOIN LATERAL (
+    SELECT min(id) AS user_id, count(*) AS users FROM users
+    WHERE email = e.user_ref OR username = e.user_ref OR id = e.user_number
+  ) u
+)";
+
+/// Takes the inbox rows, and keeps there who gave the booking up, for a booking that comes later. Whose booking it is nobody
+/// knows yet, so that a stranger's cancellation must not push out its guest's.
+const INBOX: &str = "
+INSERT INTO holdfast.inbox (booking_id, cancelled_by, source, trace_id)
+SELECT meant.booking_id, ARRAY[user_id], o.source, o.trace_id
+FROM meant JOIN unnest($1::text[], $4::text[], $5::text[]) AS o (booking_id, source, trace_id) USING (booking_id)
+WHERE users = 1
+ORDER BY meant.booking_id
+ON CONFLICT (booking_id) DO UPDATE SET cancelled_by = CASE
+  WHEN inbox.outcome IS NOT NULL OR inbox.cancelled_by @> EXCLUDED.cancelled_by THEN inbox.cancelled_by
+  ELSE COALESCE(inbox.cancelled_by, '{}') || EXCLUDED.cancelled_by
+END";
+
+/// Gives the bookings up. It asks whether the inbox row is of this very transaction: if `BEGIN` failed, nothing is done.
+const CANCELLED: &str = "
+UPDATE bookings b SET status = 'Cancelled', updated_at = now()
+FROM meant JOIN holdfast.inbox i USING (booking_id)
+WHERE b.booking_id = meant.booking_id AND b.user_id = meant.user_id AND b.status = 'Accepted' AND users = 1
+  AND i.xmin = pg_current_xact_id()::xid
+RETURNING b.booking_id";
+
+/// Looks at what each of them found.
+const FOUND: &str = "
+SELECT meant.booking_id, users, b.status, b.user_id = meant.user_id AS is_owner
+FROM meant LEFT JOIN bookings b USING (booking_id)";
+
+/// What `booking.cancelled` does: its guest's booking is given up, now or as soon as it comes.
+#[derive(Debug)]
+pub struct Cancellation;
+
+impl Change for Cancellation {
+    const EVENT_TYPE: EventType = EventType::Cancelled;
+
+    type Event = Cancelled;
+
+    fn configured(_parts: &mut Parts<'_>) -> Self {
+        Self
+    }
+
+    fn parse(body: &str) -> Result<Cancelled, Failure> {
+        Cancelled::parse(body)
+    }
+
+    fn booking_id(event: &Cancelled) -> &str {
+        &event.booking_id
+    }
+
+    fn contexts(event: &Cancelled) -> &Contexts {
+        &event.contexts
+    }
+
+    fn following(&self, _transaction: Duration) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn write(session: &Session, entries: &[&Entry<Cancelled>]) -> Result<Vec<Ruling>, Error> {
+        let booking_ids: Vec<&str> = entries.iter().map(|entry| entry.event.booking_id.as_str()).collect();
+        let users: Vec<&str> = entries.iter().map(|entry| entry.event.user.text()).collect();
+        let numbers: Vec<Option<i32>> = entries.iter().map(|entry| entry.event.user.number()).collect();
+        let sources: Vec<&str> = entries.iter().map(|entry| entry.source.as_str()).collect();
+        let trace_ids: Vec<Option<&str>> = entries.iter().map(|entry| entry.trace_id.as_deref()).collect();
+
+        let client = &session.client;
+        let meant: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&booking_ids, Type::TEXT_ARRAY), (&users, Type::TEXT_ARRAY), (&numbers, Type::INT4_ARRAY)];
+        let mut in_inbox = meant.to_vec();
+        in_inbox.extend([(&sources as &(dyn ToSql + Sync), Type::TEXT_ARRAY), (&trace_ids, Type::TEXT_ARRAY)]);
+        let [inbox, cancelled, found] = [INBOX, CANCELLED, FOUND].map(|statement| format!("{MEANT}{statement}"));
+        let (begun, inbox, cancelled, found, committed) = tokio::join!(
+            biased;
+            client.batch_execute(migration::BEGIN),
+            client.execute_typed(&inbox, &in_inbox),
+            client.query_typed(&cancelled, &meant),
+            client.query_typed(&found, &meant),
+            client.batch_execute("COMMIT"),
+        );
+        begun?;
+        inbox?;
+        let (cancelled, found) = (cancelled?, found?);
+        committed?;
+        let cancelled = cancelled.iter().map(|row| row.try_get("booking_id"));
+        let cancelled = cancelled.collect::<Result<Vec<String>, tokio_postgres::Error>>()?;
+        let found = found.iter().map(|row| {
+            let found = Found {
+                users: row.try_get("users")?,
+                status: row.try_get("status")?,
+                is_owner: row.try_get("is_owner")?,
+            };
+            Ok((row.try_get("booking_id")?, found))
+        });
+        let found = found.collect::<Result<HashMap<String, Found>, tokio_postgres::Error>>()?;
+        let ruling = |entry: &&Entry<Cancelled>| match cancelled.contains(&entry.event.booking_id) {
+            true => Ruling::of(Outcome::Success),
+            false => found
+                .get(&entry.event.booking_id)
+                .map_or_else(|| Ruling::retry("the database did not say what became of the booking"), Found::ruling),
+        };
+        Ok(entries.iter().map(ruling).collect())
+    }
+
+    /// Nothing follows: no cancellation is refused.
+    async fn follow(
+        &self,
+        _database: &Database,
+        _refused: Vec<&Entry<Cancelled>>,
+        _deadline: Deadline,
+    ) -> HashMap<String, Verdict<Outcome>> {
+        HashMap::new()
+    }
+}
+
+/// What was there at the transaction's end.
+#[derive(Debug)]
+struct Found {
+    users: i64,
+    /// The booking's; nothing: there is no booking.
+    status: Option<String>,
+    is_owner: Option<bool>,
+}
+
+impl Found {
+    fn ruling(&self) -> Ruling {
+        match (self.users, self.status.as_deref(), self.is_owner) {
+            (0, _, _) => Ruling::retry("there is no such user, or none yet"),
+            (2.., _, _) => Ruling::reject(
+                ErrorCode::AmbiguousUser,
+                "more than one user has this e-mail address, user name or number; name him otherwise",
+            ),
+            (_, None, _) => Ruling::of(Outcome::Early),
+            (_, Some(_), Some(false) | None) => {
+                Ruling::reject(ErrorCode::NotOwner, "the booking is another user's, who alone can give it up")
+            }
+            (_, Some("Cancelled"), Some(true)) => Ruling::done(Outcome::Duplicate, "given up before"),
+            (_, Some("Refused"), Some(true)) => Ruling::done(Outcome::Superseded, "the booking was refused"),
+            (_, Some(_), Some(true)) => Ruling::retry("the booking was not given up, and nobody said why"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(users: i64, booking: Option<(&str, bool)>, expected: &str) {
+        let found = Found {
+            users,
+            status: booking.map(|(status, _)| status.to_owned()),
+            is_owner: booking.map(|(_, is_owner)| is_owner),
+        };
+        assert_eq!(found.ruling().to_string(), expected, "{found:?}");
+    }
+
+    #[test]
+    fn what_was_found_decides_what_a_cancellation_comes_to() {
+        check(1, None, "early");
+        check(1, Some(("Cancelled", true)), "duplicate");
+        check(1, Some(("Refused", true)), "superseded");
+        check(1, Some(("Accepted", true)), "retry");
+        for status in ["Accepted", "Cancelled", "Refused"] {
+            check(1, Some((status, false)), "not_owner");
+            check(0, Some((status, true)), "retry");
+            check(2, Some((status, true)), "ambiguous_user");
+        }
+        check(0, None, "retry");
+        check(3, None, "ambiguous_user");
+    }
+}

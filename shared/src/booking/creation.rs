@@ -1,0 +1,356 @@
+//! The transaction that writes bookings, and what its answers mean.
+//!
+//! All of its statements go out in one round trip. The first takes the inbox rows, in one order for all workers, and whoever
+//! comes second waits there; each later statement then sees what the first has written. An overlap gives no row in place of an
+//! error, so that one taken room does not undo the batch. Everything after the first statement asks whether the inbox row is of
+//! this very transaction: if `BEGIN` itself failed, nothing is written.
+
+use std::{collections::HashMap, time::Duration};
+
+use time::{Date, OffsetDateTime};
+use tokio_postgres::types::Type;
+
+use super::{
+    Done, ErrorCode, Outcome,
+    event::{Contexts, Created, EventType},
+    migration,
+    recorder::{Change, Entry, Ruling},
+    refusal::{Refusal, Refusals},
+};
+use crate::{
+    client::postgres::{Database, Session, Work, fault::Error},
+    deadline::Deadline,
+    failure::Failure,
+    start::Parts,
+    trigger::Verdict,
+};
+
+/// The events of a transaction, with the user and the room that each of them means.
+const MEANT: &str = "
+WITH e AS (
+  SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::int4[], $5::text[], $6::int4[], $7::date[], $8::date[], $9::text[])
+    AS e (booking_id, payload_hash, user_ref, user_number, room, guests, start_date, end_date, payment_id)
+), meant AS (
+  SELECT e.*, u.user_id, u.users, rooms.id AS room_id
+  FROM e
+  CROSS JOIN LATERAL (
+    SELECT min(id) AS user_id, count(*) AS users FROM users
+    WHERE email = e.user_ref OR username = e.user_ref OR id = e.user_number
+  ) u
+  LEFT JOIN rooms ON rooms.internal_id = e.room
+)";
+
+/// Takes the inbox rows.
+const INBOX: &str = "
+INSERT INTO holdfast.inbox (booking_id, payload_hash, source, trace_id)
+SELECT meant.booking_id, meant.payload_hash, o.source, o.trace_id
+FROM meant JOIN unnest($1::text[], $10::text[], $11::text[]) AS o (booking_id, source, trace_id) USING (booking_id)
+WHERE users = 1 AND room_id IS NOT NULL
+ORDER BY meant.booking_id
+ON CONFLICT (booking_id) DO UPDATE SET payload_hash = COALESCE(inbox.payload_hash, EXCLUDED.payload_hash)";
+
+/// Writes what nobody has written, if the room is free. A booking that its guest gave up before it came takes no room.
+const ACCEPTED: &str = "
+INSERT INTO bookings (booking_id, user_id, room_id, number_of_guests, start_date, end_date, payment_id, status)
+SELECT meant.booking_id, user_id, room_id, guests, start_date, end_date, payment_id,
+  CASE WHEN user_id = ANY (i.cancelled_by) THEN 'Cancelled' ELSE 'Accepted' END
+FROM meant JOIN holdfast.inbox i USING (booking_id, payload_hash)
+WHERE users = 1 AND room_id IS NOT NULL AND i.outcome IS NULL AND i.xmin = pg_current_xact_id()::xid
+ORDER BY room_id, start_date, meant.booking_id
+ON CONFLICT DO NOTHING";
+
+/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again.
+const REFUSED: &str = "
+INSERT INTO bookings (booking_id, user_id, room_id, number_of_guests, start_date, end_date, payment_id, status)
+SELECT meant.booking_id, user_id, room_id, guests, start_date, end_date, payment_id, 'Refused'
+FROM meant JOIN holdfast.inbox i USING (booking_id, payload_hash)
+WHERE users = 1 AND room_id IS NOT NULL AND i.outcome IS NULL AND i.xmin = pg_current_xact_id()::xid
+  AND NOT EXISTS (SELECT FROM bookings own WHERE own.booking_id = meant.booking_id)
+  AND EXISTS (
+    SELECT FROM bookings other
+    WHERE other.room_id = meant.room_id AND other.status = 'Accepted'
+      AND daterange(other.start_date, other.end_date, '[)') && daterange(meant.start_date, meant.end_date, '[)')
+  )
+ORDER BY room_id, start_date, meant.booking_id
+ON CONFLICT DO NOTHING";
+
+/// Notes how each ended. A row that is not of this transaction was written before its inbox row was cleaned away: it is done, and
+/// so is all that followed.
+const SETTLED: &str = "
+UPDATE holdfast.inbox i
+SET outcome = b.status, starts_at = e.starts_at, ends_at = e.ends_at,
+  refund_requested_at = CASE WHEN b.status = 'Refused' AND b.xmin <> pg_current_xact_id()::xid THEN now() END
+FROM unnest($1::text[], $2::bytea[], $3::timestamptz[], $4::timestamptz[]) AS e (booking_id, payload_hash, starts_at, ends_at)
+JOIN bookings b USING (booking_id)
+WHERE i.booking_id = e.booking_id AND i.payload_hash = e.payload_hash AND i.outcome IS NULL
+  AND i.xmin = pg_current_xact_id()::xid
+RETURNING i.booking_id, i.outcome, b.xmin = pg_current_xact_id()::xid AS is_new, i.cancelled_by IS NOT NULL AS was_cancelled";
+
+/// Looks at what each of them found.
+const FOUND: &str = "
+SELECT meant.booking_id, users, room_id IS NOT NULL AS has_room, i.payload_hash = meant.payload_hash AS is_same, i.outcome,
+  i.refund_requested_at IS NOT NULL AS is_told
+FROM meant LEFT JOIN holdfast.inbox i USING (booking_id)";
+
+/// The statement that marks refused bookings as told.
+const TOLD: &str = "
+UPDATE holdfast.inbox SET refund_requested_at = now()
+FROM (SELECT booking_id FROM holdfast.inbox WHERE booking_id = ANY ($1) ORDER BY booking_id FOR UPDATE) AS told
+WHERE inbox.booking_id = told.booking_id AND inbox.refund_requested_at IS NULL";
+
+/// What `booking.created` does: the booking is written, or refused.
+#[derive(Debug)]
+pub struct Creation {
+    refusals: Refusals,
+}
+
+impl Change for Creation {
+    const EVENT_TYPE: EventType = EventType::Created;
+
+    type Event = Created;
+
+    fn configured(parts: &mut Parts<'_>) -> Self {
+        Self { refusals: Refusals::configured(parts) }
+    }
+
+    fn parse(body: &str) -> Result<Created, Failure> {
+        Created::parse(body)
+    }
+
+    fn booking_id(event: &Created) -> &str {
+        &event.booking_id
+    }
+
+    fn contexts(event: &Created) -> &Contexts {
+        &event.contexts
+    }
+
+    /// The publications, and the mark that they were made.
+    fn following(&self, transaction: Duration) -> Duration {
+        Refusals::BUDGET + transaction
+    }
+
+    async fn write(session: &Session, entries: &[&Entry<Created>]) -> Result<Vec<Ruling>, Error> {
+        let columns = Columns::of(entries);
+        let answers = columns.write(session).await?;
+        Ok(entries.iter().map(|entry| answers.ruling(entry)).collect())
+    }
+
+    /// Others are told of refused bookings, and then it is marked that they were. What could not be told comes again.
+    async fn follow(
+        &self,
+        database: &Database,
+        refused: Vec<&Entry<Created>>,
+        deadline: Deadline,
+    ) -> HashMap<String, Verdict<Outcome>> {
+        let told = self.refusals.tell(refused.iter().map(|entry| Refusal::of(entry))).await;
+        let booking_ids: Vec<&str> =
+            told.iter().filter(|(_, told)| told.is_ok()).map(|(booking_id, _)| booking_id.as_str()).collect();
+        let marked = match booking_ids.is_empty() {
+            true => Ok(()),
+            false => database.run(&Mark { booking_ids: &booking_ids }, deadline).await,
+        };
+        let unmarked = marked.err().map(|error| format!("the refusal was told, and not marked as told: {error}"));
+        let verdict = |told: Result<&'static str, Failure>| match (told, &unmarked) {
+            (Ok(note), None) => Verdict::Done(Done::noted(Outcome::Refused, note.to_owned())),
+            (Ok(_), Some(unmarked)) => Verdict::Failed(Failure::transient(unmarked)),
+            (Err(untold), _) => Verdict::Failed(untold),
+        };
+        told.into_iter().map(|(booking_id, told)| (booking_id, verdict(told))).collect()
+    }
+}
+
+/// The mark that refused bookings are told.
+struct Mark<'a> {
+    booking_ids: &'a [&'a str],
+}
+
+impl Work for Mark<'_> {
+    type Output = ();
+
+    async fn run(&self, session: &Session) -> Result<(), Error> {
+        session.client.execute_typed(TOLD, &[(&self.booking_ids, Type::TEXT_ARRAY)]).await?;
+        Ok(())
+    }
+}
+
+/// The events of a transaction, field by field: as many statements as there are, for any number of events.
+struct Columns<'a> {
+    booking_ids: Vec<&'a str>,
+    hashes: Vec<Vec<u8>>,
+    users: Vec<&'a str>,
+    user_numbers: Vec<Option<i32>>,
+    rooms: Vec<&'a str>,
+    guests: Vec<i32>,
+    start_dates: Vec<Date>,
+    end_dates: Vec<Date>,
+    payments: Vec<Option<&'a str>>,
+    sources: Vec<&'a str>,
+    trace_ids: Vec<Option<&'a str>>,
+    starts: Vec<Option<OffsetDateTime>>,
+    ends: Vec<Option<OffsetDateTime>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(entries: &[&'a Entry<Created>]) -> Self {
+        fn each<'a, T>(entries: &[&'a Entry<Created>], field: impl Fn(&'a Entry<Created>) -> T) -> Vec<T> {
+            entries.iter().map(|entry| field(entry)).collect()
+        }
+        Self {
+            booking_ids: each(entries, |entry| entry.event.booking_id.as_str()),
+            hashes: each(entries, |entry| entry.event.hash().to_vec()),
+            users: each(entries, |entry| entry.event.user.text()),
+            user_numbers: each(entries, |entry| entry.event.user.number()),
+            rooms: each(entries, |entry| entry.event.room.as_str()),
+            guests: each(entries, |entry| entry.event.guests),
+            start_dates: each(entries, |entry| entry.event.stay.start_date),
+            end_dates: each(entries, |entry| entry.event.stay.end_date),
+            payments: each(entries, |entry| entry.event.payment_id.as_deref()),
+            sources: each(entries, |entry| entry.source.as_str()),
+            trace_ids: each(entries, |entry| entry.trace_id.as_deref()),
+            starts: each(entries, |entry| entry.event.stay.starts_at),
+            ends: each(entries, |entry| entry.event.stay.ends_at),
+        }
+    }
+
+    /// Sends the transaction, and looks at every answer of it: PostgreSQL turns the `COMMIT` of a failed transaction into a
+    /// rollback, and the driver calls that a success.
+    async fn write(&self, session: &Session) -> Result<Answers, Error> {
+        let client = &session.client;
+        let meant: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 9] = [
+            (&self.booking_ids, Type::TEXT_ARRAY),
+            (&self.hashes, Type::BYTEA_ARRAY),
+            (&self.users, Type::TEXT_ARRAY),
+            (&self.user_numbers, Type::INT4_ARRAY),
+            (&self.rooms, Type::TEXT_ARRAY),
+            (&self.guests, Type::INT4_ARRAY),
+            (&self.start_dates, Type::DATE_ARRAY),
+            (&self.end_dates, Type::DATE_ARRAY),
+            (&self.payments, Type::TEXT_ARRAY),
+        ];
+        let mut in_inbox = meant.to_vec();
+        in_inbox.extend([
+            (&self.sources as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT_ARRAY),
+            (&self.trace_ids, Type::TEXT_ARRAY),
+        ]);
+        let [inbox, accepted, refused, found] =
+            [INBOX, ACCEPTED, REFUSED, FOUND].map(|statement| format!("{MEANT}{statement}"));
+        let settled: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
+            (&self.booking_ids, Type::TEXT_ARRAY),
+            (&self.hashes, Type::BYTEA_ARRAY),
+            (&self.starts, Type::TIMESTAMPTZ_ARRAY),
+            (&self.ends, Type::TIMESTAMPTZ_ARRAY),
+        ];
+        // Each goes out when it is first asked for its answer, and so in this order.
+        let (begun, inbox, accepted, refused, settled, found, committed) = tokio::join!(
+            biased;
+            client.batch_execute(migration::BEGIN),
+            client.execute_typed(&inbox, &in_inbox),
+            client.execute_typed(&accepted, &meant),
+            client.execute_typed(&refused, &meant),
+            client.query_typed(SETTLED, &settled),
+            client.query_typed(&found, &meant),
+            client.batch_execute("COMMIT"),
+        );
+        begun?;
+        inbox?;
+        accepted?;
+        refused?;
+        let (settled, found) = (settled?, found?);
+        committed?;
+        let settled = settled.iter().map(|row| {
+            let status: String = row.try_get("outcome")?;
+            let (is_new, was_cancelled) = (row.try_get("is_new")?, row.try_get("was_cancelled")?);
+            Ok((row.try_get("booking_id")?, Settled { status, is_new, was_cancelled }))
+        });
+        let found = found.iter().map(|row| {
+            let found = Found {
+                users: row.try_get("users")?,
+                has_room: row.try_get("has_room")?,
+                is_same: row.try_get("is_same")?,
+                outcome: row.try_get("outcome")?,
+                is_told: row.try_get("is_told")?,
+            };
+            Ok((row.try_get("booking_id")?, found))
+        });
+        Ok(Answers {
+            settled: settled.collect::<Result<_, tokio_postgres::Error>>()?,
+            found: found.collect::<Result<_, tokio_postgres::Error>>()?,
+        })
+    }
+}
+
+/// What the transaction answered, by booking.
+#[derive(Debug, Default)]
+struct Answers {
+    settled: HashMap<String, Settled>,
+    found: HashMap<String, Found>,
+}
+
+/// A booking that was settled now.
+#[derive(Debug)]
+struct Settled {
+    status: String,
+    is_new: bool,
+    was_cancelled: bool,
+}
+
+/// What was there at the transaction's end.
+#[derive(Debug)]
+struct Found {
+    users: i64,
+    has_room: bool,
+    /// Nothing: there is no inbox row, or nobody has created the booking.
+    is_same: Option<bool>,
+    outcome: Option<String>,
+    is_told: bool,
+}
+
+const ACCEPTED_STATUS: &str = "Accepted";
+const CANCELLED_STATUS: &str = "Cancelled";
+const REFUSED_STATUS: &str = "Refused";
+
+impl Answers {
+    fn ruling(&self, entry: &Entry<Created>) -> Ruling {
+        let id = &entry.event.booking_id;
+        match self.settled.get(id) {
+            Some(Settled { is_new: false, .. }) => {
+                return Ruling::done(Outcome::Duplicate, "written before its inbox row was cleaned away");
+            }
+            Some(Settled { status, was_cancelled, is_new: true }) => match status.as_str() {
+                ACCEPTED_STATUS if *was_cancelled => return Ruling::GivenUpByAnother,
+                ACCEPTED_STATUS => return Ruling::of(Outcome::Success),
+                CANCELLED_STATUS => return Ruling::done(Outcome::Success, "cancelled before it came"),
+                REFUSED_STATUS => return Ruling::Refused,
+                _ => return Ruling::retry("a trigger of the database gave the booking another status"),
+            },
+            None => {}
+        }
+        let Some(found) = self.found.get(id) else {
+            return Ruling::retry("the database did not say what became of the booking");
+        };
+        match found {
+            Found { is_same: Some(false), .. } => Ruling::reject(
+                ErrorCode::PayloadChanged,
+                "the booking is known with another user, room, stay, number of guests or payment; give the second one an id of \
+                 its own",
+            ),
+            Found { is_same: Some(true), outcome: Some(status), is_told: false, .. } if status == REFUSED_STATUS => {
+                Ruling::Refused
+            }
+            Found { is_same: Some(true), outcome: Some(status), .. } => {
+                Ruling::done(Outcome::Duplicate, &format!("done before: {status}"))
+            }
+            Found { users: 0, .. } => Ruling::retry("there is no such user, or none yet"),
+            Found { users: 2.., .. } => Ruling::reject(
+                ErrorCode::AmbiguousUser,
+                "more than one user has this e-mail address, user name or number; name him otherwise",
+            ),
+            Found { has_room: false, .. } => Ruling::retry("there is no such room, or none yet"),
+            Found { .. } => Ruling::retry("the booking found its room taken, and then nobody who has it"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

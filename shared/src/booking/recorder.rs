@@ -1,0 +1,424 @@
+//! A batch of events about bookings: one transaction for all of them, or one for each when something is in the way.
+//!
+//! The records of one booking are in different transactions, one after the other, so that each sees what the one before it did.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::{Span, error, info_span, warn};
+
+use super::{
+    Done, ErrorCode, Outcome,
+    event::{Contexts, EventType},
+    migration,
+};
+use crate::{
+    client::postgres::{
+        Database, Session, Settings, Work,
+        fault::{Decision, Error},
+    },
+    deadline::Deadline,
+    failure::Failure,
+    name::Named,
+    start::Parts,
+    telemetry::{
+        baggage::LoggedKeys,
+        metrics::{Metric, Metrics, Recorder as Counts, Unit},
+        trace::TraceContext,
+    },
+    trigger::{Decoded, Message, Portion, Processor, Task, Verdict},
+};
+
+const CONNECTS: Metric = Metric { name: "db_connects_total", unit: Unit::Count, dimensions: &["type"] };
+const TRANSACTION: Metric = Metric { name: "db_transaction_seconds", unit: Unit::Seconds, dimensions: &["type"] };
+const UNROLLED: Metric = Metric { name: "batch_unrolled_total", unit: Unit::Count, dimensions: &["type"] };
+const UNREADY: Metric = Metric { name: "db_unready_total", unit: Unit::Count, dimensions: &["type"] };
+const GIVEN_UP_BY_ANOTHER: Metric =
+    Metric { name: "early_cancellation_not_owner_total", unit: Unit::Count, dimensions: &["type"] };
+
+/// The metrics that a recorder writes. `type` is its event type.
+pub const METRICS: &[Metric] = &[CONNECTS, TRANSACTION, UNROLLED, UNREADY, GIVEN_UP_BY_ANOTHER];
+
+/// What an event changes.
+pub trait Change: Sync + Sized {
+    /// The event.
+    const EVENT_TYPE: EventType;
+
+    /// The event, once it is read.
+    type Event: Send + Sync;
+
+    /// Reads the variables of what it is made of beside the database.
+    fn configured(parts: &mut Parts<'_>) -> Self;
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// Permanent.
+    fn parse(body: &str) -> Result<Self::Event, Failure>;
+
+    /// Which booking it is about.
+    fn booking_id(event: &Self::Event) -> &str;
+
+    /// What the body says of its trace.
+    fn contexts(event: &Self::Event) -> &Contexts;
+
+    /// How long [`Change::follow`] takes at most, where a transaction takes `transaction`.
+    fn following(&self, transaction: Duration) -> Duration;
+
+    /// Writes events of different bookings in one transaction. The rulings are in their order.
+    ///
+    /// # Errors
+    /// Nothing is written, or nobody knows. It may be done again.
+    fn write(
+        session: &Session,
+        entries: &[&Entry<Self::Event>],
+    ) -> impl Future<Output = Result<Vec<Ruling>, Error>> + Send;
+
+    /// Does what follows from refused bookings, and gives a verdict for each by its id.
+    fn follow(
+        &self,
+        database: &Database,
+        refused: Vec<&Entry<Self::Event>>,
+        deadline: Deadline,
+    ) -> impl Future<Output = HashMap<String, Verdict<Outcome>>> + Send;
+}
+
+/// An event, and what is noted of how it came.
+#[derive(Debug)]
+pub struct Entry<E> {
+    /// The event.
+    pub event: E,
+    /// Where its record was.
+    pub source: String,
+    /// Its trace.
+    pub trace_id: Option<String>,
+}
+
+/// What a transaction came to for one of its events.
+#[derive(Debug)]
+pub enum Ruling {
+    /// It is done.
+    Done(Done),
+    /// It is done, although a cancellation had come before it: of somebody else.
+    GivenUpByAnother,
+    /// The booking is refused, and others must be told.
+    Refused,
+    /// It is not done.
+    Failed(Failure),
+}
+
+impl Ruling {
+    pub(super) fn of(outcome: Outcome) -> Self {
+        Self::Done(Done::of(outcome))
+    }
+
+    pub(super) fn done(outcome: Outcome, note: &str) -> Self {
+        Self::Done(Done::noted(outcome, note.to_owned()))
+    }
+
+    pub(super) fn retry(why: &str) -> Self {
+        Self::Failed(Failure::transient(why))
+    }
+
+    pub(super) fn reject(code: ErrorCode, why: &str) -> Self {
+        Self::Failed(Failure::permanent(code, why))
+    }
+}
+
+/// The outcome or the code, or `retry`.
+impl fmt::Display for Ruling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done(done) => done.name(),
+            Self::GivenUpByAnother => "success, given up by another",
+            Self::Refused => Outcome::Refused.name(),
+            Self::Failed(Failure::Permanent { code, .. }) => code,
+            Self::Failed(Failure::Transient { .. } | Failure::Early { .. }) => "retry",
+        })
+    }
+}
+
+/// Writes the events of one type into the database.
+#[derive(Debug)]
+pub struct Recorder<C> {
+    change: C,
+    database: Database,
+    logged_keys: LoggedKeys,
+    metrics: Metrics,
+}
+
+impl<C: Change> Recorder<C> {
+    /// Reads the variables of all that a recorder is made of. Nothing: what is wrong with them is noted.
+    pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
+        let settings = Settings::configured(parts);
+        let change = C::configured(parts);
+        let logged_keys = LoggedKeys::configured(&mut parts.reader);
+        let metrics = Metrics::configured(&mut parts.reader);
+        Some(Self { change, database: Database::new(settings?), logged_keys, metrics })
+    }
+
+    fn name() -> &'static str {
+        C::EVENT_TYPE.name()
+    }
+
+    /// What follows from a transaction.
+    fn following(&self) -> Duration {
+        self.change.following(self.database.settings().transaction_timeout)
+    }
+
+    /// A transaction, twice if its connection is lost, and what follows from it.
+    fn time(&self) -> Duration {
+        self.database.settings().one_try() * 2 + self.following()
+    }
+
+    /// The same for a record of its own, whose transaction is not tried twice where the time is short: the others have used
+    /// some of it.
+    fn time_alone(&self) -> Duration {
+        self.database.settings().one_try() + self.following()
+    }
+
+    /// Writes events of different bookings, and gives a verdict for each in their order.
+    async fn write(&self, tasks: &[&Task<Entry<C::Event>>], deadline: Deadline) -> Vec<Verdict<Outcome>> {
+        let error = match self.transact(tasks, deadline).await {
+            Ok(rulings) => return self.conclude(tasks, rulings, deadline).await,
+            Err(error) => error,
+        };
+        let decision = error.decision();
+        match decision {
+            Decision::Connection | Decision::Access | Decision::Queue | Decision::Unready => {
+                self.say_away(&error);
+                tasks.iter().map(|_| Verdict::Away(error.to_string())).collect()
+            }
+            Decision::Record | Decision::Reject => match tasks {
+                [_] => vec![Verdict::Failed(alone(&error, decision))],
+                _ => self.unroll(tasks, &error, deadline).await,
+            },
+        }
+    }
+
+    /// One of many is in the way of the others, so that each gets a transaction of its own.
+    async fn unroll(
+        &self,
+        tasks: &[&Task<Entry<C::Event>>],
+        error: &Error,
+        deadline: Deadline,
+    ) -> Vec<Verdict<Outcome>> {
+        let sqlstate = error.sqlstate();
+        warn!(
+            event_type = Self::name(),
+            sqlstate,
+            error = %error,
+            records = tasks.len(),
+            "the records are written one by one, because they could not be written together"
+        );
+        self.count(&UNROLLED);
+        let mut verdicts: Vec<Verdict<Outcome>> = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            let verdict = match verdicts.last() {
+                Some(Verdict::Away(why)) => Verdict::Away(why.clone()),
+                Some(Verdict::Done(_) | Verdict::Failed(_) | Verdict::Unstarted) | None => {
+                    if deadline.remaining() < self.time_alone() {
+                        Verdict::Unstarted
+                    } else {
+                        // A batch of one is never unrolled, so that this goes no deeper.
+                        let written = Box::pin(self.write(&[task], deadline)).await;
+                        written.into_iter().next().unwrap_or(Verdict::Unstarted)
+                    }
+                }
+            };
+            verdicts.push(verdict);
+        }
+        verdicts
+    }
+
+    async fn transact(&self, tasks: &[&Task<Entry<C::Event>>], deadline: Deadline) -> Result<Vec<Ruling>, Error> {
+        let entries: Vec<&Entry<C::Event>> = tasks.iter().map(|task| &task.item).collect();
+        let started = Instant::now();
+        let rulings =
+            self.database.run(&Transaction::<C> { entries: &entries }, deadline.earlier_by(self.following())).await;
+        let mut counts = Counts::default();
+        counts.duration(&TRANSACTION, &[Self::name()], started.elapsed());
+        let connects = self.database.connects_since();
+        if connects > 0 {
+            counts.count(&CONNECTS, &[Self::name()], connects);
+        }
+        self.metrics.write(&counts);
+        rulings
+    }
+
+    async fn conclude(
+        &self,
+        tasks: &[&Task<Entry<C::Event>>],
+        rulings: Vec<Ruling>,
+        deadline: Deadline,
+    ) -> Vec<Verdict<Outcome>> {
+        let is_refused = |ruling: &Ruling| matches!(ruling, Ruling::Refused);
+        let refused: Vec<&Entry<C::Event>> =
+            tasks.iter().zip(&rulings).filter(|(_, ruling)| is_refused(ruling)).map(|(task, _)| &task.item).collect();
+        let mut followed = match refused.is_empty() {
+            true => HashMap::new(),
+            false => self.change.follow(&self.database, refused, deadline).await,
+        };
+        let verdict = |(task, ruling): (&&Task<Entry<C::Event>>, Ruling)| match ruling {
+            Ruling::Done(done) => Verdict::Done(done),
+            Ruling::GivenUpByAnother => {
+                self.count(&GIVEN_UP_BY_ANOTHER);
+                task.span.in_scope(|| {
+                    warn!("a cancellation came before the booking, and it was not of the user who booked; the booking stands");
+                });
+                Verdict::Done(Done::of(Outcome::Success))
+            }
+            Ruling::Refused => followed.remove(C::booking_id(&task.item.event)).unwrap_or_else(|| {
+                Verdict::Failed(Failure::transient("the booking is refused, and nothing followed from it"))
+            }),
+            Ruling::Failed(failure) => Verdict::Failed(failure),
+        };
+        tasks.iter().zip(rulings).map(verdict).collect()
+    }
+
+    fn say_away(&self, error: &Error) {
+        let (event_type, sqlstate) = (Self::name(), error.sqlstate());
+        match error.decision() {
+            Decision::Access | Decision::Unready => {
+                self.count(&UNREADY);
+                error!(event_type, sqlstate, error = %error, "the database can't be used as it is configured");
+            }
+            Decision::Connection | Decision::Queue | Decision::Record | Decision::Reject => {
+                warn!(event_type, sqlstate, error = %error, "the database can't be used now");
+            }
+        }
+    }
+
+    fn count(&self, metric: &'static Metric) {
+        let mut counts = Counts::default();
+        counts.count(metric, &[Self::name()], 1);
+        self.metrics.write(&counts);
+    }
+}
+
+/// What a fault means to a record that was alone in its transaction.
+fn alone(error: &Error, decision: Decision) -> Failure {
+    match decision {
+        Decision::Reject => Failure::permanent(
+            ErrorCode::InvalidField,
+            format!("{error}: a value of the event can't be stored; correct it and send the event again"),
+        ),
+        Decision::Record | Decision::Connection | Decision::Access | Decision::Queue | Decision::Unready => {
+            Failure::transient(error.to_string())
+        }
+    }
+}
+
+/// The writing of events, with a look at the schema in front of it on a new connection.
+struct Transaction<'a, C: Change> {
+    entries: &'a [&'a Entry<C::Event>],
+}
+
+impl<C: Change> Work for Transaction<'_, C> {
+    type Output = Vec<Ruling>;
+
+    async fn run(&self, session: &Session) -> Result<Vec<Ruling>, Error> {
+        migration::look(session).await?;
+        C::write(session, self.entries).await
+    }
+}
+
+impl<R: Message, C: Change> Processor<R> for Recorder<C> {
+    type Item = Entry<C::Event>;
+    type Outcome = Outcome;
+
+    const PORTION: Portion = Portion::Batch;
+
+    fn name(&self) -> &'static str {
+        Self::name()
+    }
+
+    fn budget(&self) -> Duration {
+        self.time()
+    }
+
+    fn decode(&self, record: &R) -> Result<Decoded<Self::Item>, Failure> {
+        let event = C::parse(record.body())?;
+        let Contexts { traceparents, baggages } = C::contexts(&event);
+        let producer = record.producer(traceparents, baggages);
+        let baggage = producer.baggage.as_deref().unwrap_or_default();
+        let trace_id = producer.trace_id().map(str::to_owned).or_else(|| self.logged_keys.trace_id(baggage));
+        let (booking_id, source) = (C::booking_id(&event).to_owned(), record.source().into_owned());
+        let span = info_span!("event", booking_id, source, trace_id, baggage = self.logged_keys.of(baggage));
+        Ok(Decoded { key: booking_id, span, producer, item: Entry { event, source, trace_id } })
+    }
+
+    async fn process(&self, item: Self::Item, trace: &TraceContext, deadline: Deadline) -> Result<Done, Failure> {
+        let task = Task { item, trace: trace.clone(), span: Span::current() };
+        match self.write(&[&task], deadline).await.into_iter().next() {
+            Some(Verdict::Done(done)) => Ok(done),
+            Some(Verdict::Failed(failure)) => Err(failure),
+            Some(Verdict::Away(why)) => Err(Failure::transient(why)),
+            Some(Verdict::Unstarted) | None => Err(Failure::transient("the record was not begun")),
+        }
+    }
+
+    async fn process_all(&self, tasks: Vec<Task<Self::Item>>, deadline: Deadline) -> Vec<Verdict<Outcome>> {
+        let mut verdicts: Vec<Option<Verdict<Outcome>>> = tasks.iter().map(|_| None).collect();
+        let mut away: Option<String> = None;
+        for round in rounds(tasks.iter().map(|task| C::booking_id(&task.item.event))) {
+            if away.is_some() || deadline.remaining() < self.time() {
+                break;
+            }
+            let together: Vec<&Task<Self::Item>> = round.iter().filter_map(|index| tasks.get(*index)).collect();
+            for (index, verdict) in round.into_iter().zip(self.write(&together, deadline).await) {
+                if let Verdict::Away(why) = &verdict {
+                    away = Some(why.clone());
+                }
+                verdicts[index] = Some(verdict);
+            }
+        }
+        let unreached = || away.clone().map_or(Verdict::Unstarted, Verdict::Away);
+        verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(unreached)).collect()
+    }
+}
+
+/// The places of records in the order of their transactions: the first of each booking, then the second of each, and so on.
+fn rounds<'a>(booking_ids: impl Iterator<Item = &'a str>) -> VecDeque<Vec<usize>> {
+    let mut rounds: VecDeque<Vec<usize>> = VecDeque::new();
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    for (index, booking_id) in booking_ids.enumerate() {
+        let times = seen.entry(booking_id).or_default();
+        if *times == rounds.len() {
+            rounds.push_back(Vec::new());
+        }
+        rounds[*times].push(index);
+        *times += 1;
+    }
+    rounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_one_booking_are_in_different_transactions_in_their_order() {
+        let of = |ids: &[&str]| rounds(ids.iter().copied());
+        assert_eq!(of(&["a", "b", "a", "c", "a", "b"]), [vec![0, 1, 3], vec![2, 5], vec![4]]);
+        assert_eq!(of(&["a", "b"]), [vec![0, 1]]);
+        assert!(of(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_value_that_can_not_be_stored_is_rejected_and_all_else_is_tried_again() {
+        let failure = |code: &str| {
+            let error = Error::Sql { code: code.to_owned(), constraint: None };
+            alone(&error, error.decision())
+        };
+        assert!(matches!(failure("22003"), Failure::Permanent { code: "invalid_field", .. }));
+        assert!(matches!(failure("23514"), Failure::Permanent { code: "invalid_field", .. }));
+        for code in ["40P01", "23503", "23505", "23P01", "55P03", "57014", "XX000"] {
+            assert!(matches!(failure(code), Failure::Transient { .. }), "{code}");
+        }
+    }
+}
