@@ -153,8 +153,16 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// The text of a field, the same wherever its name stands.
-    fn raw(&self, name: &str) -> Result<Option<&'a RawValue>, Fault> {
+    /// Every field whose name is text, in order, also those of one name.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.fields.iter().map(|(name, value)| (name.as_ref(), *value))
+    }
+
+    /// The JSON of a field, the same wherever its name stands; a null is there.
+    ///
+    /// # Errors
+    /// When the field is ambiguous.
+    pub fn raw(&self, name: &str) -> Result<Option<&'a RawValue>, Fault> {
         let mut values = self.fields.iter().filter(|(found, _)| found == name).map(|(_, value)| *value);
         let Some(first) = values.next() else {
             return Ok(None);

@@ -3,6 +3,7 @@
 //! and what is said of a payload that is none.
 
 pub mod http;
+pub mod kafka;
 pub mod sqs;
 pub mod stream;
 
@@ -56,8 +57,8 @@ pub trait Processor<R>: Sync {
     ) -> impl Future<Output = Result<Done<Self::Outcome>, Failure>> + Send;
 
     /// Does the work of several records, whose verdicts it gives in their order. The keys of some may be equal: the processor
-    /// works those in turn, and starts nothing that the deadline leaves less time for than its budget. Triggers call it for
-    /// [`Portion::Batch`] only.
+    /// works those in turn, and starts nothing that the deadline leaves less time for than its budget. A queue's trigger calls
+    /// it for [`Portion::Batch`] only.
     fn process_all(
         &self,
         tasks: Vec<Task<Self::Item>>,

@@ -3,6 +3,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
+mod bookings;
 mod reservations;
 mod sam;
 mod traffic;

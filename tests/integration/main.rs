@@ -18,6 +18,7 @@ mod gateway;
 mod guard;
 mod guard_contract;
 mod help;
+mod kafka;
 mod outcomes;
 mod own_word;
 mod pictures;

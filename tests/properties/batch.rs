@@ -142,7 +142,14 @@ impl Processor<Record> for Script {
 
 /// Counts the lines by which records end.
 #[derive(Clone, Default)]
-struct Endings(Arc<Mutex<BTreeMap<String, usize>>>);
+pub(crate) struct Endings(Arc<Mutex<BTreeMap<String, usize>>>);
+
+impl Endings {
+    /// How many ended in which way.
+    pub(crate) fn seen(&self) -> BTreeMap<String, usize> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 impl Subscriber for Endings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -220,7 +227,7 @@ async fn check_in_runtime(batch: &[Delivered], can_dead_letter: bool, in_time: b
     for record in batch {
         *outcomes.entry(record.outcome(can_dead_letter, in_time).to_owned()).or_default() += 1;
     }
-    assert_eq!(*endings.0.lock().unwrap(), outcomes, "each record has one outcome");
+    assert_eq!(endings.seen(), outcomes, "each record has one outcome");
     let dead_lettered = ["rejected", "exhausted"].map(|outcome| outcomes.get(outcome).copied().unwrap_or_default());
     assert_eq!(dead_letters.messages().len(), dead_lettered.iter().sum::<usize>());
     let runs = |record: &&Delivered| in_time && ["succeed", "retry", "reject", "panic"].contains(&record.fate);

@@ -6,6 +6,7 @@ mod api;
 mod backoff;
 mod batch;
 mod http;
+mod kafka;
 mod parsing;
 
 use proptest::test_runner::{Config, RngSeed};

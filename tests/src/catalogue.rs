@@ -20,6 +20,8 @@ pub enum System {
     Settlement,
     /// Reservations are held, confirmed and cancelled.
     Reservations,
+    /// Bookings of rooms become rows of a database.
+    Bookings,
 }
 
 /// How Lambda hands a function its work.
@@ -41,6 +43,7 @@ impl System {
         match self {
             Self::Settlement => "Settlement",
             Self::Reservations => "Reservations",
+            Self::Bookings => "Bookings",
         }
     }
 }
@@ -130,18 +133,56 @@ impl Settling {
     }
 }
 
-/// What `compose` makes of a function's parts, where Lambda has set region and credentials.
-fn composed<T>(
+/// Region and credentials, as Lambda sets them.
+pub(crate) fn aws_of_a_test() -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("eu-west-1"))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "role")))
+        .build()
+}
+
+/// A function that reads a queue of its own, whatever its system.
+#[derive(Debug, Clone, Copy)]
+pub struct Fed {
+    /// The name of its folder, its package, its binary, its queue and its folder in `events/`.
+    pub name: &'static str,
+    /// What its events are called, in its metrics too.
+    pub event_type: &'static str,
+    /// What it settles; nothing, where it belongs to another system.
+    pub settling: Option<Settling>,
+    /// Composes it of its parts as its `main` does, and answers with its limits.
+    pub limits: fn(&mut Parts<'_>) -> Option<Limits>,
+}
+
+/// Every function that reads a queue of its own.
+pub fn all_fed() -> impl Iterator<Item = Fed> {
+    let settling = |settling: Settling| Fed {
+        name: settling.name,
+        event_type: settling.workflow.name(),
+        settling: Some(settling),
+        limits: settling.limits,
+    };
+    SETTLING.into_iter().map(settling).chain(RECORDING)
+}
+
+/// The function that reads a queue of its own under this name.
+pub fn fed(name: &str) -> Option<Fed> {
+    all_fed().find(|function| function.name == name)
+}
+
+/// What `compose` makes of a function's parts, where Lambda has set region and credentials. It must be called inside a Tokio
+/// runtime, because clients are made.
+///
+/// # Errors
+/// Every fault of the environment.
+pub fn composed<T>(
     name: &'static str,
     environment: &dyn Source,
     secret: Option<Result<SecretFields, String>>,
     compose: fn(&mut Parts<'_>) -> Option<T>,
 ) -> Result<T, ConfigError> {
-    let aws = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::from_static("eu-west-1"))
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("key", "secret", None, None, "role")))
-        .build();
+    let aws = aws_of_a_test();
     let reader = Reader::with_secret(environment, secret, None);
     let mut parts = Parts { name, reader, aws: &aws };
     telemetry::log_level(&mut parts.reader);
@@ -183,12 +224,31 @@ macro_rules! other {
     };
 }
 
+/// Every function that writes what happens to bookings.
+pub const RECORDING: [Fed; 2] = [
+    Fed {
+        name: booking_created::NAME,
+        event_type: "booking.created",
+        settling: None,
+        limits: |parts| booking_created::compose(parts).map(|consumer| consumer.worker.limits),
+    },
+    Fed {
+        name: booking_cancelled::NAME,
+        event_type: "booking.cancelled",
+        settling: None,
+        limits: |parts| booking_cancelled::compose(parts).map(|consumer| consumer.worker.limits),
+    },
+];
+
 /// Every other function.
-const OTHERS: [Entry; 4] = [
+const OTHERS: [Entry; 7] = [
     other!(reservation_api, Reservations, Http),
     other!(reservation_rpc, Reservations, Http),
     other!(reservation_changed, Reservations, Stream),
     other!(reservation_sweep, Reservations, Schedule),
+    other!(booking_created, Bookings, Queue),
+    other!(booking_cancelled, Bookings, Queue),
+    other!(booking_migrate, Bookings, Schedule),
 ];
 
 /// Every function.
@@ -197,7 +257,7 @@ pub const CATALOGUE: [Entry; SETTLING.len() + OTHERS.len()] = catalogue();
 /// The names of all functions, in the same order.
 pub const NAMES: [&str; CATALOGUE.len()] = names();
 
-/// The names of those behind a queue.
+/// The names of those that settle, each behind a queue.
 pub const QUEUED: [&str; SETTLING.len()] = queued();
 
 /// The function of this name.

@@ -5,7 +5,7 @@
 //! | [`stack`] | an account with everything deployed | |
 //! | [`lambda`] | the Lambda Runtime API and execution environments | one invocation at a time, timeouts, init failures |
 //! | [`gateway`] | API Gateway: an HTTP API with its issuer of tokens | routes, tokens, signatures, limits |
-//! | [`mapping`], [`stream`] | event source mappings of a queue, and of a table's stream | what counts as success and as failure |
+//! | [`mapping`], [`stream`], [`kafka`] | event source mappings of a queue, of a table's stream, and of a topic | what counts as success and as failure |
 //! | [`sale`] | a stack that sells, with the functions of this repository alone | |
 //! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |
 //! | [`aws`], [`pattern`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, rules, conditions |
@@ -13,6 +13,7 @@
 //! | [`payments`] | the payment service, over gRPC | a payment is its customer's |
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
 //! | [`till`] | where a customer pays | |
+//! | [`postgres`] | the database of the bookings: a real one | everything |
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
@@ -34,6 +35,7 @@ pub mod stack;
 
 pub mod aws;
 pub mod gateway;
+pub mod kafka;
 pub mod lambda;
 pub mod mapping;
 pub mod pattern;
@@ -44,6 +46,8 @@ pub mod inventory;
 pub mod payments;
 pub mod reservations;
 pub mod till;
+
+pub mod postgres;
 
 mod latency;
 mod proto;

@@ -117,8 +117,16 @@ impl MiniStack {
     /// # Panics
     /// When that is refused. What the function answers is no reason.
     pub async fn invoke(&self, function: &str) -> String {
+        self.invoke_with(function, "{}".to_owned()).await
+    }
+
+    /// As [`MiniStack::invoke`], with an event.
+    ///
+    /// # Panics
+    /// When that is refused. What the function answers is no reason.
+    pub async fn invoke_with(&self, function: &str, event: String) -> String {
         let path = format!("/2015-03-31/functions/{function}/invocations");
-        let answer = self.send("lambda", "POST", &path, &[], "{}".to_owned()).await;
+        let answer = self.send("lambda", "POST", &path, &[], event).await;
         answer.unwrap_or_else(|refusal| panic!("{path}: {refusal}"))
     }
 

@@ -596,7 +596,7 @@ pub const REMOVALS: &[Removal] = &[
         guard: "dead-letter-fallback",
         then: "a message loses its group on the way to its dead-letter queue",
         file: "shared/src/trigger/sqs/queue.rs",
-        text: ".set_message_group_id(record.group_id())\n            .set_message_attributes(Some(attributes))",
+        text: ".set_message_group_id(letter.group_id.clone())\n            .set_message_attributes(Some(attributes))",
         instead: ".set_message_attributes(Some(attributes))",
         test: Test::of("integration", "bad_input::a_message_is_dead_lettered_with_its_group"),
         says: r#"right: Some("customer-1")"#,

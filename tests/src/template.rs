@@ -258,7 +258,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{catalogue::QUEUED, stack::FUNCTION_TIMEOUT};
+    use crate::{catalogue, stack::FUNCTION_TIMEOUT};
 
     fn template() -> Template {
         Template::read().unwrap()
@@ -282,7 +282,7 @@ mod tests {
     fn each_queue_has_a_rule_and_the_sources_are_those_of_the_parameters() {
         let rules = template().rules().unwrap();
         let functions: BTreeSet<&str> = rules.iter().map(|rule| rule.function.as_str()).collect();
-        assert_eq!(functions, QUEUED.into());
+        assert_eq!(functions, catalogue::all_fed().map(|function| function.name).collect());
         let chosen = |event: Value| -> Vec<&str> {
             let rules = rules.iter().filter(|rule| rule.pattern.matches(&event));
             rules.map(|rule| rule.function.as_str()).collect()
@@ -292,6 +292,8 @@ mod tests {
         let updated = json!({"status": "FAILED"});
         assert_eq!(chosen(event("payment-sim", "Payment Status Updated", updated)), ["payment-failed"]);
         assert_eq!(chosen(event("somebody", "payment.approved", json!({}))), [""; 0]);
+        assert_eq!(chosen(event("booking-service", "booking.created", json!({}))), ["booking-created"]);
+        assert_eq!(chosen(event("holdfast", "booking.refused", json!({}))), [""; 0]);
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use local_stack::{
-    catalogue::{self, SETTLING, Settling, Trigger},
+    catalogue::{self, Fed, Trigger},
     scenario::error_codes,
 };
 use shared::{
+    booking,
     name::Named,
     reservation::sweep,
     settlement::{
@@ -15,21 +16,29 @@ use shared::{
         event::{DETAIL_TYPES, Event, EventType, PAYMENT_STATUSES, STATUS_UPDATE},
     },
     telemetry::metrics::Metric,
-    trigger::{http, sqs, stream},
+    trigger::{http, kafka, sqs, stream},
 };
 
 /// The metric of events that go on failing, which a filter of the template makes of the log's lines.
 pub(crate) const FAILING: &str = "worker_failing_total";
 
 /// The outcomes that a record of this function can have.
-pub(crate) fn outcomes(function: Settling) -> BTreeSet<&'static str> {
-    let ends_well = [Outcome::Success, Outcome::Duplicate, function.lost_race].map(Named::name);
-    ends_well.into_iter().chain(sqs::Outcome::ALL.iter().map(|outcome| outcome.name())).collect()
+pub(crate) fn outcomes(function: Fed) -> BTreeSet<&'static str> {
+    use booking::Outcome::{Duplicate, Early, Refused, Success, Superseded};
+
+    let ends_well: Vec<&str> = match (function.settling, function.event_type) {
+        (Some(settling), _) => [Outcome::Success, Outcome::Duplicate, settling.lost_race].map(Named::name).into(),
+        (None, "booking.created") => [Success, Duplicate, Refused].map(Named::name).into(),
+        (None, _) => [Success, Duplicate, Early, Superseded].map(Named::name).into(),
+    };
+    let of_topics = kafka::Outcome::ALL.iter().map(|outcome| outcome.name()).filter(|_| function.settling.is_none());
+    let others = sqs::Outcome::ALL.iter().map(|outcome| outcome.name()).chain(of_topics);
+    ends_well.into_iter().chain(others).collect()
 }
 
 /// Whether the code writes a metric with just these dimensions, or why it does not.
 pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(), String> {
-    let all = [sqs::METRICS, http::METRICS, stream::METRICS, sweep::METRICS];
+    let all = [sqs::METRICS, http::METRICS, stream::METRICS, sweep::METRICS, kafka::METRICS, booking::METRICS];
     let written = all.into_iter().flatten().find(|metric| metric.name == name);
     let known = match written.map(|metric| metric.dimensions) {
         None if name == FAILING => &["type"],
@@ -55,10 +64,12 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
         return if known { Ok(()) } else { Err(format!("no stream has {dimensions:?}")) };
     }
     let event_type = dimensions.first().map_or("", |(_, value)| value);
-    let function = SETTLING
-        .into_iter()
-        .find(|function| function.workflow.name() == event_type)
+    let function = catalogue::all_fed()
+        .find(|function| function.event_type == event_type)
         .ok_or(format!("{event_type} is no event type"))?;
+    if [kafka::METRICS, booking::METRICS].into_iter().any(is_of) && function.settling.is_some() {
+        return Err(format!("{event_type} is no event about a booking, and has no {name}"));
+    }
     for (dimension, value) in dimensions {
         let exists = match *dimension {
             "outcome" => outcomes(function).contains(value),

@@ -2,6 +2,7 @@
 
 pub(crate) mod alarms;
 pub(crate) mod api;
+pub(crate) mod bookings;
 pub(crate) mod dashboard;
 pub(crate) mod environment;
 pub(crate) mod events;
@@ -50,10 +51,11 @@ impl Faults {
 
 /// Every rule about the files that are deployed.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    let rules: [&'static [Rule]; 16] = [
+    let rules: [&'static [Rule]; 17] = [
         systems::RULES,
         queues::RULES,
         mappings::RULES,
+        bookings::RULES,
         events::RULES,
         functions::RULES,
         api::RULES,

@@ -1,7 +1,7 @@
 //! `template.yaml` as the rules see it: loops unrolled, the globals in each function, and what belongs to one event
 //! type side by side.
 
-use local_stack::catalogue::{self, Entry, Settling};
+use local_stack::catalogue::{self, Entry, Fed};
 use serde_json::{Map, Value, json};
 
 use crate::{expand, reader};
@@ -42,7 +42,7 @@ pub(crate) struct Path<'t> {
     /// The function's name: that of its folder.
     pub(crate) name: &'static str,
     /// What its code does.
-    pub(crate) code: Settling,
+    pub(crate) code: Fed,
     pub(crate) function: Resource<'t>,
     pub(crate) queue: Resource<'t>,
     pub(crate) dead_letters: Resource<'t>,
@@ -95,7 +95,7 @@ impl Template {
     }
 
     fn path<'t>(&'t self, function: Resource<'t>) -> Option<Path<'t>> {
-        let code = catalogue::named(folder(function)?)?;
+        let code = catalogue::fed(folder(function)?)?;
         let queue = mappings(function).into_iter().find_map(|mapping| attribute(&mapping["Queue"], "Arn"))?;
         let queue = self.resource(queue)?;
         let dead_letters = attribute(&queue.properties["RedrivePolicy"]["deadLetterTargetArn"], "Arn")?;
@@ -152,6 +152,14 @@ pub(crate) fn mappings(function: Resource<'_>) -> Vec<&Value> {
 
 /// As SAM merges: fields are merged, lists put behind one another, anything else is replaced.
 fn merged(global: &Value, own: &Value) -> Value {
+    // What a function of CloudFormation computes is one value to SAM.
+    let is_computed = |value: &Value| {
+        let keys = fields(value);
+        keys.len() == 1 && keys.iter().all(|(key, _)| *key == "Ref" || key.starts_with("Fn::"))
+    };
+    if is_computed(global) || is_computed(own) {
+        return own.clone();
+    }
     if let (Some(global), Some(own)) = (global.as_object(), own.as_object()) {
         let mut fields: Map<String, Value> = global.clone();
         for (key, value) in own {
@@ -206,7 +214,7 @@ pub(crate) fn nodes(value: &Value) -> Vec<&Value> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use local_stack::catalogue::{NAMES, QUEUED, SETTLING};
+    use local_stack::catalogue::{NAMES, RECORDING, SETTLING};
 
     use super::*;
     use crate::project::Texts;
@@ -219,33 +227,38 @@ mod tests {
         for resource in template.resources() {
             *counts.entry(resource.body["Type"].as_str().unwrap()).or_default() += 1;
         }
-        let (queued, functions) = (SETTLING.len(), NAMES.len());
+        let (settling, functions) = (SETTLING.len(), NAMES.len());
+        let queued = settling + RECORDING.len();
         let expected = [
             ("AWS::ApiGatewayV2::Api", 1),
             ("AWS::ApiGatewayV2::Authorizer", 1),
             ("AWS::ApiGatewayV2::Integration", 2),
             ("AWS::ApiGatewayV2::Route", 10),
             ("AWS::ApiGatewayV2::Stage", 1),
-            ("AWS::CloudFormation::Stack", 2),
-            ("AWS::CloudWatch::Alarm", queued * 9 + 1 + 5 + 14),
+            ("AWS::CloudFormation::Stack", 3),
+            ("AWS::CloudWatch::Alarm", settling * 9 + 1 + 5 + 14 + RECORDING.len() * 12 + 4),
             ("AWS::DynamoDB::Table", 2),
             ("AWS::Events::EventBus", 1),
             ("AWS::Events::Rule", queued),
-            ("AWS::IAM::Policy", 3),
-            ("AWS::IAM::Role", functions + 1),
+            ("AWS::IAM::Policy", 4),
+            ("AWS::IAM::Role", functions + 2),
+            ("AWS::Lambda::EventSourceMapping", RECORDING.len()),
             ("AWS::Lambda::Permission", 2),
             ("AWS::Logs::LogGroup", functions + 1),
             ("AWS::Logs::MetricFilter", queued),
+            ("AWS::RDS::DBProxy", 1),
+            ("AWS::RDS::DBProxyTargetGroup", 1),
             ("AWS::SQS::Queue", queued * 2 + 1),
             ("AWS::SQS::QueuePolicy", queued * 2 + 1),
             ("AWS::Serverless::Function", functions),
+            ("Custom::BookingSchema", 1),
         ];
         assert_eq!(counts, BTreeMap::from(expected));
         let names: BTreeSet<&str> = template.paths().iter().map(|path| path.name).collect();
-        assert_eq!(names, QUEUED.into());
+        assert_eq!(names, catalogue::all_fed().map(|function| function.name).collect());
         let names: BTreeSet<&str> = template.deployed().iter().map(|deployed| deployed.entry.name).collect();
         assert_eq!(names, NAMES.into());
-        assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + queued * 2 + 3);
+        assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + queued * 2 + 3 + 1);
     }
 
     #[test]

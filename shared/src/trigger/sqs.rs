@@ -14,6 +14,7 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use serde_json::value::RawValue;
 use tracing::{error, info};
 
+pub(super) use self::batch::{OUTCOME, millis};
 use self::queue::Queues;
 pub use self::record::{MissingMessageId, Record, SOURCE};
 use crate::{
@@ -51,13 +52,15 @@ names! {
     }
 }
 
-const WORKER_EVENTS: Metric =
+pub(super) const WORKER_EVENTS: Metric =
     Metric { name: "worker_events_total", unit: Unit::Count, dimensions: &["type", "outcome"] };
-const WORKER_DEAD_LETTERS: Metric =
+pub(super) const WORKER_DEAD_LETTERS: Metric =
     Metric { name: "worker_dead_letters_total", unit: Unit::Count, dimensions: &["type", "error_code"] };
-const WORKER_LATENCY: Metric = Metric { name: "worker_latency_seconds", unit: Unit::Seconds, dimensions: &["type"] };
+pub(super) const WORKER_LATENCY: Metric =
+    Metric { name: "worker_latency_seconds", unit: Unit::Seconds, dimensions: &["type"] };
 const WORKER_COLD_START: Metric = Metric { name: "worker_cold_start", unit: Unit::Count, dimensions: &["type"] };
-const WORKER_UNSTARTED: Metric = Metric { name: "worker_unstarted_total", unit: Unit::Count, dimensions: &["type"] };
+pub(super) const WORKER_UNSTARTED: Metric =
+    Metric { name: "worker_unstarted_total", unit: Unit::Count, dimensions: &["type"] };
 
 /// The metrics that a worker writes. `type` is its processor's name.
 pub const METRICS: &[Metric] =

@@ -20,7 +20,8 @@ fn folders(of: &str) -> BTreeSet<String> {
 fn the_functions_are_the_folders_of_functions_and_each_has_event_files() {
     assert_eq!(BTreeSet::from(NAMES.map(str::to_owned)), folders("functions"));
     let behind_a_queue = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Queue);
-    assert!(behind_a_queue.map(|entry| entry.name).eq(QUEUED));
+    assert!(behind_a_queue.map(|entry| entry.name).eq(all_fed().map(|function| function.name)));
+    assert!(all_fed().filter(|function| function.settling.is_some()).map(|function| function.name).eq(QUEUED));
     assert_eq!(BTreeSet::from(NAMES.map(str::to_owned)), folders("events"));
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{Given, form, object::Object};
 use crate::{
-    catalogue::{self, CATALOGUE, Entry, Trigger},
+    catalogue::{self, CATALOGUE, Entry, System, Trigger},
     inventory::SeatState,
     reservations::Status,
     template::Template,
@@ -97,7 +97,9 @@ pub(super) fn function(folder: Option<&str>, function: Option<&str>, text: &[u8]
     } else {
         return None;
     };
-    let mut fitting = CATALOGUE.into_iter().filter(|entry| entry.trigger == trigger);
+    // The files of bookings are no scenarios of reservations.
+    let is_fitting = |entry: &Entry| entry.trigger == trigger && entry.system != System::Bookings;
+    let mut fitting = CATALOGUE.into_iter().filter(is_fitting);
     fitting.next().filter(|_| fitting.next().is_none())
 }
 

@@ -57,7 +57,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("MetricName: Latency", "MetricName: IntegrationLatency"),
             edit("ExtendedStatistic: p95", "ExtendedStatistic: p50"),
             edit("[{Name: ApiId, Value: !Ref Api}]", "[{Name: Stage, Value: $default}]"),
-            edit("Default: 5\n", "Default: 500\n"),
+            edit("Default: 5\n  LatencyAlarmMs", "Default: 500\n  LatencyAlarmMs"),
             edit("    Default: 1000\n  LogLevel", "    Default: 60000\n  LogLevel"),
         ],
     },
@@ -69,6 +69,10 @@ pub(crate) const RULES: &[Rule] = &[
             edit("Value: inventory_conflict", "Value: malformed_body"),
             edit("MetricName: worker_unstarted_total", "MetricName: worker_cold_start"),
             edit("Value: late_approval", "Value: duplicate"),
+            edit("Value: refused", "Value: success"),
+            edit("MetricName: db_unready_total", "MetricName: db_connects_total"),
+            edit("MetricName: batch_unrolled_total", "MetricName: db_connects_total"),
+            edit("MetricName: OffsetLag", "MetricName: IteratorAge"),
         ],
     },
     Rule {
@@ -191,17 +195,41 @@ fn apis_raise_them(project: &Project, faults: &mut Faults) {
     }
 }
 
-/// One rejected event, or one conflict over seats, is a person's business. Late approvals are it only in number.
+/// One rejected event, or one conflict over seats, is a person's business. Late approvals and refused bookings are it only in
+/// number.
 fn people_are_called(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
         let namespace = &path.function.variables()["METRICS_NAMESPACE"];
-        let event_type = path.code.workflow.name();
-        let mut calls = vec![
-            ("worker_events_total", "outcome", "rejected", 1),
-            ("worker_dead_letters_total", "error_code", "inventory_conflict", 1),
-        ];
-        if path.code.lost_race == Outcome::LateApproval {
-            calls.push(("worker_events_total", "outcome", "late_approval", u64::MAX));
+        let event_type = path.code.event_type;
+        let mut calls = vec![("worker_events_total", "outcome", "rejected", 1)];
+        match path.code.settling {
+            Some(settling) => {
+                calls.push(("worker_dead_letters_total", "error_code", "inventory_conflict", 1));
+                if settling.lost_race == Outcome::LateApproval {
+                    calls.push(("worker_events_total", "outcome", "late_approval", u64::MAX));
+                }
+            }
+            None if event_type == "booking.created" => {
+                calls.push(("worker_events_total", "outcome", "refused", u64::MAX));
+            }
+            None => {}
+        }
+        // What the database does is told by the type alone, and how far a topic is ahead by the function.
+        if path.code.settling.is_none() {
+            let by_type = [("type", json!(event_type))];
+            for (metric, at_most) in
+                [("db_unready_total", 1), ("db_connects_total", 1_000), ("batch_unrolled_total", 1)]
+            {
+                require(&project.template, (namespace, metric, &by_type), &["Sum"], at_most, faults);
+            }
+            let by_function = [("FunctionName", path.function.reference())];
+            require(
+                &project.template,
+                (&json!("AWS/Lambda"), "OffsetLag", &by_function),
+                &["Maximum"],
+                u64::MAX,
+                faults,
+            );
         }
         // A timeout below the budget, or a wrong clock, is mended by nobody but a person, and no record starts meanwhile.
         let unstarted = [("type", json!(event_type))];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use local_stack::catalogue::SETTLING;
+use local_stack::catalogue;
 use serde_json::{Value, json};
 
 use super::{Faults, Rule};
@@ -73,12 +73,13 @@ pub(crate) const RULES: &[Rule] = &[
 ];
 
 /// Metrics of AWS, each with its dimension and the type of resource that has it.
-const OF_AWS: [(&str, &str, &str, &str); 13] = [
+const OF_AWS: [(&str, &str, &str, &str); 14] = [
     ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", QUEUE),
     ("AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", QUEUE),
     ("AWS/Lambda", "ConcurrentExecutions", "FunctionName", FUNCTION),
     ("AWS/Lambda", "Errors", "FunctionName", FUNCTION),
     ("AWS/Lambda", "IteratorAge", "FunctionName", FUNCTION),
+    ("AWS/Lambda", "OffsetLag", "FunctionName", FUNCTION),
     ("AWS/Lambda", "Throttles", "FunctionName", FUNCTION),
     ("AWS/ApiGateway", "Count", "ApiId", API),
     ("AWS/ApiGateway", "4xx", "ApiId", API),
@@ -177,8 +178,8 @@ fn lines_are_written(project: &Project, faults: &mut Faults) {
 
 fn shows_every_outcome(project: &Project, faults: &mut Faults) {
     let lines = lines(project);
-    for function in SETTLING {
-        let event_type = function.workflow.name();
+    for function in catalogue::all_fed() {
+        let event_type = function.event_type;
         let shown: BTreeSet<&str> = lines
             .iter()
             .filter(|line| line.title.contains(event_type) && line.text(1) == "worker_events_total")
@@ -213,7 +214,7 @@ fn shows_every_resource(project: &Project, faults: &mut Faults) {
         }
     }
     for path in template.paths() {
-        let (name, event_type) = (within(&path.queue.properties["QueueName"]), path.code.workflow.name());
+        let (name, event_type) = (within(&path.queue.properties["QueueName"]), path.code.event_type);
         let aged =
             |line: &Line<'_>| line.text(1) == "ApproximateAgeOfOldestMessage" && line.parts.get(3) == Some(&name);
         faults.unless(lines.iter().any(aged), format!("dashboard: show the oldest message's age of {}", path.queue.id));

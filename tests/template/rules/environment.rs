@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use local_stack::catalogue::{self, System};
 use serde_json::{Value, json};
 use shared::{
     config::{ConfigError, Source, secret::SecretFields},
@@ -113,8 +114,9 @@ pub(crate) const RULES: &[Rule] = &[
 ];
 
 /// Variables that the code of this workspace does not read.
-const READ_BY_OTHERS: [(&str, &str); 2] = [
+const READ_BY_OTHERS: [(&str, &str); 3] = [
     ("AWS_ENDPOINT_URL", "the AWS SDK sends every call there, and it is unset on AWS"),
+    ("METRICS_NAMESPACE", "all functions have it, and booking-migrate writes no metrics"),
     ("STACK_PARAMETERS", "it changes when a parameter does, so that SAM publishes a version"),
 ];
 
@@ -122,7 +124,7 @@ const READ_BY_OTHERS: [(&str, &str); 2] = [
 const BESIDE_A_VERSION: [&str; 2] = ["Events", "DeploymentPreference"];
 
 /// A value for each parameter that may be empty, so that what it switches on is on.
-pub(super) const PLACEHOLDERS: [(&str, &str); 7] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 11] = [
     ("ReservationApiBase", "https://reservation-api.example"),
     ("InventoryGrpcAddr", "inventory.example:8021"),
     ("PaymentGrpcAddr", "payments.example:8031"),
@@ -130,6 +132,10 @@ pub(super) const PLACEHOLDERS: [(&str, &str); 7] = [
     ("OtlpEndpoint", "http://collector.example:4318"),
     ("AwsEndpointUrl", "http://127.0.0.1:4566"),
     ("VpcSubnetIds", "subnet-1,subnet-2"),
+    ("DatabaseHost", "database.example"),
+    ("DatabaseSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:bookings-AbCdEf"),
+    ("DatabaseOwnerSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:owner-AbCdEf"),
+    ("DatabaseResourceId", "cluster-ABCDEF"),
 ];
 
 /// The alias, which the queue feeds, moves when SAM publishes a version. SAM compares the function's properties, in which
@@ -185,7 +191,10 @@ pub(super) fn within_runtime<T>(read: impl FnOnce() -> T) -> T {
 
 /// What the code of a function behind a queue makes of its environment.
 pub(super) fn read(stack: &Stack<'_>, path: &Path<'_>) -> Result<Limits, ConfigError> {
-    recorded(stack, path.function, |environment, secret| path.code.limits_in(environment, secret)).0
+    recorded(stack, path.function, |environment, secret| {
+        catalogue::composed(path.name, environment, secret, path.code.limits)
+    })
+    .0
 }
 
 /// Whether a function starts in its environment, and the names that it asked for.
@@ -205,6 +214,8 @@ fn recorded<T>(
     let fields = json!({
         "reservation_api_base": "https://secret.example",
         "inventory_grpc_addr": "secret.example:1",
+        "username": "holdfast",
+        "password": "a-password",
         "reservation_api_token": "a-token", // One that is refused costs one more look at the secret.
     });
     let secret = has_secret.then(|| SecretFields::parse(&fields.to_string()));
@@ -271,6 +282,10 @@ fn starts_in_each_stage(project: &Project, faults: &mut Faults) {
     for (name, stage) in stages::stages(project) {
         let stack = Stack::new(&project.template, &stages::overrides(stage, "deploy"));
         for deployed in project.template.deployed() {
+            // Nobody has a database by default, and a stage without bookings names none.
+            if deployed.entry.system == System::Bookings && !stack.makes(deployed.function.body) {
+                continue;
+            }
             if let (Err(error), _) = start(&stack, &deployed) {
                 faults.add(format!("{name}: {} does not start there: {error}", deployed.entry.name));
             }
@@ -298,7 +313,7 @@ fn calls_its_own_api(project: &Project, faults: &mut Faults) {
         .unless(refused(OTHER) && !refused(""), "Rules: with Reservations refuse a ReservationApiBase, and take none");
     for (parameters, base, access) in cases {
         let stack = given(&project.template, &parameters);
-        for path in project.template.paths() {
+        for path in project.template.paths().into_iter().filter(|path| path.code.settling.is_some()) {
             let environment = stack.environment(path.function);
             let found = (environment.get("RESERVATION_API_BASE"), Source::get(&environment, "RESERVATION_API_AUTH"));
             let right = found.0 == Some(&base) && found.1.as_deref() == access;

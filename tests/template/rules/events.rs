@@ -145,7 +145,10 @@ fn events_of_its_function(project: &Project, faults: &mut Faults) {
         faults.unless(same, format!("{id}: it must listen on the bus that EVENT_BUS_NAME names"));
         match announced(pattern) {
             Ok(taken) => {
-                let settled = announcements(path.code.workflow.event_type);
+                let settled = match path.code.settling {
+                    Some(settling) => announcements(settling.workflow.event_type),
+                    None => BTreeSet::from([(path.code.event_type.to_owned(), None)]),
+                };
                 for event in taken.difference(&settled) {
                     faults.add(format!("{id}: it takes {event:?}, which {} rejects", path.name));
                 }
@@ -206,8 +209,9 @@ fn own_changes_of_customers(project: &Project, faults: &mut Faults) {
             .unless(!ours, format!("{name}: leave {OWN_SOURCE} out, or its results are taken for what triggers them"));
     }
     for path in template.paths() {
-        let event_type = path.code.workflow.event_type;
-        let by_customers = matches!(event_type, EventType::ReservationConfirmed | EventType::ReservationCancelled);
+        let by_customers = path.code.settling.is_some_and(|settling| {
+            matches!(settling.workflow.event_type, EventType::ReservationConfirmed | EventType::ReservationCancelled)
+        });
         for rule in senders(template, &path) {
             let alternatives = alternatives(&rule.properties["EventPattern"]);
             let own: Vec<&Value> = alternatives

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs};
 
 use local_stack::{
     build::workspace,
-    catalogue::{SETTLING, Settling, Trigger},
+    catalogue::{self, Trigger},
 };
 use serde_json::{Value, json};
 
@@ -93,9 +93,9 @@ fn folders_are_deployed(project: &Project, faults: &mut Faults) {
             types.values().filter_map(|entry| Some((entry["Function"].as_str()?, entry["Name"].as_str()?)))
         })
         .collect();
-    for Settling { name, workflow, .. } in SETTLING {
-        faults.unless(folders.contains(name), format!("functions/{name} is not there"));
-        let entry = (name, workflow.name());
+    for fed in catalogue::all_fed() {
+        faults.unless(folders.contains(fed.name), format!("functions/{} is not there", fed.name));
+        let entry = (fed.name, fed.event_type);
         faults.unless(mapped.contains(&entry), format!("EventTypes: it must hold {entry:?}"));
     }
     for function in functions {
@@ -162,7 +162,7 @@ fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
             paths
                 .iter()
                 .filter(|path| path.name == entry.name)
-                .flat_map(|path| [path.dead_letters.get("QueueName"), json!(path.code.workflow.name())]),
+                .flat_map(|path| [path.dead_letters.get("QueueName"), json!(path.code.event_type)]),
         );
         if entry.trigger == Trigger::Http {
             own.extend(apis.iter().map(Resource::reference));

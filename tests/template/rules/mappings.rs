@@ -9,7 +9,7 @@ use super::{Faults, Rule};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{Deployed, FUNCTION, QUEUE, attribute, items, mappings},
+    template::{Deployed, FUNCTION, QUEUE, attribute, items, mappings, nodes, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -156,16 +156,20 @@ fn no_reserved_concurrency(project: &Project, faults: &mut Faults) {
 /// Lambda takes 2 to 1,000. The pattern is compared as a text, because it can't say a range in another way that is clearer.
 fn limit_is_taken(project: &Project, faults: &mut Faults) {
     let template = &project.template;
-    let pattern = &template.section("Parameters")["MaximumConcurrency"]["AllowedPattern"];
-    let allowed = *pattern == "^(0|[2-9]|[1-9][0-9]{1,2}|1000)$";
-    faults.unless(allowed, format!("MaximumConcurrency: allow 0 and 2 to 1000, and not {pattern}"));
+    for name in ["MaximumConcurrency", "BookingConcurrency"] {
+        let pattern = &template.section("Parameters")[name]["AllowedPattern"];
+        let allowed = *pattern == "^(0|[2-9]|[1-9][0-9]{1,2}|1000)$";
+        faults.unless(allowed, format!("{name}: allow 0 and 2 to 1000, and not {pattern}"));
+    }
     each_mapping(project, |id, mapping| {
         if mapping["ScalingConfig"].is_null() {
             return;
         }
+        let bounds = nodes(&mapping["ScalingConfig"]).into_iter().filter_map(reference);
+        let bound = bounds.into_iter().find(|name| name.ends_with("Concurrency")).unwrap_or("MaximumConcurrency");
         for (given, expected) in [("0", json!(null)), ("2", json!({"MaximumConcurrency": "2"}))] {
-            let limit = Stack::new(template, &[("MaximumConcurrency", given)]).value(&mapping["ScalingConfig"]);
-            let fault = format!("{id}: with MaximumConcurrency {given} its ScalingConfig is {limit}, not {expected}");
+            let limit = Stack::new(template, &[(bound, given)]).value(&mapping["ScalingConfig"]);
+            let fault = format!("{id}: with {bound} {given} its ScalingConfig is {limit}, not {expected}");
             faults.unless(limit == expected, fault);
         }
     });

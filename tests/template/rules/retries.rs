@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use local_stack::stack::{MAX_RECEIVES, MOVED_AFTER};
+use local_stack::{
+    catalogue,
+    stack::{MAX_RECEIVES, MOVED_AFTER},
+};
 use serde_json::json;
 use shared::{backoff::Backoff, config::Source, trigger::sqs::Limits};
 
@@ -90,11 +93,14 @@ pub(super) fn defaults(path: &Path<'_>) -> Result<Limits, String> {
                 "IDEMPOTENCY_TABLE" => Some("idempotency".to_owned()),
                 "INVENTORY_GRPC_ADDR" => Some("inventory:8021".to_owned()),
                 "RESERVATION_API_BASE" => Some("http://reservation-api:8010".to_owned()),
+                "DB_HOST" => Some("database".to_owned()),
+                "DB_USER" | "DB_PASSWORD" => Some("holdfast_app".to_owned()),
                 _ => None,
             }
         }
     }
-    environment::within_runtime(|| path.code.limits_in(&Bare, None)).map_err(|error| error.to_string())
+    environment::within_runtime(|| catalogue::composed(path.name, &Bare, None, path.code.limits))
+        .map_err(|error| error.to_string())
 }
 
 /// The last receive and the back-off that a function of this stack has. Read by hand, since settings make clients, and
@@ -229,7 +235,7 @@ fn alarm_after(template: &Template, stack: &Stack<'_>, path: &Path<'_>) -> Optio
 fn has_failing_alarm(template: &Template, path: &Path<'_>) -> bool {
     template.of_type("AWS::CloudWatch::Alarm").iter().map(|alarm| alarm.properties).any(|alarm| {
         alarm["MetricName"] == FAILING
-            && alarm["Dimensions"][0]["Value"] == path.code.workflow.name()
+            && alarm["Dimensions"][0]["Value"] == path.code.event_type
             && alarm["Threshold"] == 0
             && alarm["ComparisonOperator"] == "GreaterThanThreshold"
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use local_stack::catalogue::Trigger;
+use local_stack::catalogue::{Settling, System, Trigger};
 use serde_json::{Value, json};
 use shared::settlement::{Outcome, event::EventType};
 
@@ -128,11 +128,16 @@ fn needed(template: &Template, deployed: &Deployed<'_>, path: Option<&Path<'_>>)
         ("secretsmanager:GetSecretValue", &secret, "SecretStore::read reads the one secret"),
     ]);
     needed.extend(match path {
-        Some(path) => needed_to_settle(template, path),
-        None => match deployed.entry.trigger {
-            Trigger::Queue | Trigger::Http => needed_to_serve(function),
-            Trigger::Stream => needed_to_tell(template, function),
-            Trigger::Schedule => needed_to_sweep(function),
+        Some(path) => match path.code.settling {
+            Some(settling) => needed_to_settle(template, path, settling),
+            None => needed_to_book(template, path),
+        },
+        None => match (deployed.entry.trigger, deployed.entry.system) {
+            (Trigger::Queue | Trigger::Http, _) => needed_to_serve(function),
+            (Trigger::Stream, _) => needed_to_tell(template, function),
+            // It works in the database alone.
+            (Trigger::Schedule, System::Bookings) => Needed::new(),
+            (Trigger::Schedule, System::Settlement | System::Reservations) => needed_to_sweep(function),
         },
     });
     needed
@@ -197,37 +202,94 @@ fn needed_to_sweep(function: Resource<'_>) -> Needed {
     ])
 }
 
-fn needed_to_settle(template: &Template, path: &Path<'_>) -> Needed {
+/// What every function does at its queue and at its dead-letter queue.
+fn needed_at_queues(path: &Path<'_>) -> Needed {
+    let (queue, dead_letters) = (Some(path.queue.get("Arn")), Some(path.dead_letters.get("Arn")));
+    grants(&[
+        ("sqs:ReceiveMessage", &queue, "Lambda polls the queue with the function's role"),
+        ("sqs:DeleteMessage", &queue, "Lambda deletes what the function does not report"),
+        ("sqs:GetQueueAttributes", &queue, "Lambda scales by the queue's length"),
+        ("sqs:ChangeMessageVisibility", &queue, "Queues::postpone and Queues::give_back set the back-off"),
+        ("sqs:SendMessage", &dead_letters, "Queues::dead_letter sends a message with its reason"),
+    ])
+}
+
+/// The bus of the stack, and that of a parameter.
+fn buses(template: &Template) -> [Option<Value>; 2] {
+    let other = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}";
+    let own = template.of_type("AWS::Events::EventBus").first().map(|bus| bus.get("Arn"));
+    [own, Some(json!({"Fn::Sub": other}))]
+}
+
+fn needed_to_book(template: &Template, path: &Path<'_>) -> Needed {
+    const CONNECT: &str = "Signer::token signs for the database's user, behind the proxy or without one";
+    const READ: &str = "Lambda reads the topic with the function's role";
+    let queue = Some(path.queue.get("Arn"));
+    let user = "arn:${AWS::Partition}:rds-db:${AWS::Region}:${AWS::AccountId}:dbuser:";
+    let proxy = template.of_type("AWS::RDS::DBProxy").first().map(|proxy| {
+        let id = json!({"Fn::Select": [6, {"Fn::Split": [":", proxy.get("DBProxyArn")]}]});
+        json!({"Fn::Sub": [format!("{user}${{Proxy}}/${{DatabaseUser}}"), {"Proxy": id}]})
+    });
+    let direct = Some(json!({"Fn::Sub": format!("{user}${{DatabaseResourceId}}/${{DatabaseUser}}")}));
+    let of_cluster = |kind: &str| {
+        let split = json!({"Fn::Split": [":cluster/", {"Ref": "KafkaClusterArn"}]});
+        json!({"Fn::Join": [format!(":{kind}/"), split]})
+    };
+    let topic = path.function.id.replace("Function", "Topic");
+    let topic = json!({"Topics": of_cluster("topic"), "Topic": {"Ref": topic}});
+    let topic = Some(json!({"Fn::Sub": ["${Topics}/${Topic}", topic]}));
+    let group = format!("${{Groups}}/${{AWS::StackName}}-{}", path.name);
+    let group = Some(json!({"Fn::Sub": [group, {"Groups": of_cluster("group")}]}));
+    let [cluster, secret, ca] =
+        ["KafkaClusterArn", "KafkaSecretArn", "KafkaCaSecretArn"].map(|name| Some(json!({"Ref": name})));
+    let mut needed = needed_at_queues(path);
+    needed.extend(grants(&[
+        ("sqs:SendMessage", &queue, "Consumer::park sends what may pass to the function's own queue"),
+        ("rds-db:connect", &proxy, CONNECT),
+        ("rds-db:connect", &direct, CONNECT),
+        ("kafka-cluster:Connect", &cluster, READ),
+        ("kafka-cluster:DescribeTopic", &topic, READ),
+        ("kafka-cluster:ReadData", &topic, READ),
+        ("kafka-cluster:DescribeGroup", &group, READ),
+        ("kafka-cluster:AlterGroup", &group, READ),
+        ("secretsmanager:GetSecretValue", &secret, READ),
+        ("secretsmanager:GetSecretValue", &ca, READ),
+    ]));
+    if path.code.event_type == "booking.created" {
+        const WHY: &str =
+            "a booking that lost its room gets its refund requested, on the stack's bus or on that of a parameter";
+        let [own, other] = buses(template);
+        needed.extend(grants(&[("events:PutEvents", &own, WHY), ("events:PutEvents", &other, WHY)]));
+    }
+    needed
+}
+
+fn needed_to_settle(template: &Template, path: &Path<'_>, settling: Settling) -> Needed {
     let table = table(path.function, "IDEMPOTENCY_TABLE");
-    let bus = template.of_type("AWS::Events::EventBus").first().map(|bus| bus.get("Arn"));
     let route = |method: &str| {
         let api = template.of_type(API).first().map(|api| api.id)?;
         let account = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}";
         Some(json!({"Fn::Sub": format!("{account}:${{{api}}}/$default/{method}/internal/reservations/*")}))
     };
     let (get, patch) = (route("GET"), route("PATCH"));
-    let other_bus = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}";
-    let (queue, dead_letters) = (Some(path.queue.get("Arn")), Some(path.dead_letters.get("Arn")));
+    let [bus, other_bus] = buses(template);
+    let queue = Some(path.queue.get("Arn"));
     let mut needed = vec![
-        ("sqs:ReceiveMessage", &queue, "Lambda polls the queue with the function's role"),
-        ("sqs:DeleteMessage", &queue, "Lambda deletes what the function does not report"),
-        ("sqs:GetQueueAttributes", &queue, "Lambda scales by the queue's length"),
-        ("sqs:ChangeMessageVisibility", &queue, "Queues::postpone and Queues::give_back set the back-off"),
-        ("sqs:SendMessage", &dead_letters, "Queues::dead_letter sends a message with its reason"),
         ("dynamodb:UpdateItem", &table, "Store claims, completes and releases by updates"),
         ("execute-api:Invoke", &patch, "the guard changes the reservation, at the API of the stack where that is used"),
         ("execute-api:Invoke", &get, "the guard looks at a reservation whose change said nothing"),
     ];
-    let other_bus = Some(json!({"Fn::Sub": other_bus}));
-    if path.code.workflow.event_type == EventType::ReservationExpired {
+    if settling.workflow.event_type == EventType::ReservationExpired {
         needed.push(("sqs:SendMessage", &queue, "an expiry before its time is sent anew on its last receive"));
     }
-    if path.code.lost_race == Outcome::LateApproval {
+    if settling.lost_race == Outcome::LateApproval {
         const WHY: &str = "RefundPublisher publishes refund requests, on the stack's bus or on that of a parameter";
         needed.push(("events:PutEvents", &bus, WHY));
         needed.push(("events:PutEvents", &other_bus, WHY));
     }
-    grants(&needed)
+    let mut at_queues = needed_at_queues(path);
+    at_queues.extend(grants(&needed));
+    at_queues
 }
 
 fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
@@ -271,13 +333,14 @@ fn condition(path: &Path<'_>, statement: &Value) -> Value {
         return Value::Null;
     }
     // `shared::idempotency` makes every key of the event type and `#`, that of the look at the start included.
-    json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [format!("{}#*", path.code.workflow.name())]}})
+    json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [format!("{}#*", path.code.event_type)]}})
 }
 
-/// Traces and network interfaces can't be limited to a resource, so AWS's own two policies are taken for them.
-const MANAGED: [&str; 2] = [
+/// Traces and network interfaces can't be limited to a resource, so AWS's own policies are taken for them.
+const MANAGED: [&str; 3] = [
     "arn:${AWS::Partition}:iam::aws:policy/AWSXRayDaemonWriteAccess",
     "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaENIManagementAccess",
+    "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaMSKExecutionRole", // For the pollers of a topic.
 ];
 
 /// What CodeDeploy needs to move traffic and to look at alarms, as AWS keeps it.
@@ -325,8 +388,12 @@ fn one_role_each(project: &Project, faults: &mut Faults) {
     }
     for role in template.of_type("AWS::IAM::Role") {
         let deploys = functions.iter().any(|function| deployment_role(*function) == Some(role.id));
+        let is_proxys =
+            template.of_type("AWS::RDS::DBProxy").iter().any(|proxy| proxy.properties["RoleArn"] == role.get("Arn"));
         let (service, managed) = if deploys {
             ("codedeploy.amazonaws.com", &[MANAGED_DEPLOYMENT][..])
+        } else if is_proxys {
+            ("rds.amazonaws.com", &[][..])
         } else {
             ("lambda.amazonaws.com", &MANAGED[..])
         };

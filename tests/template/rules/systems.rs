@@ -18,7 +18,7 @@ pub(crate) const RULES: &[Rule] = &[
         check: event_types_are_listed,
         breaks: &[
             edit("PaymentFailed, ReservationCancelled, ", "PaymentFailed, "),
-            edit("  Systems:\n", "  Systems:\n    Bookings: {EventTypes: []}\n"),
+            edit("  Systems:\n", "  Systems:\n    Rooms: {EventTypes: []}\n"),
             edit("  Systems:\n", "  Systems:\n    Reservations: {EventTypes: [PaymentFailed]}\n"),
             edit("  EventTypes:\n", "  EventTypes:\n    PaymentLost: {Name: payment.lost, Function: payment-lost}\n"),
         ],
@@ -27,8 +27,8 @@ pub(crate) const RULES: &[Rule] = &[
         name: "a system is switched by a parameter of its name, which is off unless the system is older than its switch",
         check: has_its_switch,
         breaks: &[
-            edit("[Settlement, Reservations]", "[Settlement, Reservations, GradualDeployments]"),
-            edit("        Parameters: [Settlement, Reservations]\n", ""),
+            edit("[Settlement, Reservations, Bookings]", "[Settlement, Reservations, Bookings, GradualDeployments]"),
+            edit("        Parameters: [Settlement, Reservations, Bookings]\n", ""),
             edit(
                 "    AllowedValues: [\"true\", \"false\"]\n    Default: \"true\"",
                 "    AllowedValues: [\"true\", \"false\"]\n    Default: \"false\"",
@@ -44,7 +44,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "a function is there with the system that the catalogue has it in, and without it is not",
         check: is_of_its_system,
         breaks: &[
-            edit("[Settlement, Reservations]", "[Settlement]"),
+            edit("[Settlement, Reservations, Bookings]", "[Settlement, Reservations]"),
             edit(
                 "    Condition: HasReservations\n    Metadata: {BuildMethod",
                 "    Condition: HasSettlement\n    Metadata: {BuildMethod",
@@ -99,6 +99,12 @@ pub(crate) const RULES: &[Rule] = &[
                 "    Properties:\n      ApiId: !Ref Api\n      Name",
             ),
             edit("ServesCustomers: !And [!Condition HasReservations, !Not", "ServesCustomers: !And [!Not"),
+            edit("DB_HOST: !If [MakesDatabaseProxy,", "DB_HOST: !If [HasBookings,"),
+            edit(
+                "    Condition: ReadsKafka\n    Properties:\n      FunctionName",
+                "    Condition: HasSettlement\n    Properties:\n      FunctionName",
+            ),
+            edit("  ReadsMsk: !And\n    - !Condition HasBookings\n", "  ReadsMsk: !And\n    - !Equals [1, 1]\n"),
         ],
     },
     Rule {
@@ -122,6 +128,7 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit_in(File::Stages, "    \"Settlement=true\",\n", ""),
             edit_in(File::Stages, "    \"Reservations=true\",\n", ""),
+            edit_in(File::Stages, "    \"Bookings=false\",\n", ""),
         ],
     },
     Rule {
@@ -167,9 +174,9 @@ fn event_types_are_listed(project: &Project, faults: &mut Faults) {
     let mapped: BTreeSet<&str> = entries.iter().map(|(id, _)| *id).collect();
     faults.unless(distinct == mapped, format!("Systems list {distinct:?}, and EventTypes has {mapped:?}"));
     for (id, entry) in entries {
-        let function = entry["Function"].as_str().and_then(catalogue::named);
-        let same = function.is_some_and(|function| entry["Name"] == function.workflow.name());
-        faults.unless(same, format!("EventTypes: {id} is not what a function of the catalogue settles: {entry}"));
+        let function = entry["Function"].as_str().and_then(catalogue::fed);
+        let same = function.is_some_and(|function| entry["Name"] == function.event_type);
+        faults.unless(same, format!("EventTypes: {id} is not what a function of the catalogue reads: {entry}"));
     }
 }
 
@@ -230,15 +237,25 @@ fn follows_its_switch(project: &Project, faults: &mut Faults) {
     }
 }
 
+const KAFKA: &str = "arn:aws:kafka:eu-west-1:123456789012:cluster/bookings/1d3f0b5e-2";
+const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:bookings-AbCdEf";
+
 /// For every combination of systems, and of what else decides whether something shared is made.
 fn refers_to_what_is_made(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let resources: BTreeSet<&str> = template.resources().iter().map(|resource| resource.id).collect();
-    let given: [&[(&str, &str)]; 4] = [
+    let given: [&[(&str, &str)]; 7] = [
         &[],
         &[("GradualDeployment", "true"), ("EventBusName", "an-existing-bus")],
         &[("JwtIssuer", "https://issuer.example"), ("JwtScope", "reserve"), ("CorsOrigins", "https://page.example")],
         &[("ReservationApiBase", "https://reservation-api.example"), ("CorsOrigins", "https://page.example")],
+        &[("BookingKafka", "msk"), ("KafkaClusterArn", KAFKA), ("KafkaAuth", "IAM"), ("DatabaseAuth", "iam")],
+        &[
+            ("BookingKafka", "self-managed"),
+            ("KafkaBootstrapServers", "kafka:9092"),
+            ("VpcSubnetIds", "subnet-1,subnet-2"),
+        ],
+        &[("DatabaseProxyCluster", "bookings"), ("DatabaseSecretArn", SECRET), ("DatabaseAuth", "iam")],
     ];
     for on in subsets(&systems(template)) {
         for given in given {
@@ -350,6 +367,10 @@ Resources:
     Type: AWS::CloudFormation::Stack
     Condition: HasBookings
     Properties: {TemplateURL: .template/dashboard-reservations.yaml}
+  OtherRoomsDashboard:
+    Type: AWS::CloudFormation::Stack
+    Condition: HasBookings
+    Properties: {TemplateURL: .template/dashboard-bookings.yaml}
 Outputs:
   Rooms: {Condition: HasBookings, Value: !Ref RoomQueue}
 "#;

@@ -36,7 +36,7 @@ use crate::{
 const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The attribute of a record's span that says how it ended.
-const OUTCOME: &str = "holdfast.outcome";
+pub(in crate::trigger) const OUTCOME: &str = "holdfast.outcome";
 
 /// How a record ended, as its log line and the batch response say it.
 struct Ending {
@@ -469,6 +469,7 @@ impl<P: Processor<Record>> Worker<P> {
     }
 }
 
-fn millis(started: Instant) -> u64 {
+/// The time since then, as a log line has it.
+pub(in crate::trigger) fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,13 +1,10 @@
 //! Why a message lies in a dead-letter queue, as the attributes that it carries there.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use aws_sdk_sqs::{error::BuildError, types::MessageAttributeValue};
 
-use super::{
-    queue::{QueueError, SQS_LIMIT, STRING},
-    record::Record,
-};
+use super::queue::{QueueError, SQS_LIMIT, STRING};
 
 /// Body and attributes of a message may have 1 MiB together.
 const LARGEST_MESSAGE: usize = 1024 * 1024;
@@ -19,10 +16,17 @@ const LEAST_REASON: usize = 100;
 /// before.
 pub const REASON_ATTRIBUTES: [&str; 4] = ["error_code", "error_message", "event_type", "source_message_id"];
 
-/// Whether a body leaves so much of SQS's 1 MiB that all attributes of the reason fit, whatever they say.
+/// A body that is no longer leaves so much of SQS's 1 MiB that all attributes of the reason fit, whatever they say.
+pub const LARGEST_BODY: usize = LARGEST_MESSAGE - 8 * 1024;
+
+/// Whether a body is no longer than [`LARGEST_BODY`].
 pub fn leaves_room_for_a_reason(body: &str) -> bool {
-    const LARGEST_REASON: usize = 8 * 1024;
-    body.len() + LARGEST_REASON <= LARGEST_MESSAGE
+    body.len() <= LARGEST_BODY
+}
+
+/// Whether SQS takes the text as a body: the characters of XML 1.0.
+pub fn is_text_for_sqs(text: &str) -> bool {
+    text.chars().all(|c| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..))
 }
 
 /// Why a message lies in a dead-letter queue; it travels there as message attributes.
@@ -36,26 +40,39 @@ pub struct DeadLetterReason<'a> {
     pub event_type: &'a str,
 }
 
+/// A message on its way into another queue.
+#[derive(Debug)]
+pub(in crate::trigger) struct Letter<'a> {
+    /// Its body. SQS takes no empty one.
+    pub(in crate::trigger) body: &'a str,
+    /// What it was called where it came from.
+    pub(in crate::trigger) message_id: Cow<'a, str>,
+    /// Its group, which standard queues deal fairly by.
+    pub(in crate::trigger) group_id: Option<String>,
+    /// Its own attributes, in the order in which they are kept where not all of them fit.
+    pub(in crate::trigger) attributes: Vec<(String, MessageAttributeValue)>,
+}
+
 /// Ours first, then as many of the message's own as fit, by their number and by the size that the body leaves. Where it is
 /// tight the error's text is shortened, then own attributes are left out, then ours but the code.
 pub(super) fn reason_attributes(
-    record: &Record,
+    letter: &Letter<'_>,
     reason: &DeadLetterReason<'_>,
 ) -> Result<HashMap<String, MessageAttributeValue>, QueueError> {
-    let mut room = Room { bytes: LARGEST_MESSAGE.saturating_sub(record.body.len()), attributes: HashMap::new() };
+    let mut room = Room { bytes: LARGEST_MESSAGE.saturating_sub(letter.body.len()), attributes: HashMap::new() };
     let [code, message, event_type, message_id] = REASON_ATTRIBUTES;
-    if !room.take(code.to_owned(), string(attribute_text(reason.code))?, 0) {
+    if !room.take(code.to_owned(), string(reason.code)?, 0) {
         return Err(QueueError::TooLarge);
     }
-    room.take(event_type.to_owned(), string(attribute_text(reason.event_type))?, 0);
-    room.take(message_id.to_owned(), string(attribute_text(&record.message_id))?, 0);
+    room.take(event_type.to_owned(), string(reason.event_type)?, 0);
+    room.take(message_id.to_owned(), string(&letter.message_id)?, 0);
 
     let text = attribute_text(reason.message);
     let least = message.len() + STRING.len() + text.len().min(LEAST_REASON);
     // A message that was redriven carries our names from the last time: those are replaced, not kept.
-    let own = |name: &str| !REASON_ATTRIBUTES.contains(&name);
-    for (name, value) in record.own_attributes(own, SQS_LIMIT - REASON_ATTRIBUTES.len())? {
-        room.take(name, value, least);
+    let own = letter.attributes.iter().filter(|(name, _)| !REASON_ATTRIBUTES.contains(&name.as_str()));
+    for (name, value) in own.take(SQS_LIMIT - REASON_ATTRIBUTES.len()) {
+        room.take(name.clone(), value.clone(), least);
     }
 
     let mut bytes = room.bytes.saturating_sub(message.len() + STRING.len()).min(text.len());
@@ -63,7 +80,7 @@ pub(super) fn reason_attributes(
         bytes -= 1;
     }
     if bytes > 0 {
-        room.take(message.to_owned(), string(text[..bytes].to_owned())?, 0);
+        room.take(message.to_owned(), string(&text[..bytes])?, 0);
     }
     Ok(room.attributes)
 }
@@ -89,8 +106,9 @@ impl Room {
     }
 }
 
-fn string(value: String) -> Result<MessageAttributeValue, BuildError> {
-    MessageAttributeValue::builder().data_type(STRING).string_value(value).build()
+/// A text as an attribute, in the form that SQS takes.
+pub(in crate::trigger) fn string(value: &str) -> Result<MessageAttributeValue, BuildError> {
+    MessageAttributeValue::builder().data_type(STRING).string_value(attribute_text(value)).build()
 }
 
 /// SQS refuses an empty attribute and one with control characters, and counts it towards the size of the message.
@@ -110,6 +128,7 @@ mod tests {
     use aws_lambda_events::sqs::{SqsMessage, SqsMessageAttribute};
 
     use super::*;
+    use crate::trigger::sqs::Record;
 
     const REASON: DeadLetterReason<'static> =
         DeadLetterReason { code: "malformed_body", message: "why", event_type: "t" };
@@ -131,7 +150,7 @@ mod tests {
     fn the_reason_comes_first_and_own_attributes_fill_up_to_ten() {
         let own: Vec<(String, String)> = (0..12).map(|n| (format!("own-{n:02}"), "v".to_owned())).collect();
         let own: Vec<(&str, &str)> = own.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        let attributes = reason_attributes(&record(&own), &REASON).unwrap();
+        let attributes = reason_attributes(&record(&own).letter().unwrap(), &REASON).unwrap();
         assert_eq!(attributes.len(), SQS_LIMIT);
         for name in ["error_code", "error_message", "event_type", "source_message_id", "own-00", "own-05"] {
             assert!(attributes.contains_key(name), "{name} is missing");
@@ -152,7 +171,7 @@ mod tests {
         let mut record = record(&[("own", &"v".repeat(400)), ("small", "v")]);
         let mut sent = |left: usize| {
             record.body = "x".repeat(LARGEST_MESSAGE - left);
-            let attributes = reason_attributes(&record, &reason).unwrap();
+            let attributes = reason_attributes(&record.letter().unwrap(), &reason).unwrap();
             assert!(size(&record, &attributes) <= LARGEST_MESSAGE, "{left} bytes were left");
             let message = attributes.get("error_message").map_or(0, |value| value.string_value().unwrap().len());
             let mut names: Vec<String> = attributes.into_keys().collect();
@@ -174,13 +193,16 @@ mod tests {
         let mut record = record(&[]);
         for left in [0, 29] {
             record.body = "x".repeat(LARGEST_MESSAGE - left);
-            assert!(matches!(reason_attributes(&record, &REASON), Err(QueueError::TooLarge)), "{left} bytes were left");
+            assert!(
+                matches!(reason_attributes(&record.letter().unwrap(), &REASON), Err(QueueError::TooLarge)),
+                "{left} bytes were left"
+            );
         }
     }
 
     #[test]
     fn a_redriven_message_gets_its_new_reason_in_place_of_the_old_one() {
-        let attributes = reason_attributes(&record(&[("error_code", "old")]), &REASON).unwrap();
+        let attributes = reason_attributes(&record(&[("error_code", "old")]).letter().unwrap(), &REASON).unwrap();
         assert_eq!(attributes["error_code"].string_value(), Some("malformed_body"));
     }
 

@@ -12,7 +12,7 @@ use aws_sdk_sqs::{
 };
 
 use super::{
-    dead_letter::{DeadLetterReason, reason_attributes},
+    dead_letter::{DeadLetterReason, Letter, reason_attributes},
     record::Record,
 };
 use crate::{
@@ -36,6 +36,9 @@ pub enum QueueError {
     /// No dead-letter queue is configured.
     #[error("DLQ_URL is not set, so the message reaches its dead-letter queue by its receive count")]
     NoDeadLetterQueue,
+    /// No queue of the function's own is configured.
+    #[error("QUEUE_URL is not set, so nothing can be parked")]
+    NoOwnQueue,
     /// SQS does not take a message without a body.
     #[error(
         "the body is empty, which SQS does not take, so the message reaches its dead-letter queue by its receive count"
@@ -113,18 +116,52 @@ impl Queues {
     /// # Errors
     /// The record must then be reported failed, so that it reaches the dead-letter queue by its receive count.
     pub async fn dead_letter(&self, record: &Record, reason: &DeadLetterReason<'_>) -> Result<(), QueueError> {
+        self.bury(&record.letter()?, reason).await
+    }
+
+    /// As [`Queues::dead_letter`], for what came from elsewhere.
+    ///
+    /// # Errors
+    /// SQS is not known to have it.
+    pub(in crate::trigger) async fn bury(
+        &self,
+        letter: &Letter<'_>,
+        reason: &DeadLetterReason<'_>,
+    ) -> Result<(), QueueError> {
         let url = self.dead_letter_url.as_deref().ok_or(QueueError::NoDeadLetterQueue)?;
-        if record.body.is_empty() {
+        if letter.body.is_empty() {
             return Err(QueueError::EmptyBody);
         }
-        let attributes = reason_attributes(record, reason)?;
+        let attributes = reason_attributes(letter, reason)?;
         let call = self
             .client
             .send_message()
             .queue_url(url)
-            .message_body(&record.body)
-            .set_message_group_id(record.group_id())
+            .message_body(letter.body)
+            .set_message_group_id(letter.group_id.clone())
             .set_message_attributes(Some(attributes));
+        let sent = call.send().await;
+        taken(&sent.map_err(|error| QueueError::Sqs(fault(&error)))?)
+    }
+
+    /// Sends a message to the queue at `url`, to be delivered after `delay` (a quarter of an hour at most).
+    ///
+    /// # Errors
+    /// SQS is not known to have it.
+    pub(in crate::trigger) async fn send(
+        &self,
+        url: &str,
+        letter: &Letter<'_>,
+        delay: Duration,
+    ) -> Result<(), QueueError> {
+        let call = self
+            .client
+            .send_message()
+            .queue_url(url)
+            .message_body(letter.body)
+            .delay_seconds(seconds(delay.min(LONGEST_DELAY)))
+            .set_message_group_id(letter.group_id.clone())
+            .set_message_attributes(Some(letter.attributes.iter().cloned().collect()));
         let sent = call.send().await;
         taken(&sent.map_err(|error| QueueError::Sqs(fault(&error)))?)
     }
@@ -142,7 +179,7 @@ impl Queues {
             .message_body(&record.body)
             .delay_seconds(seconds(delay.min(LONGEST_DELAY)))
             .set_message_group_id(record.group_id())
-            .set_message_attributes(Some(record.own_attributes(|_| true, SQS_LIMIT)?.into_iter().collect()));
+            .set_message_attributes(Some(record.own_attributes()?.into_iter().take(SQS_LIMIT).collect()));
         let trace = record
             .system_attributes
             .get("AWSTraceHeader")

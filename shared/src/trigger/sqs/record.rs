@@ -14,7 +14,10 @@ use aws_sdk_sqs::{
     types::MessageAttributeValue,
 };
 
-use super::queue::{QueueError, STRING};
+use super::{
+    dead_letter::Letter,
+    queue::{QueueError, STRING},
+};
 use crate::{failure::quoted, telemetry::trace::TraceContext, trigger::Message};
 
 /// The attribute that says where a record was before it came into its queue.
@@ -96,16 +99,10 @@ impl Record {
         self.receipt_handle.as_deref().ok_or(QueueError::Unaddressed("receiptHandle"))
     }
 
-    /// The producer's own attributes that are wanted, `most` of them at most. Their order is fixed, so that the same ones are
-    /// kept each time.
-    pub(super) fn own_attributes(
-        &self,
-        wanted: impl Fn(&str) -> bool,
-        most: usize,
-    ) -> Result<Vec<(String, MessageAttributeValue)>, BuildError> {
-        let mut own: Vec<_> = self.attributes.iter().filter(|(name, _)| wanted(name)).collect();
+    /// The producer's own attributes. Their order is fixed, so that the same ones are kept each time.
+    pub(super) fn own_attributes(&self) -> Result<Vec<(String, MessageAttributeValue)>, BuildError> {
+        let mut own: Vec<_> = self.attributes.iter().collect();
         own.sort_by_key(|(name, _)| *name);
-        own.truncate(most);
         let copy = |(name, value): (&String, &SqsMessageAttribute)| {
             let data_type = value.data_type.as_deref().unwrap_or(STRING);
             let copy = MessageAttributeValue::builder()
@@ -115,6 +112,16 @@ impl Record {
             Ok((name.clone(), copy.build()?))
         };
         own.into_iter().map(copy).collect()
+    }
+
+    /// The message as it goes into another queue.
+    pub(super) fn letter(&self) -> Result<Letter<'_>, BuildError> {
+        Ok(Letter {
+            body: &self.body,
+            message_id: Cow::Borrowed(&self.message_id),
+            group_id: self.group_id(),
+            attributes: self.own_attributes()?,
+        })
     }
 
     /// Its group, which standard queues deal fairly by.

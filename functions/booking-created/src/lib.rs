@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+use shared::{
+    booking::{Creation, Recorder},
+    start::Parts,
+    trigger::kafka::Consumer,
+};
+
+/// What the function is called in logs, metrics and traces.
+pub const NAME: &str = "booking-created";
+
+/// What the function is made of.
+pub fn compose(parts: &mut Parts<'_>) -> Option<Consumer<Recorder<Creation>>> {
+    let recorder = Recorder::configured(parts);
+    Consumer::configured(recorder, parts)
+}

@@ -1,0 +1,112 @@
+//! The connection is cut before and after every message of a transaction, and what comes of it is what would have come anyway.
+
+use local_stack::{
+    postgres::{Server, wire::Wire},
+    tripwire::{Point, Side},
+};
+use serde_json::json;
+
+use crate::house::{House, JANE, booking, booking_with, cancellation, outcomes};
+
+/// A house behind a wire, warm, with room 101 taken.
+async fn behind_a_wire(server: &'static Server) -> (House, Wire) {
+    let wire = Wire::to(&server.host, server.port).await.unwrap();
+    let house = House::on(server.migrated().await.unwrap(), &[("DB_PORT", wire.address().port().to_string())]).await;
+    house.book([booking("b0")]).await[0].is("success");
+    house.cancel([cancellation("b9", JANE)]).await[0].is("early");
+    (house, wire)
+}
+
+#[tokio::test]
+async fn a_creation_whose_connection_is_cut_anywhere_is_done_once() {
+    let Some(server) = Server::shared() else { return };
+    // One that lands, one that is refused and paid, and one whose cancellation came before it.
+    let batch =
+        || [booking_with("b1", json!({"roomId": "102"})), booking("b2"), booking_with("b9", json!({"roomId": "103"}))];
+    let (house, wire) = behind_a_wire(server).await;
+    wire.cut_at(None);
+    assert_eq!(outcomes(&house.book(batch()).await), ["success", "refused", "success"]);
+    let messages = wire.sent();
+    assert_eq!(messages, 1 + 5 * 5 + 1 + 5, "BEGIN, five statements, COMMIT, and the mark");
+    let expected = house.rows().await;
+    assert_eq!(expected, ["b0 Accepted", "b1 Accepted", "b2 Refused", "b9 Cancelled"]);
+
+    let mut cut = 0;
+    for request in 1..=messages {
+        for side in Side::ALL {
+            let (house, wire) = behind_a_wire(server).await;
+            wire.cut_at(Some(Point { request, side }));
+            let ended = house.book(batch()).await;
+            assert!(wire.was_cut(), "message {request}");
+            cut += 1;
+            for ended in &ended {
+                let end = ended.outcome.as_str();
+                assert!(["success", "refused", "duplicate"].contains(&end), "{request} {side:?}: {:#}", ended.line);
+            }
+            assert_eq!(house.rows().await, expected, "{request} {side:?}");
+            let mut told = house.told();
+            told.sort();
+            told.dedup();
+            let once =
+                ["booking.refused booking.created#b2#refused", "payment.refund_requested booking.created#b2#refund"];
+            assert_eq!(told, once, "{request} {side:?}");
+            let marked =
+                house.texts("SELECT booking_id FROM holdfast.inbox WHERE refund_requested_at IS NOT NULL").await;
+            assert_eq!(marked, ["b2"], "{request} {side:?}");
+        }
+    }
+    assert_eq!(cut, 64);
+}
+
+#[tokio::test]
+async fn a_cancellation_whose_connection_is_cut_anywhere_is_done_once() {
+    let Some(server) = Server::shared() else { return };
+    let batch = || [cancellation("b0", JANE), cancellation("b8", JANE)];
+    let (house, wire) = behind_a_wire(server).await;
+    wire.cut_at(None);
+    assert_eq!(outcomes(&house.cancel(batch()).await), ["success", "early"]);
+    let messages = wire.sent();
+    assert_eq!(messages, 1 + 3 * 5 + 1);
+    for request in 1..=messages {
+        for side in Side::ALL {
+            let (house, wire) = behind_a_wire(server).await;
+            wire.cut_at(Some(Point { request, side }));
+            let ended = house.cancel(batch()).await;
+            assert!(wire.was_cut(), "message {request}");
+            assert!(["success", "duplicate"].contains(&ended[0].outcome.as_str()), "{request} {side:?}: {ended:?}");
+            ended[1].is("early");
+            assert_eq!(house.rows().await, ["b0 Cancelled"], "{request} {side:?}");
+            house.book([booking_with("b8", json!({"roomId": "102"}))]).await[0].is("success");
+            assert_eq!(house.rows().await, ["b0 Cancelled", "b8 Cancelled"], "{request} {side:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_creation_and_a_cancellation_at_once_come_to_the_same_end_in_both_orders() {
+    let Some(house) = House::open().await else { return };
+    for round in 0..20 {
+        let id = format!("b{round:02}");
+        let record = |body: serde_json::Value| {
+            json!({"Records": [{
+                "messageId": "m", "body": body.to_string(), "receiptHandle": "r", "attributes": {}, "messageAttributes": {},
+                "eventSourceARN": "arn:aws:sqs:eu-west-1:000000000000:q",
+            }]})
+            .to_string()
+        };
+        let create = house.created.function.invoke(record(booking(&id)));
+        let cancel = house.cancelled.function.invoke(record(cancellation(&id, JANE)));
+        let (created, cancelled) = if round % 2 == 0 {
+            tokio::join!(create, cancel)
+        } else {
+            let (cancelled, created) = tokio::join!(cancel, create);
+            (created, cancelled)
+        };
+        assert!(created.logs.join("").contains("record ended: success"), "{:#?}", created.logs);
+        let end = cancelled.logs.join("");
+        assert!(end.contains("record ended: success") || end.contains("record ended: early"), "{end}");
+    }
+    let left = house.texts("SELECT booking_id FROM bookings WHERE status <> 'Cancelled'").await;
+    assert!(left.is_empty(), "{left:?} were given up and stand");
+    assert_eq!(house.rows().await.len(), 20);
+}

@@ -1,0 +1,15 @@
+//! The bookings, by the real function binaries on a real PostgreSQL. Where there is none, each test says so and passes, but
+//! where the ring must run.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
+
+mod house;
+
+mod bad_input;
+mod files;
+mod hard_cases;
+mod interrupted;
+mod migrations;
+mod outcomes;
+mod private;
+mod topics;

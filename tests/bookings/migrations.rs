@@ -1,0 +1,151 @@
+//! The schema is brought to its version from wherever it is.
+
+use std::time::Duration;
+
+use axum::{Router, body::Bytes, routing::put};
+use local_stack::{postgres::Server, stack::Stack};
+use serde_json::{Value, json};
+use shared::booking::migration::VERSION;
+use tokio::{net::TcpListener, sync::mpsc};
+
+use crate::house::{House, booking, migrate};
+
+/// The tables of the original, with its data.
+const ORIGINAL: &str = "
+CREATE TABLE users (id SERIAL PRIMARY KEY, email VARCHAR(255) UNIQUE NOT NULL, username VARCHAR(255) UNIQUE NOT NULL,
+  date_of_birth DATE, name VARCHAR(255), surname VARCHAR(255), created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+  updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);
+CREATE TABLE rooms (id SERIAL PRIMARY KEY, internal_id VARCHAR(50) UNIQUE NOT NULL, name VARCHAR(255), floor INT, bathrooms INT,
+  beds INT, capacity INT, created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);
+CREATE TABLE bookings (id SERIAL PRIMARY KEY, user_id INT NOT NULL REFERENCES users(id) ON DELETE CASCADE,
+  room_id INT NOT NULL REFERENCES rooms(id) ON DELETE CASCADE, number_of_guests INT NOT NULL CHECK (number_of_guests > 0),
+  start_date DATE NOT NULL, end_date DATE NOT NULL, payment_id VARCHAR(255),
+  status VARCHAR(20) NOT NULL CHECK (status IN ('Accepted', 'Cancelled', 'Refused')),
+  created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP,
+  CONSTRAINT check_dates CHECK (end_date > start_date));
+INSERT INTO users (email, username) VALUES ('old@example.com', 'old');
+INSERT INTO rooms (internal_id) VALUES ('1'), ('2');
+INSERT INTO bookings (user_id, room_id, number_of_guests, start_date, end_date, status) VALUES
+  (1, 1, 2, '2026-01-01', '2026-01-03', 'Accepted'), (1, 1, 2, '2026-01-02', '2026-01-04', 'Cancelled'),
+  (1, 1, 2, '2026-01-03', '2026-01-05', 'Accepted'), (1, 2, 2, '2026-01-01', '2026-01-03', 'Accepted');";
+
+const FOREIGN_INSERT: &str = "INSERT INTO bookings (user_id, room_id, number_of_guests, start_date, end_date, status)
+VALUES (1, 2, 1, '2026-03-01', '2026-03-02', 'Accepted')";
+
+#[tokio::test]
+async fn the_originals_tables_keep_their_rows_and_their_other_service() {
+    let Some(server) = Server::shared() else { return };
+    let database = server.empty().await.unwrap();
+    database.client().await.unwrap().batch_execute(ORIGINAL).await.unwrap();
+    let report = database.migrate().await.unwrap();
+    assert_eq!((report.version, report.applied), (VERSION, vec![1, 2, 3, 4]));
+    assert_eq!(database.migrate().await.unwrap().applied, Vec::<i32>::new(), "a second time does nothing");
+    let sql = database.client().await.unwrap();
+    let rows = sql.query_typed("SELECT 1 FROM bookings", &[]).await.unwrap();
+    assert_eq!(rows.len(), 4);
+    sql.batch_execute(FOREIGN_INSERT).await.expect("the other service writes as before");
+    let overlap = sql.batch_execute(FOREIGN_INSERT).await.unwrap_err();
+    assert_eq!(overlap.code().map(tokio_postgres::error::SqlState::code), Some("23P01"), "but no overlaps any more");
+}
+
+#[tokio::test]
+async fn nothing_becomes_all_of_it_and_twice_at_once_is_once() {
+    let Some(server) = Server::shared() else { return };
+    let database = server.empty().await.unwrap();
+    let (one, other) = tokio::join!(database.migrate(), database.migrate());
+    let mut applied = [one.unwrap().applied, other.unwrap().applied].concat();
+    applied.sort_unstable();
+    assert_eq!(applied, [1, 2, 3, 4], "each file once");
+    let house = House::on(database, &[]).await;
+    house.run("ALTER ROLE holdfast_app PASSWORD 'only-for-tests'").await;
+    house.book([booking("b1")]).await[0].is("success");
+}
+
+#[tokio::test]
+async fn overlaps_are_listed_and_stop_it_until_somebody_has_decided() {
+    let Some(server) = Server::shared() else { return };
+    let database = server.empty().await.unwrap();
+    let sql = database.client().await.unwrap();
+    sql.batch_execute(ORIGINAL).await.unwrap();
+    sql.batch_execute("UPDATE bookings SET status = 'Accepted'").await.unwrap();
+    let error = database.migrate().await.unwrap_err();
+    assert!(error.contains("1 and 2 in room 1 from 2026-01-02; 2 and 3 in room 1 from 2026-01-03"), "{error}");
+    let columns =
+        sql.query_typed("SELECT 1 FROM information_schema.columns WHERE column_name = 'booking_id'", &[]).await;
+    assert!(columns.unwrap().is_empty(), "nothing of the file is done");
+    sql.batch_execute("UPDATE bookings SET status = 'Cancelled' WHERE id = 2").await.unwrap();
+    assert_eq!(database.migrate().await.unwrap().applied, [2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_migration_that_is_killed_midway_is_done_by_the_next() {
+    let Some(server) = Server::shared() else { return };
+    let database = server.empty().await.unwrap();
+    let sql = database.client().await.unwrap();
+    sql.batch_execute(ORIGINAL).await.unwrap();
+    // Somebody keeps the table busy, so that it stands in the middle of the second file.
+    let busy = database.client().await.unwrap();
+    busy.batch_execute("BEGIN; SELECT 1 FROM bookings").await.unwrap();
+    let migrator = database.migrator().unwrap();
+    let killed = tokio::time::timeout(Duration::from_millis(700), migrator.migrate()).await;
+    assert!(killed.is_err(), "it waits for the table");
+    busy.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(database.migrate().await.unwrap().applied, [2, 3, 4], "the first file was done before");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_what_it_was_is_refused() {
+    let Some(house) = House::open().await else { return };
+    house.run("UPDATE holdfast.migration SET checksum = 'x' WHERE version = 3").await;
+    let error = house.database.migrate().await.unwrap_err();
+    assert!(error.contains("version 3"), "{error}");
+}
+
+#[tokio::test]
+async fn functions_wait_for_a_schema_that_is_too_old_or_not_there() {
+    let Some(house) = House::open().await else { return };
+    house.run("DELETE FROM holdfast.migration WHERE version = 4").await;
+    house.book([booking("b1")]).await[0].is("retried").says("run the function booking-migrate");
+    assert_eq!(house.created.count("db_unready_total"), 1);
+    house.run("DROP SCHEMA holdfast CASCADE").await;
+    house.created.redeliver(&house.stack).await[0].is("retried").says("booking-migrate");
+    assert!(house.created.dead_letters.is_empty());
+}
+
+#[tokio::test]
+async fn a_deployment_gets_its_answer_whatever_becomes_of_the_schema() {
+    let Some(server) = Server::shared() else { return };
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    let receive = put(async move |body: Bytes| drop(sender.send(serde_json::from_slice::<Value>(&body).unwrap())));
+    tokio::spawn(async move { axum::serve(listener, Router::new().route("/answer", receive)).await });
+    let event = |kind: &str| {
+        json!({
+            "RequestType": kind, "ResponseURL": format!("http://{address}/answer"), "StackId": "s", "RequestId": "r",
+            "LogicalResourceId": "BookingSchema", "ResourceProperties": {"Version": "1"},
+        })
+        .to_string()
+    };
+    let stack = Stack::start().await.unwrap();
+    let database = server.empty().await.unwrap();
+    let function = migrate(&stack, &database);
+    for (kind, status) in [("Create", "SUCCESS"), ("Update", "SUCCESS"), ("Delete", "SUCCESS")] {
+        assert!(function.invoke(event(kind)).await.result.is_ok());
+        let answer = answers.recv().await.unwrap();
+        assert_eq!((&answer["Status"], &answer["StackId"]), (&json!(status), &json!("s")), "{kind}: {answer}");
+    }
+    let rows = database.client().await.unwrap().query_typed("SELECT 1 FROM holdfast.inbox", &[]).await;
+    assert!(rows.is_ok(), "nothing is dropped with the stack");
+
+    let broken = server.empty().await.unwrap();
+    broken.client().await.unwrap().batch_execute(ORIGINAL).await.unwrap();
+    broken.client().await.unwrap().batch_execute("UPDATE bookings SET status = 'Accepted'").await.unwrap();
+    let function = migrate(&stack, &broken);
+    assert!(function.invoke(event("Update")).await.result.is_ok(), "the deployment knows");
+    let answer = answers.recv().await.unwrap();
+    assert_eq!(answer["Status"], "FAILED");
+    assert!(answer["Reason"].as_str().unwrap().contains("1 and 2 in room 1"), "{answer}");
+    let by_hand = function.invoke("{}").await;
+    assert!(by_hand.result.is_err(), "a person is told at once");
+}

@@ -1,0 +1,378 @@
+//! PostgreSQL for tests: the one that `DATABASE_URL` names, else one of this machine's programs, which starts empty, on a free
+//! port of loopback, and ends with the process that asked for it. Each test gets a database of its own, a copy of one that has
+//! the schema.
+//!
+//! A server that is only for tests need not survive a power cut, so that nothing of it is flushed.
+
+pub mod wire;
+
+use std::{
+    collections::BTreeMap,
+    env, fmt, fs, io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use shared::{
+    booking::migration::{Migrator, Report},
+    config::Reader,
+    start::Parts,
+};
+use tokio::{net::TcpStream, sync::OnceCell};
+use tokio_postgres::{Client, Config, NoTls, config::Host, types::Type};
+
+use crate::{catalogue::aws_of_a_test, ring};
+
+/// The name of the ring that needs it.
+pub const RING: &str = "postgres";
+
+/// The role of the functions, and its password here.
+pub const APP: &str = "holdfast_app";
+const APP_PASSWORD: &str = "only-for-tests";
+
+/// The database that those of tests are copies of.
+const TEMPLATE: &str = "holdfast_template";
+
+/// Where Debian keeps programs that it does not put on the path.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
+/// How long a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server.
+#[derive(Debug)]
+pub struct Server {
+    /// Its address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who owns everything there.
+    pub owner: String,
+    password: Option<String>,
+    number: AtomicU32,
+    template: OnceCell<()>,
+    _process: Option<Process>,
+}
+
+/// A database of a test's own.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// Its server.
+    pub server: &'static Server,
+    /// Its name.
+    pub name: String,
+}
+
+/// Why there is no PostgreSQL.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// Nothing was found.
+    #[error("no PostgreSQL was found; install it (Debian: apt-get install postgresql), or name one by DATABASE_URL")]
+    NotFound,
+    /// It is there and does not start.
+    #[error("PostgreSQL does not start: {0}")]
+    Start(String),
+    /// It can't be reached.
+    #[error("connect to PostgreSQL: {0}")]
+    Connect(#[from] io::Error),
+    /// It refuses a statement of ours.
+    #[error("PostgreSQL: {0}")]
+    Sql(#[from] tokio_postgres::Error),
+    /// The schema could not be made.
+    #[error("migrate: {0}")]
+    Migrate(String),
+    /// It took too long.
+    #[error("{0} for too long")]
+    TimedOut(String),
+    /// `DATABASE_URL` is of no use.
+    #[error("DATABASE_URL is of no use: {0}")]
+    Url(String),
+}
+
+impl Server {
+    /// The one server of this process. Nothing: there is none, which is said, or fails where the ring must run.
+    pub fn shared() -> Option<&'static Self> {
+        static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
+        match SERVER.get_or_init(|| Self::find().map_err(|error| error.to_string())) {
+            Ok(server) => Some(server),
+            Err(reason) => {
+                ring::skip_or_fail(RING, reason);
+                None
+            }
+        }
+    }
+
+    /// Finds a server, or starts one.
+    ///
+    /// # Errors
+    /// There is none, or it does not start.
+    pub fn find() -> Result<Self, PostgresError> {
+        if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            return Self::named(&url);
+        }
+        let programs = programs().ok_or(PostgresError::NotFound)?;
+        let started = Process::start(&programs).map_err(|error| PostgresError::Start(error.to_string()))?;
+        let server = Self {
+            host: "127.0.0.1".to_owned(),
+            port: started.port,
+            owner: "postgres".to_owned(),
+            password: None,
+            number: AtomicU32::new(0),
+            template: OnceCell::new(),
+            _process: Some(started),
+        };
+        Ok(server)
+    }
+
+    fn named(url: &str) -> Result<Self, PostgresError> {
+        let config: Config =
+            url.parse().map_err(|error: tokio_postgres::Error| PostgresError::Url(error.to_string()))?;
+        let host = match config.get_hosts() {
+            [Host::Tcp(host), ..] => host.clone(),
+            _ => return Err(PostgresError::Url("it names no host".to_owned())),
+        };
+        let password = config.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
+        Ok(Self {
+            host,
+            port: config.get_ports().first().copied().unwrap_or(5432),
+            owner: config.get_user().unwrap_or("postgres").to_owned(),
+            password,
+            number: AtomicU32::new(0),
+            template: OnceCell::new(),
+            _process: None,
+        })
+    }
+
+    /// A client with all rights in a database.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub async fn client(&self, database: &str) -> Result<Client, PostgresError> {
+        let mut config = Config::new();
+        config.user(&self.owner).dbname(database).application_name("test");
+        if let Some(password) = &self.password {
+            config.password(password);
+        }
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(client)
+    }
+
+    /// A database with the schema, and the functions' role ready to sign in.
+    ///
+    /// # Errors
+    /// When it could not be made.
+    pub async fn migrated(&'static self) -> Result<Database, PostgresError> {
+        const SETTINGS: &str = "
+SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = $1";
+        self.template.get_or_try_init(|| self.make_template()).await?;
+        let database = self.database(&format!("TEMPLATE {TEMPLATE}")).await?;
+        // A copy has all of a database but what its roles are set to in it.
+        let admin = database.client().await?;
+        let settings = admin.query_typed(SETTINGS, &[(&TEMPLATE, Type::TEXT)]).await?;
+        for setting in settings {
+            let setting: String = setting.get(0);
+            let (name, value) = setting.split_once('=').unwrap_or((&setting, ""));
+            let set = format!("ALTER ROLE {APP} IN DATABASE {} SET {name} = '{value}'", database.name);
+            admin.batch_execute(&set).await?;
+        }
+        Ok(database)
+    }
+
+    /// An empty database.
+    ///
+    /// # Errors
+    /// When it could not be made.
+    pub async fn empty(&'static self) -> Result<Database, PostgresError> {
+        self.database("TEMPLATE template0").await
+    }
+
+    async fn database(&'static self, how: &str) -> Result<Database, PostgresError> {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let name = format!("t{}_{number}", std::process::id());
+        let admin = self.client("postgres").await?;
+        // Another process may be at the template, and PostgreSQL copies none that somebody is connected to.
+        let started = Instant::now();
+        while let Err(error) = admin.batch_execute(&format!("CREATE DATABASE {name} {how}")).await {
+            if started.elapsed() > PATIENCE {
+                return Err(error.into());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(Database { server: self, name })
+    }
+
+    async fn make_template(&'static self) -> Result<(), PostgresError> {
+        let admin = self.client("postgres").await?;
+        admin.batch_execute(&format!("DROP DATABASE IF EXISTS {TEMPLATE}")).await?;
+        admin.batch_execute(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await?;
+        let template = Database { server: self, name: TEMPLATE.to_owned() };
+        template.migrate().await.map_err(PostgresError::Migrate)?;
+        let client = template.client().await?;
+        let password = format!("ALTER ROLE {APP} PASSWORD '{APP_PASSWORD}'");
+        client.batch_execute(&password).await?;
+        drop(client);
+        let started = Instant::now();
+        let connected = format!("SELECT 1 FROM pg_stat_activity WHERE datname = '{TEMPLATE}'");
+        while !admin.simple_query(&connected).await.is_ok_and(|rows| rows.len() <= 2) {
+            if started.elapsed() > PATIENCE {
+                return Err(PostgresError::TimedOut("somebody stays connected to the template".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Database {
+    /// A client with all rights.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub async fn client(&self) -> Result<Client, PostgresError> {
+        self.server.client(&self.name).await
+    }
+
+    /// The variables of a function that works in it, with the rights of the functions.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        self.variables_as(APP, APP_PASSWORD)
+    }
+
+    /// The variables of a function that owns it.
+    pub fn owner_variables(&self) -> Vec<(String, String)> {
+        self.variables_as(&self.server.owner, self.server.password.as_deref().unwrap_or("none"))
+    }
+
+    fn variables_as(&self, user: &str, password: &str) -> Vec<(String, String)> {
+        let Server { host, port, .. } = self.server;
+        [
+            ("DB_HOST", host.clone()),
+            ("DB_PORT", port.to_string()),
+            ("DB_NAME", self.name.clone()),
+            ("DB_USER", user.to_owned()),
+            ("DB_PASSWORD", password.to_owned()),
+            ("DB_TLS", "disable".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// Migrates it, in this process and as its owner.
+    ///
+    /// # Errors
+    /// As the function answers.
+    pub async fn migrate(&self) -> Result<Report, String> {
+        self.migrator()?.migrate().await.map_err(|error| error.to_string())
+    }
+
+    /// What migrates it, as its owner.
+    ///
+    /// # Errors
+    /// When a variable is wrong.
+    pub fn migrator(&self) -> Result<Migrator, String> {
+        let environment: BTreeMap<String, String> = self.owner_variables().into_iter().collect();
+        let aws = aws_of_a_test();
+        let mut parts = Parts { name: "booking-migrate", reader: Reader::new(&environment), aws: &aws };
+        let migrator = Migrator::configured(&mut parts);
+        parts.reader.finish(migrator).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Server { host, port, owner, .. } = self.server;
+        write!(f, "psql -h {host} -p {port} -U {owner} {}", self.name)
+    }
+}
+
+/// The folder with PostgreSQL's programs.
+fn programs() -> Option<PathBuf> {
+    let has_them = |folder: &Path| folder.join("initdb").is_file() && folder.join("postgres").is_file();
+    let versions = fs::read_dir(DEBIAN).into_iter().flatten().flatten().map(|version| version.path().join("bin"));
+    let mut folders: Vec<PathBuf> = versions.filter(|folder| has_them(folder)).collect();
+    folders.sort();
+    folders.pop().or_else(|| ring::on_path("initdb")?.parent().map(Path::to_owned).filter(|folder| has_them(folder)))
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
+}
+
+/// A server of our own. A shell watches it: when the shell's input ends, because this process did, in whatever way, it stops the
+/// server and takes its folder away.
+#[derive(Debug)]
+struct Process {
+    port: u16,
+    watch: Child,
+}
+
+impl Process {
+    fn start(programs: &Path) -> io::Result<Self> {
+        const WATCH: &str = r#"
+data="$1"; programs="$2"; port="$3"
+"$programs/initdb" -D "$data" -U postgres -A trust --no-sync -E UTF8 --locale=C >"$data.log" 2>&1 || exit 1
+printf 'host all holdfast_app all scram-sha-256\nhost all all 127.0.0.1/32 trust\n' >"$data/pg_hba.conf"
+"$programs/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off \
+    -c full_page_writes=off -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=fatal >>"$data.log" 2>&1 </dev/null &
+server=$!
+cat >/dev/null
+kill -INT "$server"; wait "$server"
+rm -rf "$data" "$data.log"
+"#;
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let data = env::temp_dir().join(format!("holdfast-postgres-{}-{port}", std::process::id()));
+        // PostgreSQL refuses to run as root.
+        let mut command = match is_root() {
+            true => {
+                let mut command = Command::new("runuser");
+                command.args(["-u", "postgres", "--", "sh"]);
+                command
+            }
+            false => Command::new("sh"),
+        };
+        command.args(["-c", WATCH, "sh"]).arg(&data).arg(programs).arg(port.to_string());
+        let watch =
+            command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut process = Self { port, watch };
+        let started = Instant::now();
+        while !process.answers() {
+            let log = || fs::read_to_string(data.with_extension("log")).unwrap_or_default();
+            if let Some(status) = process.watch.try_wait()? {
+                return Err(io::Error::other(format!("{status}: {}", log())));
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(io::Error::other(format!("it does not answer on port {port}: {}", log())));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(process)
+    }
+
+    /// Whether it takes connections: an answer of any kind to a start-up that is none.
+    fn answers(&self) -> bool {
+        use std::io::{Read, Write};
+
+        const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+        let ask = || -> io::Result<bool> {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+            stream.write_all(&SSL_REQUEST)?;
+            let mut answer = [0];
+            Ok(stream.read(&mut answer)? == 1)
+        };
+        ask().unwrap_or(false)
+    }
+}
