@@ -154,19 +154,17 @@ struct Found {
 
 impl Found {
     fn ruling(&self) -> Ruling {
-        match (self.users, self.status.as_deref(), self.is_owner) {
-            (0, _, _) => Ruling::retry("there is no such user, or none yet"),
-            (2.., _, _) => Ruling::reject(
-                ErrorCode::AmbiguousUser,
-                "more than one user has this e-mail address, user name or number; name him otherwise",
-            ),
-            (_, None, _) => Ruling::of(Outcome::Early),
-            (_, Some(_), Some(false) | None) => {
+        if let Some(ruling) = Ruling::of_users(self.users) {
+            return ruling;
+        }
+        match (self.status.as_deref(), self.is_owner) {
+            (None, _) => Ruling::of(Outcome::Early),
+            (Some(_), Some(false) | None) => {
                 Ruling::reject(ErrorCode::NotOwner, "the booking is another user's, who alone can give it up")
             }
-            (_, Some("Cancelled"), Some(true)) => Ruling::done(Outcome::Duplicate, "given up before"),
-            (_, Some("Refused"), Some(true)) => Ruling::done(Outcome::Superseded, "the booking was refused"),
-            (_, Some(_), Some(true)) => Ruling::retry("the booking was not given up, and nobody said why"),
+            (Some("Cancelled"), Some(true)) => Ruling::done(Outcome::Duplicate, "given up before"),
+            (Some("Refused"), Some(true)) => Ruling::done(Outcome::Superseded, "the booking was refused"),
+            (Some(_), Some(true)) => Ruling::retry("the booking was not given up, and nobody said why"),
         }
     }
 }

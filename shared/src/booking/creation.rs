@@ -341,13 +341,10 @@ impl Answers {
             Found { is_same: Some(true), outcome: Some(status), .. } => {
                 Ruling::done(Outcome::Duplicate, &format!("done before: {status}"))
             }
-            Found { users: 0, .. } => Ruling::retry("there is no such user, or none yet"),
-            Found { users: 2.., .. } => Ruling::reject(
-                ErrorCode::AmbiguousUser,
-                "more than one user has this e-mail address, user name or number; name him otherwise",
-            ),
-            Found { has_room: false, .. } => Ruling::retry("there is no such room, or none yet"),
-            Found { .. } => Ruling::retry("the booking found its room taken, and then nobody who has it"),
+            Found { users, has_room, .. } => Ruling::of_users(*users).unwrap_or_else(|| match has_room {
+                false => Ruling::retry("there is no such room, or none yet"),
+                true => Ruling::retry("the booking found its room taken, and then nobody who has it"),
+            }),
         }
     }
 }

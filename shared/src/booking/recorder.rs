@@ -127,6 +127,18 @@ impl Ruling {
     pub(super) fn reject(code: ErrorCode, why: &str) -> Self {
         Self::Failed(Failure::permanent(code, why))
     }
+
+    /// What an event comes to that means so many users; nothing, where it means one.
+    pub(super) fn of_users(users: i64) -> Option<Self> {
+        match users {
+            1 => None,
+            2.. => Some(Self::reject(
+                ErrorCode::AmbiguousUser,
+                "more than one user has this e-mail address, user name or number; name him otherwise",
+            )),
+            ..1 => Some(Self::retry("there is no such user, or none yet")),
+        }
+    }
 }
 
 /// The outcome or the code, or `retry`.
