@@ -92,7 +92,7 @@ impl Decisions {
     }
 
     pub(crate) fn request(&self, number: u16) -> &Request {
-        &self.requests.items[usize::from(number)]
+        self.requests.of(number)
     }
 
     pub(crate) fn number_of(&mut self, answer: Answer) -> u16 {
@@ -159,7 +159,7 @@ impl Decisions {
             };
             let request = without_what_differs(request, &mut own_token);
             match answers.next() {
-                Some(answer) => reply_with(reply, self.answers.items[usize::from(*answer)].clone(), &own_token),
+                Some(answer) => reply_with(reply, self.answers.of(*answer).clone(), &own_token),
                 None => return Next::Ask(self.requests.number_of(request)),
             }
         }
@@ -168,7 +168,7 @@ impl Decisions {
 
 /// Clients as [`shared::start`] has them built. Only their patience is another, because who is slow is a matter of
 /// the search.
-struct Clients {
+pub(crate) struct Clients {
     idempotency: Store,
     reservations: ReservationClient,
     inventory: InventoryClient,
@@ -178,9 +178,9 @@ struct Clients {
 impl Clients {
     /// So many runs share a set of them: the SDK has a budget for second tries, and no run may lack one because others
     /// have used it up.
-    const RUNS: usize = 20;
+    pub(crate) const RUNS: usize = 20;
 
-    fn new(gate: &Gate) -> Self {
+    pub(crate) fn new(gate: &Gate) -> Self {
         let partition = Uuid::new_v4().to_string();
         let url = format!("http://{}", gate.http_address);
         macro_rules! client {
@@ -211,7 +211,7 @@ impl Clients {
         }
     }
 
-    fn services(&self) -> Services {
+    pub(crate) fn services(&self) -> Services {
         Services {
             idempotency: self.idempotency.clone(),
             reservations: self.reservations.clone(),
@@ -220,7 +220,7 @@ impl Clients {
     }
 
     /// What follows a lost race that ends in this outcome.
-    fn lost_race(&self, outcome: Outcome) -> Either {
+    pub(crate) fn lost_race(&self, outcome: Outcome) -> Either {
         match outcome {
             Outcome::LateApproval => Either::Refund(RefundPublisher::new(Some(self.bus.clone()))),
             Outcome::Success | Outcome::Duplicate | Outcome::Superseded => Either::Superseded(Superseded),
@@ -229,7 +229,7 @@ impl Clients {
 }
 
 /// One of the two that functions are composed of, chosen when the search runs.
-enum Either {
+pub(crate) enum Either {
     Superseded(Superseded),
     Refund(RefundPublisher),
 }
@@ -303,17 +303,21 @@ impl Clock {
 }
 
 /// Things by the order in which they first came.
-struct Numbered<T> {
+pub(crate) struct Numbered<T> {
     items: Vec<T>,
     numbers: HashMap<T, u16>,
 }
 
 impl<T: Clone + Eq + std::hash::Hash> Numbered<T> {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { items: Vec::new(), numbers: HashMap::new() }
     }
 
-    fn number_of(&mut self, item: T) -> u16 {
+    pub(crate) fn of(&self, number: u16) -> &T {
+        &self.items[usize::from(number)]
+    }
+
+    pub(crate) fn number_of(&mut self, item: T) -> u16 {
         if let Some(number) = self.numbers.get(&item) {
             return *number;
         }

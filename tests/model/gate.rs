@@ -57,6 +57,8 @@ pub(crate) enum Request {
     Rest { method: Method, path: String, key: String, body: String },
     /// To DynamoDB or EventBridge.
     Aws { target: String, body: String },
+    /// To the inventory. When the hold would end is left out, because each try says another time.
+    Reserve(ReserveSeatRequest),
     /// To the inventory.
     Commit(CommitReservationRequest),
     /// To the inventory.
@@ -172,20 +174,21 @@ impl InventoryService for Entrance {
         &self,
         _request: tonic::Request<CheckAvailabilityRequest>,
     ) -> Result<Response<CheckAvailabilityResponse>, Status> {
-        Err(Status::unimplemented("no worker asks this"))
+        Err(Status::unimplemented("nobody asks this"))
     }
 
     async fn reserve_seat(
         &self,
-        _request: tonic::Request<ReserveSeatRequest>,
+        request: tonic::Request<ReserveSeatRequest>,
     ) -> Result<Response<ReserveSeatResponse>, Status> {
-        Err(Status::unimplemented("no worker asks this"))
+        let request = ReserveSeatRequest { hold_expires_at: None, ..request.into_inner() };
+        self.ask_inventory(Request::Reserve(request)).await
     }
 
     async fn get_inventory_status(
         &self,
         _request: tonic::Request<GetInventoryStatusRequest>,
     ) -> Result<Response<GetInventoryStatusResponse>, Status> {
-        Err(Status::unimplemented("no worker asks this"))
+        Err(Status::unimplemented("nobody asks this"))
     }
 }

@@ -8,6 +8,7 @@
 //! | `services` | what the local stack's services, and the DynamoDB emulator, do with a request |
 //! | `state`, `rules` | what may happen next; what must never happen, and what must have happened in the end |
 //! | `search` | every state that can be reached |
+//! | `sale` | the same for the reservations of our own API, whoever is at them |
 //!
 //! Nothing here says what a worker does or what a service answers: the first is asked of the functions' own workflows
 //! in the real `Settler` with its real clients, the second of the stack. The search is our own and not that of a model
@@ -34,6 +35,8 @@ mod rules;
 mod state;
 
 mod search;
+
+mod sale;
 
 use std::{io::Write, time::Instant};
 
@@ -68,7 +71,8 @@ fn every_interleaving_of(dialect: Dialect) {
         let all = multisets(most);
         let mut sum = Extent::default();
         for kinds in &all {
-            let extent = match search(&mut model, kinds, faults) {
+            let start = model.start(kinds, faults);
+            let extent = match search(&mut model, start) {
                 Ok(extent) => extent,
                 Err(breach) => panic!("{kinds:?}: {}\n{}", breach.what, breach.way.join("\n")),
             };
@@ -110,9 +114,11 @@ fn every_interleaving_of(dialect: Dialect) {
 fn finds(sabotage: Sabotage, function: fn(Kind) -> Settling, kinds: &[Kind], expected: &str) {
     let faults = Faults::Any;
     let mut whole = Model::new(Dialect::Full, Sabotage::None, Kind::function);
-    assert!(search(&mut whole, kinds, faults).is_ok(), "the whole worker is at fault too");
+    let start = whole.start(kinds, faults);
+    assert!(search(&mut whole, start).is_ok(), "the whole worker is at fault too");
     let mut broken = Model::new(Dialect::Full, sabotage, function);
-    let breach = search(&mut broken, kinds, faults).expect_err("what is broken was not found");
+    let start = broken.start(kinds, faults);
+    let breach = search(&mut broken, start).expect_err("what is broken was not found");
     assert!(breach.what.contains(expected), "{}\n{}", breach.what, breach.way.join("\n"));
 }
 
@@ -180,7 +186,7 @@ fn an_approval_that_releases_is_found() {
 }
 
 /// The harness keeps what is printed of a test that passes, so this goes past it.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     let mut line = line.to_owned();
     line.push('\n');
     drop(std::io::stderr().lock().write_all(line.as_bytes()));

@@ -1,11 +1,40 @@
 //! Every state that can be reached, breadth first, so that the first breach found is also a shortest one.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
 
-use crate::{
-    kind::Kind,
-    state::{Act, Faults, Model, State},
-};
+/// What may happen, and what may not.
+pub(crate) trait Rules {
+    /// Everything that is remembered somewhere.
+    type State: Clone + Eq + Hash;
+    /// What happens next.
+    type Act: Copy;
+
+    /// Every step that can follow.
+    ///
+    /// # Errors
+    /// The first breach of what must always hold, and what led to it.
+    fn steps(&mut self, state: &Self::State) -> Result<Vec<Step<Self>>, (Self::Act, String)>;
+
+    /// One state for all that differ in nothing that matters.
+    fn same_as(&self, state: Self::State) -> Self::State;
+
+    /// Why this is no good end, where no calm step follows.
+    ///
+    /// # Errors
+    /// What is left undone.
+    fn ended_well(&mut self, state: &Self::State) -> Result<(), String>;
+
+    /// The act in words.
+    fn describe(&self, state: &Self::State, act: Self::Act) -> String;
+}
+
+/// A step to another state.
+pub(crate) struct Step<R: Rules + ?Sized> {
+    pub(crate) act: R::Act,
+    /// Whether the step needs nothing to go wrong.
+    pub(crate) calm: bool,
+    pub(crate) state: R::State,
+}
 
 /// What a search went through.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,34 +52,29 @@ pub(crate) struct Breach {
     pub(crate) way: Vec<String>,
 }
 
-struct Found {
-    state: State,
-    from: Option<(usize, Act)>,
+struct Found<R: Rules> {
+    state: R::State,
+    from: Option<(usize, R::Act)>,
     calm: Vec<usize>,
 }
 
-/// Looks at everything that these deliveries can lead to.
-///
-/// Where something may go wrong, deliveries of one kind are taken for interchangeable. Without faults every delivery is
-/// told apart, so that the interleavings are all counted.
+/// Looks at everything that this state can lead to.
 ///
 /// # Errors
 /// A breach of what must always hold; or a state from which calm steps lead to no good end, or to none at all.
-pub(crate) fn search(model: &mut Model, kinds: &[Kind], faults: Faults) -> Result<Extent, Breach> {
-    let start = model.start(kinds, faults);
+pub(crate) fn search<R: Rules>(rules: &mut R, start: R::State) -> Result<Extent, Breach> {
     let mut numbers = HashMap::from([(start.clone(), 0)]);
-    let mut found = vec![Found { state: start, from: None, calm: Vec::new() }];
+    let mut found: Vec<Found<R>> = vec![Found { state: start, from: None, calm: Vec::new() }];
     let mut steps = 0;
     let mut next = 0;
     while next < found.len() {
         let state = found[next].state.clone();
-        let following = match model.steps(&state) {
+        let following = match rules.steps(&state) {
             Ok(following) => following,
-            Err((act, what)) => return Err(breach(model, &found, next, Some(act), what)),
+            Err((act, what)) => return Err(breach(rules, &found, next, Some(act), what)),
         };
         for step in following {
-            let told_apart = faults == Faults::Left(0);
-            let to = if told_apart { step.state } else { interchangeable(step.state, kinds) };
+            let to = rules.same_as(step.state);
             let number = match numbers.get(&to) {
                 Some(number) => *number,
                 None => {
@@ -68,30 +92,20 @@ pub(crate) fn search(model: &mut Model, kinds: &[Kind], faults: Faults) -> Resul
             }
         }
         if found[next].calm.is_empty()
-            && let Err(what) = found[next].state.unfinished(kinds)
+            && let Err(what) = rules.ended_well(&state)
         {
-            return Err(breach(model, &found, next, None, what));
+            return Err(breach(rules, &found, next, None, what));
         }
         next += 1;
     }
     match interleavings(&found) {
         Ok(interleavings) => Ok(Extent { states: found.len(), steps, interleavings }),
-        Err(at) => Err(breach(model, &found, at, None, "calm steps lead in a circle".to_owned())),
+        Err(at) => Err(breach(rules, &found, at, None, "calm steps lead in a circle".to_owned())),
     }
-}
-
-/// One state for all that differ only in which of two duplicates is where.
-fn interchangeable(mut state: State, kinds: &[Kind]) -> State {
-    let mut start = 0;
-    for same in kinds.chunk_by(|one, next| one == next) {
-        state.deliveries[start..start + same.len()].sort_unstable();
-        start += same.len();
-    }
-    state
 }
 
 /// The number of ways to an end; an error is a state that a way comes back to.
-fn interleavings(found: &[Found]) -> Result<u128, usize> {
+fn interleavings<R: Rules>(found: &[Found<R>]) -> Result<u128, usize> {
     const OPEN: u128 = u128::MAX;
     let mut ways: Vec<Option<u128>> = vec![None; found.len()];
     for root in 0..found.len() {
@@ -120,11 +134,11 @@ fn interleavings(found: &[Found]) -> Result<u128, usize> {
     Ok(ways[0].unwrap_or_default())
 }
 
-fn breach(model: &Model, found: &[Found], at: usize, last: Option<Act>, what: String) -> Breach {
-    let mut way: Vec<String> = last.map(|act| model.describe(&found[at].state, act)).into_iter().collect();
+fn breach<R: Rules>(rules: &R, found: &[Found<R>], at: usize, last: Option<R::Act>, what: String) -> Breach {
+    let mut way: Vec<String> = last.map(|act| rules.describe(&found[at].state, act)).into_iter().collect();
     let mut at = at;
     while let Some((from, act)) = found[at].from {
-        way.push(model.describe(&found[from].state, act));
+        way.push(rules.describe(&found[from].state, act));
         at = from;
     }
     way.reverse();

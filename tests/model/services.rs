@@ -13,17 +13,25 @@ use local_stack::{
 use prost::Message;
 use serde_json::{Value, json};
 use shared::deadline::epoch_ms;
-use tonic::{client::Grpc, transport::Endpoint};
+use tonic::{
+    client::Grpc,
+    transport::{Channel, Endpoint},
+};
 use tonic_prost::ProstCodec;
 
 use crate::{
     decisions::{Clock, LEASE_END, SELF},
     gate::{
         Answer, Request, listen,
-        proto::reservation::v1::{CommitReservationResponse, ReleaseHoldResponse},
+        proto::reservation::v1::{
+            CommitReservationResponse, ReleaseHoldRequest, ReleaseHoldResponse, ReserveSeatResponse,
+        },
     },
     kind::{EVENT, Kind, RESERVATION, SEAT},
 };
+
+/// Whoever buys what is free.
+const NEXT_CUSTOMER: &str = "rsv_next_customer";
 
 /// How much the reservation API says. Both are within its contract.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,6 +69,12 @@ pub(crate) struct Held {
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Seats {
+    /// Anybody may hold them.
+    Open,
+    /// Another customer bought them before.
+    Taken,
+    /// Given back before they were held: nobody has them, and this reservation never will.
+    Barred,
     Held,
     Sold,
     /// Given back; another customer has bought them at once.
@@ -115,7 +129,10 @@ impl Services {
     pub(crate) async fn carry_out(&mut self, request: &Request, part: Part) -> (Answer, Part) {
         match (request, part) {
             (Request::Rest { .. }, Part::Reservation(held)) => self.reservation(request, held).await,
-            (Request::Commit(_) | Request::Release(_), Part::Seats(seats)) => inventory(request, seats).await,
+            (Request::Reserve(_) | Request::Commit(_) | Request::Release(_), Part::Seats(seats)) => {
+                let (answer, after) = inventory(request, seats).await;
+                (answer, Part::Seats(after))
+            }
             (Request::Aws { body, .. }, Part::Record(record, own)) => self.record(body, record, own).await,
             (Request::Aws { target, body }, Part::Bus(_)) => self.publish(target, body).await,
             (request, part) => panic!("{request:?} does not concern {part:?}"),
@@ -227,24 +244,60 @@ impl Services {
 }
 
 /// A new inventory each time, because the books of one can't go back.
-async fn inventory(request: &Request, seats: Seats) -> (Answer, Part) {
+pub(crate) async fn inventory(request: &Request, seats: Seats) -> (Answer, Seats) {
     let (inventory, seat) = (Inventory::default(), [SEAT.to_owned()]);
+    let reservation_id = match request {
+        Request::Reserve(message) => message.reservation_id.as_str(),
+        Request::Commit(message) => message.reservation_id.as_str(),
+        Request::Release(message) => message.reservation_id.as_str(),
+        Request::Rest { .. } | Request::Aws { .. } => panic!("no inventory request: {request:?}"),
+    };
     match seats {
-        Seats::Held => inventory.hold(EVENT, RESERVATION, &seat, 1),
-        Seats::Sold => inventory.sell(EVENT, RESERVATION, &seat, 1),
+        Seats::Open | Seats::Barred => inventory.stock(EVENT, &seat, 0),
+        Seats::Taken => inventory.sell(EVENT, NEXT_CUSTOMER, &seat, 1),
+        Seats::Held => inventory.hold(EVENT, reservation_id, &seat, 1),
+        Seats::Sold => inventory.sell(EVENT, reservation_id, &seat, 1),
         Seats::Free => {
-            inventory.release(EVENT, RESERVATION, &seat, 1);
-            inventory.sell(EVENT, "rsv_next_customer", &seat, 1);
+            inventory.release(EVENT, reservation_id, &seat, 1);
+            inventory.sell(EVENT, NEXT_CUSTOMER, &seat, 1);
         }
     }
     let (listener, address) = listen().await;
     let server = tokio::spawn(inventory.clone().serve(listener));
     let channel = Endpoint::from_shared(format!("http://{address}")).expect("an address").connect_lazy();
     let mut client = Grpc::new(channel);
+    if seats == Seats::Barred {
+        let idempotency_key = "given back before".to_owned();
+        let (event_id, seat_ids, reason) = (EVENT.to_owned(), seat.to_vec(), "EXPIRED".to_owned());
+        let reservation_id = reservation_id.to_owned();
+        let before =
+            ReleaseHoldRequest { event_id, reservation_id, seat_ids, reason, idempotency_key, ..Default::default() };
+        ask(&mut client, &Request::Release(before)).await;
+    }
+    let answer = ask(&mut client, request).await;
+    server.abort();
+    let oversold = inventory.oversold();
+    assert!(oversold.is_empty(), "the stack let its books be broken: {oversold:?}");
+    let after = match (inventory.seat_state(reservation_id), request) {
+        (SeatState::Held, _) => Seats::Held,
+        (SeatState::Sold, _) => Seats::Sold,
+        (SeatState::Free, _) => Seats::Free,
+        (SeatState::Unknown, Request::Release(_)) if seats == Seats::Open => Seats::Barred,
+        (SeatState::Unknown, _) => seats,
+    };
+    (answer, after)
+}
+
+/// Puts a request to the inventory. Its moments are left out of the answer.
+async fn ask(client: &mut Grpc<Channel>, request: &Request) -> Answer {
     client.ready().await.expect("the inventory listens");
     let path = |name| format!("/reservation.v1.InventoryService/{name}").parse().expect("a path");
-    let refused = |status: tonic::Status| Answer::Grpc(status.code(), status.message().to_owned());
     let answer = match request.clone() {
+        Request::Reserve(message) => {
+            let codec = ProstCodec::default();
+            let answer = client.unary(tonic::Request::new(message), path("ReserveSeat"), codec).await;
+            answer.map(|answer| ReserveSeatResponse { hold_expires_at: None, ..answer.into_inner() }.encode_to_vec())
+        }
         Request::Commit(message) => {
             let codec = ProstCodec::default();
             let answer = client.unary(tonic::Request::new(message), path("CommitReservation"), codec).await;
@@ -257,16 +310,8 @@ async fn inventory(request: &Request, seats: Seats) -> (Answer, Part) {
         }
         Request::Rest { .. } | Request::Aws { .. } => panic!("no inventory request: {request:?}"),
     };
-    server.abort();
-    let oversold = inventory.oversold();
-    assert!(oversold.is_empty(), "the stack let its books be broken: {oversold:?}");
-    let after = match inventory.seat_state(RESERVATION) {
-        SeatState::Held => Seats::Held,
-        SeatState::Sold => Seats::Sold,
-        SeatState::Free => Seats::Free,
-        SeatState::Unknown => panic!("the inventory forgot the reservation"),
-    };
-    (answer.map_or_else(refused, Answer::Message), Part::Seats(after))
+    let refused = |status: tonic::Status| Answer::Grpc(status.code(), status.message().to_owned());
+    answer.map_or_else(refused, Answer::Message)
 }
 
 /// The item that a record is stored as; the worker's own token goes by a name.

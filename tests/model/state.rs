@@ -11,6 +11,7 @@ use crate::{
     gate::{Answer, Request},
     kind::{KINDS, Kind},
     rules::{judge, owed},
+    search::{Rules, Step},
     services::{Dialect, Held, Lease, Part, Record, Sabotage, Seats, Services},
 };
 
@@ -65,21 +66,16 @@ pub(crate) enum Act {
     LeaseOver(Kind),
 }
 
-/// A step to another state.
-pub(crate) struct Step {
-    pub(crate) act: Act,
-    /// Whether the step needs nothing to go wrong.
-    pub(crate) calm: bool,
-    pub(crate) state: State,
-}
-
 /// The rules of all states; what it learns of the code and the services, it keeps.
 pub(crate) struct Model {
     runtime: Runtime,
     decisions: Decisions,
     services: Services,
     seen: HashMap<(u16, Part), (u16, Part)>,
-    pub(crate) kinds: Vec<Kind>,
+    kinds: Vec<Kind>,
+    /// Where something may go wrong, deliveries of one kind are taken for interchangeable. Without faults every delivery is
+    /// told apart, so that the interleavings are all counted.
+    told_apart: bool,
 }
 
 impl Model {
@@ -87,11 +83,12 @@ impl Model {
         let runtime = Runtime::new().expect("a runtime");
         let decisions = runtime.block_on(Decisions::new(function));
         let services = runtime.block_on(Services::start(dialect, sabotage));
-        Self { runtime, decisions, services, seen: HashMap::new(), kinds: Vec::new() }
+        Self { runtime, decisions, services, seen: HashMap::new(), kinds: Vec::new(), told_apart: true }
     }
 
     pub(crate) fn start(&mut self, kinds: &[Kind], faults: Faults) -> State {
         self.kinds = kinds.to_vec();
+        self.told_apart = faults == Faults::Left(0);
         State {
             reservation: Held { status: Status::Hold, paid_by: None },
             seats: Seats::Held,
@@ -100,46 +97,6 @@ impl Model {
             deliveries: kinds.iter().map(|kind| Delivery { at: waiting_at(*kind), owner: false }).collect(),
             faults,
         }
-    }
-
-    /// Every step that can follow.
-    ///
-    /// # Errors
-    /// The first breach of what must always hold.
-    pub(crate) fn steps(&mut self, state: &State) -> Result<Vec<Step>, (Act, String)> {
-        let mut steps = Vec::new();
-        let after_fault = State { faults: state.faults.less_one(), ..state.clone() };
-        let faults = state.faults != Faults::Left(0);
-        for index in 0..state.deliveries.len() {
-            let at = state.deliveries[index].at;
-            if at == Delivery::GONE {
-                continue;
-            }
-            for (act, calm) in
-                [(Act::Served(index), true), (Act::AnswerLost(index), false), (Act::Refused(index), false)]
-            {
-                if calm || faults {
-                    let before = if calm { state } else { &after_fault };
-                    let state = self.advance(before, index, act).map_err(|breach| (act, breach))?;
-                    steps.push(Step { act, calm, state });
-                }
-            }
-            if faults && at != waiting_at(self.kinds[index]) {
-                let mut state = after_fault.clone();
-                state.deliveries[index] = self.waiting(index);
-                steps.push(Step { act: Act::Crashed(index), calm: false, state });
-            }
-        }
-        for kind in Kind::all() {
-            let key = kind.index();
-            let owned = state.deliveries.iter().zip(&self.kinds).any(|(delivery, of)| *of == kind && delivery.owner);
-            if state.records[key] == Record::InProgress(Lease::Live) && (faults || !owned) {
-                let mut state = if owned { after_fault.clone() } else { state.clone() };
-                state.records[key] = Record::InProgress(Lease::Over);
-                steps.push(Step { act: Act::LeaseOver(kind), calm: !owned, state });
-            }
-        }
-        Ok(steps)
     }
 
     fn waiting(&self, index: usize) -> Delivery {
@@ -154,7 +111,7 @@ impl Model {
         if act != Act::Refused(index) {
             let part = match self.decisions.request(asked) {
                 Request::Rest { .. } => Part::Reservation(state.reservation),
-                Request::Commit(_) | Request::Release(_) => Part::Seats(state.seats),
+                Request::Reserve(_) | Request::Commit(_) | Request::Release(_) => Part::Seats(state.seats),
                 Request::Aws { target, .. } if target.ends_with("PutEvents") => Part::Bus(false),
                 Request::Aws { .. } => Part::Record(state.records[kind.index()], owner),
             };
@@ -205,7 +162,73 @@ impl Model {
         seen
     }
 
-    pub(crate) fn describe(&self, state: &State, act: Act) -> String {
+    pub(crate) fn histories(&self) -> usize {
+        self.decisions.len()
+    }
+
+    /// In which ways workers have ended so far.
+    pub(crate) fn endings(&self) -> BTreeSet<String> {
+        self.decisions.endings().into_iter().collect()
+    }
+}
+
+impl Rules for Model {
+    type State = State;
+    type Act = Act;
+
+    fn steps(&mut self, state: &State) -> Result<Vec<Step<Self>>, (Act, String)> {
+        let mut steps = Vec::new();
+        let after_fault = State { faults: state.faults.less_one(), ..state.clone() };
+        let faults = state.faults != Faults::Left(0);
+        for index in 0..state.deliveries.len() {
+            let at = state.deliveries[index].at;
+            if at == Delivery::GONE {
+                continue;
+            }
+            for (act, calm) in
+                [(Act::Served(index), true), (Act::AnswerLost(index), false), (Act::Refused(index), false)]
+            {
+                if calm || faults {
+                    let before = if calm { state } else { &after_fault };
+                    let state = self.advance(before, index, act).map_err(|breach| (act, breach))?;
+                    steps.push(Step { act, calm, state });
+                }
+            }
+            if faults && at != waiting_at(self.kinds[index]) {
+                let mut state = after_fault.clone();
+                state.deliveries[index] = self.waiting(index);
+                steps.push(Step { act: Act::Crashed(index), calm: false, state });
+            }
+        }
+        for kind in Kind::all() {
+            let key = kind.index();
+            let owned = state.deliveries.iter().zip(&self.kinds).any(|(delivery, of)| *of == kind && delivery.owner);
+            if state.records[key] == Record::InProgress(Lease::Live) && (faults || !owned) {
+                let mut state = if owned { after_fault.clone() } else { state.clone() };
+                state.records[key] = Record::InProgress(Lease::Over);
+                steps.push(Step { act: Act::LeaseOver(kind), calm: !owned, state });
+            }
+        }
+        Ok(steps)
+    }
+
+    fn same_as(&self, mut state: State) -> State {
+        if self.told_apart {
+            return state;
+        }
+        let mut start = 0;
+        for same in self.kinds.chunk_by(|one, next| one == next) {
+            state.deliveries[start..start + same.len()].sort_unstable();
+            start += same.len();
+        }
+        state
+    }
+
+    fn ended_well(&mut self, state: &State) -> Result<(), String> {
+        state.unfinished(&self.kinds)
+    }
+
+    fn describe(&self, state: &State, act: Act) -> String {
         let what = match act {
             Act::LeaseOver(_) => String::new(),
             Act::Served(index) | Act::AnswerLost(index) | Act::Refused(index) | Act::Crashed(index) => {
@@ -217,15 +240,6 @@ impl Model {
             }
         };
         format!("{act:?}{what}")
-    }
-
-    pub(crate) fn histories(&self) -> usize {
-        self.decisions.len()
-    }
-
-    /// In which ways workers have ended so far.
-    pub(crate) fn endings(&self) -> BTreeSet<String> {
-        self.decisions.endings().into_iter().collect()
     }
 }
 
@@ -249,7 +263,9 @@ fn fault(request: &Request, act: Act) -> Answer {
             Answer::Http { status: 500, body: r#"{"__type":"InternalServerError"}"#.to_owned() }
         }
         Request::Aws { .. } => Answer::Http { status: 400, body: r#"{"__type":"AccessDeniedException"}"#.to_owned() },
-        Request::Commit(_) | Request::Release(_) => Answer::Grpc(Code::Unavailable, "not well".to_owned()),
+        Request::Reserve(_) | Request::Commit(_) | Request::Release(_) => {
+            Answer::Grpc(Code::Unavailable, "not well".to_owned())
+        }
     }
 }
 

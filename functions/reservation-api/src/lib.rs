@@ -10,7 +10,7 @@ mod routes;
 use axum::Router;
 use shared::{reservation::service::Reservations, start::Parts, trigger::http::Server};
 
-pub use self::routes::ROUTES;
+pub use self::routes::{ROUTES, router};
 
 /// What the function is called in logs, metrics and traces.
 pub const NAME: &str = "reservation-api";

@@ -70,8 +70,8 @@ pub const ROUTES: [&str; REQUESTS.len()] = {
     names
 };
 
-/// The API.
-pub(crate) fn router(reservations: Reservations) -> Router {
+/// The API. Its requests carry what `shared::trigger::http::Server` gives to each.
+pub fn router(reservations: Reservations) -> Router {
     let routed = REQUESTS.iter().fold(Router::new(), |routed, (name, methods)| {
         let (_, path) = name.split_once(' ').unwrap_or_default();
         routed.route(path, named(name, methods()))

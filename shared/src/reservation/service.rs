@@ -231,7 +231,7 @@ impl Reservations {
         };
         match self.reserve(&reservation, trace).await {
             Ok(hold) => self.hold(&reservation, hold, wish).await,
-            Err(ReserveError::Refused(cause)) => Err(self.refuse(&reservation, only_try, &cause).await),
+            Err(ReserveError::Refused(cause)) => self.refuse(&reservation, only_try, &cause, wish).await,
             Err(error @ ReserveError::Unclear(_)) => {
                 let left = reservation.lease_until.unwrap_or_default().saturating_sub(self::now());
                 Err(Error::Inventory { cause: error.to_string(), after: Duration::from_millis(left) })
@@ -390,30 +390,29 @@ impl Reservations {
     async fn hold(&self, reservation: &Reservation, hold: Hold, wish: &Wish) -> Result<Created, Error> {
         match self.table.write(&reservation.held(hold, now())).await? {
             Written::Made(reservation) => Ok(Created { reservation, replayed: false }),
-            Written::Overtaken(found) => match found.found_by(wish, "", now()) {
-                Found::Held => Ok(Created { reservation: found, replayed: true }),
-                Found::Failed => Err(Error::NoSeats),
-                Found::InProgress(after) => Err(Error::InProgress { after }),
-                Found::Abandoned(_) => Err(Error::InProgress { after: SOON }),
-                Found::Over => Err(Error::Over),
-                Found::Other => Err(Error::OtherWish),
-            },
+            Written::Overtaken(found) => overtaken(found, wish),
             Written::Gone => Err(Error::Over),
         }
     }
 
-    /// Notes that there are no seats. The customer is told so whether the note could be written or not: without it, his next
-    /// request asks the inventory again.
-    async fn refuse(&self, reservation: &Reservation, only_try: bool, cause: &str) -> Error {
+    /// Notes that there are no seats. Only then is the customer told so: whoever took the reservation over may have held the
+    /// same seats meanwhile, and one key has one answer.
+    async fn refuse(
+        &self,
+        reservation: &Reservation,
+        only_try: bool,
+        cause: &str,
+        wish: &Wish,
+    ) -> Result<Created, Error> {
         let change = reservation.refused_seats(Shortage::SeatUnavailable, only_try, now());
-        match self.table.write(&change).await {
-            Ok(Written::Made(_)) => {}
-            Ok(Written::Overtaken(_) | Written::Gone) => {
+        match self.table.write(&change).await? {
+            Written::Made(_) => Err(Error::NoSeats),
+            Written::Overtaken(found) => {
                 warn!(reservation_id = reservation.id, cause, "somebody else went on with the reservation");
+                overtaken(found, wish)
             }
-            Err(error) => warn!(error = %error, cause, "the refusal could not be written; its deadline ends it"),
+            Written::Gone => Err(Error::Over),
         }
-        Error::NoSeats
     }
 
     /// Writes what `decide` says of the reservation as it is, and decides again when it has changed in between. `Ok`: it is as
@@ -444,6 +443,18 @@ impl Reservations {
         }
         let cause = format!("the reservation {} changes too often to be written", found.id);
         Err(Error::Table { cause, after: SOON })
+    }
+}
+
+/// What is told to the customer of a creation that was overtaken: what whoever went on has made of it.
+fn overtaken(found: Reservation, wish: &Wish) -> Result<Created, Error> {
+    match found.found_by(wish, "", now()) {
+        Found::Held => Ok(Created { reservation: found, replayed: true }),
+        Found::Failed => Err(Error::NoSeats),
+        Found::InProgress(after) => Err(Error::InProgress { after }),
+        Found::Abandoned(_) => Err(Error::InProgress { after: SOON }),
+        Found::Over => Err(Error::Over),
+        Found::Other => Err(Error::OtherWish),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The table is read in so many parts side by side.
-const SEGMENTS: i32 = 4;
+const SEGMENTS: u8 = 4;
 
 /// How many reservations are written at a time.
 const SIDE_BY_SIDE: usize = 10;
@@ -49,6 +49,15 @@ const UNFINISHED: Metric = Metric { name: "reservation_sweep_unfinished_total", 
 /// The metrics that a sweep writes.
 pub const METRICS: &[Metric] = &[SWEPT, UNFINISHED];
 
+/// What a sweep has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// One for each reservation that something was done with.
+    pub acts: Vec<Act>,
+    /// The parts of the table that were not read to their end; the next sweep reads them again.
+    pub unfinished: usize,
+}
+
 /// Sweeps the table, whatever it is invoked with.
 #[derive(Debug)]
 pub struct Sweep {
@@ -64,15 +73,23 @@ impl Sweep {
         Some(Self { name: parts.name, table, metrics: Metrics::configured(&mut parts.reader) })
     }
 
+    /// Sweeps the whole table, its segments side by side, as far as the time until `deadline` lasts.
+    pub async fn sweep(&self, deadline: Deadline) -> Swept {
+        let segments = stream::iter(0..SEGMENTS).map(|segment| self.segment(segment, deadline));
+        let swept: Vec<(Vec<Act>, bool)> = segments.buffer_unordered(SEGMENTS.into()).collect().await;
+        let unfinished = swept.iter().filter(|(_, finished)| !finished).count();
+        Swept { acts: swept.into_iter().flat_map(|(acts, _)| acts).collect(), unfinished }
+    }
+
     /// Sweeps one segment until it ends, or the time does. The answer is what was done, and whether it ended.
-    async fn segment(&self, segment: i32, deadline: Deadline) -> (Vec<Act>, bool) {
+    async fn segment(&self, segment: u8, deadline: Deadline) -> (Vec<Act>, bool) {
         let (mut acts, mut after) = (Vec::new(), None);
         loop {
             if deadline.remaining() < MARGIN {
                 return (acts, false);
             }
             let overdue = now().saturating_sub(milliseconds(OVERDUE));
-            let (found, next) = match self.table.scan((segment, SEGMENTS), overdue, after).await {
+            let (found, next) = match self.table.scan((segment.into(), SEGMENTS.into()), overdue, after).await {
                 Ok(page) => page,
                 Err(error) => {
                     warn!(error = %error, "a part of the table was not swept; the next sweep reads it again");
@@ -135,10 +152,7 @@ impl Function for Sweep {
 
     /// It fails never: what was not swept now is swept by the next invocation.
     async fn invoke(&self, _payload: &RawValue, deadline: Deadline) -> Result<(), String> {
-        let segments = stream::iter(0..SEGMENTS).map(|segment| self.segment(segment, deadline));
-        let swept: Vec<(Vec<Act>, bool)> = segments.buffer_unordered(4).collect().await;
-        let unfinished = swept.iter().filter(|(_, finished)| !finished).count();
-        let acts: Vec<Act> = swept.into_iter().flat_map(|(acts, _)| acts).collect();
+        let Swept { acts, unfinished } = self.sweep(deadline).await;
         let mut recorder = Recorder::default();
         for act in Act::ALL {
             let count = acts.iter().filter(|done| *done == act).count();

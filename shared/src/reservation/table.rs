@@ -398,7 +398,8 @@ impl Expression {
         let mut expression =
             Self { condition: String::new(), update: String::new(), names: HashMap::new(), values: HashMap::new() };
         let mut set: Vec<String> = new.keys().map(|name| format!("#{name} = :{name}")).collect();
-        let removed: Vec<String> = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
+        let mut removed: Vec<String> = old.keys().filter(|name| !new.contains_key(*name)).cloned().collect();
+        removed.sort_unstable();
         for name in new.keys().chain(&removed) {
             expression.names.insert(format!("#{name}"), name.clone());
         }

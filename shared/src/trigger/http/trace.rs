@@ -13,7 +13,7 @@ pub(super) const X_TRACE_ID: &str = "x-trace-id";
 /// The id under which a request is logged and that its answer names in `X-Trace-Id`: an extension of each request.
 ///
 /// It comes from `traceparent`, else from `X-Amzn-Trace-Id`, else it is the client's own `X-Trace-Id`, else a new one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TraceId(String);
 
 impl TraceId {
