@@ -12,4 +12,5 @@ mod interrupted;
 mod migrations;
 mod outcomes;
 mod private;
+mod spans;
 mod topics;
