@@ -8,6 +8,7 @@ mod house;
 mod bad_input;
 mod files;
 mod hard_cases;
+mod history;
 mod interrupted;
 mod migrations;
 mod outcomes;
