@@ -6,6 +6,7 @@
 mod house;
 
 mod bad_input;
+mod crash;
 mod files;
 mod hard_cases;
 mod history;
