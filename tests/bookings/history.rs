@@ -1,4 +1,5 @@
-//! Thousands of events about few rooms, while server, network and bus go wrong and functions are killed; `cargo soak` can take more.
+//! Thousands of events about few rooms, while server, network and bus go wrong and functions are killed; `cargo soak` can
+//! take more.
 
 use std::io::{self, Write};
 

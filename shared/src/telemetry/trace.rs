@@ -196,8 +196,8 @@ impl Tracing {
         RecordTrace { span: Some(span), outgoing: TraceContext { traceparent, baggage: producer.baggage } }
     }
 
-    /// Starts the span of something that is done for several records in one go. It is a trace of its own, linked to the spans of
-    /// those records, whose contexts are `of`: it is no more one's than another's. Records that nobody samples have none.
+    /// Starts the span of something that is done for several records in one go. It is a trace of its own, linked to the spans
+    /// of those records, whose contexts are `of`: it is no more one's than another's. Records that nobody samples have none.
     pub fn start_for_all<'a>(
         &self,
         name: &'static str,
