@@ -11,7 +11,13 @@ use std::{borrow::Cow, fmt::Debug, future::ready, time::Duration};
 
 use tracing::{Instrument, Span};
 
-use crate::{config::ConfigError, deadline::Deadline, failure::Failure, name::Named, telemetry::trace::TraceContext};
+use crate::{
+    config::ConfigError,
+    deadline::Deadline,
+    failure::Failure,
+    name::Named,
+    telemetry::trace::{TraceContext, Tracing},
+};
 
 /// What a system does with the records `R` of a trigger.
 pub trait Processor<R>: Sync {
@@ -57,11 +63,12 @@ pub trait Processor<R>: Sync {
     ) -> impl Future<Output = Result<Done<Self::Outcome>, Failure>> + Send;
 
     /// Does the work of several records, whose verdicts it gives in their order. The keys of some may be equal: the processor
-    /// works those in turn, and starts nothing that the deadline leaves less time for than its budget. A queue's trigger calls
-    /// it for [`Portion::Batch`] only.
+    /// works those in turn, and starts nothing that the deadline leaves less time for than its budget. What it does for several
+    /// of them in one go may have a span of its own. A queue's trigger calls it for [`Portion::Batch`] only.
     fn process_all(
         &self,
         tasks: Vec<Task<Self::Item>>,
+        _tracing: &Tracing,
         deadline: Deadline,
     ) -> impl Future<Output = Vec<Verdict<Self::Outcome>>> + Send {
         async move {

@@ -6,10 +6,13 @@
 mod house;
 
 mod bad_input;
+mod crash;
 mod files;
 mod hard_cases;
+mod history;
 mod interrupted;
 mod migrations;
 mod outcomes;
 mod private;
+mod spans;
 mod topics;

@@ -1,12 +1,15 @@
-//! What is nobody's business stays out of logs and of what is written about dead letters.
+//! What is nobody's business stays out of logs, of spans, and of what is written about dead letters.
 
+use local_stack::collector::Collector;
 use serde_json::json;
 
 use crate::house::{House, JANE, JOE, booking, booking_with, cancellation, outcomes};
 
 #[tokio::test]
-async fn no_line_and_no_reason_of_a_dead_letter_names_a_person_or_a_value() {
-    let Some(house) = House::open().await else { return };
+async fn no_line_no_span_and_no_reason_of_a_dead_letter_names_a_person_or_a_value() {
+    let collector = Collector::start().await.unwrap();
+    let changes = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.clone())];
+    let Some(house) = House::open_with(&changes).await else { return };
     house.run("ALTER TABLE bookings ADD CONSTRAINT few_guests CHECK (number_of_guests <= 900)").await;
     let baggage = json!({"baggage": "trace-id=abc123,user=jane%40example.com"});
     let ended = house
@@ -28,6 +31,10 @@ async fn no_line_and_no_reason_of_a_dead_letter_names_a_person_or_a_value() {
     for message in house.created.dead_letters.messages().iter().chain(&house.cancelled.dead_letters.messages()) {
         written.push(format!("{:?}", message.attributes));
     }
+    let spans = collector.spans();
+    let failed = spans.iter().filter(|span| span.name == "transaction" && format!("{span:?}").contains("23514"));
+    assert_eq!(failed.count(), 2, "of the batch, and of the record by itself");
+    written.extend(spans.iter().map(|span| format!("{span:?}")));
     for line in &written {
         for private in
             [JANE, JOE, "jane", "joe@", "secret.person", "pi_of_the_row", "12.5625", "Failing row", "only-for-tests"]

@@ -70,7 +70,7 @@ impl Processor<Record> for Script {
         Ok(Done::of(Outcome::Success))
     }
 
-    async fn process_all(&self, tasks: Vec<Task<String>>, deadline: Deadline) -> Vec<Verdict<Outcome>> {
+    async fn process_all(&self, tasks: Vec<Task<String>>, _: &Tracing, deadline: Deadline) -> Vec<Verdict<Outcome>> {
         let items: Vec<String> = tasks.into_iter().map(|task| task.item).collect();
         *self.time_left.lock().unwrap() = deadline.remaining();
         self.note(items.clone());

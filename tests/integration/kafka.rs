@@ -74,7 +74,7 @@ impl<R: Message + Sync> Processor<R> for Script {
         Err(Failure::transient("nobody works one record alone here"))
     }
 
-    async fn process_all(&self, tasks: Vec<Task<String>>, _: Deadline) -> Vec<Verdict<Outcome>> {
+    async fn process_all(&self, tasks: Vec<Task<String>>, _: &Tracing, _: Deadline) -> Vec<Verdict<Outcome>> {
         let is_away = self.is_away.load(Relaxed);
         assert!(!tasks.iter().any(|task| task.item == "panic"), "one of these records panics");
         let verdict = |task: Task<String>| match task.item.as_str() {

@@ -1,26 +1,18 @@
 //! What a function says of its work: log lines, metrics in them, and the trace that it continues.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::BTreeMap;
 
-use axum::{Router, body::Bytes, http::StatusCode, routing::post};
 use local_stack::{
     catalogue::QUEUED,
+    collector::{Collector, text},
     inventory::{Answer, CommitStatus, SeatState},
     queue::MessageAttribute,
     reservations::Status,
     stack::MAX_RECEIVES,
 };
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest,
-    common::v1::{KeyValue, any_value},
-    trace::v1::{Span, span::SpanKind, status::StatusCode as SpanStatus},
-};
-use prost::Message as _;
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode as SpanStatus};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 
 use crate::harness::{EVENT, RESERVATION, Sent, World, attribute, event, event_with, log_lines};
 
@@ -375,83 +367,19 @@ async fn baggage_that_no_header_can_carry_stays_behind_and_fails_nothing() {
     }
 }
 
-/// A collector that keeps what it is sent.
-struct Collector {
-    url: String,
-    exports: Exports,
-    server: JoinHandle<()>,
-}
-
-#[derive(Clone, Default)]
-struct Exports(Arc<Mutex<Vec<ExportTraceServiceRequest>>>);
-
-impl Exports {
-    fn keep(&self, export: ExportTraceServiceRequest) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(export);
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
 async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port is free");
     let url = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
     (listener, url)
 }
 
-impl Collector {
-    async fn start() -> Self {
-        let (listener, url) = listen().await;
-        let exports = Exports::default();
-        let kept = exports.clone();
-        let take = async move |body: Bytes| match ExportTraceServiceRequest::decode(body) {
-            Ok(export) => {
-                kept.keep(export);
-                StatusCode::OK
-            }
-            Err(_) => StatusCode::BAD_REQUEST,
-        };
-        let routes = Router::new().route("/v1/traces", post(take));
-        let server = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
-        Self { url, exports, server }
-    }
-
-    fn exports(&self) -> Vec<ExportTraceServiceRequest> {
-        self.exports.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Every span so far, in the order of arrival.
-    fn spans(&self) -> Vec<Span> {
-        self.exports()
-            .into_iter()
-            .flat_map(|export| export.resource_spans)
-            .flat_map(|resource| resource.scope_spans)
-            .flat_map(|scope| scope.spans)
-            .collect()
-    }
-}
-
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The text of an attribute; empty when there is none.
-fn text<'a>(attributes: &'a [KeyValue], name: &str) -> &'a str {
-    let found = attributes.iter().find(|attribute| attribute.key == name);
-    let value = found.and_then(|attribute| attribute.value.as_ref()?.value.as_ref());
-    match value {
-        Some(any_value::Value::StringValue(text)) => text,
-        _ => "",
-    }
-}
-
 #[tokio::test]
 async fn a_span_is_exported_before_the_invocation_ends() {
-    let collector = Collector::start().await;
+    let collector = Collector::start().await.unwrap();
     let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
     let message = traced(&world, Some(TRACEPARENT), None, None, None);
     let ended = world.deliver_one(message).await;
@@ -479,7 +407,7 @@ async fn a_span_is_exported_before_the_invocation_ends() {
 
 #[tokio::test]
 async fn every_record_has_a_span_with_its_outcome_in_one_export() {
-    let collector = Collector::start().await;
+    let collector = Collector::start().await.unwrap();
     let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
     world.given(Status::Hold, SeatState::Held);
     let unknown = event_with("payment.failed", json!({"reservation_id": "rsv_of_nobody"}));
@@ -500,7 +428,7 @@ async fn every_record_has_a_span_with_its_outcome_in_one_export() {
 
 #[tokio::test]
 async fn a_record_that_cannot_be_read_is_still_in_its_producers_trace() {
-    let collector = Collector::start().await;
+    let collector = Collector::start().await.unwrap();
     let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
     // A message attribute can be read whatever the body is.
     let attributes = BTreeMap::from([("traceparent".to_owned(), MessageAttribute::string(TRACEPARENT))]);
@@ -514,7 +442,7 @@ async fn a_record_that_cannot_be_read_is_still_in_its_producers_trace() {
 
 #[tokio::test]
 async fn a_producers_decision_not_to_sample_is_respected_and_passed_on() {
-    let collector = Collector::start().await;
+    let collector = Collector::start().await.unwrap();
     let world = World::with("payment-failed", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.url)]).await;
     let unsampled = TRACEPARENT.replace("-01", "-00");
     let message = traced(&world, Some(&unsampled), None, None, None);
@@ -528,7 +456,7 @@ async fn a_producers_decision_not_to_sample_is_respected_and_passed_on() {
 
 #[tokio::test]
 async fn the_collector_may_be_named_by_the_secret() {
-    let collector = Collector::start().await;
+    let collector = Collector::start().await.unwrap();
     let world = World::with("payment-failed", &[("USE_SECRET_MANAGER", "true"), ("SECRET_NAME", "holdfast")]).await;
     world.stack.aws.put_secret("holdfast", &json!({"otel_endpoint": collector.url}).to_string());
     world.given(Status::Hold, SeatState::Held);

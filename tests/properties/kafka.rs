@@ -140,7 +140,12 @@ impl<R: Message + Sync> Processor<R> for Script {
         }
     }
 
-    async fn process_all(&self, tasks: Vec<Task<&'static str>>, deadline: Deadline) -> Vec<Verdict<Outcome>> {
+    async fn process_all(
+        &self,
+        tasks: Vec<Task<&'static str>>,
+        _: &Tracing,
+        deadline: Deadline,
+    ) -> Vec<Verdict<Outcome>> {
         if tasks.iter().any(|task| task.item == "away") {
             return tasks.iter().map(|_| Verdict::Away("on demand".to_owned())).collect();
         }

@@ -14,6 +14,7 @@
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
 //! | [`till`] | where a customer pays | |
 //! | [`postgres`] | the database of the bookings: a real one | everything |
+//! | [`collector`] | a collector of spans | |
 //! | [`proxy`] | the network, and services that can't | |
 //! | [`tripwire`] | a caller that dies between two effects | |
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
@@ -53,6 +54,7 @@ mod latency;
 mod proto;
 mod reflection;
 
+pub mod collector;
 pub mod proxy;
 pub mod tripwire;
 

@@ -4,6 +4,7 @@
 //! all calls goes wrong, and a share of the messages comes twice. When the queues are empty the faults end, what used up its
 //! receives is sent back by [`redrive`], as a person would, and the services' books are held against the events.
 
+pub mod bookings;
 pub mod customers;
 mod judge;
 mod memory;

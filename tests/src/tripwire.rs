@@ -126,9 +126,14 @@ impl Passage {
         self.hold(Side::After).await;
     }
 
-    async fn hold(&self, side: Side) {
+    /// Whether this is the point, on this side of it.
+    pub(crate) fn is_at(&self, side: Side) -> bool {
         let here = self.number.map(|request| Point { request, side });
-        if here.is_some() && self.tripwire.lock().point == here {
+        here.is_some() && self.tripwire.lock().point == here
+    }
+
+    async fn hold(&self, side: Side) {
+        if self.is_at(side) {
             self.tripwire.shared.stage.send_replace(Stage::Held);
             self.tripwire.reached(|stage| stage == Stage::Released).await;
         }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry::KeyValue;
 use tokio::time::Instant;
 use tracing::{Span, error, info_span, warn};
 
@@ -28,7 +29,7 @@ use crate::{
     telemetry::{
         baggage::LoggedKeys,
         metrics::{Metric, Metrics, Recorder as Counts, Unit},
-        trace::TraceContext,
+        trace::{OUTCOME, TraceContext, Tracing},
     },
     trigger::{Decoded, Message, Portion, Processor, Task, Verdict},
 };
@@ -42,6 +43,11 @@ const GIVEN_UP_BY_ANOTHER: Metric =
 
 /// The metrics that a recorder writes. `type` is its event type.
 pub const METRICS: &[Metric] = &[CONNECTS, TRANSACTION, UNROLLED, UNREADY, GIVEN_UP_BY_ANOTHER];
+
+/// The span of a transaction, a second try included, and how it ends there.
+const SPAN: &str = "transaction";
+const COMMITTED: &str = "committed";
+const FAILED: &str = "failed";
 
 /// What an event changes.
 pub trait Change: Sync + Sized {
@@ -194,8 +200,13 @@ impl<C: Change> Recorder<C> {
     }
 
     /// Writes events of different bookings, and gives a verdict for each in their order.
-    async fn write(&self, tasks: &[&Task<Entry<C::Event>>], deadline: Deadline) -> Vec<Verdict<Outcome>> {
-        let error = match self.transact(tasks, deadline).await {
+    async fn write(
+        &self,
+        tasks: &[&Task<Entry<C::Event>>],
+        tracing: &Tracing,
+        deadline: Deadline,
+    ) -> Vec<Verdict<Outcome>> {
+        let error = match self.transact(tasks, tracing, deadline).await {
             Ok(rulings) => return self.conclude(tasks, rulings, deadline).await,
             Err(error) => error,
         };
@@ -207,7 +218,7 @@ impl<C: Change> Recorder<C> {
             }
             Decision::Record | Decision::Reject => match tasks {
                 [_] => vec![Verdict::Failed(alone(&error, decision))],
-                _ => self.unroll(tasks, &error, deadline).await,
+                _ => self.unroll(tasks, &error, tracing, deadline).await,
             },
         }
     }
@@ -217,6 +228,7 @@ impl<C: Change> Recorder<C> {
         &self,
         tasks: &[&Task<Entry<C::Event>>],
         error: &Error,
+        tracing: &Tracing,
         deadline: Deadline,
     ) -> Vec<Verdict<Outcome>> {
         let sqlstate = error.sqlstate();
@@ -237,7 +249,7 @@ impl<C: Change> Recorder<C> {
                         Verdict::Unstarted
                     } else {
                         // A batch of one is never unrolled, so that this goes no deeper.
-                        let written = Box::pin(self.write(&[task], deadline)).await;
+                        let written = Box::pin(self.write(&[task], tracing, deadline)).await;
                         written.into_iter().next().unwrap_or(Verdict::Unstarted)
                     }
                 }
@@ -247,8 +259,14 @@ impl<C: Change> Recorder<C> {
         verdicts
     }
 
-    async fn transact(&self, tasks: &[&Task<Entry<C::Event>>], deadline: Deadline) -> Result<Vec<Ruling>, Error> {
+    async fn transact(
+        &self,
+        tasks: &[&Task<Entry<C::Event>>],
+        tracing: &Tracing,
+        deadline: Deadline,
+    ) -> Result<Vec<Ruling>, Error> {
         let entries: Vec<&Entry<C::Event>> = tasks.iter().map(|task| &task.item).collect();
+        let span = tracing.start_for_all(SPAN, tasks.iter().map(|task| &task.trace), self.span_attributes());
         let started = Instant::now();
         let rulings =
             self.database.run(&Transaction::<C> { entries: &entries }, deadline.earlier_by(self.following())).await;
@@ -259,7 +277,23 @@ impl<C: Change> Recorder<C> {
             counts.count(&CONNECTS, &[Self::name()], connects);
         }
         self.metrics.write(&counts);
+        let (ending, error) = match &rulings {
+            Ok(_) => (COMMITTED, None),
+            Err(error) => (FAILED, Some(error.to_string())),
+        };
+        span.finish(KeyValue::new(OUTCOME, ending), error.as_deref());
         rulings
+    }
+
+    /// What is known of a transaction before it is begun, by OpenTelemetry's names.
+    fn span_attributes(&self) -> [KeyValue; 4] {
+        let Settings { host, port, database, .. } = self.database.settings();
+        [
+            KeyValue::new("db.system.name", "postgresql"),
+            KeyValue::new("db.namespace", database.clone()),
+            KeyValue::new("server.address", host.clone()),
+            KeyValue::new("server.port", i64::from(*port)),
+        ]
     }
 
     async fn conclude(
@@ -366,7 +400,8 @@ impl<R: Message, C: Change> Processor<R> for Recorder<C> {
 
     async fn process(&self, item: Self::Item, trace: &TraceContext, deadline: Deadline) -> Result<Done, Failure> {
         let task = Task { item, trace: trace.clone(), span: Span::current() };
-        match self.write(&[&task], deadline).await.into_iter().next() {
+        // No trigger hands over records of a batch by themselves but after a panic, and nobody looks for spans then.
+        match self.write(&[&task], &Tracing::default(), deadline).await.into_iter().next() {
             Some(Verdict::Done(done)) => Ok(done),
             Some(Verdict::Failed(failure)) => Err(failure),
             Some(Verdict::Away(why)) => Err(Failure::transient(why)),
@@ -374,7 +409,12 @@ impl<R: Message, C: Change> Processor<R> for Recorder<C> {
         }
     }
 
-    async fn process_all(&self, tasks: Vec<Task<Self::Item>>, deadline: Deadline) -> Vec<Verdict<Outcome>> {
+    async fn process_all(
+        &self,
+        tasks: Vec<Task<Self::Item>>,
+        tracing: &Tracing,
+        deadline: Deadline,
+    ) -> Vec<Verdict<Outcome>> {
         let mut verdicts: Vec<Option<Verdict<Outcome>>> = tasks.iter().map(|_| None).collect();
         let mut away: Option<String> = None;
         for round in rounds(tasks.iter().map(|task| C::booking_id(&task.item.event))) {
@@ -382,7 +422,7 @@ impl<R: Message, C: Change> Processor<R> for Recorder<C> {
                 break;
             }
             let together: Vec<&Task<Self::Item>> = round.iter().filter_map(|index| tasks.get(*index)).collect();
-            for (index, verdict) in round.into_iter().zip(self.write(&together, deadline).await) {
+            for (index, verdict) in round.into_iter().zip(self.write(&together, tracing, deadline).await) {
                 if let Verdict::Away(why) = &verdict {
                     away = Some(why.clone());
                 }

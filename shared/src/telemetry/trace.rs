@@ -1,4 +1,4 @@
-//! Trace context in and out, and one span per record or request.
+//! Trace context in and out, one span per record or request, and one per thing that is done for several of them in one go.
 //!
 //! The context of the producer goes on to the downstreams whether spans are exported or not. Spans are kept in memory
 //! and sent by [`Tracing::flush`] at the end of an invocation: a batch processor's own thread would be frozen with the
@@ -68,6 +68,9 @@ const GRPC_PORT: u16 = 4317;
 /// What a person reads who wants gRPC.
 const NO_GRPC: &str = "no function carries a gRPC exporter, because it would enlarge all of them; use the collector's port \
                        for HTTP, which is 4318 as a rule";
+
+/// The attribute of a span that says how that which it is about ended.
+pub const OUTCOME: &str = "holdfast.outcome";
 
 /// The W3C trace context of a producer, or of our own span, as headers carry it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -193,6 +196,26 @@ impl Tracing {
         RecordTrace { span: Some(span), outgoing: TraceContext { traceparent, baggage: producer.baggage } }
     }
 
+    /// Starts the span of something that is done for several records in one go. It is a trace of its own, linked to the spans
+    /// of those records, whose contexts are `of`: it is no more one's than another's. Records that nobody samples have none.
+    pub fn start_for_all<'a>(
+        &self,
+        name: &'static str,
+        of: impl Iterator<Item = &'a TraceContext>,
+        attributes: impl IntoIterator<Item = KeyValue>,
+    ) -> RecordTrace {
+        let links: Vec<Link> = of
+            .filter_map(|context| parse_traceparent(context.traceparent.as_deref()?))
+            .filter(SpanContext::is_sampled)
+            .map(Link::with_context)
+            .collect();
+        let span = self.0.as_ref().filter(|_| !links.is_empty()).map(|exporting| {
+            let builder = exporting.tracer.span_builder(name).with_kind(SpanKind::Client).with_attributes(attributes);
+            builder.with_links(links).start_with_context(&exporting.tracer, &Context::new())
+        });
+        RecordTrace { span, outgoing: TraceContext::default() }
+    }
+
     /// Sends the finished spans. It takes as long as the exporter's timeout at most.
     ///
     /// # Errors
@@ -272,7 +295,7 @@ impl opentelemetry_http::HttpClient for Carrier {
     }
 }
 
-/// The span of one record or request, and the context that its remote calls carry.
+/// The span of one record or request, or of something that is done for several, and the context that its remote calls carry.
 #[derive(Debug)]
 pub struct RecordTrace {
     span: Option<Span>,

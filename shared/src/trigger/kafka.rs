@@ -32,12 +32,12 @@ use crate::{
     start::{Function, Parts},
     telemetry::{
         metrics::{Metric, Recorder, Unit},
-        trace::{RecordTrace, TraceContext},
+        trace::{OUTCOME, RecordTrace, TraceContext},
     },
     trigger::{
         Decoded, Done, Message, Processor, Task, Verdict,
         sqs::{
-            self, OUTCOME, SOURCE, WORKER_DEAD_LETTERS, WORKER_EVENTS, WORKER_LATENCY, WORKER_UNSTARTED, Worker,
+            self, SOURCE, WORKER_DEAD_LETTERS, WORKER_EVENTS, WORKER_LATENCY, WORKER_UNSTARTED, Worker,
             dead_letter::{DeadLetterReason, Letter, string},
             millis,
             queue::QueueError,
@@ -265,9 +265,10 @@ impl<P: Processor<Record>> Consumer<P> {
         if tasks.is_empty() {
             return Vec::new();
         }
-        let (processor, budget) = (&self.worker.processor, self.worker.limits.budget);
+        let Worker { processor, tracing, .. } = &self.worker;
+        let budget = self.worker.limits.budget;
         let for_processing = deadline.earlier_by(budget.saturating_sub(processor.budget()));
-        let at_once = AssertUnwindSafe(processor.process_all(tasks, for_processing)).catch_unwind().await;
+        let at_once = AssertUnwindSafe(processor.process_all(tasks, tracing, for_processing)).catch_unwind().await;
         if let Ok(mut verdicts) = at_once {
             let missing = "the code gave no verdict on this record, which is a fault of it";
             verdicts.resize_with(readable.len(), || Verdict::Failed(Failure::transient(missing)));
@@ -279,7 +280,7 @@ impl<P: Processor<Record>> Consumer<P> {
                 _ if deadline.remaining() < budget => Verdict::Unstarted,
                 Ok(Decoded { item, .. }) => {
                     let task = Task { item, trace: looked.trace.outgoing.clone(), span: looked.span.clone() };
-                    let alone = processor.process_all(vec![task], for_processing);
+                    let alone = processor.process_all(vec![task], tracing, for_processing);
                     match isolated(alone.map(Ok)).await {
                         Ok(mut verdicts) => verdicts.pop().unwrap_or(Verdict::Unstarted),
                         Err(failure) => Verdict::Failed(failure),

@@ -1,9 +1,10 @@
-//! A wire between a function and PostgreSQL that is cut at a message: before it goes on, or once the server has worked it and
-//! before its answer gets back. It counts the messages that a client sends once it has signed in.
+//! A wire between a function and PostgreSQL. The connection that brings a certain message is cut: before it goes on, or once
+//! the server has worked it and before its answer gets back. The wire counts the messages that a client sends once it has signed in.
 
 use std::{
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
@@ -17,10 +18,11 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::Notify,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::tripwire::{Point, Side};
+use crate::tripwire::{Point, Side, Tripwire};
 
 /// The messages that carry statements: simple query, parse, bind, describe, execute, sync.
 const COUNTED: &[u8] = b"QPBDES";
@@ -43,6 +45,8 @@ struct Shared {
     connections: AtomicUsize,
     was_cut: AtomicBool,
     is_silent: AtomicBool,
+    tripwire: Mutex<Tripwire>,
+    ended: Notify,
     heard: Mutex<Vec<Vec<u8>>>,
 }
 
@@ -83,6 +87,17 @@ impl Wire {
         self.shared.was_cut.store(false, SeqCst);
     }
 
+    /// Lets every message from now on pass this tripwire. What it holds goes no further: see [`Wire::end_held`].
+    pub fn set_tripwire(&self, tripwire: Tripwire) {
+        *self.shared.tripwire.lock().unwrap_or_else(PoisonError::into_inner) = tripwire;
+    }
+
+    /// Ends the connection whose message is held, because its client is dead by now. The server hears of it only then, as the
+    /// wire does not look whether a client is still there.
+    pub fn end_held(&self) {
+        self.shared.ended.notify_waiters();
+    }
+
     /// Carries nothing any more in either direction, as a NAT gateway does that has forgotten a connection; or again.
     pub fn set_silent(&self, is_silent: bool) {
         self.shared.is_silent.store(is_silent, SeqCst);
@@ -114,14 +129,22 @@ impl Shared {
         drop((client.set_nodelay(true), server.set_nodelay(true)));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
+        let holds_back = AtomicBool::new(false);
         // Whichever ends first ends both: the halves are dropped, and the connections with them.
         tokio::select! {
-            _ = self.requests(from_client, to_server) => {}
-            _ = self.answers(from_server, to_client) => {}
+            _ = self.requests(from_client, to_server, &holds_back) => {}
+            _ = self.answers(from_server, to_client, &holds_back) => {}
         }
     }
 
-    async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+    /// Carries what the server says, but while `holds_back`: the connection is about to be cut behind a message, and no answer
+    /// gets back any more.
+    async fn answers(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        holds_back: &AtomicBool,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let read = from.read(&mut buffer).await?;
@@ -129,19 +152,18 @@ impl Shared {
                 return Ok(());
             }
             self.wait_while_silent().await;
-            if !self.holds_back() {
+            if !holds_back.load(SeqCst) {
                 to.write_all(&buffer[..read]).await?;
             }
         }
     }
 
-    /// Whether the wire is about to be cut behind a message, so that no answer gets back any more.
-    fn holds_back(&self) -> bool {
-        let point = *self.point.lock().unwrap_or_else(PoisonError::into_inner);
-        point.is_some_and(|point| point.side == Side::After && self.sent.load(SeqCst) >= point.request)
-    }
-
-    async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> io::Result<()> {
+    async fn requests(
+        &self,
+        mut from: OwnedReadHalf,
+        mut to: OwnedWriteHalf,
+        holds_back: &AtomicBool,
+    ) -> io::Result<()> {
         // The start-up message alone has no type.
         let startup = frame(&mut from, false).await?;
         self.hear(&startup);
@@ -154,6 +176,23 @@ impl Shared {
                 continue;
             }
             self.hear(&message);
+            let mut ended = pin!(self.ended.notified());
+            ended.as_mut().enable(); // From here on it is not missed.
+            let tripwire = self.tripwire.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let passage = tokio::select! {
+                passage = tripwire.arrive("PostgreSQL") => passage,
+                () = &mut ended => return Ok(()),
+            };
+            if passage.is_at(Side::After) {
+                holds_back.store(true, SeqCst);
+                to.write_all(&message).await?;
+                tokio::time::sleep(WORKED).await;
+                tokio::select! {
+                    () = passage.leave() => {}
+                    () = ended => {}
+                }
+                return Ok(());
+            }
             let number = self.sent.fetch_add(1, SeqCst) + 1;
             let here = {
                 let mut point = self.point.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,6 +210,7 @@ impl Shared {
                     return Ok(());
                 }
                 Some(Point { side: Side::After, .. }) => {
+                    holds_back.store(true, SeqCst);
                     to.write_all(&message).await?;
                     tokio::time::sleep(WORKED).await;
                     self.was_cut.store(true, SeqCst);

@@ -26,7 +26,7 @@ use crate::{
     name::Named,
     telemetry::{
         metrics::Recorder,
-        trace::{RecordTrace, TraceContext},
+        trace::{OUTCOME, RecordTrace, TraceContext},
     },
     trigger::{Decoded, Done, Message, Portion, Processor, Task, Verdict},
 };
@@ -34,9 +34,6 @@ use crate::{
 /// A message that only waits for its time is sent anew once it is so old. A queue keeps it for ten days, and between two
 /// deliveries lie up to eleven hours.
 const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The attribute of a record's span that says how it ended.
-pub(in crate::trigger) const OUTCOME: &str = "holdfast.outcome";
 
 /// How a record ended, as its log line and the batch response say it.
 struct Ending {
@@ -247,8 +244,8 @@ impl<P: Processor<Record>> Worker<P> {
         let mut verdicts = match tasks.is_empty() {
             true => None,
             false => {
-                let at_once = AssertUnwindSafe(self.processor.process_all(tasks, for_processing)).catch_unwind().await;
-                at_once.ok().map(Vec::into_iter)
+                let at_once = self.processor.process_all(tasks, &self.tracing, for_processing);
+                AssertUnwindSafe(at_once).catch_unwind().await.ok().map(Vec::into_iter)
             }
         };
 

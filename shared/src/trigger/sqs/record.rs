@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    cmp::Reverse,
     collections::HashMap,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -74,11 +75,15 @@ impl Message for Record {
         self.attribute(SOURCE).map_or(Cow::Borrowed("sqs"), quoted)
     }
 
-    /// Of a message attribute first, and for the trace alone at last as SQS's own `AWSTraceHeader` says it.
+    /// Of a message attribute first, whose name may be written in capitals too, and for the trace alone at last as SQS's own
+    /// `AWSTraceHeader` says it.
     fn producer(&self, traceparents: &[Option<String>], baggages: &[Option<String>]) -> TraceContext {
-        let first = |name, in_body: &[Option<String>]| {
-            let attribute = self.attribute(name).map(str::to_owned);
-            std::iter::once(attribute).chain(in_body.iter().cloned()).collect::<Vec<_>>()
+        let first = |name: &str, in_body: &[Option<String>]| {
+            let mut own: Vec<_> = self.attributes.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name)).collect();
+            // The standard's own spelling comes first: small letters are the later ones in ASCII.
+            own.sort_by_key(|(own, _)| Reverse(*own));
+            let own = own.into_iter().map(|(_, attribute)| attribute.string_value.clone());
+            own.chain(in_body.iter().cloned()).collect::<Vec<_>>()
         };
         let (traceparents, baggages) = (first("traceparent", traceparents), first("baggage", baggages));
         TraceContext::first_of(
@@ -191,6 +196,25 @@ mod tests {
         for arn in ["arn:aws:sns:eu-west-1:123456789012:topic", "arn:aws:sqs:eu-west-1::q", ""] {
             assert_eq!(queue_url(arn).await, None, "{arn}");
         }
+    }
+
+    #[test]
+    fn the_names_of_a_trace_may_be_written_in_capitals() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let record = |attributes: &[(&str, &str)]| {
+            let mut message = SqsMessage::default();
+            message.message_id = Some("m-1".into());
+            for (name, value) in attributes {
+                let mut attribute = SqsMessageAttribute::default();
+                attribute.string_value = Some((*value).to_owned());
+                message.message_attributes.insert((*name).to_owned(), attribute);
+            }
+            Record::try_from(message).unwrap()
+        };
+        let context = record(&[("TraceParent", PARENT), ("Baggage", "k=v")]).producer(&[None], &[None]);
+        assert_eq!((context.traceparent.as_deref(), context.baggage.as_deref()), (Some(PARENT), Some("k=v")));
+        let context = record(&[("Baggage", "k=capital"), ("baggage", "k=small")]).producer(&[], &[]);
+        assert_eq!(context.baggage.as_deref(), Some("k=small"), "the standard's own spelling comes first");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use local_stack::{
     build,
-    soak::{self, Options, Report, customers},
+    postgres::{PostgresError, Server},
+    soak::{self, Options, Report, bookings, customers},
 };
 
 /// Sends events to the functions, three deployments of each side by side with clocks half a second apart, while calls go
@@ -20,8 +21,11 @@ use local_stack::{
 /// lost. What they were told is held against the books: one answer for a key, one owner for a seat, a status that only goes
 /// forward, each payment sold or refunded.
 ///
+/// Then guests book few rooms and give them up, where a PostgreSQL is found, while its server, the network and the bus go wrong
+/// and functions are killed: one row for a booking, one guest for a room, and each payment for a taken room requested back.
+///
 /// The exit status is 1 when it finds such a thing, and 2 when nothing could be run. With the defaults it takes a quarter of
-/// an hour. 0 events, or 0 customers, leave a part out.
+/// an hour. 0 events, customers or bookings leave a part out.
 #[derive(Parser)]
 #[command(name = "cargo soak", bin_name = "cargo soak", version, verbatim_doc_comment)]
 struct Arguments {
@@ -31,6 +35,9 @@ struct Arguments {
     /// How many customers of a whole sale, whose functions are killed besides
     #[arg(long, default_value_t = 500)]
     customers: usize,
+    /// How many events about bookings
+    #[arg(long, default_value_t = 10_000)]
+    bookings: usize,
     /// How many of a hundred calls go wrong, and of a hundred messages come twice
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=50))]
     percent: u8,
@@ -48,11 +55,13 @@ const AT_ONCE: usize = 40;
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&Arguments::parse()).await {
-        Ok((events, customers)) => {
+        Ok(Reports { events, customers, bookings }) => {
             events.iter().for_each(report::print);
             customers.iter().for_each(report::print_customers);
-            let clean =
-                events.iter().all(Report::is_clean) && customers.iter().all(|customers| customers.breaches.is_empty());
+            bookings.iter().for_each(report::print_bookings);
+            let clean = events.iter().all(Report::is_clean)
+                && customers.iter().all(|customers| customers.breaches.is_empty())
+                && bookings.iter().all(|bookings| bookings.faults.is_empty());
             if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
@@ -62,7 +71,12 @@ async fn main() -> ExitCode {
     }
 }
 
-type Reports = (Option<Report>, Option<customers::Report>);
+/// What came of each part that was not left out.
+struct Reports {
+    events: Option<Report>,
+    customers: Option<customers::Report>,
+    bookings: Option<bookings::Report>,
+}
 
 async fn run(arguments: &Arguments) -> Result<Reports, Box<dyn std::error::Error>> {
     eprintln!("Building the functions ...");
@@ -86,5 +100,25 @@ async fn run(arguments: &Arguments) -> Result<Reports, Box<dyn std::error::Error
     } else {
         None
     };
-    Ok((events, customers))
+    let bookings = if arguments.bookings > 0 { book(arguments).await? } else { None };
+    Ok(Reports { events, customers, bookings })
+}
+
+/// The bookings, where there is a PostgreSQL.
+async fn book(arguments: &Arguments) -> Result<Option<bookings::Report>, Box<dyn std::error::Error>> {
+    let server: &'static Server = match Server::find() {
+        Ok(server) => Box::leak(Box::new(server)),
+        Err(error @ PostgresError::NotFound) => {
+            eprintln!("The bookings are left out: {error}.");
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (events, seed) = (arguments.bookings, arguments.seed);
+    let binaries = build::these_functions(&["booking-created", "booking-cancelled"])?;
+    eprintln!("Sending {events} events about bookings, while the database and the network go wrong ...");
+    let mut progress = report::Progress::default();
+    let options = bookings::Options { events, seed };
+    let told = |waiting| progress.tell(waiting, "messages wait");
+    Ok(Some(bookings::run(options, &binaries, server, told).await?))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table, presets};
 use local_stack::{
     proxy::{Counts, Fault, Side},
-    soak::{Memory, Report, customers},
+    soak::{Memory, Report, bookings, customers},
 };
 
 /// How often somebody who watches is told something.
@@ -54,6 +54,33 @@ pub(crate) fn print(report: &Report) {
         report.faults.doubled.len(),
         report.faults.oversold.len(),
         if report.memory.iter().all(Memory::is_flat) { "flat" } else { "GROWS" },
+    );
+}
+
+/// Prints what became of the bookings, and the verdict.
+pub(crate) fn print_bookings(report: &bookings::Report) {
+    let mut troubles = table(&["what went wrong with bookings"], &["times"]);
+    for (trouble, times) in &report.troubles {
+        troubles.add_row([*trouble, &times.to_string()]);
+    }
+    println!("{troubles}\n");
+    let mut outcomes = table(&["how records of bookings ended"], &["times"]);
+    for (outcome, times) in &report.outcomes {
+        outcomes.add_row([outcome.as_str(), &times.to_string()]);
+    }
+    println!("{outcomes}\n");
+    report.faults.iter().for_each(|fault| println!("FAULT: {fault}"));
+    let rows: Vec<String> = report.rows.iter().map(|(status, count)| format!("{count} {status}")).collect();
+    println!(
+        "{} events about bookings in {} messages, {} invocations and {:.0} s: {}; {} refund requests, {} deadlocks, {} faults.",
+        report.events,
+        report.messages,
+        report.invocations,
+        report.elapsed.as_secs_f64(),
+        rows.join(", "),
+        report.refunds,
+        report.deadlocks,
+        report.faults.len(),
     );
 }
 
