@@ -1,80 +1,136 @@
-//! The files of `events/` that a queue brings, and those of the migration, keep their promises.
+//! The files of `events/` about bookings keep their promises, and `cargo local` replays them where there is a PostgreSQL.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    process::{Command, Output},
+};
 
-use local_stack::{replay, scenario::events_folder};
-use serde_json::Value;
+use local_stack::{
+    build::workspace,
+    postgres::Server,
+    replay::{House, Replay},
+    scenario::{self, EventFile, Then},
+    stack::Stack,
+};
 
-use crate::house::{Desk, House, migrate};
+use crate::house::binaries;
 
-/// The cases that both functions have.
+/// The cases that both functions have: by their queue, and by a topic.
 const CASES: [&str; 6] = ["single", "duplicate", "batch-mixed", "malformed-body", "unknown-version", "exhausted"];
+const CASES_OF_A_TOPIC: [&str; 6] =
+    ["kafka-single", "kafka-headers", "kafka-null-key", "kafka-partitions", "kafka-poison", "kafka-tombstone"];
 
-/// The files of a function that are no topic's, by their cases.
-fn files(function: &str) -> BTreeMap<String, Value> {
-    let paths = fs::read_dir(events_folder().join(function)).unwrap().map(|entry| entry.unwrap().path());
-    let case = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let read = |path: PathBuf| (case(&path), serde_json::from_slice(&fs::read(&path).unwrap()).unwrap());
-    paths.filter(|path| !case(path).starts_with("kafka-")).map(read).collect()
+fn files() -> Vec<EventFile> {
+    let files = scenario::load_all(scenario::events_folder()).expect("the files are valid");
+    files.into_iter().filter(|file| file.booked.is_some()).collect()
 }
 
-async fn keeps_its_promise(house: &House, desk: &Desk, case: &str, file: &Value) {
-    let each = |name: &str| file["scenario"][name].as_array().cloned().unwrap_or_default();
-    for given in each("given") {
-        house.book([given]).await;
-    }
-    for given in each("given_cancelled") {
-        house.cancel([given]).await;
-    }
-    let invocation = desk.function.invoke(file.to_string()).await;
-    let answer: Value = serde_json::from_slice(&invocation.result.expect("no invocation fails")).unwrap();
-    let kept: Vec<&str> = answer["batchItemFailures"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|kept| kept["itemIdentifier"].as_str())
-        .collect();
-    let lines: Vec<Value> = invocation.logs.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let (records, then) = (file["Records"].as_array().unwrap(), each("then"));
-    assert_eq!(then.len(), records.len(), "{case}: a promise for each record");
-    let (rows, dead) = (house.rows().await, desk.dead_letters.messages());
-    for (record, promise) in records.iter().zip(then) {
-        let id = record["messageId"].as_str().unwrap();
-        let ended = lines.iter().find(|line| line["message_id"] == id && line["outcome"].is_string()).unwrap();
-        assert_eq!(ended["outcome"], promise["outcome"], "{case}: {ended:#}");
-        assert_eq!(kept.contains(&id), promise["outcome"] == "retried", "{case}: {id}");
-        let letter = dead.iter().find(|letter| replay::attribute(letter, "source_message_id") == Some(id));
-        let code = letter.and_then(|letter| replay::attribute(letter, "error_code"));
-        assert_eq!(code, promise["error_code"].as_str(), "{case}: {ended:#}");
-        if let Some(booking) = promise["booking_id"].as_str() {
-            let row = rows.iter().find_map(|row| row.strip_prefix(booking)).map(str::trim);
-            assert_eq!(row, promise["booking"].as_str(), "{case}: {booking}");
-        }
-    }
+async fn replay(server: &'static Server) -> Replay {
+    let stack = Stack::start().await.expect("the stack starts");
+    let house = House::open(server).await.expect("the house is made");
+    Replay::with(stack, binaries(), Some(house)).expect("the binaries are there")
 }
 
 #[tokio::test]
-async fn the_files_of_bookings_keep_their_promises() {
+async fn every_file_about_bookings_keeps_its_promise() {
+    let Some(server) = Server::shared() else { return };
+    let files = files();
     for function in ["booking-created", "booking-cancelled"] {
-        let files = files(function);
-        for case in CASES {
-            assert!(files.contains_key(case), "{function} has no case {case}");
-        }
-        for (case, file) in files {
-            let Some(house) = House::open().await else { return };
-            let desk = if function == "booking-created" { &house.created } else { &house.cancelled };
-            keeps_its_promise(&house, desk, &case, &file).await;
+        let cases: BTreeSet<&str> =
+            files.iter().filter(|file| file.function == function).map(EventFile::case).collect();
+        for case in CASES.iter().chain(&CASES_OF_A_TOPIC) {
+            assert!(cases.contains(case), "{function} has no case {case}");
         }
     }
+    let replay = replay(server).await;
+    for file in &files {
+        let report = replay.file(file).await;
+        assert!(report.is_judged && report.is_as_promised(), "{}: {report:#?}", file.path.display());
+    }
+    replay.end().await.expect("the database goes");
 }
 
 #[tokio::test]
-async fn the_files_of_the_migration_keep_their_promises() {
-    let Some(house) = House::open().await else { return };
-    let function = migrate(&house.stack, &house.database);
-    for (case, file) in files("booking-migrate") {
-        let answer = function.invoke(file.to_string()).await.result.expect("no invocation fails");
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        assert_eq!(answer, file["scenario"]["then"], "{case}");
+async fn a_promise_that_is_not_kept_is_seen() {
+    let Some(server) = Server::shared() else { return };
+    let replay = replay(server).await;
+    let mut broken = 0;
+    for mut file in files() {
+        let Some(booked) = &mut file.booked else { continue };
+        match &mut booked.then {
+            Some(Then::Answer(answer)) => answer["version"] = 0.into(),
+            Some(Then::Records(records)) => {
+                let last = records.last_mut().expect("a promise");
+                match &mut last.booking {
+                    Some(status) => *status = "Forgotten".to_owned(),
+                    None => last.outcome = "superseded".to_owned(),
+                }
+            }
+            None => continue,
+        }
+        let report = replay.file(&file).await;
+        assert!(!report.is_as_promised(), "{}: {report:#?}", file.path.display());
+        broken += 1;
     }
+    assert!(broken > 30, "{broken}");
+    replay.end().await.expect("the database goes");
+}
+
+/// What `cargo local` makes of files, with some variables of its environment changed.
+fn local(files: &[&str], variables: &[(&str, &str)]) -> (Output, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+    command.current_dir(workspace()).args(files).envs(variables.iter().copied());
+    let output = command.output().expect("the program runs");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output, said)
+}
+
+#[test]
+fn cargo_local_replays_bookings_beside_all_else() {
+    if Server::shared().is_none() {
+        return;
+    }
+    let files =
+        ["events/booking-created/overlap.json", "events/booking-cancelled", "events/payment-failed/single.json"];
+    let (output, said) = local(&files, &[]);
+    assert!(output.status.success(), "{said}");
+    for part in
+        ["booking-created/overlap", "Refused", "booking-cancelled/kafka-poison", "pi_second", "kept its promise"]
+    {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+}
+
+#[test]
+fn a_message_of_ones_own_is_written_and_reported_without_a_verdict() {
+    if Server::shared().is_none() {
+        return;
+    }
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("own-booking.json");
+    let detail = r#"{"bookingId": "mine", "userId": "jane@example.com", "roomId": "101", "guests": 2, "startDate": "2026-06-10", "endDate": "2026-06-12"}"#;
+    std::fs::write(&path, format!(r#"{{"detail-type": "booking.created", "detail": {detail}}}"#)).unwrap();
+    let (output, said) = local(&[path.to_str().unwrap()], &[]);
+    assert!(output.status.success(), "{said}");
+    for part in ["success", "mine", "Accepted", "nothing was promised"] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+}
+
+/// A server that can't write its folder does not start, as on a machine that has none.
+#[test]
+fn cargo_local_leaves_bookings_out_where_no_postgresql_starts_and_says_so() {
+    let nowhere = [("TMPDIR", "/nowhere/at/all"), ("DATABASE_URL", "")];
+    let (output, said) = local(&["events/booking-created/single.json", "events/payment-failed/single.json"], &nowhere);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("Left out 1 file about bookings: ") && said.contains("every file kept its promise"),
+        "{said}"
+    );
+
+    let (output, said) = local(&["events/booking-created/single.json"], &nowhere);
+    assert_eq!(output.status.code(), Some(2), "nothing could be run: {said}");
+
+    let (output, said) =
+        local(&["events/booking-created/single.json"], &[("DATABASE_URL", "postgres://a@127.0.0.1:1/b")]);
+    assert_eq!(output.status.code(), Some(2), "who names a server means it: {said}");
 }

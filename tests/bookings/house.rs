@@ -13,7 +13,7 @@ use local_stack::{
     build::{self, Binaries},
     lambda::{Function, Invocation},
     mapping::Verdict,
-    postgres::{Database, Server},
+    postgres::{Database, FURNITURE, Server},
     queue::{Message, Queue, QueueOptions, Redrive, Snapshot},
     replay,
     stack::{FUNCTION_TIMEOUT, MOVED_AFTER, Stack},
@@ -74,14 +74,9 @@ impl House {
 
     /// A house in this database, which has the schema.
     pub(crate) async fn on(database: Database, changes: &[(&str, String)]) -> Self {
-        const PEOPLE: &str = "
-INSERT INTO users (id, email, username) VALUES (1, 'jane@example.com', 'jane'), (2, 'joe@example.com', 'joe'),
-  (17, 'anna@example.com', 'anna'), (18, 'otto@example.com', '17');
-SELECT setval('users_id_seq', 100);
-INSERT INTO rooms (internal_id, name) VALUES ('101', 'Sea'), ('102', 'Hill'), ('103', 'Wood');";
         let stack = Stack::start().await.expect("the stack starts");
         let sql = database.client().await.unwrap();
-        sql.batch_execute(PEOPLE).await.expect("the house is furnished");
+        sql.batch_execute(FURNITURE).await.expect("the house is furnished");
         let created = Desk::new(&stack, &database, CREATED, changes);
         let cancelled = Desk::new(&stack, &database, CANCELLED, changes);
         Self { stack, database, sql, created, cancelled }

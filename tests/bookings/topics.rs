@@ -1,82 +1,10 @@
-//! Records of topics: the files of `events/` as Lambda hands them over, and a topic's mapping in front of the real functions.
+//! Records of topics: a topic's mapping in front of the real functions.
 
-use std::fs;
-
-use local_stack::{
-    kafka::{Cluster, KafkaMapping, KafkaOptions, Record},
-    replay,
-    scenario::events_folder,
-};
-use serde_json::Value;
+use local_stack::kafka::{Cluster, KafkaMapping, KafkaOptions, Record};
 
 use crate::house::{Desk, House, JOE, booking, booking_with, cancellation, eventually};
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-/// Every file about a topic, with its name.
-fn files(function: &str) -> Vec<(String, Value)> {
-    let folder = events_folder().join(function);
-    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let name = |path: &std::path::Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
-    let mut paths: Vec<_> = paths.filter(|path| name(path).starts_with("kafka-")).collect();
-    paths.sort();
-    let read = |path: std::path::PathBuf| (name(&path), serde_json::from_slice(&fs::read(&path).unwrap()).unwrap());
-    paths.into_iter().map(read).collect()
-}
-
-async fn keeps_its_promise(function: &str, case: &str, file: &Value) {
-    let Some(house) = House::open().await else { return };
-    for given in file["scenario"]["given"].as_array().into_iter().flatten() {
-        house.book([given.clone()]).await[0].is("success");
-    }
-    let desk = if function == "booking-created" { &house.created } else { &house.cancelled };
-    let invocation = desk.function.invoke(file.to_string()).await;
-    assert_eq!(invocation.result.as_deref(), Ok(&br#"{"batchItemFailures":[]}"#[..]), "{case}: {invocation:#?}");
-    let lines: Vec<Value> = invocation.logs.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let then = file["scenario"]["then"].as_array().unwrap();
-    let records: usize =
-        file["records"].as_object().unwrap().values().map(|records| records.as_array().unwrap().len()).sum();
-    assert_eq!(then.len(), records, "{case}: a promise for each record");
-    let rows = house.rows().await;
-    for promise in then {
-        let source = &promise["source"];
-        let ended: Vec<&Value> = lines
-            .iter()
-            .filter(|line| line["message_id"] == *source && line["outcome"].is_string())
-            .map(|line| &line["outcome"])
-            .collect();
-        assert_eq!(ended, [&promise["outcome"]], "{case}, {source}: {lines:#?}");
-        if let Some(id) = promise["booking_id"].as_str() {
-            let row = rows.iter().find_map(|row| row.strip_prefix(id)).map(str::trim);
-            assert_eq!(row, promise["booking"].as_str(), "{case}, {source}");
-        }
-        let is_of =
-            |message: &&local_stack::queue::Snapshot| replay::attribute(message, "kafka_source") == source.as_str();
-        let (dead, parked) = (desk.dead_letters.messages(), desk.queue.messages());
-        let code = dead.iter().find(is_of).and_then(|letter| replay::attribute(letter, "error_code"));
-        assert_eq!(code, promise["error_code"].as_str(), "{case}, {source}");
-        let is_parked = parked.iter().any(|message| is_of(&message));
-        assert_eq!(is_parked, promise["outcome"] == "retried", "{case}, {source}");
-    }
-}
-
-#[tokio::test]
-async fn each_file_about_the_topic_of_bookings_keeps_its_promise() {
-    let files = files("booking-created");
-    assert!(files.len() >= 7, "headers, tombstone, null key, partitions, poison and others: {}", files.len());
-    for (case, file) in files {
-        keeps_its_promise("booking-created", &case, &file).await;
-    }
-}
-
-#[tokio::test]
-async fn each_file_about_the_topic_of_cancellations_keeps_its_promise() {
-    let files = files("booking-cancelled");
-    assert!(files.len() >= 6, "headers, tombstone, null key, partitions, poison and others: {}", files.len());
-    for (case, file) in files {
-        keeps_its_promise("booking-cancelled", &case, &file).await;
-    }
-}
 
 /// The mapping of a topic to a function of a house.
 async fn drain(desk: &Desk, cluster: &Cluster, topic: &str) -> (usize, Vec<usize>, Option<String>) {

@@ -22,7 +22,8 @@ async fn every_file_of_events_keeps_its_promise() {
     let files = scenario::load_all(scenario::events_folder()).expect("the files are valid");
     let stack = Stack::start().await.expect("the stack starts");
     let replay = Replay::new(stack.clone(), binaries()).expect("the binaries are there");
-    for file in &files {
+    // Those about bookings need a database, and are replayed by tests/bookings.
+    for file in files.iter().filter(|file| file.booked.is_none()) {
         let report = replay.file(file).await;
         assert!(report.is_as_promised(), "{}: {report:#?}", file.path.display());
     }

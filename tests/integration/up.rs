@@ -10,7 +10,7 @@ use local_stack::{
     build::workspace,
     inventory::SeatState,
     payments::DELAY,
-    replay,
+    postgres, replay,
     reservations::Status,
     ring::{on_path, skip_or_fail},
     scenario::{Given, Known},
@@ -110,7 +110,8 @@ async fn the_printed_lines_sell_seats_and_give_others_back() {
     binaries(); // What it builds is there then, and its start takes no minute.
     let mut up = Up::start();
     up.says(&["Ctrl-C ends it"]).await;
-    let lines = up.pasted();
+    let (bookings, lines): (Vec<String>, Vec<String>) =
+        up.pasted().into_iter().partition(|line| line.contains("booking.created"));
     let [story @ .., sweep] = lines.as_slice() else { panic!("{:#?}", up.seen) };
     assert_eq!(story.len(), 6, "{story:#?}");
     let readme = fs::read_to_string(workspace().join("README.md")).expect("there is a README");
@@ -134,6 +135,25 @@ async fn the_printed_lines_sell_seats_and_give_others_back() {
     up.says(&[bought, "CONFIRMED", "sold"]).await;
     up.says(&["on the bus: reservation.cancelled", given_up]).await;
     assert_eq!(bash(std::slice::from_ref(sweep)).await, "null");
+    book(&mut up, &bookings).await;
+}
+
+/// What is printed of bookings, where there is a PostgreSQL.
+async fn book(up: &mut Up, lines: &[String]) {
+    if let Some(why) = up.seen.iter().find(|line| line.starts_with("Bookings are left out")) {
+        return skip_or_fail(postgres::RING, why);
+    }
+    if on_path("psql").is_none() {
+        return skip_or_fail(postgres::RING, "a printed line is for psql, which is missing");
+    }
+    let mut shown = up.seen.iter().filter_map(|line| line.strip_prefix("  "));
+    let look = shown.find(|line| line.contains("psql")).expect("a look at the rows").to_owned();
+    let said = bash(lines).await;
+    assert!(said.contains("\"FailedEntryCount\":0"), "{said}");
+    up.says(&["on the bus: booking.created b1"]).await;
+    up.says(&["booking-created: success b1"]).await;
+    let said = bash(&[look]).await;
+    assert!(said.contains("b1") && said.contains("Accepted"), "{said}");
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use shared::{
 use tokio::{net::TcpStream, sync::OnceCell};
 use tokio_postgres::{Client, Config, NoTls, config::Host, types::Type};
 
-use crate::{catalogue::aws_of_a_test, ring};
+use crate::{catalogue::aws_of_a_test, ring, stack::Stack};
 
 /// The name of the ring that needs it.
 pub const RING: &str = "postgres";
@@ -38,6 +38,13 @@ const APP_PASSWORD: &str = "only-for-tests";
 
 /// The database that those of tests are copies of.
 const TEMPLATE: &str = "holdfast_template";
+
+/// Who books in tests and in the files of `events/`, and which rooms there are: Otto's user name is Anna's number.
+pub const FURNITURE: &str = "
+INSERT INTO users (id, email, username) VALUES (1, 'jane@example.com', 'jane'), (2, 'joe@example.com', 'joe'),
+  (17, 'anna@example.com', 'anna'), (18, 'otto@example.com', '17');
+SELECT setval('users_id_seq', 100);
+INSERT INTO rooms (internal_id, name) VALUES ('101', 'Sea'), ('102', 'Hill'), ('103', 'Wood');";
 
 /// Where Debian keeps programs that it does not put on the path.
 const DEBIAN: &str = "/usr/lib/postgresql";
@@ -98,21 +105,26 @@ pub enum PostgresError {
 impl Server {
     /// The one server of this process. Nothing: there is none, which is said, or fails where the ring must run.
     pub fn shared() -> Option<&'static Self> {
-        static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
-        match SERVER.get_or_init(|| Self::find().map_err(|error| error.to_string())) {
+        match Self::of_this_process() {
             Ok(server) => Some(server),
             Err(reason) => {
-                ring::skip_or_fail(RING, reason);
+                ring::skip_or_fail(RING, &reason.to_string());
                 None
             }
         }
     }
 
-    /// Finds a server, or starts one.
+    /// The same, for whoever says by himself that there is none.
     ///
     /// # Errors
     /// There is none, or it does not start.
-    pub fn find() -> Result<Self, PostgresError> {
+    pub fn of_this_process() -> Result<&'static Self, &'static PostgresError> {
+        static SERVER: OnceLock<Result<Server, PostgresError>> = OnceLock::new();
+        SERVER.get_or_init(Self::find).as_ref()
+    }
+
+    /// Finds a server, or starts one.
+    fn find() -> Result<Self, PostgresError> {
         if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
             return Self::named(&url);
         }
@@ -186,6 +198,19 @@ SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = s
         Ok(database)
     }
 
+    /// A migrated database with the guests and the rooms of [`FURNITURE`], which is not kept: see [`Database::remove`].
+    ///
+    /// # Errors
+    /// When it could not be made.
+    pub async fn furnished(&'static self) -> Result<Database, PostgresError> {
+        let database = self.empty().await?;
+        database.migrate().await.map_err(PostgresError::Migrate)?;
+        let client = database.client().await?;
+        client.batch_execute(&format!("ALTER ROLE {APP} PASSWORD '{APP_PASSWORD}'")).await?;
+        client.batch_execute(FURNITURE).await?;
+        Ok(database)
+    }
+
     /// An empty database.
     ///
     /// # Errors
@@ -245,6 +270,15 @@ impl Database {
         self.variables_as(APP, APP_PASSWORD)
     }
 
+    /// All variables of a function of the bookings that works in it: of the one that migrates as its owner.
+    pub fn environment(&self, stack: &Stack, function: &str) -> BTreeMap<String, String> {
+        let mut environment = stack.environment(function);
+        environment.insert("QUEUE_URL".to_owned(), format!("{}/000000000000/{function}", stack.aws.url()));
+        let is_owner = function == booking_migrate::NAME;
+        environment.extend(if is_owner { self.owner_variables() } else { self.variables() });
+        environment
+    }
+
     /// The variables of a function that owns it.
     pub fn owner_variables(&self) -> Vec<(String, String)> {
         self.variables_as(&self.server.owner, self.server.password.as_deref().unwrap_or("none"))
@@ -262,6 +296,15 @@ impl Database {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
+    }
+
+    /// Takes it away, whoever is still connected to it.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn remove(self) -> Result<(), PostgresError> {
+        let admin = self.server.client("postgres").await?;
+        Ok(admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await?)
     }
 
     /// Migrates it, in this process and as its owner.

@@ -1,6 +1,7 @@
 //! Delivers an event file to its function, through a queue and a mapping where it has a queue, and holds what came of it against what the file
 //! promises. Of a file without promises it tells what came of it.
 
+mod booked;
 mod invoked;
 
 use std::{
@@ -10,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-pub use self::invoked::put;
+pub use self::{
+    booked::{BOOKING, House},
+    invoked::put,
+};
 
 use serde::Deserialize;
 
@@ -18,8 +22,10 @@ use redrive::letter::reservation_id;
 
 use crate::{
     build::Binaries,
+    catalogue::{self, System},
     inventory::SeatState,
     lambda::Function,
+    postgres::PostgresError,
     queue::{Message, Snapshot},
     reservations::Status,
     scenario::{EventFile, Given, Outcome, Promise, Record},
@@ -30,6 +36,7 @@ use crate::{
 pub struct Replay {
     stack: Stack,
     functions: BTreeMap<String, Function>,
+    house: Option<House>,
     /// Who has which seat of which event, so that a message of somebody's own cannot sell it twice.
     seats: Mutex<BTreeMap<(String, String), String>>,
 }
@@ -52,6 +59,10 @@ pub struct FileReport {
 pub struct RecordReport {
     /// Its id in the queue.
     pub message_id: String,
+    /// The booking that it is about, where the file or the function says so.
+    pub booking_id: Option<String>,
+    /// The booking's status; nothing: there is no such booking.
+    pub booking: Option<String>,
     /// The reservation that it is about, where the file or its body says so.
     pub reservation_id: Option<String>,
     /// The outcome that the function logged.
@@ -83,6 +94,23 @@ impl FileReport {
 }
 
 impl RecordReport {
+    /// One of which no more is known.
+    fn of(message_id: &str, outcome: &str) -> Self {
+        Self {
+            message_id: message_id.to_owned(),
+            booking_id: None,
+            booking: None,
+            reservation_id: None,
+            outcome: outcome.to_owned(),
+            error: None,
+            error_code: None,
+            latency: None,
+            reservation: None,
+            seats: None,
+            faults: Vec::new(),
+        }
+    }
+
     fn promise(&self, given: &[Given]) -> Option<Promise> {
         let outcome: Outcome = serde_json::from_value(self.outcome.as_str().into()).ok()?;
         let is_given = given.iter().any(|one| Some(&one.reservation_id) == self.reservation_id.as_ref());
@@ -101,6 +129,7 @@ impl RecordReport {
 #[derive(Debug, Deserialize)]
 pub(crate) struct LogLine {
     message_id: String,
+    booking_id: Option<String>,
     pub(crate) outcome: String,
     latency_ms: u64,
     error: Option<String>,
@@ -112,6 +141,18 @@ impl LogLine {
     pub(crate) fn all(logs: &[String]) -> impl Iterator<Item = Self> {
         logs.iter().filter_map(|line| serde_json::from_str(line).ok())
     }
+
+    /// Why the record ended so, with the code where there is one.
+    fn reason(&self) -> Option<String> {
+        match (&self.error_code, &self.error) {
+            (Some(code), Some(error)) => Some(format!("{code}: {error}")),
+            (_, error) => error.clone(),
+        }
+    }
+
+    fn latency(&self) -> Duration {
+        Duration::from_millis(self.latency_ms)
+    }
 }
 
 impl Replay {
@@ -120,19 +161,54 @@ impl Replay {
     /// # Errors
     /// When a binary is not there.
     pub fn new(stack: Stack, binaries: &Binaries) -> io::Result<Self> {
-        let deployed = binaries.iter().map(|(name, binary)| Ok((name.clone(), stack.deploy(name, binary.clone(), 1)?)));
+        Self::with(stack, binaries, None)
+    }
+
+    /// As [`Replay::new`], with a house for the files about bookings, which can't be replayed without.
+    ///
+    /// # Errors
+    /// When a binary is not there.
+    pub fn with(stack: Stack, binaries: &Binaries, house: Option<House>) -> io::Result<Self> {
+        let deployed = binaries.iter().map(|(name, binary)| {
+            let house = house.as_ref().filter(|_| is_of_bookings(name));
+            let environment =
+                house.map_or_else(|| stack.environment(name), |house| house.database.environment(&stack, name));
+            Ok((name.clone(), stack.deploy_with(name, binary.clone(), 1, environment)?))
+        });
         let functions = deployed.collect::<io::Result<_>>()?;
-        Ok(Self { stack, functions, seats: Mutex::default() })
+        Ok(Self { stack, functions, house, seats: Mutex::default() })
+    }
+
+    /// Ends the functions, and takes the house down.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn end(self) -> Result<(), PostgresError> {
+        drop(self.functions);
+        match self.house {
+            Some(house) => house.close().await,
+            None => Ok(()),
+        }
+    }
+
+    fn function(&self, name: &str) -> Result<&Function, String> {
+        self.functions.get(name).ok_or_else(|| format!("no function {name} is deployed"))
     }
 
     /// Seeds what the file takes for given, delivers its batch or its event once, and judges. A batch that is larger than the mapping's
     /// comes in several deliveries.
     pub async fn file(&self, file: &EventFile) -> FileReport {
         if let Some(invoked) = &file.invoked {
-            let Some(function) = self.functions.get(&file.function) else {
-                return FileReport::failed(format!("no function {} is deployed", file.function));
+            return match self.function(&file.function) {
+                Ok(function) => invoked::run(&self.stack, function, invoked).await,
+                Err(fault) => FileReport::failed(fault),
             };
-            return invoked::run(&self.stack, function, invoked).await;
+        }
+        if let Some(booked) = &file.booked {
+            return match &self.house {
+                Some(house) => booked::run(self, house, file, booked).await,
+                None => FileReport::failed("events of bookings need a PostgreSQL".to_owned()),
+            };
         }
         let mut notes = file.notes.clone();
         notes.extend(self.seed(file));
@@ -168,8 +244,21 @@ impl Replay {
     }
 
     async fn run(&self, file: &EventFile) -> FileReport {
+        let delivered = match self.deliver(file).await {
+            Ok(delivered) => delivered,
+            Err(fault) => return FileReport::failed(fault),
+        };
+        let then = file.scenario.then.as_deref();
+        let records = file.records.iter().enumerate().map(|(index, record)| {
+            let end = delivered.end(&record.message_id);
+            self.report(record, &end, then.and_then(|then| then.get(index)))
+        });
+        FileReport { records: records.collect(), invocation_fault: None, is_judged: then.is_some(), notes: Vec::new() }
+    }
+
+    /// Sends the records to the function's queue, and lets each be delivered once.
+    async fn deliver(&self, file: &EventFile) -> Result<Delivered, String> {
         let queue = self.stack.queue(&file.function);
-        let dead_letters = self.stack.dead_letters(&file.function);
         for record in &file.records {
             let message = Message {
                 id: Some(record.message_id.clone()),
@@ -181,36 +270,24 @@ impl Replay {
                 ..Message::default()
             };
             if let Err(error) = queue.send(message) {
-                return FileReport::failed(format!("SQS would not take {}: {error}", record.message_id));
+                return Err(format!("SQS would not take {}: {error}", record.message_id));
             }
         }
-        let Some(function) = self.functions.get(&file.function) else {
-            return FileReport::failed(format!("no function {} is deployed", file.function));
-        };
-        let mapping = self.stack.map(queue.clone(), function.clone());
+        let mapping = self.stack.map(queue.clone(), self.function(&file.function)?.clone());
         let (mut logged, mut delivered): (HashMap<String, LogLine>, usize) = (HashMap::new(), 0);
         while delivered < file.records.len() {
             let Some(delivery) = mapping.deliver_once().await else {
-                return FileReport::failed("the queue gave out no message".to_owned());
+                return Err("the queue gave out no message".to_owned());
             };
             if let Err(error) = &delivery.invocation.result {
-                return FileReport::failed(error.to_string());
+                return Err(error.to_string());
             }
             delivered += delivery.batch.len();
             logged.extend(LogLine::all(&delivery.invocation.logs).map(|line| (line.message_id.clone(), line)));
         }
 
-        let (waiting, dead) = (queue.messages(), dead_letters.messages());
-        let then = file.scenario.then.as_deref();
-        let records = file.records.iter().enumerate().map(|(index, record)| {
-            let end = End {
-                line: logged.get(&record.message_id),
-                kept: waiting.iter().any(|message| message.id == record.message_id),
-                dead_lettered: dead.iter().find(|message| source_of(message) == Some(&record.message_id)),
-            };
-            self.report(record, &end, then.and_then(|then| then.get(index)))
-        });
-        FileReport { records: records.collect(), invocation_fault: None, is_judged: then.is_some(), notes: Vec::new() }
+        let (waiting, dead) = (queue.messages(), self.stack.dead_letters(&file.function).messages());
+        Ok(Delivered { logged, waiting, dead })
     }
 
     /// Refund requests for the reservation so far.
@@ -233,20 +310,14 @@ impl Replay {
         let reservation = id.and_then(|id| Some(self.stack.reservations.get(id)?.status));
         let has_seats = promise.map_or(reservation.is_some(), |promise| promise.seats.is_some());
         let (line, dead_lettered) = (end.line, end.dead_lettered);
-        let error = line.and_then(|line| match (&line.error_code, &line.error) {
-            (Some(code), Some(error)) => Some(format!("{code}: {error}")),
-            (_, error) => error.clone(),
-        });
         let mut report = RecordReport {
-            message_id: record.message_id.clone(),
-            outcome: line.map_or("no outcome logged", |line| &line.outcome).to_owned(),
             error_code: dead_lettered.and_then(|message| attribute(message, "error_code")).map(str::to_owned),
-            latency: line.map(|line| Duration::from_millis(line.latency_ms)),
+            latency: line.map(LogLine::latency),
             seats: id.filter(|_| has_seats).map(|id| self.stack.inventory.seat_state(id)),
-            faults: Vec::new(),
+            error: line.and_then(LogLine::reason),
             reservation_id,
-            error,
             reservation,
+            ..RecordReport::of(&record.message_id, line.map_or("no outcome logged", |line| &line.outcome))
         };
         if let Some(promise) = promise {
             report.faults = self.faults(record, end, &report, promise);
@@ -283,6 +354,23 @@ impl Replay {
     }
 }
 
+/// What is known of the records of a file after their delivery.
+struct Delivered {
+    logged: HashMap<String, LogLine>,
+    waiting: Vec<Snapshot>,
+    dead: Vec<Snapshot>,
+}
+
+impl Delivered {
+    fn end(&self, message_id: &str) -> End<'_> {
+        End {
+            line: self.logged.get(message_id),
+            kept: self.waiting.iter().any(|message| message.id == message_id),
+            dead_lettered: self.dead.iter().find(|message| source_of(message) == Some(message_id)),
+        }
+    }
+}
+
 /// What is known of one record after the delivery.
 struct End<'a> {
     line: Option<&'a LogLine>,
@@ -304,6 +392,11 @@ pub fn attribute<'a>(message: &'a Snapshot, name: &str) -> Option<&'a str> {
 /// The id that a dead-lettered message had in its first queue.
 fn source_of(message: &Snapshot) -> Option<&str> {
     attribute(message, "source_message_id")
+}
+
+/// Whether a function is one of the bookings.
+fn is_of_bookings(name: &str) -> bool {
+    catalogue::function(name).is_some_and(|entry| entry.system == System::Bookings)
 }
 
 fn shown<T: ToString>(value: Option<T>) -> String {

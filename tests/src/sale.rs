@@ -18,6 +18,7 @@ use crate::{
     gateway::{AUDIENCE, AccessKey, Gateway, GatewayError, GatewayOptions, Issuer, JwtConfiguration, TIMEOUT, Target},
     lambda::{Function, FunctionOptions, Invocation},
     mapping::Delivery,
+    postgres::Database,
     queue::{Queue, QueueOptions},
     stack::{BUS, RESERVATIONS, Stack},
     stream::{StreamDelivery, StreamMapping, StreamOptions},
@@ -103,13 +104,7 @@ impl Sale {
     pub async fn open(stack: Stack, binaries: &Binaries, ports: SalePorts) -> Result<Self, SaleError> {
         let template = Template::read()?;
         let issuer = Issuer::start_on(ports.issuer).await.map_err(|error| SaleError::Issuer(ports.issuer, error))?;
-        let deploy = |name, environment, environments| -> Result<Function, SaleError> {
-            let binary = binaries.get(name).cloned().ok_or(SaleError::Unbuilt(name))?;
-            let (timeout, memory_mb) = template.limits(name)?;
-            let (name, core) = (name.to_owned(), None);
-            let options = FunctionOptions { name, binary, environment, timeout, environments, memory_mb, core };
-            Ok(Function::start(options)?)
-        };
+        let deploy = |name, environment, environments| deploy(&template, binaries, name, environment, environments);
         let mut functions = BTreeMap::new();
         let served = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Http);
         let mut targets = BTreeMap::new();
@@ -119,7 +114,7 @@ impl Sale {
             functions.insert(entry.name, function);
         }
         let gateway = Gateway::start(options(&template, &issuer, targets, ports.gateway)?).await?;
-        // The bookings need a database, which `tests/bookings` has.
+        // The bookings need a database: see [`Sale::book`].
         let others = |entry: &&Entry| entry.trigger != Trigger::Http && entry.system != System::Bookings;
         for entry in CATALOGUE.iter().filter(others) {
             let mut environment = stack.environment(entry.name);
@@ -130,11 +125,7 @@ impl Sale {
             functions.insert(entry.name, deploy(entry.name, environment, ENVIRONMENTS)?);
         }
         let queues: BTreeMap<_, _> = QUEUED.map(|name| (name, stack.queue(name))).into();
-        for rule in template.rules()? {
-            if let Some(target) = queues.get(rule.function.as_str()).cloned() {
-                stack.aws.add_rule(Rule { bus: BUS.to_owned(), pattern: rule.pattern, target });
-            }
-        }
+        add_rules(&template, &stack, &queues)?;
         let streaming = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Stream);
         let given_up = streaming.map(|entry| {
             let queue = Queue::new(format!("{}-given-up", entry.name), QueueOptions::default());
@@ -142,6 +133,24 @@ impl Sale {
             (entry.name, queue)
         });
         Ok(Self { gateway, issuer, functions, queues, given_up: given_up.collect(), template, stack })
+    }
+
+    /// Deploys the bookings too, in this database.
+    ///
+    /// # Errors
+    /// What could not be deployed.
+    pub fn book(&mut self, database: &Database, binaries: &Binaries) -> Result<(), SaleError> {
+        let mut queues = BTreeMap::new();
+        for Entry { name, trigger, .. } in CATALOGUE.into_iter().filter(|entry| entry.system == System::Bookings) {
+            let environment = database.environment(&self.stack, name);
+            self.functions.insert(name, deploy(&self.template, binaries, name, environment, ENVIRONMENTS)?);
+            if trigger == Trigger::Queue {
+                queues.insert(name, self.stack.queue(name));
+            }
+        }
+        add_rules(&self.template, &self.stack, &queues)?;
+        self.queues.extend(queues);
+        Ok(())
     }
 
     /// The mapping of a function behind the stream of the reservations.
@@ -188,6 +197,29 @@ impl Sale {
         }
         Ok(Running { _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() })
     }
+}
+
+fn deploy(
+    template: &Template,
+    binaries: &Binaries,
+    name: &'static str,
+    environment: BTreeMap<String, String>,
+    environments: usize,
+) -> Result<Function, SaleError> {
+    let binary = binaries.get(name).cloned().ok_or(SaleError::Unbuilt(name))?;
+    let (timeout, memory_mb) = template.limits(name)?;
+    let (name, core) = (name.to_owned(), None);
+    Ok(Function::start(FunctionOptions { name, binary, environment, timeout, environments, memory_mb, core })?)
+}
+
+/// The rules of the bus that lead to these queues.
+fn add_rules(template: &Template, stack: &Stack, queues: &BTreeMap<&'static str, Queue>) -> Result<(), TemplateError> {
+    for rule in template.rules()? {
+        if let Some(target) = queues.get(rule.function.as_str()).cloned() {
+            stack.aws.add_rule(Rule { bus: BUS.to_owned(), pattern: rule.pattern, target });
+        }
+    }
+    Ok(())
 }
 
 /// The API as the template has it, in front of these functions alone.

@@ -6,6 +6,7 @@
 //! `scenario`), the integration tests and the benchmark. This module reads, checks and writes files; it runs nothing, so
 //! that every runner judges by the same promise.
 
+mod booked;
 mod check;
 mod form;
 mod hold;
@@ -25,12 +26,12 @@ use serde::{Deserialize, Serialize};
 use shared::{name::Named, settlement, trigger::sqs};
 
 use crate::build::workspace;
-use crate::catalogue::{self, System};
 use crate::inventory::SeatState;
 use crate::queue::MessageAttribute;
 use crate::reservations::Status;
 
 pub use self::{
+    booked::{Booked, Booking, Then},
     invoked::{Effect, Invoked, Known, OnSale},
     written::write,
 };
@@ -47,10 +48,12 @@ pub struct EventFile {
     pub path: PathBuf,
     /// The function that it is for.
     pub function: String,
-    /// The batch of a queue, in the order of delivery: SQS delivers no empty one. Only a function without a queue has none.
+    /// The batch of a queue, in the order of delivery: SQS delivers no empty one. What comes by no queue has none.
     pub records: Vec<Record>,
     /// The event of a function without a queue.
     pub invoked: Option<Invoked>,
+    /// What of it is about bookings, which need a database.
+    pub booked: Option<Booked>,
     /// What holds before the delivery and what must hold after it.
     pub scenario: Scenario,
     /// What was done to a file of somebody's own so that it can be run, a sentence each.
@@ -65,7 +68,9 @@ impl EventFile {
 
     /// Whether it promises anything.
     pub fn is_judged(&self) -> bool {
-        self.scenario.then.is_some() || self.invoked.as_ref().is_some_and(|invoked| invoked.then.is_some())
+        self.scenario.then.is_some()
+            || self.invoked.as_ref().is_some_and(|invoked| invoked.then.is_some())
+            || self.booked.as_ref().is_some_and(|booked| booked.then.is_some())
     }
 
     /// The name that a report calls it by.
@@ -307,20 +312,12 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            // Theirs need a database; tests/bookings replays them.
-            if !is_of_bookings(path.file_name().and_then(|name| name.to_str())) {
-                collect(&path, paths)?;
-            }
+            collect(&path, paths)?;
         } else if path.extension().is_some_and(|ending| ending == "json") {
             paths.push(path);
         }
     }
     Ok(())
-}
-
-/// Whether a folder is that of a function of the bookings.
-fn is_of_bookings(folder: Option<&str>) -> bool {
-    folder.and_then(catalogue::function).is_some_and(|entry| entry.system == System::Bookings)
 }
 
 /// The folder's name, also where the path is a bare name within it.
@@ -333,11 +330,13 @@ fn parse(path: &Path, function: Option<&str>, text: &[u8]) -> Result<EventFile, 
 }
 
 fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u8]) -> Result<EventFile, Vec<String>> {
-    if is_of_bookings(function.or(folder)) {
-        let instead = "events of bookings need a PostgreSQL, which this stack has not; replay them by: cargo test --test bookings files";
-        return Err(vec![instead.to_owned()]);
+    let (mut faults, mut notes) = (Vec::new(), Vec::new());
+    if let Some(entry) = booked::function(folder, function, text) {
+        let read = booked::read(&entry, text, &mut faults, &mut notes);
+        let (Some((booked, records, scenario)), true) = (read, faults.is_empty()) else { return Err(faults) };
+        let (path, function) = (path.to_path_buf(), entry.name.to_owned());
+        return Ok(EventFile { path, function, records, invoked: None, booked: Some(booked), scenario, notes });
     }
-    let mut faults = Vec::new();
     if let Some(entry) = invoked::function(folder, function, text) {
         let read = invoked::read(&entry, text, &mut faults);
         let (Some((about, invoked)), true) = (read, faults.is_empty()) else { return Err(faults) };
@@ -349,13 +348,13 @@ fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u
             function,
             records: Vec::new(),
             invoked: Some(invoked),
+            booked: None,
             scenario,
-            notes: Vec::new(),
+            notes,
         });
     }
     let mut draft = form::read(text, &mut faults);
     let is_promised = draft.then.is_some();
-    let mut notes = Vec::new();
     if !is_promised {
         let records = draft.records.iter_mut().enumerate();
         notes.extend(records.filter_map(|(index, record)| hold::revive(index, record.as_mut()?)));
@@ -376,7 +375,7 @@ fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u
     };
     let then = draft.then.map(|then| then.into_iter().flatten().collect());
     let scenario = Scenario { about: draft.about, given, then };
-    Ok(EventFile { path: path.to_path_buf(), function, records, invoked: None, scenario, notes })
+    Ok(EventFile { path: path.to_path_buf(), function, records, invoked: None, booked: None, scenario, notes })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     aws::{AwsEndpoint, AwsError, Table},
-    catalogue::QUEUED,
+    catalogue::all_fed,
     inventory::{Inventory, SeatState},
     lambda::{Function, FunctionOptions},
     mapping::{Mapping, MappingOptions},
@@ -105,13 +105,12 @@ impl Stack {
             aws.create_reservations_table(RESERVATIONS).await?;
         }
         aws.add_bus(BUS);
-        let dead_letters: BTreeMap<_, _> = QUEUED
-            .iter()
+        let dead_letters: BTreeMap<_, _> = all_fed()
             .map(|function| {
                 let retention_only = QueueOptions::default();
-                let queue = Queue::new(format!("{function}-dlq"), retention_only);
+                let queue = Queue::new(format!("{}-dlq", function.name), retention_only);
                 aws.add_queue(queue.clone());
-                ((*function).to_owned(), queue)
+                (function.name.to_owned(), queue)
             })
             .collect();
 

@@ -59,15 +59,13 @@ pub(super) async fn run(stack: &Stack, function: &Function, invoked: &Invoked) -
             return FileReport::failed(error.to_string());
         }
         records.push(RecordReport {
-            message_id: index.to_string(),
             error: error_of(&effect),
-            error_code: None,
             latency: Some(invocation.duration),
             faults: promise.map(|promise| faults(promise, &effect)).unwrap_or_default(),
-            outcome: effect.outcome,
             reservation_id: effect.reservation_id,
             reservation: effect.reservation,
             seats: effect.seats,
+            ..RecordReport::of(&index.to_string(), &effect.outcome)
         });
     }
     let is_judged = invoked.then.is_some();

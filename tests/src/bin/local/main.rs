@@ -18,12 +18,13 @@ use clap::{Parser, Subcommand};
 use local_stack::{
     build,
     catalogue::NAMES,
+    postgres::{PostgresError, Server},
     recast,
-    replay::Replay,
+    replay::{BOOKING, House, Replay},
     scenario::{self, EventFile},
     stack::Stack,
 };
-use redrive::terminal::{print, tell, tell_error, width};
+use redrive::terminal::{counted, print, tell, tell_error, width};
 
 const MORE: &str = "\
 A message of one's own is any of these, in any folder:
@@ -34,6 +35,10 @@ A message of one's own is any of these, in any folder:
   an event of an HTTP API (payload format 2.0), of a table's stream or of the clock
 The reservation that an event names is put on hold, the function runs, and what happened is reported without a verdict. The
 function is that of the file's folder, of its events or of its queue, unless --function names it.
+
+Bookings are written to a PostgreSQL: that of DATABASE_URL, or else one that is started from this machine's programs (initdb).
+They are made in a database of their own, which is gone afterwards, with the guests jane@example.com and joe@example.com and the
+rooms 101, 102 and 103. Without a PostgreSQL the files about bookings are left out, and a line says so.
 
   aws sqs receive-message --queue-url URL --message-attribute-names All --attribute-names All | cargo local -
   cargo local message.json --write > events/payment-approved/my-case.json
@@ -72,7 +77,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Sells seats on this machine: builds the functions and runs all of them, as the template deploys them, until it is stopped
-    /// with Ctrl-C. Prints a sale, line by line to paste into another terminal, and then what happens. Nothing is kept.
+    /// with Ctrl-C. Prints a sale and a booking, line by line to paste into another terminal, and then what happens. Nothing is kept.
     Up(up::Options),
     /// Prints an access token for the API of `cargo local up`
     Token(token::Options),
@@ -124,26 +129,46 @@ fn new(event_type: &str, from: &str) -> Result<bool, Box<dyn Error>> {
 
 /// True when every file kept its promise.
 async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
-    let files = read(&arguments.files, arguments.function.as_deref())?;
+    let mut files = read(&arguments.files, arguments.function.as_deref())?;
     if arguments.write && files.len() != 1 {
         return Err("--write prints one file; name one".into());
     }
-    if arguments.write && files.iter().any(|file| file.invoked.is_some()) {
-        return Err("--write writes batches of a queue; the promise of any other event is yours to write".into());
+    if arguments.write && files.iter().any(|file| file.invoked.is_some() || file.booked.is_some()) {
+        return Err("--write writes batches of settlement; the promise of any other event is yours to write".into());
     }
-    let functions: BTreeSet<&str> = files.iter().map(|file| file.function.as_str()).collect();
+    let booked = files.iter().filter(|file| file.booked.is_some()).count();
+    let found = if booked == 0 { None } else { Some(server()?) };
+    let (server, left_out) = match found {
+        None => (None, None),
+        Some(Ok(server)) => (Some(server), None),
+        Some(Err(why)) => (None, Some(format!("Left out {} about bookings: {why}.", counted(booked, "file")))),
+    };
+    if let Some(left_out) = &left_out {
+        files.retain(|file| file.booked.is_none());
+        if files.is_empty() {
+            return Err(left_out.clone().into());
+        }
+    }
+    let functions = files.iter().map(|file| file.function.as_str()).chain(server.iter().flat_map(|_| BOOKING));
+    let functions: BTreeSet<&str> = functions.collect();
     let functions: Vec<&str> = functions.into_iter().collect();
     tell(format!("Building {} ...", functions.join(", ")));
     let binaries = build::these_functions(&functions)?;
     let stack = Stack::start().await?;
-    let replay = Replay::new(stack.clone(), &binaries)?;
+    let house = match server {
+        Some(server) => Some(House::open(server).await?),
+        None => None,
+    };
+    let replay = Replay::with(stack.clone(), &binaries, house)?;
 
     let started = Instant::now();
     let mut reports = Vec::with_capacity(files.len());
     for file in &files {
         reports.push((file, replay.file(file).await));
     }
-    let lines = report::lines(&reports, &stack, started.elapsed(), width());
+    let mut lines = report::lines(&reports, &stack, started.elapsed(), width());
+    replay.end().await?;
+    lines.extend(left_out);
     lines.iter().for_each(if arguments.write { |line: &String| tell(line) } else { |line: &String| print(line) });
     if arguments.write {
         for (file, report) in &reports {
@@ -155,6 +180,15 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     }
     let kept = reports.iter().all(|(_, report)| report.is_as_promised());
     Ok(kept && stack.inventory.oversold().is_empty())
+}
+
+/// A PostgreSQL for the bookings, or why there is none. One that is named and can't be used is an error.
+fn server() -> Result<Result<&'static Server, String>, Box<dyn Error>> {
+    match Server::of_this_process() {
+        Ok(server) => Ok(Ok(server)),
+        Err(error @ (PostgresError::NotFound | PostgresError::Start(_))) => Ok(Err(error.to_string())),
+        Err(error) => Err(error.to_string().into()),
+    }
 }
 
 /// The files that a person named, or those of events/.

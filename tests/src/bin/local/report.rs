@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use local_stack::{
-    catalogue::QUEUED,
+    catalogue::all_fed,
     replay::{FileReport, RecordReport, attribute},
     scenario::EventFile,
     stack::Stack,
@@ -26,6 +26,7 @@ pub(crate) fn lines(
         }
     };
     add(records(reports));
+    add(bookings(reports));
     add(dead_letters(reports, stack));
     add(refunds(stack));
     notes(reports, &mut lines);
@@ -35,7 +36,7 @@ pub(crate) fn lines(
 
 fn records(reports: &[(&EventFile, FileReport)]) -> Table {
     let mut table = Table::new(&["file", "record", "outcome", "ms", "reservation", "", "seats", ""]).right(3);
-    for (file, report) in reports {
+    for (file, report) in reports.iter().filter(|(file, _)| file.booked.is_none()) {
         let name = file.name();
         if let Some(fault) = &report.invocation_fault {
             table.row([name.as_str(), "-", "INVOCATION FAILED", "", fault, "", "", "✗"]);
@@ -48,32 +49,56 @@ fn records(reports: &[(&EventFile, FileReport)]) -> Table {
     table
 }
 
-fn row(file: &str, index: usize, record: &RecordReport, is_judged: bool) -> [String; 8] {
-    let text = |value: Option<String>| value.unwrap_or_default();
-    let verdict = match (is_judged, record.faults.is_empty()) {
+fn bookings(reports: &[(&EventFile, FileReport)]) -> Table {
+    let mut table = Table::new(&["file", "record", "outcome", "ms", "booking", "", ""]).right(3);
+    for (file, report) in reports.iter().filter(|(file, _)| file.booked.is_some()) {
+        let name = file.name();
+        if let Some(fault) = &report.invocation_fault {
+            table.row([name.as_str(), "-", "INVOCATION FAILED", "", fault, "", "✗"]);
+        }
+        for (index, record) in report.records.iter().enumerate() {
+            let file = if index == 0 { name.as_str() } else { "" };
+            let [number, ms] = [(index + 1).to_string(), ms(record)];
+            let [id, status] = [&record.booking_id, &record.booking].map(|text| text.as_deref().unwrap_or_default());
+            table.row([file, &number, &record.outcome, &ms, id, status, verdict(record, report.is_judged)]);
+        }
+    }
+    table
+}
+
+fn verdict(record: &RecordReport, is_judged: bool) -> &'static str {
+    match (is_judged, record.faults.is_empty()) {
         (false, _) => "",
         (true, true) => "✓",
         (true, false) => "✗",
-    };
+    }
+}
+
+fn ms(record: &RecordReport) -> String {
+    record.latency.map(|latency| latency.as_millis().to_string()).unwrap_or_default()
+}
+
+fn row(file: &str, index: usize, record: &RecordReport, is_judged: bool) -> [String; 8] {
+    let text = |value: Option<String>| value.unwrap_or_default();
     [
         file.to_owned(),
         (index + 1).to_string(),
         record.outcome.clone(),
-        text(record.latency.map(|latency| latency.as_millis().to_string())),
+        ms(record),
         text(record.reservation_id.clone()),
         text(record.reservation.map(|status| status.to_string())),
         text(record.seats.map(|seats| seats.to_string())),
-        verdict.to_owned(),
+        verdict(record, is_judged).to_owned(),
     ]
 }
 
 fn dead_letters(reports: &[(&EventFile, FileReport)], stack: &Stack) -> Table {
     let mut table = Table::new(&["dead-letter queue", "came from", "reason", "message"]);
-    for function in QUEUED {
+    for function in all_fed().map(|function| function.name) {
         for message in stack.dead_letters(function).messages() {
             let source = attribute(&message, "source_message_id").unwrap_or("-");
-            let file = reports.iter().find_map(|(file, _)| {
-                let index = file.records.iter().position(|record| record.message_id == source)?;
+            let file = reports.iter().filter(|(file, _)| file.function == function).find_map(|(file, report)| {
+                let index = report.records.iter().position(|record| record.message_id == source)?;
                 Some(format!("{} {}", file.name(), index + 1))
             });
             let text = |name| attribute(&message, name).unwrap_or("-").to_owned();
@@ -88,7 +113,8 @@ fn refunds(stack: &Stack) -> Table {
     let mut table = Table::new(&["refund requested", "payment", "reason"]);
     for entry in stack.aws.bus_entries().iter().filter(|entry| entry.detail_type == "payment.refund_requested") {
         let text = |name: &str| entry.detail[name].as_str().unwrap_or("-").to_owned();
-        table.row([text("reservation_id"), text("payment_intent_id"), text("reason")]);
+        let about = if entry.detail["booking_id"].is_string() { "booking_id" } else { "reservation_id" };
+        table.row([text(about), text("payment_intent_id"), text("reason")]);
     }
     table
 }

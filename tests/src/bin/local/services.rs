@@ -32,6 +32,7 @@ pub(crate) async fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if !options.files.is_empty() {
         files.extend(crate::read(&options.files, options.function.as_deref())?);
     }
+    files.retain(|file| file.booked.is_none()); // They are about no reservation.
     let ports = Ports { inventory: options.inventory_port, payments: 0, reservations: options.reservation_port };
     let stack = up::start(ports).await?;
     let (gateway, _issuer) = gateway(options).await?;

@@ -16,24 +16,28 @@ use local_stack::{
     gateway::{Gateway, GatewayError, NativeGrpc, NativeGrpcError},
     inventory::SeatState,
     lambda::InvokeApi,
+    postgres::Database,
     queue::Queue,
     replay::attribute,
     sale::{Running, Sale, SaleError, SalePorts, Worked},
-    stack::{Ports, RESERVATIONS, Stack, StackError},
+    stack::{BUS, Ports, RESERVATIONS, Stack, StackError},
     stream::Changes,
     till::{PRICE, Till},
 };
 use redrive::terminal::{counted, print, print_whole, tell};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::{services, token::ISSUER_PORT};
+use crate::{server, services, token::ISSUER_PORT};
 
 /// What is on sale.
 const SHOW: &str = "evt_1";
 const ROWS: [char; 3] = ['A', 'B', 'C'];
 const SEATS_OF_A_ROW: usize = 20;
 const PLACES: u32 = 10_000;
+
+/// Who may say that somebody has booked: the default of the template's `BookingEventSources`.
+const BOOKING_SOURCE: &str = "booking-service";
 
 /// How often the stack is looked at for changes.
 pub(crate) const LOOK: Duration = Duration::from_millis(200);
@@ -88,7 +92,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     let stack = start(Ports { inventory: options.inventory_port, ..Ports::default() }).await?;
     put_on_sale(&stack);
     let ports = SalePorts { gateway: options.gateway_port, issuer: options.issuer_port };
-    let sale = Sale::open(stack, &binaries, ports).await.map_err(|error| match error {
+    let mut sale = Sale::open(stack, &binaries, ports).await.map_err(|error| match error {
         SaleError::Gateway(GatewayError::Listen(error)) => taken("gateway", options.gateway_port, &error),
         SaleError::Issuer(port, error) => taken("issuer", port, &error),
         error @ (SaleError::Template(_)
@@ -97,6 +101,13 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
         | SaleError::Stream(_)
         | SaleError::Unbuilt(_)) => error.to_string(),
     })?;
+    let database = match server()? {
+        Ok(server) => Ok(server.furnished().await?),
+        Err(why) => Err(why),
+    };
+    if let Ok(database) = &database {
+        sale.book(database, &binaries)?;
+    }
     let native = native_grpc(options, &sale.gateway).await?;
     let till = Till::start_on(options.payment_port, sale.stack.clone()).await;
     let till = till.map_err(|error| taken("payment", options.payment_port, &error))?;
@@ -109,10 +120,13 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(workspace().join("target"))?;
     let log = File::create(log)?;
 
-    introduce(&sale, &native, &till, &invoke);
+    introduce(&sale, &native, &till, &invoke, database.as_ref());
     tokio::select! {
         ended = follow(&sale, told, log) => ended?,
         stopped = tokio::signal::ctrl_c() => stopped?,
+    }
+    if let Ok(database) = database {
+        database.remove().await?;
     }
     Ok(())
 }
@@ -150,7 +164,7 @@ pub(crate) fn put_on_sale(stack: &Stack) {
     stack.inventory.price(SHOW, price, currency);
 }
 
-fn introduce(sale: &Sale, native: &NativeGrpc, till: &Till, invoke: &InvokeApi) {
+fn introduce(sale: &Sale, native: &NativeGrpc, till: &Till, invoke: &InvokeApi, database: Result<&Database, &String>) {
     let (api, pay) = (sale.gateway.url(), till.url());
     let last = ROWS[ROWS.len() - 1];
     print(format!(
@@ -187,6 +201,15 @@ fn introduce(sale: &Sale, native: &NativeGrpc, till: &Till, invoke: &InvokeApi) 
         invoke.url()
     ));
     print("");
+    match database {
+        Ok(database) => {
+            print("Bookings are rows of PostgreSQL. The first line books the room 101, which has one guest a night:");
+            print("");
+            bookings(sale.stack.aws.url(), database).iter().for_each(|line| print_whole(format!("  {line}")));
+            print("");
+        }
+        Err(why) => print(format!("Bookings are left out: {why}.")),
+    }
     print("What happens is printed here, and Ctrl-C ends it.");
     print("");
 }
@@ -204,6 +227,21 @@ fn story(api: &str, pay: &str, issuer: &str) -> [String; 6] {
         "sleep 1; curl -sS $API/$ID -H \"$AUTH\"; echo".to_owned(),
         create.to_owned(),
         "curl -sSX POST $API/$ID/cancel -H \"$AUTH\"; echo".to_owned(),
+    ]
+}
+
+/// A booking as a person pastes it, and a look at what became of it.
+fn bookings(aws: &str, database: &Database) -> [String; 2] {
+    let detail = json!({
+        "bookingId": "b1", "userId": "jane@example.com", "roomId": "101", "guests": 2, "startDate": "2027-06-10",
+        "endDate": "2027-06-12", "paymentId": "pi_b1",
+    });
+    let entry = json!({
+        "EventBusName": BUS, "Source": BOOKING_SOURCE, "DetailType": "booking.created", "Detail": detail.to_string(),
+    });
+    [
+        format!("curl -sS {aws} -H 'X-Amz-Target: AWSEvents.PutEvents' -d '{}'; echo", json!({ "Entries": [entry] })),
+        format!("sleep 1; {database} -c 'SELECT booking_id, room_id, start_date, end_date, status FROM bookings'"),
     ]
 }
 
@@ -296,7 +334,7 @@ impl State {
 
 /// One line for an event, with what tells it from others.
 pub(crate) fn on_the_bus(entry: &BusEntry) -> String {
-    let told = ["reservation_id", "payment_intent_id", "reason", "by"];
+    let told = ["reservation_id", "booking_id", "bookingId", "payment_intent_id", "reason", "by"];
     let told: Vec<&str> = told.iter().filter_map(|name| entry.detail[*name].as_str()).collect();
     format!("on the bus: {} {}", entry.detail_type, told.join(" "))
 }
@@ -344,5 +382,5 @@ fn ended_as(function: &str, line: &Value) -> String {
         "" => String::new(),
         error => format!(" ({error})"),
     };
-    format!("{function}: {} {}{why}", text("outcome"), text("reservation_id"))
+    format!("{function}: {} {}{}{why}", text("outcome"), text("reservation_id"), text("booking_id"))
 }

@@ -106,13 +106,13 @@ async fn run(arguments: &Arguments) -> Result<Reports, Box<dyn std::error::Error
 
 /// The bookings, where there is a PostgreSQL.
 async fn book(arguments: &Arguments) -> Result<Option<bookings::Report>, Box<dyn std::error::Error>> {
-    let server: &'static Server = match Server::find() {
-        Ok(server) => Box::leak(Box::new(server)),
+    let server = match Server::of_this_process() {
+        Ok(server) => server,
         Err(error @ PostgresError::NotFound) => {
             eprintln!("The bookings are left out: {error}.");
             return Ok(None);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error.to_string().into()),
     };
     let (events, seed) = (arguments.bookings, arguments.seed);
     let binaries = build::these_functions(&["booking-created", "booking-cancelled"])?;
