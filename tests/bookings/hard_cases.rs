@@ -7,9 +7,9 @@ use local_stack::{
     postgres::{Server, wire::Wire},
     tripwire::{Point, Side},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::house::{House, JANE, booking, booking_with, cancellation, eventually, migrate, outcomes};
+use crate::house::{Ended, House, JANE, booking, booking_with, cancellation, eventually, migrate, outcomes};
 
 /// Raises `code` at each insert of a booking of room `room`, while the table `trouble` has a row.
 fn trouble(code: &str, room: &str) -> String {
@@ -67,7 +67,7 @@ async fn case_2_batches_of_the_same_rooms_in_other_orders_do_not_lock_each_other
                 .collect();
             let invocation = house.created.function.invoke(json!({ "Records": records }).to_string()).await;
             let answer = invocation.result.expect("the invocation ends");
-            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
             assert_eq!(answer["batchItemFailures"], json!([]), "{:#?}", invocation.logs);
         }
     });
@@ -80,6 +80,54 @@ async fn case_2_batches_of_the_same_rooms_in_other_orders_do_not_lock_each_other
     assert_eq!(deadlocks, ["0"]);
     assert_eq!(house.created.count("batch_unrolled_total"), 0);
     assert_eq!(house.told().iter().filter(|told| told.starts_with("payment")).count(), 50, "the others are paid back");
+}
+
+/// Has `first` by somebody in an open transaction, hands over the batch, and once that waits lets somebody take `behind` too. He
+/// would have to wait for the batch if it had taken any of that, and two who wait for each other are a deadlock.
+async fn waits_for_the_first_alone(house: &House, first: &str, behind: &str, batch: [Value; 3]) -> Vec<Ended> {
+    const WAITING: &str = "SELECT count(*)::text FROM pg_stat_activity
+WHERE usename = 'holdfast_app' AND datname = current_database() AND wait_event_type = 'Lock'";
+
+    let mut somebody = house.database.client().await.unwrap();
+    let theirs = somebody.transaction().await.unwrap();
+    theirs.batch_execute(first).await.unwrap();
+    let take = async {
+        eventually("the batch waits", async || house.texts(WAITING).await == ["1"]).await;
+        theirs.batch_execute("SET LOCAL lock_timeout = '300ms'").await.unwrap();
+        let taken = theirs.batch_execute(behind).await;
+        theirs.commit().await.unwrap();
+        taken.expect("the batch has nothing behind what it waits for");
+    };
+    let (ended, ()) = tokio::join!(house.book(batch), take);
+    ended
+}
+
+/// The batch in an order that is neither that of its ids nor that of its rooms.
+fn batch_out_of_order() -> [Value; 3] {
+    [("b3", "103"), ("b1", "101"), ("b2", "102")].map(|(id, room)| booking_with(id, json!({ "roomId": room })))
+}
+
+#[tokio::test]
+async fn case_2_a_batch_that_waits_for_a_room_has_taken_none_behind_it() {
+    let Some(house) = House::open().await else { return };
+    let take = |rooms: &str| {
+        format!(
+            "INSERT INTO bookings (booking_id, user_id, room_id, number_of_guests, start_date, end_date, status)
+SELECT 'theirs-' || internal_id, 2, id, 1, '2026-06-10', '2026-06-12', 'Accepted' FROM rooms WHERE internal_id IN ({rooms})"
+        )
+    };
+    let (first, behind) = (take("'101'"), take("'102', '103'"));
+    let ended = waits_for_the_first_alone(&house, &first, &behind, batch_out_of_order()).await;
+    assert_eq!(outcomes(&ended), ["refused"; 3], "somebody was first in all of them");
+}
+
+#[tokio::test]
+async fn case_2_a_batch_that_waits_for_a_booking_has_taken_none_behind_it() {
+    let Some(house) = House::open().await else { return };
+    let [first, behind] =
+        ["('b1')", "('b2'), ('b3')"].map(|ids| format!("INSERT INTO holdfast.inbox (booking_id) VALUES {ids}"));
+    let ended = waits_for_the_first_alone(&house, &first, &behind, batch_out_of_order()).await;
+    assert_eq!(outcomes(&ended), ["success"; 3], "nobody had created them");
 }
 
 #[tokio::test]

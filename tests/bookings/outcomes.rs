@@ -66,6 +66,18 @@ async fn who_comes_second_to_a_room_is_refused_and_paid_back() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_nobody_could_be_told_of_is_told_when_it_comes_again() {
+    let Some(house) = House::open().await else { return };
+    house.book([booking("b1")]).await[0].is("success");
+    house.stack.aws.fail_entries_next(2);
+    house.book([booking("b2")]).await[0].is("retried").says("nobody could be told");
+    let marked = "SELECT booking_id FROM holdfast.inbox WHERE refund_requested_at IS NOT NULL";
+    assert!(house.texts(marked).await.is_empty() && house.told().is_empty());
+    house.created.redeliver(&house.stack).await[0].is("refused");
+    assert_eq!((house.texts(marked).await, house.told().len()), (vec!["b2".to_owned()], 2));
+}
+
+#[tokio::test]
 async fn of_two_overlapping_bookings_in_one_batch_one_has_the_room() {
     let Some(house) = House::open().await else { return };
     let ended = house.book([booking("b1"), booking("b2")]).await;

@@ -95,6 +95,12 @@ pub const GUARDS: &[&str] = &[
     "reservation-rules",
     "payment-proof",
     "untold-changes",
+    "booking-order",
+    "booking-inbox",
+    "booking-owner",
+    "booking-overlap",
+    "booking-refund",
+    "booking-connection",
 ];
 
 /// Every removal, guard by guard.
@@ -801,6 +807,163 @@ pub const REMOVALS: &[Removal] = &[
         instead: "filter(|(at, _)| !refused.contains(at))",
         test: Test::of("integration", "relay::whatever_is_away_nothing_is_lost"),
         says: "AWSEvents.PutEvents",
+    },
+    Removal {
+        guard: "booking-order",
+        then: "two batches take their inbox rows in other orders",
+        file: "shared/src/booking/creation.rs",
+        text: "ORDER BY meant.booking_id
+ON CONFLICT",
+        instead: "ORDER BY meant.booking_id DESC
+ON CONFLICT",
+        test: Test::of("bookings", "hard_cases::case_2_a_batch_that_waits_for_a_booking_has_taken_none_behind_it"),
+        says: "the batch has nothing behind what it waits for",
+    },
+    Removal {
+        guard: "booking-order",
+        then: "two batches take their rooms in other orders",
+        file: "shared/src/booking/creation.rs",
+        text: "i.xmin = pg_current_xact_id()::xid
+ORDER BY room_id,",
+        instead: "i.xmin = pg_current_xact_id()::xid
+ORDER BY room_id DESC,",
+        test: Test::of("bookings", "hard_cases::case_2_a_batch_that_waits_for_a_room_has_taken_none_behind_it"),
+        says: "the batch has nothing behind what it waits for",
+    },
+    Removal {
+        guard: "booking-inbox",
+        then: "the second of two payloads replaces the first",
+        file: "shared/src/booking/creation.rs",
+        text: "SET payload_hash = COALESCE(inbox.payload_hash, EXCLUDED.payload_hash)",
+        instead: "SET payload_hash = EXCLUDED.payload_hash",
+        test: Test::of("bookings", "outcomes::a_known_booking_with_another_payload_is_rejected"),
+        says: r#"left: "duplicate""#,
+    },
+    Removal {
+        guard: "booking-inbox",
+        then: "whatever is known under an id is the same booking",
+        file: "shared/src/booking/creation.rs",
+        text: "i.payload_hash = meant.payload_hash AS is_same",
+        instead: "true AS is_same",
+        test: Test::of("bookings", "outcomes::a_known_booking_with_another_payload_is_rejected"),
+        says: r#"left: "duplicate""#,
+    },
+    Removal {
+        guard: "booking-inbox",
+        then: "a cancellation takes no inbox row where its booking has none",
+        file: "shared/src/booking/cancellation.rs",
+        text: "ELSE COALESCE(inbox.cancelled_by, '{}') || EXCLUDED.cancelled_by",
+        instead: "ELSE inbox.cancelled_by",
+        test: Test::of("bookings", "outcomes::a_cancellation_that_comes_first_is_kept_for_its_guest"),
+        says: "b1 Accepted",
+    },
+    Removal {
+        guard: "booking-inbox",
+        then: "what was written before its inbox row was cleaned away is told once more",
+        file: "shared/src/booking/creation.rs",
+        text: "refund_requested_at = CASE WHEN b.status = 'Refused' AND b.xmin <> pg_current_xact_id()::xid THEN now() END",
+        instead: "refund_requested_at = NULL",
+        test: Test::of(
+            "bookings",
+            "hard_cases::case_14_a_replay_after_the_inbox_was_cleaned_is_a_duplicate_and_pays_nothing_back",
+        ),
+        says: r#""refused""#,
+    },
+    Removal {
+        guard: "booking-inbox",
+        then: "a record of the same booking is worked beside the first one",
+        file: "shared/src/booking/recorder.rs",
+        text: "        *times += 1;
+",
+        instead: "",
+        test: Test::of("bookings", "outcomes::records_of_one_booking_in_one_batch_are_worked_in_turn"),
+        says: "left:",
+    },
+    Removal {
+        guard: "booking-owner",
+        then: "anybody gives anybody's booking up",
+        file: "shared/src/booking/cancellation.rs",
+        text: "AND b.user_id = meant.user_id AND b.status",
+        instead: "AND b.status",
+        test: Test::of("bookings", "outcomes::its_guest_alone_gives_a_booking_up_and_once"),
+        says: r#"left: "success""#,
+    },
+    Removal {
+        guard: "booking-owner",
+        then: "anybody's cancellation that came first ends the booking",
+        file: "shared/src/booking/creation.rs",
+        text: "CASE WHEN user_id = ANY (i.cancelled_by) THEN",
+        instead: "CASE WHEN i.cancelled_by IS NOT NULL THEN",
+        test: Test::of("bookings", "outcomes::a_cancellation_that_comes_first_is_kept_for_its_guest"),
+        says: "b2 Cancelled",
+    },
+    Removal {
+        guard: "booking-overlap",
+        then: "a room that is taken is an error",
+        file: "shared/src/booking/creation.rs",
+        text: r#"ORDER BY room_id, start_date, meant.booking_id
+ON CONFLICT DO NOTHING";
+
+/// Writes what found its room taken."#,
+        instead: r#"ORDER BY room_id, start_date, meant.booking_id
+ON CONFLICT (booking_id) DO NOTHING";
+
+/// Writes what found its room taken."#,
+        test: Test::of("bookings", "outcomes::who_comes_second_to_a_room_is_refused_and_paid_back"),
+        says: r#""retried""#,
+    },
+    Removal {
+        guard: "booking-overlap",
+        then: "one record that is in the way keeps the others of its batch",
+        file: "shared/src/booking/recorder.rs",
+        text: "_ => self.unroll(tasks, &error, tracing, deadline).await,",
+        instead: "_ => tasks.iter().map(|_| Verdict::Failed(alone(&error, decision))).collect(),",
+        test: Test::of("bookings", "hard_cases::case_3_one_of_ten_breaks_a_rule_of_the_table_and_nine_land"),
+        says: r#"left: ["rejected", "rejected""#,
+    },
+    Removal {
+        guard: "booking-refund",
+        then: "a repeated refund request has another key",
+        file: "shared/src/booking/refusal.rs",
+        text: r#""idempotency_key": key.step("refund"),"#,
+        instead: r#""idempotency_key": now,"#,
+        test: Test::of(
+            "bookings",
+            "hard_cases::case_17_a_refund_that_was_told_and_not_marked_is_told_again_under_its_key",
+        ),
+        says: "payment.refund_requested 20",
+    },
+    Removal {
+        guard: "booking-refund",
+        then: "a refusal that nobody was told of is done",
+        file: "shared/src/booking/creation.rs",
+        text: "is_told: false, .. } if status == REFUSED_STATUS",
+        instead: "is_told: false, .. } if status == CANCELLED_STATUS",
+        test: Test::of(
+            "bookings",
+            "hard_cases::case_17_a_refund_that_was_told_and_not_marked_is_told_again_under_its_key",
+        ),
+        says: r#"left: "duplicate""#,
+    },
+    Removal {
+        guard: "booking-refund",
+        then: "what could not be told is marked as told",
+        file: "shared/src/booking/creation.rs",
+        text: "told.iter().filter(|(_, told)| told.is_ok())",
+        instead: "told.iter()",
+        test: Test::of("bookings", "outcomes::a_refusal_that_nobody_could_be_told_of_is_told_when_it_comes_again"),
+        says: r#"left: "duplicate""#,
+    },
+    Removal {
+        guard: "booking-connection",
+        then: "work whose connection was lost is not done once more",
+        file: "shared/src/client/postgres.rs",
+        text: "            Decision::Connection => true,
+            Decision::Access",
+        instead: "            Decision::Connection => false,
+            Decision::Access",
+        test: Test::of("bookings", "hard_cases::case_5_a_writer_that_became_a_reader_is_left_for_another_connection"),
+        says: r#"left: "retried""#,
     },
 ];
 
