@@ -9,14 +9,14 @@ use super::{
     ErrorCode, Outcome,
     event::{Cancelled, Contexts, EventType},
     migration,
-    recorder::{Change, Entry, Ruling},
+    recorder::{Change, Entry, Ruling, Traced},
 };
 use crate::{
-    client::postgres::{Database, Session, fault::Error},
+    client::postgres::{Session, fault::Error},
     deadline::Deadline,
     failure::Failure,
     start::Parts,
-    trigger::Verdict,
+    trigger::{Task, Verdict},
 };
 
 /// The events of a transaction, with the user that each of them means.
@@ -135,8 +135,8 @@ impl Change for Cancellation {
     /// Nothing follows: no cancellation is refused.
     async fn follow(
         &self,
-        _database: &Database,
-        _refused: Vec<&Entry<Cancelled>>,
+        _database: &Traced<'_>,
+        _refused: Vec<&Task<Entry<Cancelled>>>,
         _deadline: Deadline,
     ) -> HashMap<String, Verdict<Outcome>> {
         HashMap::new()

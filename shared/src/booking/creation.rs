@@ -14,15 +14,15 @@ use super::{
     Done, ErrorCode, Outcome,
     event::{Contexts, Created, EventType},
     migration,
-    recorder::{Change, Entry, Ruling},
+    recorder::{Change, Entry, Ruling, Traced},
     refusal::{Refusal, Refusals},
 };
 use crate::{
-    client::postgres::{Database, Session, Work, fault::Error},
+    client::postgres::{Session, Work, fault::Error},
     deadline::Deadline,
     failure::Failure,
     start::Parts,
-    trigger::Verdict,
+    trigger::{Task, Verdict},
 };
 
 /// The events of a transaction, with the user and the room that each of them means.
@@ -98,6 +98,9 @@ UPDATE holdfast.inbox SET refund_requested_at = now()
 FROM (SELECT booking_id FROM holdfast.inbox WHERE booking_id = ANY ($1) ORDER BY booking_id FOR UPDATE) AS told
 WHERE inbox.booking_id = told.booking_id AND inbox.refund_requested_at IS NULL";
 
+/// The span of that statement.
+const MARK_SPAN: &str = "mark";
+
 /// What `booking.created` does: the booking is written, or refused.
 #[derive(Debug)]
 pub struct Creation {
@@ -139,16 +142,20 @@ impl Change for Creation {
     /// Others are told of refused bookings, and then it is marked that they were. What could not be told comes again.
     async fn follow(
         &self,
-        database: &Database,
-        refused: Vec<&Entry<Created>>,
+        database: &Traced<'_>,
+        refused: Vec<&Task<Entry<Created>>>,
         deadline: Deadline,
     ) -> HashMap<String, Verdict<Outcome>> {
-        let told = self.refusals.tell(refused.iter().map(|entry| Refusal::of(entry))).await;
+        let told = self.refusals.tell(refused.iter().map(|task| Refusal::of(&task.item))).await;
         let booking_ids: Vec<&str> =
             told.iter().filter(|(_, told)| told.is_ok()).map(|(booking_id, _)| booking_id.as_str()).collect();
         let marked = match booking_ids.is_empty() {
             true => Ok(()),
-            false => database.run(&Mark { booking_ids: &booking_ids }, deadline).await,
+            false => {
+                let of_told = refused.iter().filter(|task| booking_ids.contains(&task.item.event.booking_id.as_str()));
+                let traces = of_told.map(|task| &task.trace);
+                database.run(MARK_SPAN, traces, &Mark { booking_ids: &booking_ids }, deadline).await
+            }
         };
         let unmarked = marked.err().map(|error| format!("the refusal was told, and not marked as told: {error}"));
         let verdict = |told: Result<&'static str, Failure>| match (told, &unmarked) {

@@ -44,8 +44,8 @@ const GIVEN_UP_BY_ANOTHER: Metric =
 /// The metrics that a recorder writes. `type` is its event type.
 pub const METRICS: &[Metric] = &[CONNECTS, TRANSACTION, UNROLLED, UNREADY, GIVEN_UP_BY_ANOTHER];
 
-/// The span of a transaction, a second try included, and how it ends there.
-const SPAN: &str = "transaction";
+/// The span of a batch's transaction, a second try included, and how what is done in the database ends in its span.
+const TRANSACTION_SPAN: &str = "transaction";
 const COMMITTED: &str = "committed";
 const FAILED: &str = "failed";
 
@@ -87,8 +87,8 @@ pub trait Change: Sync + Sized {
     /// Does what follows from refused bookings, and gives a verdict for each by its id.
     fn follow(
         &self,
-        database: &Database,
-        refused: Vec<&Entry<Self::Event>>,
+        database: &Traced<'_>,
+        refused: Vec<&Task<Entry<Self::Event>>>,
         deadline: Deadline,
     ) -> impl Future<Output = HashMap<String, Verdict<Outcome>>> + Send;
 }
@@ -102,6 +102,47 @@ pub struct Entry<E> {
     pub source: String,
     /// Its trace.
     pub trace_id: Option<String>,
+}
+
+/// A database in which each piece of work has a span, which is linked to those of its records.
+#[derive(Debug)]
+pub struct Traced<'a> {
+    database: &'a Database,
+    tracing: &'a Tracing,
+}
+
+impl Traced<'_> {
+    /// As [`Database::run`], in a span of this name. `of` are the contexts of the records that the work is done for.
+    ///
+    /// # Errors
+    /// As [`Database::run`].
+    pub async fn run<'t, W: Work>(
+        &self,
+        name: &'static str,
+        of: impl Iterator<Item = &'t TraceContext>,
+        work: &W,
+        deadline: Deadline,
+    ) -> Result<W::Output, Error> {
+        let span = self.tracing.start_for_all(name, of, self.attributes());
+        let done = self.database.run(work, deadline).await;
+        let (ending, error) = match &done {
+            Ok(_) => (COMMITTED, None),
+            Err(error) => (FAILED, Some(error.to_string())),
+        };
+        span.finish(KeyValue::new(OUTCOME, ending), error.as_deref());
+        done
+    }
+
+    /// What is known before the work is begun, by OpenTelemetry's names.
+    fn attributes(&self) -> [KeyValue; 4] {
+        let Settings { host, port, database, .. } = self.database.settings();
+        [
+            KeyValue::new("db.system.name", "postgresql"),
+            KeyValue::new("db.namespace", database.clone()),
+            KeyValue::new("server.address", host.clone()),
+            KeyValue::new("server.port", i64::from(*port)),
+        ]
+    }
 }
 
 /// What a transaction came to for one of its events.
@@ -207,7 +248,7 @@ impl<C: Change> Recorder<C> {
         deadline: Deadline,
     ) -> Vec<Verdict<Outcome>> {
         let error = match self.transact(tasks, tracing, deadline).await {
-            Ok(rulings) => return self.conclude(tasks, rulings, deadline).await,
+            Ok(rulings) => return self.conclude(tasks, rulings, tracing, deadline).await,
             Err(error) => error,
         };
         let decision = error.decision();
@@ -266,10 +307,10 @@ impl<C: Change> Recorder<C> {
         deadline: Deadline,
     ) -> Result<Vec<Ruling>, Error> {
         let entries: Vec<&Entry<C::Event>> = tasks.iter().map(|task| &task.item).collect();
-        let span = tracing.start_for_all(SPAN, tasks.iter().map(|task| &task.trace), self.span_attributes());
+        let (traces, deadline) = (tasks.iter().map(|task| &task.trace), deadline.earlier_by(self.following()));
         let started = Instant::now();
-        let rulings =
-            self.database.run(&Transaction::<C> { entries: &entries }, deadline.earlier_by(self.following())).await;
+        let work = Transaction::<C> { entries: &entries };
+        let rulings = self.traced(tracing).run(TRANSACTION_SPAN, traces, &work, deadline).await;
         let mut counts = Counts::default();
         counts.duration(&TRANSACTION, &[Self::name()], started.elapsed());
         let connects = self.database.connects_since();
@@ -277,37 +318,26 @@ impl<C: Change> Recorder<C> {
             counts.count(&CONNECTS, &[Self::name()], connects);
         }
         self.metrics.write(&counts);
-        let (ending, error) = match &rulings {
-            Ok(_) => (COMMITTED, None),
-            Err(error) => (FAILED, Some(error.to_string())),
-        };
-        span.finish(KeyValue::new(OUTCOME, ending), error.as_deref());
         rulings
     }
 
-    /// What is known of a transaction before it is begun, by OpenTelemetry's names.
-    fn span_attributes(&self) -> [KeyValue; 4] {
-        let Settings { host, port, database, .. } = self.database.settings();
-        [
-            KeyValue::new("db.system.name", "postgresql"),
-            KeyValue::new("db.namespace", database.clone()),
-            KeyValue::new("server.address", host.clone()),
-            KeyValue::new("server.port", i64::from(*port)),
-        ]
+    fn traced<'a>(&'a self, tracing: &'a Tracing) -> Traced<'a> {
+        Traced { database: &self.database, tracing }
     }
 
     async fn conclude(
         &self,
         tasks: &[&Task<Entry<C::Event>>],
         rulings: Vec<Ruling>,
+        tracing: &Tracing,
         deadline: Deadline,
     ) -> Vec<Verdict<Outcome>> {
         let is_refused = |ruling: &Ruling| matches!(ruling, Ruling::Refused);
-        let refused: Vec<&Entry<C::Event>> =
-            tasks.iter().zip(&rulings).filter(|(_, ruling)| is_refused(ruling)).map(|(task, _)| &task.item).collect();
+        let refused: Vec<&Task<Entry<C::Event>>> =
+            tasks.iter().zip(&rulings).filter(|(_, ruling)| is_refused(ruling)).map(|(task, _)| *task).collect();
         let mut followed = match refused.is_empty() {
             true => HashMap::new(),
-            false => self.change.follow(&self.database, refused, deadline).await,
+            false => self.change.follow(&self.traced(tracing), refused, deadline).await,
         };
         let verdict = |(task, ruling): (&&Task<Entry<C::Event>>, Ruling)| match ruling {
             Ruling::Done(done) => Verdict::Done(done),
