@@ -37,7 +37,22 @@ enum Scenario {
     /// Two cancellations: of a booking that stands, and of one that has not come.
     Cancellation,
     /// Records of a topic: one lands, one is refused, one waits for its user and is parked, one is poison.
-    Topic,
+    CreationTopic,
+    /// Records of a topic: cancellations of a booking that stands, of one that has not come, of one whose guest nobody knows yet,
+    /// and poison.
+    CancellationTopic,
+}
+
+impl Scenario {
+    /// Whether the function that dies is that of cancellations.
+    fn cancels(self) -> bool {
+        matches!(self, Self::Cancellation | Self::CancellationTopic)
+    }
+
+    /// Whether it reads a topic.
+    fn is_of_a_topic(self) -> bool {
+        matches!(self, Self::CreationTopic | Self::CancellationTopic)
+    }
 }
 
 /// What happens at a point.
@@ -51,14 +66,15 @@ enum Mode {
     BesideAnother,
 }
 
-const LANES: [(Scenario, Mode); 7] = [
+const LANES: [(Scenario, Mode); 8] = [
     (Scenario::Creation, Mode::Killed),
     (Scenario::Creation, Mode::OtherFunctionFirst),
     (Scenario::Creation, Mode::BesideAnother),
     (Scenario::Cancellation, Mode::Killed),
     (Scenario::Cancellation, Mode::OtherFunctionFirst),
     (Scenario::Cancellation, Mode::BesideAnother),
-    (Scenario::Topic, Mode::Killed),
+    (Scenario::CreationTopic, Mode::Killed),
+    (Scenario::CancellationTopic, Mode::Killed),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +88,7 @@ async fn a_function_that_dies_anywhere_leaves_nothing_lost_and_nothing_done_twic
     for ((scenario, mode), requests) in LANES.iter().zip(lanes) {
         let requests = requests.unwrap_or_else(|error| panic!("{scenario:?}, {mode:?}: {error}"));
         points += requests * Side::ALL.len();
-        table += &format!("{:<14} {:<20} {requests:>4} requests\n", format!("{scenario:?}"), format!("{mode:?}"));
+        table += &format!("{:<18} {:<20} {requests:>4} requests\n", format!("{scenario:?}"), format!("{mode:?}"));
     }
     table += &format!("{points} points in {:.0} s\n", started.elapsed().as_secs_f64());
     // Not by a macro: the test harness shows what macros print only when a test fails.
@@ -112,12 +128,16 @@ impl Run {
         format!("{:03}-{name}", self.number)
     }
 
-    /// A booking of two nights that no other run has.
+    /// A booking of Jane's, in two nights that no other run has.
     fn booking(&self, name: &str, room: &str) -> Value {
+        booking_with(&self.id(name), self.stay(room, JANE))
+    }
+
+    /// What makes a booking one of this run.
+    fn stay(&self, room: &str, user: &str) -> Value {
         let first = time::Date::from_ordinal_date(2026, 1).unwrap() + time::Duration::days(self.number as i64 * 3);
         let last = first + time::Duration::days(2);
-        let days = json!({"roomId": room, "startDate": first.to_string(), "endDate": last.to_string()});
-        booking_with(&self.id(name), days)
+        json!({"userId": user, "roomId": room, "startDate": first.to_string(), "endDate": last.to_string()})
     }
 
     fn cancellation(&self, name: &str) -> Value {
@@ -128,10 +148,12 @@ impl Run {
 impl Site {
     async fn run(&self, scenario: Scenario, mode: Mode, number: usize, point: Option<Point>) -> usize {
         let (house, run) = (&self.house, Run { number });
-        let (desk, other) = match scenario {
-            Scenario::Creation | Scenario::Topic => (&house.created, &house.cancelled),
-            Scenario::Cancellation => (&house.cancelled, &house.created),
+        let (desk, other) = match scenario.cancels() {
+            false => (&house.created, &house.cancelled),
+            true => (&house.cancelled, &house.created),
         };
+        let new_guest = run.id("new@example.com");
+        let waits = booking_with(&run.id("waits"), run.stay("103", &new_guest));
         let (events, others) = match scenario {
             Scenario::Creation => {
                 house.book([run.booking("taken", "101")]).await[0].is("success");
@@ -143,12 +165,17 @@ impl Site {
                 house.book([run.booking("stands", "101")]).await[0].is("success");
                 (vec![run.cancellation("stands"), run.cancellation("comes")], run.booking("comes", "102"))
             }
-            Scenario::Topic => {
+            Scenario::CreationTopic => {
                 house.book([run.booking("taken", "101")]).await[0].is("success");
-                let mut waits = run.booking("waits", "103");
-                waits["userId"] = json!(run.id("new@example.com"));
-                let events = [run.booking("lands", "102"), run.booking("refused", "101"), waits, json!("poison")];
+                let events =
+                    [run.booking("lands", "102"), run.booking("refused", "101"), waits.clone(), json!("poison")];
                 (events.to_vec(), run.cancellation("lands"))
+            }
+            Scenario::CancellationTopic => {
+                house.book([run.booking("stands", "101")]).await[0].is("success");
+                let of_the_new = cancellation(&run.id("waits"), &new_guest);
+                let events = [run.cancellation("stands"), run.cancellation("comes"), of_the_new, json!("poison")];
+                (events.to_vec(), run.booking("comes", "102"))
             }
         };
         self.warm(desk).await;
@@ -156,23 +183,23 @@ impl Site {
         self.wire.set_tripwire(tripwire.clone());
         house.stack.aws.set_tripwire(tripwire.clone());
         tripwire.arm(point);
-        match scenario {
-            Scenario::Creation | Scenario::Cancellation => {
-                self.by_queue(desk, other, &events, &others, mode, point, &tripwire).await;
-            }
-            Scenario::Topic => self.by_topic(desk, &run, &events, point, &tripwire).await,
+        match scenario.is_of_a_topic() {
+            false => self.by_queue(desk, other, &events, &others, mode, point, &tripwire).await,
+            true => self.by_topic(desk, &run, &events, point, &tripwire).await,
         }
         let requests = tripwire.requests().len();
         assert_eq!(tripwire.has_tripped(), point.is_some(), "{point:?} was reached");
         self.wire.set_tripwire(Tripwire::default());
         house.stack.aws.set_tripwire(Tripwire::default());
 
-        if scenario == Scenario::Topic {
-            let user = format!("INSERT INTO users (email, username) VALUES ('{0}', '{0}')", run.id("new@example.com"));
-            house.run(&user).await;
+        if scenario.is_of_a_topic() {
+            house.run(&format!("INSERT INTO users (email, username) VALUES ('{new_guest}', '{new_guest}')")).await;
         }
-        if mode != Mode::Killed && point.is_none() || scenario == Scenario::Cancellation && mode == Mode::Killed {
+        if mode != Mode::Killed && point.is_none() || scenario.cancels() && mode == Mode::Killed {
             send(other, [&others]);
+        }
+        if scenario == Scenario::CancellationTopic {
+            send(other, [&waits]);
         }
         self.converge(desk).await;
         self.converge(other).await;
@@ -296,7 +323,8 @@ impl Site {
                 &["gone Cancelled", "lands Cancelled", "refused Refused", "taken Accepted"]
             }
             (Scenario::Cancellation, _) => &["comes Cancelled", "stands Cancelled"],
-            (Scenario::Topic, _) => &["lands Accepted", "refused Refused", "taken Accepted", "waits Accepted"],
+            (Scenario::CreationTopic, _) => &["lands Accepted", "refused Refused", "taken Accepted", "waits Accepted"],
+            (Scenario::CancellationTopic, _) => &["comes Cancelled", "stands Cancelled", "waits Cancelled"],
         };
         assert_eq!(own(house.rows().await), expected);
         let (refund, refused) = (run.id("refused#refund"), run.id("refused#refused"));
@@ -307,7 +335,7 @@ impl Site {
             format!("booking.refused booking.created#{refused}"),
             format!("payment.refund_requested booking.created#{refund}"),
         ];
-        let expected: &[String] = if scenario == Scenario::Cancellation { &[] } else { &once };
+        let expected: &[String] = if scenario.cancels() { &[] } else { &once };
         assert_eq!(told, expected);
         let unmarked = house.texts(
             "SELECT booking_id FROM holdfast.inbox WHERE outcome IS NULL OR (outcome = 'Refused' AND refund_requested_at IS NULL)",
@@ -327,7 +355,7 @@ impl Site {
         }
         dead.dedup();
         let poison = [format!("malformed_body bookings-0@{}", run.number * 10 + 3)];
-        let expected: &[String] = if scenario == Scenario::Topic { &poison } else { &[] };
+        let expected: &[String] = if scenario.is_of_a_topic() { &poison } else { &[] };
         assert_eq!(dead, expected, "nothing but the poison is dead, whatever number of copies of it");
     }
 }
