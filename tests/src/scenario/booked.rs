@@ -1,4 +1,4 @@
-//! Event files of the bookings: a batch of a queue, records of a topic or a call of the migration, and what becomes of it in the
+//! Event files of the bookings: a batch of a queue, records of a topic or a call of the migration, and what becomes of it in a
 //! database.
 
 use std::collections::BTreeMap;

@@ -76,8 +76,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Sells seats on this machine: builds the functions and runs all of them, as the template deploys them, until it is stopped
-    /// with Ctrl-C. Prints a sale and a booking, line by line to paste into another terminal, and then what happens. Nothing is kept.
+    /// Sells seats on this machine: builds the functions and runs all of them, as the template deploys them, until it is
+    /// stopped with Ctrl-C. Prints a sale and a booking, line by line to paste into another terminal, and then what happens.
+    /// Nothing is kept.
     Up(up::Options),
     /// Prints an access token for the API of `cargo local up`
     Token(token::Options),
