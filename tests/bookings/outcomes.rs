@@ -72,7 +72,7 @@ async fn a_refusal_that_nobody_could_be_told_of_is_told_when_it_comes_again() {
     house.stack.aws.fail_entries_next(2);
     house.book([booking("b2")]).await[0].is("retried").says("nobody could be told");
     let marked = "SELECT booking_id FROM holdfast.inbox WHERE refund_requested_at IS NOT NULL";
-    assert!(house.texts(marked).await.is_empty() && house.told().is_empty());
+    assert!(house.told().is_empty() && house.texts(marked).await.is_empty(), "nobody was told, and it is marked");
     house.created.redeliver(&house.stack).await[0].is("refused");
     assert_eq!((house.texts(marked).await, house.told().len()), (vec!["b2".to_owned()], 2));
 }
@@ -181,4 +181,6 @@ async fn records_of_one_booking_in_one_batch_are_worked_in_turn() {
     assert_eq!(outcomes(&ended), ["success", "duplicate", "rejected"]);
     let ended = house.cancel([cancellation("b1", JOE), cancellation("b1", JANE), cancellation("b1", JANE)]).await;
     assert_eq!(outcomes(&ended), ["rejected", "success", "duplicate"]);
+    let unrolled = [&house.created, &house.cancelled].map(|desk| desk.count("batch_unrolled_total"));
+    assert_eq!(unrolled, [0, 0], "none is in the way of another");
 }

@@ -2,8 +2,9 @@
 //! port of loopback, and ends with the process that asked for it. Each test gets a database of its own, a copy of one that has
 //! the schema.
 //!
-//! A server that is only for tests need not survive a power cut, so that nothing of it is flushed.
+//! A server that is only for tests need not survive a power cut, so that nothing of it is flushed; one that is measured flushes.
 
+pub mod distance;
 pub mod wire;
 
 use std::{
@@ -120,16 +121,24 @@ impl Server {
     /// There is none, or it does not start.
     pub fn of_this_process() -> Result<&'static Self, &'static PostgresError> {
         static SERVER: OnceLock<Result<Server, PostgresError>> = OnceLock::new();
-        SERVER.get_or_init(Self::find).as_ref()
+        SERVER.get_or_init(|| Self::find(Flush::Off)).as_ref()
     }
 
-    /// Finds a server, or starts one.
-    fn find() -> Result<Self, PostgresError> {
+    /// A server that flushes what is committed, as those do that are measured. It ends with this process.
+    ///
+    /// # Errors
+    /// There is none, or it does not start.
+    pub fn that_flushes() -> Result<&'static Self, PostgresError> {
+        Ok(Box::leak(Box::new(Self::find(Flush::On)?)))
+    }
+
+    /// Finds a server, or starts one. One that is named flushes as its owner wants.
+    fn find(flush: Flush) -> Result<Self, PostgresError> {
         if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
             return Self::named(&url);
         }
         let programs = programs().ok_or(PostgresError::NotFound)?;
-        let started = Process::start(&programs).map_err(|error| PostgresError::Start(error.to_string()))?;
+        let started = Process::start(&programs, flush).map_err(|error| PostgresError::Start(error.to_string()))?;
         let server = Self {
             host: "127.0.0.1".to_owned(),
             port: started.port,
@@ -354,6 +363,13 @@ fn is_root() -> bool {
     false
 }
 
+/// Whether a server of our own writes to the disk what is committed before it says so.
+#[derive(Clone, Copy, Debug)]
+enum Flush {
+    On,
+    Off,
+}
+
 /// A server of our own. A shell watches it: when the shell's input ends, because this process did, in whatever way, it stops the
 /// server and takes its folder away.
 #[derive(Debug)]
@@ -363,13 +379,13 @@ struct Process {
 }
 
 impl Process {
-    fn start(programs: &Path) -> io::Result<Self> {
+    fn start(programs: &Path, flush: Flush) -> io::Result<Self> {
         const WATCH: &str = r#"
-data="$1"; programs="$2"; port="$3"
+data="$1"; programs="$2"; port="$3"; flush="$4"
 "$programs/initdb" -D "$data" -U postgres -A trust --no-sync -E UTF8 --locale=C >"$data.log" 2>&1 || exit 1
 printf 'host all holdfast_app all scram-sha-256\nhost all all 127.0.0.1/32 trust\n' >"$data/pg_hba.conf"
-"$programs/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off \
-    -c full_page_writes=off -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=fatal >>"$data.log" 2>&1 </dev/null &
+"$programs/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync="$flush" \
+    -c full_page_writes="$flush" -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=fatal >>"$data.log" 2>&1 </dev/null &
 server=$!
 cat >/dev/null
 kill -INT "$server"; wait "$server"
@@ -386,7 +402,10 @@ rm -rf "$data" "$data.log"
             }
             false => Command::new("sh"),
         };
-        command.args(["-c", WATCH, "sh"]).arg(&data).arg(programs).arg(port.to_string());
+        command.args(["-c", WATCH, "sh"]).arg(&data).arg(programs).arg(port.to_string()).arg(match flush {
+            Flush::On => "on",
+            Flush::Off => "off",
+        });
         let watch =
             command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let mut process = Self { port, watch };
@@ -404,17 +423,19 @@ rm -rf "$data" "$data.log"
         Ok(process)
     }
 
-    /// Whether it takes connections: an answer of any kind to a start-up that is none.
+    /// Whether it takes connections: while it starts, it answers a client's greeting by an error.
     fn answers(&self) -> bool {
         use std::io::{Read, Write};
 
-        const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+        const GREETING: &[u8] = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0";
+        const AUTHENTICATION: u8 = b'R';
+
         let ask = || -> io::Result<bool> {
             let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-            stream.write_all(&SSL_REQUEST)?;
+            stream.write_all(GREETING)?;
             let mut answer = [0];
-            Ok(stream.read(&mut answer)? == 1)
+            Ok(stream.read(&mut answer)? == 1 && answer[0] == AUTHENTICATION)
         };
         ask().unwrap_or(false)
     }
