@@ -14,16 +14,26 @@ use crate::{
 };
 
 /// The first starts read the program from the disk, which Lambda's image cache does elsewhere.
-const UNCOUNTED: usize = 2;
+pub(crate) const UNCOUNTED: usize = 2;
 
 /// How long a killed process may take to give its memory back; the next one starts on the same core.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const PAUSE: Duration = Duration::from_millis(50);
 
 /// The starts of one program, in milliseconds.
 pub(crate) struct Starts {
     pub(crate) first_poll: Figure,
     /// To the answer for a batch of ten, with services that answer at once.
     pub(crate) first_answer: Figure,
+}
+
+impl Starts {
+    /// Of starts whose first ones are not counted: the time to the first poll, and to the first answer.
+    pub(crate) fn of(starts: &[(Duration, Duration)]) -> Self {
+        Self {
+            first_poll: Figure::millis(starts.iter().skip(UNCOUNTED).map(|(poll, _)| *poll)),
+            first_answer: Figure::millis(starts.iter().skip(UNCOUNTED).map(|(_, answer)| *answer)),
+        }
+    }
 }
 
 pub(crate) struct Cold {
@@ -47,9 +57,6 @@ pub(crate) async fn measure(workplace: &Workplace) -> Result<Cold, Stop> {
         }
     }
     stage.close().await?;
-    let [no_op, ours] = starts.map(|starts| Starts {
-        first_poll: Figure::millis(starts.iter().skip(UNCOUNTED).map(|(poll, _)| *poll)),
-        first_answer: Figure::millis(starts.iter().skip(UNCOUNTED).map(|(_, answer)| *answer)),
-    });
+    let [no_op, ours] = starts.map(|starts| Starts::of(&starts));
     Ok(Cold { ours, no_op })
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     bar::{Bar, Bound},
+    bookings::{Bookings, Who},
     scale::{Scale, Step},
     sections::Results,
     stage::Latencies,
@@ -45,8 +46,37 @@ pub(crate) fn bars(results: &Results, workplace: &Workplace) -> Vec<Bar> {
         let largest = sizes.iter().map(|size| size.zipped).fold(0.0, f64::max);
         bars.push(Bar::of("the largest function, zipped", largest, "MiB", Bound::Below(4.0)));
     }
+    if let Some(Ok(bookings)) = &results.bookings {
+        bars.extend(of_bookings(bookings));
+    }
     bars.extend(results.scale.as_ref().and_then(|scale| growth(scale, workplace)));
     bars
+}
+
+/// What writing bookings is held against.
+fn of_bookings(bookings: &Bookings) -> Vec<Bar> {
+    let rate = |who, round_trip_ms| {
+        let is_it =
+            |way: &&crate::bookings::Way| way.who == who && way.batch == 10 && way.round_trip_ms == round_trip_ms;
+        bookings.ways.iter().find(is_it).map(|way| way.rate.median())
+    };
+    let against = |what: &str, other, round_trip_ms, least| {
+        let measured = rate(Who::Ours, round_trip_ms)? / rate(other, round_trip_ms)?;
+        Some(Bar::of(what, measured, "times", Bound::AtLeast(least)))
+    };
+    let counted = |what: &str, measured, most| Bar::of(what, measured, "", Bound::AtMost(most));
+    let (ours, no_op) = (bookings.ours.first_poll.median(), (bookings.no_op.first_poll.median(), "the no-op's"));
+    let ratios = [
+        against("bookings, batch of 10 at 2 ms, against three statements a record", Who::Original, 2, 15.0),
+        against("bookings, batch of 10, against psycopg's pipeline with an inbox", Who::Pipeline, 0, 1.0),
+    ];
+    let others = [
+        counted("bookings, round trips of a batch", bookings.round_trips, 1.0),
+        // The server itself may flush now and then, for itself.
+        counted("bookings, flushes of a batch", bookings.flushes, 1.1),
+        Bar::times("bookings, cold start to the first poll", ours, 3.0, no_op),
+    ];
+    ratios.into_iter().flatten().chain(others).collect()
 }
 
 /// Two environments against one. The driver and its services want a core too, so that two cores can't tell.

@@ -14,6 +14,7 @@ mod audit;
 mod batch;
 mod stage;
 
+mod bookings;
 mod cold;
 mod cost;
 mod memory;

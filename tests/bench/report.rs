@@ -8,6 +8,7 @@ use crate::{
     arguments::Arguments,
     bar::{Bar, Bound},
     batch::FUNCTION,
+    bookings::{BOOKING, Bookings, Way, Who},
     cold::Cold,
     cost::{Cost, Share, Traffic},
     figure::{Figure, number},
@@ -24,7 +25,7 @@ use crate::{
 /// Prints everything that was measured.
 pub(crate) fn print(results: &Results, bars: &[Bar], workplace: &Workplace, arguments: &Arguments) {
     println!("{}\n", conditions(workplace, arguments));
-    let Results { cold, warm, cost, memory, sizes, scale } = results;
+    let Results { cold, warm, cost, memory, sizes, scale, bookings } = results;
     if let Some(cold) = cold {
         println!("{}\n", starts(cold));
     }
@@ -45,6 +46,17 @@ pub(crate) fn print(results: &Results, bars: &[Bar], workplace: &Workplace, argu
     if let Some(scale) = scale {
         println!("{}\n", steps("side by side, services at 0 ms", &scale.busy));
         println!("{}\n", steps(&format!("side by side, services at {}", latencies()), &scale.waiting));
+    }
+    match bookings {
+        Some(Ok(bookings)) => {
+            println!("{}\n", ways(bookings));
+            println!("{}\n", starts_of_bookings(bookings));
+            if let Some(why) = &bookings.left_out {
+                println!("Left out, those in Python: {why}.\n");
+            }
+        }
+        Some(Err(why)) => println!("Left out, the bookings: {why}.\n"),
+        None => {}
     }
     if let (Some(warm), Some(cost)) = (warm, cost) {
         println!("{}\n", million(warm, cost));
@@ -151,6 +163,27 @@ fn steps(title: &str, steps: &[Step]) -> Table {
         let growth = format!("{:.2} x", rate.median() / first);
         let (median, cpu, runs) = (number(rate.median()), number(processor.median()), rate.runs().to_string());
         table.add_row([name, median, rate.spread(), growth, cpu, runs]);
+    }
+    table
+}
+
+fn ways(bookings: &Bookings) -> Table {
+    let titles = ["batch", "round trip, ms", "records/s", "p5 - p95", "processor ms / 1,000", "runs"];
+    let mut table = table("bookings, with flushed commits", &titles);
+    for Way { who, batch, round_trip_ms, rate, processor } in &bookings.ways {
+        let batch = if matches!(who, Who::Original | Who::Plain) { "1".to_owned() } else { batch.to_string() };
+        let processor = processor.as_ref().map_or_else(|| "-".to_owned(), |time| number(time.median()));
+        let (rate, spread, runs) = (number(rate.median()), rate.spread(), rate.runs().to_string());
+        table.add_row([who.name().to_owned(), batch, round_trip_ms.to_string(), rate, spread, processor, runs]);
+    }
+    table
+}
+
+fn starts_of_bookings(bookings: &Bookings) -> Table {
+    let mut table = table("cold start with a connection, ms", &["median", "p5 - p95", "runs"]);
+    for (name, starts) in [(BOOKING, &bookings.ours), ("no-op", &bookings.no_op)] {
+        table.add_row(row(&format!("{name}, to the first poll"), &starts.first_poll));
+        table.add_row(row(&format!("{name}, to the first answer"), &starts.first_answer));
     }
     table
 }

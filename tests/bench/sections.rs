@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::{
+    bookings::{self, Bookings},
     cold::{self, Cold},
     cost::{self, Cost},
     memory::{self, Memory},
@@ -28,6 +29,8 @@ pub(crate) enum Section {
     Size,
     /// environments side by side
     Scale,
+    /// bookings in PostgreSQL, beside others who write them
+    Bookings,
 }
 
 /// What the parts found; a part that was not asked for found nothing.
@@ -39,10 +42,13 @@ pub(crate) struct Results {
     pub(crate) memory: Option<Memory>,
     pub(crate) sizes: Option<Vec<Size>>,
     pub(crate) scale: Option<Scale>,
+    /// Or why there are none.
+    pub(crate) bookings: Option<Result<Bookings, String>>,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 6] = [Self::Size, Self::Cold, Self::Warm, Self::Cost, Self::Memory, Self::Scale];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Size, Self::Cold, Self::Warm, Self::Cost, Self::Memory, Self::Scale, Self::Bookings];
 
     /// What it is called where a person waits for it, or reads that it is invalid.
     pub(crate) fn title(self) -> &'static str {
@@ -53,6 +59,7 @@ impl Section {
             Self::Memory => "peak memory",
             Self::Size => "sizes",
             Self::Scale => "environments side by side",
+            Self::Bookings => "bookings",
         }
     }
 
@@ -65,6 +72,7 @@ impl Section {
             Self::Memory => results.memory = Some(workplace.bound(memory::measure(workplace))??),
             Self::Size => results.sizes = Some(size::measure(workplace)?),
             Self::Scale => results.scale = Some(workplace.unbound(scale::measure(workplace))??),
+            Self::Bookings => results.bookings = Some(workplace.unbound(bookings::measure(workplace))??),
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use local_stack::{
 use tokio::{runtime::Builder, task::yield_now};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{arguments::Arguments, batch::FUNCTION, sections::Section};
+use crate::{arguments::Arguments, batch::FUNCTION, bookings::BOOKING, sections::Section};
 
 /// The function that does nothing, an example of `shared`.
 pub(crate) const NO_OP: &str = "no_op";
@@ -26,7 +26,12 @@ impl Workplace {
     /// Builds what is to be measured.
     pub(crate) fn prepare(arguments: &Arguments, sections: &[Section]) -> Result<Self, BuildError> {
         // The sizes need each function; everything else needs one, and linking one may take minutes.
-        let functions = if sections.contains(&Section::Size) { &NAMES[..] } else { &[FUNCTION] };
+        let functions = match sections {
+            _ if sections.contains(&Section::Size) => &NAMES[..],
+            [Section::Bookings] => &[BOOKING][..],
+            _ if sections.contains(&Section::Bookings) => &[FUNCTION, BOOKING][..],
+            _ => &[FUNCTION][..],
+        };
         let binaries = if let Some(folder) = &arguments.binaries {
             let names = functions.iter().copied().chain([NO_OP]);
             names.map(|name| (name.to_owned(), folder.join(name))).collect()
