@@ -10,10 +10,11 @@ use crate::program;
 const MINUTES: u32 = 10;
 
 /// Hands made-up inputs to what reads the words of strangers, and judges what becomes of each: message bodies to the
-/// event parser, events of an HTTP API to its adapter, requests to what reads those of the reservation API. An input must
-/// be read or refused without a panic; tests/fuzz has every rule, in oracle.rs, exchange.rs and wish.rs.
+/// event parser, events of an HTTP API to its adapter, requests to what reads those of the reservation API, events of Kafka
+/// to a function that reads topics of bookings. An input must be read or refused without a panic; tests/fuzz has every rule,
+/// in oracle.rs, exchange.rs, wish.rs and topic.rs.
 ///
-/// Inputs grow out of the bodies of events/ and the examples of the API's document by libFuzzer, which keeps what reaches
+/// Inputs grow out of the files of events/ and the examples of the API's document by libFuzzer, which keeps what reaches
 /// new code. What reads them is built with debug assertions and overflow checks, in a folder of its own under cargo's
 /// target directory.
 #[derive(Parser)]
@@ -56,6 +57,8 @@ pub(crate) enum Target {
     Http,
     /// What reads a request to the reservation API.
     Request,
+    /// A function behind a topic of bookings.
+    Kafka,
 }
 
 impl Target {
@@ -65,6 +68,7 @@ impl Target {
             Self::Event => "event",
             Self::Http => "http",
             Self::Request => "request",
+            Self::Kafka => "kafka",
         }
     }
 }

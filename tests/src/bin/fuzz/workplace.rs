@@ -51,6 +51,7 @@ impl Workplace {
         let dictionary = match self.target {
             Target::Event => "event.dict",
             Target::Http | Target::Request => "request.dict",
+            Target::Kafka => "kafka.dict",
         };
         fs::copy(workspace().join("tests/fuzz").join(dictionary), self.folder.join(DICTIONARY))?;
         anew(&self.folder.join("seeds"))?;
@@ -67,10 +68,14 @@ impl Workplace {
 
     /// What this repository has of such inputs, each with a name for its file.
     fn seeds(&self) -> Result<Vec<(String, String)>, FuzzError> {
-        if self.target == Target::Event {
+        if matches!(self.target, Target::Event | Target::Kafka) {
             let files = scenario::load_all(scenario::events_folder())?;
-            let bodies = files.iter().flat_map(bodies).map(|(name, body)| (name, body.to_owned()));
-            return Ok(bodies.collect());
+            let (booked, others): (Vec<EventFile>, Vec<EventFile>) =
+                files.into_iter().partition(|file| file.booked.is_some());
+            return Ok(match self.target == Target::Kafka {
+                true => booked.iter().filter_map(of_topics).collect(),
+                false => others.iter().flat_map(bodies).map(|(name, body)| (name, body.to_owned())).collect(),
+            });
         }
         let document = Document::read().map_err(io::Error::other)?;
         let of_operation = |operation: Operation<'_>| -> Vec<(String, String)> {
@@ -103,6 +108,13 @@ impl Workplace {
 fn bodies(file: &EventFile) -> impl Iterator<Item = (String, &str)> {
     let name = move |index: usize| format!("{}-{}-{}", file.function, file.case(), index + 1);
     file.records.iter().enumerate().map(move |(index, record)| (name(index), record.body.as_str()))
+}
+
+/// An event of topics without what it promises, with a name for its file.
+fn of_topics(file: &EventFile) -> Option<(String, String)> {
+    let mut event = file.booked.as_ref()?.event.clone()?;
+    event.as_object_mut()?.remove("scenario");
+    event["records"].is_object().then(|| (format!("{}-{}", file.function, file.case()), event.to_string()))
 }
 
 /// An HTTP API's event of an operation.
