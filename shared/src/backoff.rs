@@ -68,9 +68,12 @@ impl Backoff {
 
 /// A wait as SQS takes one: in whole seconds, rounded up, and no longer than [`LONGEST_WAIT`].
 pub fn in_seconds(wait: Duration) -> Duration {
-    let wait = wait.min(LONGEST_WAIT);
-    let partial_second = u64::from(wait.subsec_nanos() > 0);
-    Duration::from_secs(wait.as_secs() + partial_second)
+    Duration::from_secs(whole_seconds(wait.min(LONGEST_WAIT)))
+}
+
+/// A wait in seconds for whoever counts in no less: rounded up, so that nobody comes too early.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 #[cfg(test)]
@@ -115,6 +118,12 @@ mod tests {
     #[test]
     fn a_receive_count_of_zero_waits_as_the_first_one() {
         check(0, 1.0, 1);
+    }
+
+    #[test]
+    fn a_wait_in_whole_seconds_never_ends_too_early() {
+        let seconds = |nanos| whole_seconds(Duration::from_nanos(nanos));
+        assert_eq!((seconds(0), seconds(1), seconds(1_000_000_000), seconds(1_000_000_001)), (0, 1, 1, 2));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{Router, body::Bytes, routing::put};
 use local_stack::{postgres::Server, stack::Stack};
 use serde_json::{Value, json};
-use shared::booking::migration::VERSION;
+use shared::booking::migration::{LOCK, VERSION};
 use tokio::{net::TcpListener, sync::mpsc};
 
 use crate::house::{House, booking, migrate};
@@ -91,6 +91,63 @@ async fn a_migration_that_is_killed_midway_is_done_by_the_next() {
     assert!(killed.is_err(), "it waits for the table");
     busy.batch_execute("COMMIT").await.unwrap();
     assert_eq!(database.migrate().await.unwrap().applied, [2, 3, 4], "the first file was done before");
+}
+
+#[tokio::test]
+async fn a_migration_waits_for_its_twin_longer_than_for_a_table() {
+    let Some(server) = Server::shared() else { return };
+    let database = server.empty().await.unwrap();
+    let (first, twin) = (database.client().await.unwrap(), database.client().await.unwrap());
+    let take = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK})");
+    first.batch_execute(&take).await.unwrap();
+    let migrator = database.migrator().unwrap();
+    let migration = tokio::spawn(async move { migrator.migrate().await });
+    waiting(&first, 1).await;
+    // Behind the migration's first transaction, and so before its second.
+    let twins = tokio::spawn(async move {
+        twin.batch_execute(&take).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5_500)).await;
+        twin.batch_execute("COMMIT").await.unwrap();
+    });
+    waiting(&first, 2).await;
+    first.batch_execute("COMMIT").await.unwrap();
+    twins.await.unwrap();
+    assert_eq!(migration.await.unwrap().unwrap().applied, [1, 2, 3, 4]);
+}
+
+/// Returns when so many sessions wait for the lock of all migrations.
+async fn waiting(sql: &tokio_postgres::Client, sessions: usize) {
+    const WAITING: &str = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while sql.query_typed(WAITING, &[]).await.unwrap().len() < sessions {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_functions_role_may_sign_in_by_a_password_also_on_rds() {
+    let Some(server) = Server::shared() else { return };
+    let database = server.empty().await.unwrap();
+    let sql = database.client().await.unwrap();
+    // The group that RDS has, whose members sign in by tokens and by nothing else.
+    sql.batch_execute("CREATE ROLE rds_iam").await.unwrap();
+    database.migrate().await.unwrap();
+    let members = "SELECT 1 FROM pg_auth_members WHERE roleid = 'rds_iam'::regrole";
+    let members = sql.query_typed(members, &[]).await.unwrap().len();
+    sql.batch_execute("DROP ROLE rds_iam").await.unwrap();
+    assert_eq!(members, 0);
+}
+
+#[tokio::test]
+async fn a_database_that_has_the_former_fourth_file_is_as_far() {
+    let Some(house) = House::open().await else { return };
+    house
+        .run(
+            "UPDATE holdfast.migration SET checksum = '\\x6c621e8db27047b8fcb1b4a6a74e9425986a5e7a3684c1a3540452c798cb1a4b'
+             WHERE version = 4",
+        )
+        .await;
+    assert_eq!(house.database.migrate().await.unwrap().applied, Vec::<i32>::new());
 }
 
 #[tokio::test]

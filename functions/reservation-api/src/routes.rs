@@ -13,6 +13,7 @@ use axum::{
 };
 use serde::Serialize;
 use shared::{
+    backoff::whole_seconds,
     reservation::service::{Error, Reservations},
     telemetry::trace::TraceContext,
     trigger::http::{Caller, ErrorAnswer, Route, TraceId},
@@ -279,8 +280,7 @@ async fn settle(
             // A function decides by the reservation as it is, so that it comes along.
             let mut response = answer(StatusCode::CONFLICT, shown_to_functions(&conflict.reservation));
             if let Some(after) = conflict.after {
-                let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
             }
             Ok(response)
         }

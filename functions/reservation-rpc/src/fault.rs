@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use connectrpc::ConnectError;
-use shared::reservation::{
-    Status,
-    service::{Conflict, Error},
+use shared::{
+    backoff::whole_seconds,
+    reservation::{
+        Status,
+        service::{Conflict, Error},
+    },
 };
 
 /// The fault of a call that the reservations refuse.
@@ -44,8 +47,7 @@ fn of_conflict(conflict: &Conflict) -> ConnectError {
 /// The same fault with the time after which another try makes sense, in whole seconds, rounded up.
 fn waiting(mut fault: ConnectError, after: Option<Duration>) -> ConnectError {
     if let Some(after) = after {
-        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-        fault.response_headers_mut().insert("retry-after", seconds.into());
+        fault.response_headers_mut().insert("retry-after", whole_seconds(after).into());
     }
     fault
 }

@@ -114,18 +114,26 @@ impl Refusals {
             return group.iter().map(|refusal| (refusal.booking_id.clone(), without_a_bus(refusal))).collect();
         };
         let events: Vec<bus::Entry> = group.iter().flat_map(|refusal| refusal.events.iter().cloned()).collect();
-        let mut put = bus.put_all(&events).await.into_iter();
-        let told = |refusal: &Refusal| {
-            let fault = put.by_ref().take(refusal.events.len()).find_map(Result::err);
-            let told = match fault {
-                None if refusal.is_paid => Ok("the room is taken; a refund was requested"),
-                None => Ok("the room is taken; nothing was paid"),
-                Some(fault) => Err(Failure::transient(format!("the room is taken, and nobody could be told: {fault}"))),
-            };
-            (refusal.booking_id.clone(), told)
-        };
-        group.iter().map(told).collect()
+        told(group, &bus.put_all(&events).await)
     }
+}
+
+/// What became of each refusal, by the bus's word on the events of all, which stand in the same order.
+fn told(group: &[Refusal], mut put: &[Result<(), bus::Unavailable>]) -> Vec<(String, Result<&'static str, Failure>)> {
+    let told = |refusal: &Refusal| {
+        let (own, rest) = put.split_at(refusal.events.len().min(put.len()));
+        put = rest;
+        let told = match own.iter().find_map(|result| result.as_ref().err()) {
+            None if own.len() < refusal.events.len() => {
+                Err(Failure::transient("the room is taken, and the bus does not say that it has the news"))
+            }
+            None if refusal.is_paid => Ok("the room is taken; a refund was requested"),
+            None => Ok("the room is taken; nothing was paid"),
+            Some(fault) => Err(Failure::transient(format!("the room is taken, and nobody could be told: {fault}"))),
+        };
+        (refusal.booking_id.clone(), told)
+    };
+    group.iter().map(told).collect()
 }
 
 fn without_a_bus(refusal: &Refusal) -> Result<&'static str, Failure> {
@@ -145,13 +153,34 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn events(payment: Value) -> Vec<bus::Entry> {
+    fn refusal(id: &str, payment: Value) -> Refusal {
         let body = json!({
-            "bookingId": "b#1", "userId": "jane@example.com", "roomId": "101", "guests": 2, "startDate": "2026-06-10",
+            "bookingId": id, "userId": "jane@example.com", "roomId": "101", "guests": 2, "startDate": "2026-06-10",
             "endDate": "2026-06-12", "paymentId": payment,
         });
         let event = Created::parse(&body.to_string()).unwrap();
-        Refusal::of(&Entry { event, source: "sqs".to_owned(), trace_id: Some("t-1".to_owned()) }).events
+        Refusal::of(&Entry { event, source: "sqs".to_owned(), trace_id: Some("t-1".to_owned()) })
+    }
+
+    #[track_caller]
+    fn events(payment: Value) -> Vec<bus::Entry> {
+        refusal("b#1", payment).events
+    }
+
+    #[test]
+    fn each_refusal_is_told_by_the_results_of_its_own_events_wherever_the_bus_took_only_some() {
+        let group = [refusal("a", json!("pi_1")), refusal("b", Value::Null), refusal("c", json!("pi_3"))];
+        let lost = || bus::Unavailable::Untaken("it has no room".to_owned());
+        // All answers of the bus to five events, of which a has two, b one and c two.
+        for answer in 0..1_u32 << 5 {
+            let is_put = |event: u32| answer & 1 << event != 0;
+            let put: Vec<_> = (0..5).map(|event| is_put(event).then_some(()).ok_or_else(lost)).collect();
+            let ended = told(&group, &put).into_iter().map(|(id, told)| (id, told.is_ok())).collect::<Vec<_>>();
+            let expected = [("a", is_put(0) && is_put(1)), ("b", is_put(2)), ("c", is_put(3) && is_put(4))];
+            assert_eq!(ended, expected.map(|(id, is_told)| (id.to_owned(), is_told)), "{answer:05b}");
+        }
+        let too_few = told(&group, &[Ok(()), Ok(())]);
+        assert_eq!(too_few.iter().map(|(_, told)| told.is_ok()).collect::<Vec<_>>(), [true, false, false]);
     }
 
     #[test]

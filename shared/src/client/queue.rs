@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 
 use super::aws::fault;
-use crate::failure::quoted;
+use crate::{backoff::whole_seconds, failure::quoted};
 
 /// SQS takes ten messages in one call.
 const MOST: usize = 10;
@@ -55,8 +55,7 @@ impl Queue {
     async fn send_group(&self, group: &[Delayed]) -> Result<Vec<Result<(), Unavailable>>, Unavailable> {
         let mut call = self.client.send_message_batch().queue_url(&self.url);
         for (index, message) in group.iter().enumerate() {
-            let delay = message.delay.min(LONGEST_DELAY);
-            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            let seconds = whole_seconds(message.delay.min(LONGEST_DELAY));
             let entry = SendMessageBatchRequestEntry::builder()
                 .id(index.to_string())
                 .message_body(&message.body)

@@ -12,7 +12,7 @@ use super::{Faults, Rule};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{API, Deployed, FUNCTION, Resource, items, nodes, reference},
+    template::{API, Deployed, FUNCTION, Resource, fields, items, nodes, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -61,6 +61,15 @@ pub(crate) const RULES: &[Rule] = &[
             edit("          - !Ref ReservationApiServerErrorsAlarm\n", ""),
             edit("- !Ref ReservationApiErrorsAlarm", "- !Ref PaymentApprovedErrorsAlarm"),
             edit("      AutoPublishAliasAllProperties: true\n", ""),
+        ],
+    },
+    Rule {
+        name: "a schedule asks for what one of the function's event files shows",
+        check: schedules_are_shown,
+        breaks: &[
+            edit(", Input: '{\"action\": \"clean\"}'", ""),
+            edit("{\"action\": \"clean\"}", "{\"action\": \"cleanse\"}"),
+            edit("{Schedule: rate(1 hour)}", "{Schedule: rate(1 hour), Input: '{}'}"),
         ],
     },
     Rule {
@@ -183,6 +192,34 @@ fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
             faults.unless(metrics.contains(&needed), fault);
         }
     }
+}
+
+/// What a schedule sends decides what is done, so that a file of events/ shows it: the `Input`, or else the bus's own event.
+fn schedules_are_shown(project: &Project, faults: &mut Faults) {
+    for Deployed { entry, function } in project.template.deployed() {
+        let events = fields(&function.properties["Events"]);
+        for (id, schedule) in events.into_iter().filter(|(_, event)| event["Type"] == "Schedule") {
+            let input = schedule["Properties"]["Input"].as_str();
+            let input = input.map(|input| serde_json::from_str::<Value>(input).unwrap_or_default());
+            let is_shown = shown(entry.name).iter().any(|event| match &input {
+                Some(input) => event == input,
+                None => event["detail-type"] == "Scheduled Event",
+            });
+            let fault = format!("{}: no file of events/{} shows what {id} sends", function.id, entry.name);
+            faults.unless(is_shown, fault);
+        }
+    }
+}
+
+/// The events of a function's files, without what they promise.
+fn shown(function: &str) -> Vec<Value> {
+    let files = fs::read_dir(workspace().join("events").join(function)).into_iter().flatten();
+    let texts = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+    let mut events: Vec<Value> = texts.filter_map(|text| serde_json::from_str(&text).ok()).collect();
+    for event in &mut events {
+        event.as_object_mut().and_then(|event| event.remove("scenario"));
+    }
+    events
 }
 
 fn dead_letters_in_its_own(project: &Project, faults: &mut Faults) {

@@ -1,6 +1,6 @@
 //! Roles: each function may do what its code does, on its own resources, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use local_stack::catalogue::{Settling, System, Trigger};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use shared::settlement::{Outcome, event::EventType};
 use super::{Faults, Rule};
 use crate::{
     evaluate::Stack,
-    project::{Project, edit},
+    project::{File, Project, edit, edit_in},
     template::{API, Deployed, FUNCTION, Path, Resource, Template, attribute, fields, items, nodes, reference},
 };
 
@@ -67,6 +67,18 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        name: "the deploy page lets each role that may publish onto a closed bus",
+        check: publishers_are_let_in,
+        breaks: &[
+            edit_in(File::Deploying, "role/holdfast-dev-ReservationChangedRole-*", "role/holdfast-dev-ChangedRole-*"),
+            edit_in(File::Deploying, "role/holdfast-dev-PaymentApprovedRole-*", "role/payment-approved"),
+            edit(
+                "Roles: [!Ref BookingCreatedRole]\n      PolicyName: RequestRefunds",
+                "Roles: [!Ref BookingCancelledRole]\n      PolicyName: RequestRefunds",
+            ),
+        ],
+    },
+    Rule {
         name: "every role can be given a boundary, CodeDeploy's too",
         check: bounded,
         breaks: &[
@@ -105,6 +117,29 @@ fn no_wildcard(project: &Project, faults: &mut Faults) {
                 faults.unless(is_free, format!("{}: {key} has a wildcard: {value}", resource.id));
             }
         }
+    }
+}
+
+/// A bus that is closed to all but some principals stays open to our own functions only if the page names each of them.
+fn publishers_are_let_in(project: &Project, faults: &mut Faults) {
+    let publishes = |resource: &Resource<'_>| {
+        nodes(resource.properties).into_iter().any(|node| {
+            node["Effect"] == "Allow" && nodes(&node["Action"]).into_iter().any(|action| action == "events:PutEvents")
+        })
+    };
+    let resources = project.template.resources();
+    let mut roles: BTreeSet<&str> = BTreeSet::new();
+    for resource in resources.into_iter().filter(publishes) {
+        match resource.body["Type"].as_str() {
+            Some("AWS::IAM::Role") => drop(roles.insert(resource.id)),
+            _ => roles.extend(items(&resource.properties["Roles"]).into_iter().filter_map(reference)),
+        }
+    }
+    faults.unless(!roles.is_empty(), "no role may publish".to_owned());
+    for role in roles {
+        let named = format!("role/holdfast-dev-{role}-*");
+        faults
+            .unless(project.deploying.contains(&named), format!("{role} publishes: name {named} in the bus's policy"));
     }
 }
 

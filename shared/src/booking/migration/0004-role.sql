@@ -19,10 +19,6 @@ BEGIN
   EXECUTE format('ALTER ROLE holdfast_app IN DATABASE %I SET statement_timeout = ''5s''', current_database());
   EXECUTE format('ALTER ROLE holdfast_app IN DATABASE %I SET lock_timeout = ''2s''', current_database());
   EXECUTE format('ALTER ROLE holdfast_app IN DATABASE %I SET idle_in_transaction_session_timeout = ''10s''', current_database());
-  -- The group whose members sign in by tokens, on RDS.
-  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_iam') THEN
-    GRANT rds_iam TO holdfast_app;
-  END IF;
 END $$;
 
 GRANT SELECT ON users, rooms TO holdfast_app;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Body, trace::TraceId};
-use crate::name::Named;
+use crate::{backoff::whole_seconds, name::Named};
 
 /// Lambda takes answers of up to six megabytes, the JSON around the body included.
 const LONGEST_ANSWER: usize = 6 * 1024 * 1024;
@@ -168,7 +168,7 @@ impl ErrorAnswer {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(wait) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         response
     }
