@@ -149,6 +149,17 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A field of the secret that must be there. Nothing: the fault is noted.
+    pub fn required_secret(&mut self, field: &str) -> Option<String> {
+        match self.secret.get(field) {
+            Ok(Some(value)) => return Some(value),
+            Ok(None) if self.secret_is_unreadable => {}
+            Ok(None) => self.fault("SECRET_NAME", format!("must hold {field}")),
+            Err(fault) => self.fault("SECRET_NAME", fault),
+        }
+        None
+    }
+
     /// A variable that may be unset, or the field of the secret that then stands in for it.
     pub fn optional_or_secret(&mut self, name: &str, field: &str) -> Option<String> {
         self.environment.get(name).or_else(|| self.secret(field))

@@ -63,9 +63,25 @@ pub fn moment(epoch_ms: u64) -> String {
     moment.ok().and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
+/// Reads what [`moment`] writes, in any offset from UTC. Nothing: it is no moment, or one before the epoch.
+pub fn moment_of(text: &str) -> Option<u64> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_read_as_it_is_written() {
+        let written = moment(1_795_166_091_123);
+        assert_eq!((written.as_str(), moment_of(&written)), ("2026-11-20T09:14:51.123Z", Some(1_795_166_091_123)));
+        assert_eq!(moment_of("2026-11-20T10:14:51.123+01:00"), Some(1_795_166_091_123));
+        for none in ["", "2026-11-20", "2026-11-20T09:14:51", "1795166091", "1969-12-31T23:59:59Z"] {
+            assert_eq!(moment_of(none), None, "{none:?}");
+        }
+    }
 
     #[test]
     fn what_must_end_earlier_has_an_earlier_deadline_on_both_clocks() {

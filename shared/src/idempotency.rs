@@ -210,7 +210,7 @@ impl Store {
     /// # Errors
     /// What is wrong with the table, or that it is not known.
     pub async fn probe(&self, key: &Key) -> Result<(), table::Unfit> {
-        table::look(&self.client, &self.table, key.as_str()).await
+        table::look(&self.client, &self.table, &[(table::ID, key.as_str())]).await
     }
 
     /// Claims `key` until `lease_end`, both in milliseconds since the epoch as `now` is. `fingerprint` is a digest of what

@@ -5,7 +5,7 @@
 //!
 //! | layer | modules | knows about |
 //! | --- | --- | --- |
-//! | systems | [`settlement`], [`booking`] | the events of one system and what they do |
+//! | systems | [`settlement`], [`booking`], [`waiting_room`] | the events of one system and what they do |
 //! | domain | [`reservation`], [`field`] | reservations and what they hold; no I/O |
 //! | clients | [`client`] | the services that are called: one module each |
 //! | triggers | [`trigger`] | how Lambda hands work over, and what an answer means there |
@@ -15,7 +15,9 @@
 
 pub mod booking;
 pub mod settlement;
+pub mod waiting_room;
 
+pub mod admission;
 pub mod field;
 pub mod reservation;
 

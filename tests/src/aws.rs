@@ -313,6 +313,20 @@ impl AwsEndpoint {
         self.dynamodb("CreateTable", &table).await.map(drop)
     }
 
+    /// Creates the table of the waiting room, as the template does.
+    pub async fn create_waiting_room_table(&self, name: &str) -> Result<(), AwsError> {
+        let table = json!({
+            "TableName": name,
+            "AttributeDefinitions": [
+                {"AttributeName": "pk", "AttributeType": "S"},
+                {"AttributeName": "sk", "AttributeType": "S"},
+            ],
+            "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+            "BillingMode": "PAY_PER_REQUEST",
+        });
+        self.dynamodb("CreateTable", &table).await.map(drop)
+    }
+
     /// Takes so much off every moment of a reservation in this table, as if it had been created so much earlier. Nothing, where
     /// there is no such reservation.
     ///

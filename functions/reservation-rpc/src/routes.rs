@@ -5,30 +5,21 @@ use std::{future::ready, sync::Arc};
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, post_service},
 };
 use connectrpc::{ConnectRpcService, Limits};
 use shared::{
-    name::names,
     reservation::service::Reservations,
-    trigger::http::{ErrorAnswer, Route, TraceId},
+    trigger::http::{Route, TraceId, is_native_grpc, refuse_native_grpc},
 };
 
 use crate::{proto::reservation::v1::ReservationServiceExt, service::Service};
 
 /// A longer message is not read.
 const LONGEST_MESSAGE: usize = 64 * 1024;
-
-names! {
-    /// The codes of errors that are told before a protocol is known.
-    enum Code {
-        /// The protocol does not pass through API Gateway.
-        UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE",
-    }
-}
 
 /// The calls, as their requests are counted.
 pub const ROUTES: [&str; 6] = [
@@ -61,8 +52,7 @@ pub(crate) fn router(reservations: Reservations) -> Router {
         .layer(middleware::from_fn(by_other_protocols))
 }
 
-/// Native gRPC ends an answer with trailers, which an HTTP API has no place for: its caller would wait for a status that never
-/// comes. A browser's question before a page calls is answered here, because no protocol of RPC has it.
+/// A browser's question before a page calls is answered here, because no protocol of RPC has it.
 async fn by_other_protocols(request: Request, next: Next) -> Response {
     if request.method() == axum::http::Method::OPTIONS {
         return (StatusCode::NO_CONTENT, [(header::ALLOW, "POST,OPTIONS")]).into_response();
@@ -73,14 +63,5 @@ async fn by_other_protocols(request: Request, next: Next) -> Response {
     let Some(trace_id) = request.extensions().get::<TraceId>() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let message = "native gRPC does not pass through API Gateway; call by Connect (application/json, application/proto) or by \
-                   gRPC-Web (application/grpc-web+proto)";
-    let error = ErrorAnswer::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, message);
-    error.response(trace_id).map(axum::body::Body::new)
-}
-
-fn is_native_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.to_ascii_lowercase();
-    kind.starts_with("application/grpc") && !kind.starts_with("application/grpc-web")
+    refuse_native_grpc().response(trace_id).map(axum::body::Body::new)
 }

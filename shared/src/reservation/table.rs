@@ -164,7 +164,7 @@ impl Table {
     /// # Errors
     /// What is wrong with the table, or that it is not known.
     pub async fn probe(&self) -> Result<(), Unfit> {
-        table::look(&self.client, &self.name, "probe").await
+        table::look(&self.client, &self.name, &[(ID, "probe")]).await
     }
 
     /// A customer's reservations, the newest first: `limit` of them at most, and where the next page goes on.

@@ -7,6 +7,7 @@
 mod answer;
 mod caller;
 mod event;
+mod native_grpc;
 mod target;
 mod trace;
 
@@ -30,7 +31,8 @@ use tracing::{Instrument, error, info, info_span, warn};
 pub use self::{
     answer::{Answer, ErrorAnswer},
     caller::Caller,
-    event::RequestId,
+    event::{ReceivedAt, RequestId},
+    native_grpc::{is_native_grpc, refuse_native_grpc},
     trace::TraceId,
 };
 use self::{event::Event, trace::X_TRACE_ID};
@@ -86,8 +88,8 @@ type Look = Box<dyn Fn() -> LocalBoxFuture<'static, Result<(), ConfigError>>>;
 
 /// A function that answers HTTP requests by `service`, such as an `axum::Router`.
 ///
-/// The extensions of each request are [`Caller`], [`RequestId`], [`TraceId`], the [`TraceContext`] for what is called for it,
-/// and the invocation's [`Deadline`]. A service that is still at work a second before the deadline is dropped where it
+/// The extensions of each request are [`Caller`], [`RequestId`], [`ReceivedAt`], [`TraceId`], the [`TraceContext`] for what is
+/// called for it, and the invocation's [`Deadline`]. A service that is still at work a second before the deadline is dropped where it
 /// stands.
 pub struct Server<S> {
     name: &'static str,

@@ -25,6 +25,11 @@ const LONGEST_ROUTE: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RequestId(pub String);
 
+/// When API Gateway received the request, by its own clock, in milliseconds since 1970: an extension of each request. Neither a
+/// cold start nor a wait for an environment makes it later. Nothing: the event does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReceivedAt(pub Option<u64>);
+
 /// What is read of an event. Everything else is not judged.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -44,6 +49,7 @@ pub(super) struct Event {
 struct Context {
     stage: Option<String>,
     request_id: Option<String>,
+    time_epoch: Value,
     authorizer: Value,
     http: Http,
 }
@@ -109,7 +115,7 @@ impl Event {
     /// # Errors
     /// When the event makes none.
     pub(super) fn request(self, headers: HeaderMap) -> Result<Request<Body>, EventError> {
-        let Context { stage, authorizer, http, .. } = self.request_context;
+        let Context { stage, time_epoch, authorizer, http, .. } = self.request_context;
         let body = match self.body {
             Some(body) if self.is_base64_encoded == Some(true) => base64::decode(body).map_err(|_| EventError::Body)?,
             Some(body) => body.into_bytes(),
@@ -121,6 +127,7 @@ impl Event {
         *request.method_mut() = Method::from_bytes(http.method.as_bytes())?;
         *request.headers_mut() = headers;
         request.extensions_mut().insert(Caller::of(&authorizer));
+        request.extensions_mut().insert(ReceivedAt(time_epoch.as_u64()));
         Ok(request)
     }
 }
@@ -190,6 +197,15 @@ mod tests {
 
     async fn body(request: Request<Body>) -> Vec<u8> {
         request.into_body().collect().await.unwrap().to_bytes().into()
+    }
+
+    #[test]
+    fn a_request_was_received_when_api_gateway_says() {
+        let at = |event: &Value| read(event).unwrap().extensions().get::<ReceivedAt>().copied();
+        assert_eq!(at(&full()), Some(ReceivedAt(Some(1_783_711_145_766))));
+        for unsaid in [json!(null), json!("1783711145766"), json!(-1), json!(1.5)] {
+            assert_eq!(at(&with("/requestContext/timeEpoch", unsaid)), Some(ReceivedAt(None)));
+        }
     }
 
     #[tokio::test]

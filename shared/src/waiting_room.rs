@@ -1,0 +1,31 @@
+//! The waiting room: people join a line before a sale, get a place by the time at which they arrived, and are let in one after
+//! the other, never more of them than there are tickets.
+//!
+//! What decides is pure: the names of places ([`id`]), their order ([`sequence`]), what becomes of a place ([`place`]), and
+//! whose turn it is ([`plan`]), all of them about one [`line`]. The [`table`] keeps it, and nothing else does I/O here.
+//!
+//! ```text
+//!  join:      message -> item + block of pending people     one transaction, Table::join
+//!  sequence:  blocks -> run of places 1..n                  each second, one transaction, Table::append
+//!  let in:    plan -> line + pages of 50 places             each second, one transaction, Table::carry_out
+//!  a turn:    C -> A -> H -> S                              each a compare-and-set of one place, Table::replace
+//! ```
+
+mod configured;
+pub mod id;
+pub mod line;
+pub mod message;
+pub mod place;
+pub mod plan;
+pub mod sequence;
+pub mod table;
+
+use std::time::Duration;
+
+/// Milliseconds since the epoch, as all times here are.
+pub type Moment = u64;
+
+/// A length of time in milliseconds.
+pub(crate) fn ms(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,276 @@
+//! The order of a line: blocks of people become runs of places, and a person finds his place by the time of his arrival.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{
+    Attributes, EXPIRATION, NOT_DYNAMODB, PERSON, SK, Table, TableError, Transacted, Written, bytes, deletion,
+    finished,
+    joining::{STRIPES, block_key, block_name},
+    key, number, of_line, ordinal, people, person, text, unavailable, unreadable, whole, written,
+};
+use crate::{
+    client::aws::fault,
+    waiting_room::{
+        Moment,
+        id::PlaceId,
+        line::{Line, Scope},
+        sequence::{Block, BlockName, Pending, Run, RunName, SEGMENT},
+    },
+};
+
+/// The bytes of a block's name in a run.
+const BLOCK: usize = 9;
+
+/// The bytes of an entry of a run's directory: the first of a segment, and the number of places before it.
+const DIRECTORY: usize = PERSON + 8;
+
+/// Reads at a time.
+const AT_ONCE: usize = 8;
+
+/// Deletions in a transaction.
+const DELETIONS: usize = 100;
+
+impl Table {
+    /// The blocks that wait for places. Blocks of the line's last run that are still there are deleted before, so that nobody
+    /// gets a second place.
+    ///
+    /// # Errors
+    /// When it is not known which blocks there are, or whether the old ones are gone.
+    pub async fn blocks(&self, line: &Line) -> Result<Vec<Block>, TableError> {
+        let stripes = stream::iter(0..STRIPES).map(|stripe| self.stripe(line, stripe)).buffer_unordered(AT_ONCE);
+        let mut blocks: Vec<Block> = stripes.try_concat().await?;
+        if let Some(run) = line.last_run.filter(|_| !blocks.is_empty()) {
+            let taken = self.taken(&line.scope, run).await?;
+            let left: Vec<BlockName> =
+                blocks.iter().map(|block| block.name).filter(|name| taken.contains(name)).collect();
+            self.clear(line, &left).await?;
+            blocks.retain(|block| !taken.contains(&block.name));
+        }
+        Ok(blocks)
+    }
+
+    /// Appends a run to its line, and carries over who lay in its blocks and is not in it. The blocks lie there until they are
+    /// [cleared](Self::clear).
+    ///
+    /// # Errors
+    /// When it is not known whether it was appended.
+    pub async fn append(&self, line: &Line, run: &Run) -> Result<Written, TableError> {
+        let what = format!("a run of the line of {}", line.scope.show_id);
+        let kept = || number(line.kept_until());
+        let mut writes = vec![self.next_line(&what, line)?];
+        let taken: Vec<u8> =
+            run.taken.iter().flat_map(|name| [name.stripe].into_iter().chain(name.number.to_be_bytes())).collect();
+        let regular_start = run.name.start + run.late.len() as u64;
+        let directory = run.segments().filter(|(start, _)| *start >= regular_start);
+        let directory: Vec<u8> = directory
+            .filter_map(|(start, people)| {
+                let AttributeValue::B(first) = written(people.get(..1)?) else { return None };
+                Some([first.into_inner(), start.to_be_bytes().to_vec()].concat())
+            })
+            .flatten()
+            .collect();
+        let record = self
+            .put(key(&of_line("run", &line.scope), &run_name(run.name)))
+            .item("people", number(run.len()))
+            .item("directory", AttributeValue::B(directory.into()))
+            .item("taken", AttributeValue::B(taken.into()))
+            .item(EXPIRATION, kept())
+            .condition_expression("attribute_not_exists(pk)");
+        writes.push(finished(&what, record.build())?);
+        if let (Some(first), Some(last)) = (run.late.first(), run.late.last()) {
+            let note = self
+                .put(key(&of_line("late", &line.scope), &ordinal(run.name.start)))
+                .item("people", number(run.late.len() as u64))
+                .item("first", number(first.arrival))
+                .item("last", number(last.arrival))
+                .item(EXPIRATION, kept());
+            writes.push(finished(&what, note.build())?);
+        }
+        for (start, people) in run.segments() {
+            let segment = self.put(key(&of_line("seg", &line.scope), &ordinal(start)));
+            let segment = segment.item("people", written(people)).item(EXPIRATION, kept());
+            writes.push(finished(&what, segment.build())?);
+        }
+        for people in &run.carried {
+            let name = key(&block_key(line, fastrand::u8(..STRIPES)), &block_name(fastrand::u64(..)));
+            let block = self.put(name).item("people", written(people)).item(EXPIRATION, kept());
+            writes.push(finished(&what, block.condition_expression("attribute_not_exists(pk)").build())?);
+        }
+        Ok(match self.transact(&what, writes).await? {
+            Transacted::Made => Written::Made,
+            Transacted::Refused(_) => Written::Overtaken,
+        })
+    }
+
+    /// Deletes blocks that a run has taken. Whether they were there does not matter.
+    ///
+    /// # Errors
+    /// When it is not known whether they are gone. The next tick deletes them, before it does anything else.
+    pub async fn clear(&self, line: &Line, taken: &[BlockName]) -> Result<(), TableError> {
+        let what = format!("the blocks of the line of {}", line.scope.show_id);
+        let parts = stream::iter(taken.chunks(DELETIONS)).map(|part| async {
+            let delete =
+                |name: &BlockName| deletion(&self.name, &block_key(line, name.stripe), &block_name(name.number), &what);
+            match self.transact(&what, part.iter().map(delete).collect::<Result<_, _>>()?).await? {
+                Transacted::Made => Ok(()),
+                Transacted::Refused(_) => Err(unavailable("delete", &what, "another transaction was in the way")),
+            }
+        });
+        parts.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
+    }
+
+    /// The position of somebody who arrived then; nothing, where he has none yet. It never changes. The line may be some
+    /// seconds old.
+    ///
+    /// # Errors
+    /// When DynamoDB gave no answer, or a record that can't be read.
+    pub async fn position(&self, line: &Line, id: PlaceId, arrival: Moment) -> Result<Option<u64>, TableError> {
+        if arrival >= line.cut {
+            return Ok(None);
+        }
+        let what = format!("the position of {id}");
+        if let Some(start) = self.segment_of(&what, line, (arrival, id)).await?
+            && let Some(position) = self.search(&what, &line.scope, (arrival, id), vec![start]).await?
+        {
+            return Ok(Some(position));
+        }
+        let mut starts = Vec::new();
+        for note in self.query(&what, &of_line("late", &line.scope), None).await? {
+            let is_his = whole(&what, &note, "first")? <= arrival && arrival <= whole(&what, &note, "last")?;
+            if is_his {
+                let start = ordinal_of(&what, &note)?;
+                starts.extend((start..start + whole(&what, &note, "people")?).step_by(SEGMENT));
+            }
+        }
+        self.search(&what, &line.scope, (arrival, id), starts).await
+    }
+
+    /// The people who stand at these positions.
+    ///
+    /// # Errors
+    /// When DynamoDB gave no answer, a record that can't be read, or no place at one of the positions.
+    pub async fn standing(
+        &self,
+        scope: &Scope,
+        positions: &BTreeSet<u64>,
+    ) -> Result<BTreeMap<u64, Pending>, TableError> {
+        let what = format!("the places in the line of {}", scope.show_id);
+        let mut groups: Vec<(u64, u64)> = Vec::new();
+        for position in positions {
+            match groups.last_mut() {
+                Some((_, last)) if position - *last <= SEGMENT as u64 => *last = *position,
+                Some(_) | None => groups.push((*position, *position)),
+            }
+        }
+        let mut found = BTreeMap::new();
+        for (first, last) in groups {
+            // The segment that holds a position begins less than its own length before it.
+            let from = ordinal(first.saturating_sub(SEGMENT as u64));
+            let between = (from, ordinal(last.saturating_sub(1)));
+            for segment in self.query(&what, &of_line("seg", scope), Some(between)).await? {
+                let start = ordinal_of(&what, &segment)?;
+                let numbered = (start + 1..).zip(people(&what, &segment, scope)?);
+                found.extend(numbered.filter(|(position, _)| positions.contains(position)));
+            }
+        }
+        if found.len() == positions.len() {
+            return Ok(found);
+        }
+        Err(unreadable(&what, "a place is missing"))
+    }
+
+    async fn stripe(&self, line: &Line, stripe: u8) -> Result<Vec<Block>, TableError> {
+        let what = format!("the blocks of the line of {}", line.scope.show_id);
+        let found = self.query(&what, &block_key(line, stripe), None).await?;
+        let block = |item: Attributes| {
+            let number = u64::from_str_radix(&text(&what, &item, SK)?, 16);
+            let number = number.map_err(|_| unreadable(&what, "a block has no name"))?;
+            let placed_at = item.contains_key("placed_at").then(|| whole(&what, &item, "placed_at")).transpose()?;
+            let people = people(&what, &item, &line.scope)?;
+            Ok(Block { name: BlockName { stripe, number }, placed_at, people })
+        };
+        found.into_iter().map(block).collect()
+    }
+
+    /// The blocks that a run has taken.
+    async fn taken(&self, scope: &Scope, run: RunName) -> Result<BTreeSet<BlockName>, TableError> {
+        let what = format!("the last run of the line of {}", scope.show_id);
+        let found = self.get(&what, &of_line("run", scope), &run_name(run)).await?;
+        let found = found.ok_or_else(|| unreadable(&what, "it is missing"))?;
+        let (names, rest) = bytes(&what, &found, "taken")?.as_chunks::<BLOCK>();
+        if !rest.is_empty() {
+            return Err(unreadable(&what, "its blocks are cut off"));
+        }
+        let name =
+            |[stripe, number @ ..]: &[u8; BLOCK]| BlockName { stripe: *stripe, number: u64::from_be_bytes(*number) };
+        Ok(names.iter().map(name).collect())
+    }
+
+    /// Where the segment begins in which somebody stands who was not late.
+    async fn segment_of(
+        &self,
+        what: &str,
+        line: &Line,
+        (arrival, id): (Moment, PlaceId),
+    ) -> Result<Option<u64>, TableError> {
+        let first = RunName { cut: arrival + 1, start: 0 };
+        let call = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .limit(1)
+            .key_condition_expression("pk = :pk AND sk >= :first")
+            .expression_attribute_values(":pk", AttributeValue::S(of_line("run", &line.scope)))
+            .expression_attribute_values(":first", AttributeValue::S(run_name(first)))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let answer = call.send().await.map_err(|error| unavailable("read", what, fault(&error)))?;
+        if answer.consumed_capacity.is_none() {
+            return Err(unavailable("read", what, NOT_DYNAMODB));
+        }
+        let Some(run) = answer.items().first() else { return Ok(None) };
+        let (entries, rest) = bytes(what, run, "directory")?.as_chunks::<DIRECTORY>();
+        if !rest.is_empty() {
+            return Err(unreadable(what, "the directory of a run is cut off"));
+        }
+        let parts = |entry: &[u8; DIRECTORY]| {
+            let (mut first, mut start) = ([0; PERSON], [0; 8]);
+            first.copy_from_slice(&entry[..PERSON]);
+            start.copy_from_slice(&entry[PERSON..]);
+            (person(&first, &line.scope), u64::from_be_bytes(start))
+        };
+        let before = entries.iter().map(parts).take_while(|(first, _)| (first.arrival, first.id) <= (arrival, id));
+        Ok(before.last().map(|(_, start)| start))
+    }
+
+    async fn search(
+        &self,
+        what: &str,
+        scope: &Scope,
+        (arrival, id): (Moment, PlaceId),
+        starts: Vec<u64>,
+    ) -> Result<Option<u64>, TableError> {
+        let keys = starts.into_iter().map(|start| key(&of_line("seg", scope), &ordinal(start))).collect();
+        for segment in self.batch(what, keys).await? {
+            let start = ordinal_of(what, &segment)?;
+            let people = people(what, &segment, scope)?;
+            let index = people.iter().position(|person| (person.arrival, person.id) == (arrival, id));
+            if let Some(index) = index {
+                return Ok(Some(start + index as u64 + 1));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn run_name(RunName { cut, start }: RunName) -> String {
+    format!("{cut:015}#{}", ordinal(start))
+}
+
+/// The number in a record's sort key.
+fn ordinal_of(what: &str, item: &Attributes) -> Result<u64, TableError> {
+    text(what, item, SK)?.parse().map_err(|_| unreadable(what, "a key is no number"))
+}
