@@ -2,7 +2,7 @@
 //! the other, never more of them than there are tickets.
 //!
 //! What decides is pure: the names of places ([`id`]), their order ([`sequence`]), what becomes of a place ([`place`]), and
-//! whose turn it is ([`plan`]), all of them about one [`line`]. The [`table`] keeps it, and nothing else does I/O here.
+//! whose turn it is ([`plan`]), all of them about one [`mod@line`]. The [`table`] keeps it, and nothing else does I/O here.
 //!
 //! ```text
 //!  join:      message -> item + block of pending people     one transaction, Table::join
