@@ -9,7 +9,7 @@
 //! | `state`, `rules` | what may happen next; what must never happen, and what must have happened in the end |
 //! | `search` | every state that can be reached |
 //! | `sale` | the same for the reservations of our own API, whoever is at them |
-//! | `line` | the same for a line of the waiting room: how people get their places |
+//! | `line` | the same for a line of the waiting room: how people get their places, and how they are let in |
 //!
 //! Nothing here says what a worker does or what a service answers: the first is asked of the functions' own workflows
 //! in the real `Settler` with its real clients, the second of the stack. The search is our own and not that of a model
