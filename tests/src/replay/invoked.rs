@@ -247,7 +247,7 @@ fn reservation(known: &Known) -> Result<Reservation, String> {
         key: known.key.clone().unwrap_or_else(|| given.reservation_id.clone()),
         trace_id: None,
     };
-    let mut pending = Reservation::pending(&wish, "another invocation", created, &terms);
+    let mut pending = Reservation::pending(&wish, None, "another invocation", created, &terms);
     pending.id.clone_from(&given.reservation_id);
     let held = pending.held(Hold { seat_ids: given.seat_ids.clone(), price: None }, created).to;
     let intent_id = given.payment_intent_id.clone().unwrap_or_else(|| "pi_given".to_owned());
