@@ -183,7 +183,7 @@ async fn a_token_that_does_not_admit_to_the_wish_begins_nothing() {
         answer.is_error(403, "INVALID_RESERVATION_TOKEN");
         let message = answer.body["error"]["message"].as_str().unwrap_or_default();
         assert!(message.contains(&format!("the reservation token {says}")), "{case}: {message}");
-        assert!(!message.contains(&token), "{case}: {message}");
+        assert!(token.len() == 1 || !message.contains(&token), "{case}: {message}");
         nothing_began(&api, case);
     }
     assert_eq!(api.answer(wish(&["A-1"], &good)).await.status, 201, "the token that all are made of is good");
