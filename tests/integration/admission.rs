@@ -24,7 +24,7 @@ const GET: &str = "DynamoDB_20120810.GetItem";
 
 /// The API where `evt_1` has a line.
 async fn door() -> Api {
-    let api = Api::start_on(asking(Stack::start().await.unwrap()).await.unwrap(), 2);
+    let api = Api::start_on(asking(Stack::start().await.unwrap()), 2);
     open_line(&api.stack.aws, SHOW).await.unwrap();
     // Its start looks at the tables, and what is counted or fails on demand is then not that look.
     assert_eq!(api.answer(ask("GET", "/health")).await.status, 200);
@@ -63,7 +63,7 @@ fn nothing_began(api: &Api, case: &str) {
 #[tokio::test]
 async fn without_the_variable_a_token_is_carried_and_no_line_is_asked_for() {
     let api = Api::start().await;
-    admission::prepare(&api.stack.aws).await.unwrap();
+    admission::prepare(&api.stack.aws);
     open_line(&api.stack.aws, SHOW).await.unwrap();
     api.stack.aws.clear_requests();
     let id = api.created(wish(&["A-1"], "any text at all")).await;
@@ -257,7 +257,7 @@ async fn a_line_that_can_t_be_read_lets_nobody_in_and_says_when_to_come_again() 
 
 #[tokio::test]
 async fn what_is_known_of_a_line_holds_for_five_seconds() {
-    let api = Api::start_on(asking(Stack::start().await.unwrap()).await.unwrap(), 1);
+    let api = Api::start_on(asking(Stack::start().await.unwrap()), 1);
     assert_eq!(api.answer(ask("GET", "/health")).await.status, 200);
     api.stack.aws.clear_requests();
     let without = |key: &str| wish_for(SHOW, json!({"quantity": 1})).key(key);
@@ -353,7 +353,7 @@ async fn a_turn_without_seats_says_so_by_a_code_of_its_own_and_the_next_call_of_
 
 #[tokio::test]
 async fn the_same_rules_hold_by_rpc() {
-    let rpc = Rpc::open_on(asking(Stack::start().await.unwrap()).await.unwrap()).await;
+    let rpc = Rpc::open_on(asking(Stack::start().await.unwrap())).await;
     open_line(&rpc.stack.aws, SHOW).await.unwrap();
     let right = of_usr_1();
     let good = token(&right).unwrap();
@@ -379,7 +379,7 @@ async fn the_same_rules_hold_by_rpc() {
 
 #[tokio::test]
 async fn each_of_the_five_events_names_the_place_of_its_reservation() {
-    let mut world = Relayed::start_on(Api::start_on(asking(Stack::start().await.unwrap()).await.unwrap(), 1)).await;
+    let mut world = Relayed::start_on(Api::start_on(asking(Stack::start().await.unwrap()), 1)).await;
     let api = &world.api;
     let path = |right: &Admission| format!("/internal/reservations/{}", right.reservation_id());
     let rights: Vec<Admission> = (1..=4).map(|call| Admission { call, ..of_usr_1() }).collect();
@@ -427,11 +427,10 @@ async fn a_door_without_keys_or_without_its_table_does_not_start() {
         "{short}"
     );
     stack.aws.put_secret(SECRET, &admission::secret(KEY, None));
-    let absent = says(&VARIABLES).await;
+    let absent = says(&[("WAITING_ROOM_TABLE", "no-such-table"), VARIABLES[1], VARIABLES[2]]).await;
     assert!(absent.contains("WAITING_ROOM_TABLE names a table that is not there"), "{absent}");
     let other_key = says(&[("WAITING_ROOM_TABLE", RESERVATIONS), VARIABLES[1], VARIABLES[2]]).await;
     assert!(other_key.contains("the partition key pk (S) and the sort key sk (S)"), "{other_key}");
-    stack.aws.create_waiting_room_table(LINES).await.unwrap();
     let kind = "AccessDeniedException".to_owned();
     let message = "not authorized to perform: dynamodb:GetItem".to_owned();
     stack.aws.fail_next(GET, Failure::Answer { status: 400, kind, message });

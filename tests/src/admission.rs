@@ -22,12 +22,12 @@ use shared::{
 };
 
 use crate::{
-    aws::{AwsEndpoint, AwsError},
-    stack::Stack,
+    aws::AwsEndpoint,
+    stack::{Stack, WAITING_ROOM},
 };
 
 /// The name of the waiting room's table.
-pub const LINES: &str = "holdfast-waiting-room";
+pub const LINES: &str = WAITING_ROOM;
 /// The name of the secret with the keys.
 pub const SECRET: &str = "holdfast/admission";
 /// The key that signs. It guards nothing but reservations of the local stack, and signed the tokens of `events/`.
@@ -42,22 +42,16 @@ pub const VARIABLES: [(&str, &str); 3] =
 /// How long the token of [`turn`] lasts.
 const WINDOW: Duration = Duration::from_secs(300);
 
-/// Puts the waiting room's table and the keys in place. What asks for admissions then needs [`VARIABLES`].
-///
-/// # Errors
-/// When the database refuses.
-pub async fn prepare(aws: &AwsEndpoint) -> Result<(), AwsError> {
+/// Puts the keys in place. What asks for admissions then needs [`VARIABLES`].
+pub fn prepare(aws: &AwsEndpoint) {
     aws.put_secret(SECRET, &secret(KEY, Some(FORMER_KEY)));
-    aws.create_waiting_room_table(LINES).await
 }
 
 /// The stack whose functions ask for admissions.
-///
-/// # Errors
-/// When the database refuses.
-pub async fn asking(stack: Stack) -> Result<Stack, AwsError> {
-    prepare(&stack.aws).await?;
-    Ok(VARIABLES.iter().fold(stack, |stack, (name, value)| stack.with_variable(name, value)))
+#[must_use]
+pub fn asking(stack: Stack) -> Stack {
+    prepare(&stack.aws);
+    VARIABLES.iter().fold(stack, |stack, (name, value)| stack.with_variable(name, value))
 }
 
 /// A secret with these keys.

@@ -13,6 +13,7 @@ use shared::{
 
 use super::{FileReport, RecordReport};
 use crate::{
+    admission,
     aws::AwsError,
     catalogue::Trigger,
     lambda::{Function, Invocation},
@@ -209,6 +210,9 @@ fn differences(place: &str, promised: &Value, found: &Value, faults: &mut Vec<St
 async fn put_in_place(stack: &Stack, invoked: &Invoked) -> Result<(), String> {
     for on_sale in &invoked.on_sale {
         stack.inventory.stock(&on_sale.event_id, &on_sale.seat_ids, on_sale.quantity);
+    }
+    for show_id in &invoked.lines {
+        admission::open_line(&stack.aws, show_id).await?;
     }
     for known in &invoked.known {
         stack.seed(std::slice::from_ref(&known.given));
