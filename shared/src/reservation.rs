@@ -1,7 +1,8 @@
 //! Reservations: what one is and what it holds, and what may become of it ([`lifecycle`]), as values and pure functions that
 //! clients and servers both use. Beside them is what keeps them: their [`table`], and the [`service`] that whoever asks is
-//! served by.
+//! served by, behind its [`entrance`].
 
+pub mod entrance;
 pub mod lifecycle;
 pub mod payment;
 pub mod relay;

@@ -22,7 +22,10 @@ pub(crate) fn judge(input: &[u8]) {
         check_refusal(&fields().err());
     }
     match fields().and_then(|fields| fields.wish("usr_1".to_owned(), "key-1".to_owned(), "trace-1")) {
-        Ok(wish) => check_wish(&wish, json.as_ref()),
+        Ok((wish, token)) => {
+            check_wish(&wish, json.as_ref());
+            assert_ne!(token.as_deref(), Some(""), "an empty token is none");
+        }
         Err(refusal) => check_refusal(&Some(refusal)),
     }
     match fields().and_then(Fields::settlement) {

@@ -5,6 +5,7 @@
 mod harness;
 
 mod access;
+mod admission;
 mod bad_input;
 mod batch;
 mod batch_at_once;

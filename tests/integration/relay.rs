@@ -26,16 +26,19 @@ fn as_deployed() -> StreamOptions {
 }
 
 /// The API with its relay.
-struct Relayed {
-    api: Api,
-    stack: Stack,
+pub(crate) struct Relayed {
+    pub(crate) api: Api,
+    pub(crate) stack: Stack,
     expiries: Queue,
-    stream: StreamMapping,
+    pub(crate) stream: StreamMapping,
 }
 
 impl Relayed {
     async fn start() -> Self {
-        let api = Api::start().await;
+        Self::start_on(Api::start().await).await
+    }
+
+    pub(crate) async fn start_on(api: Api) -> Self {
         let stack = api.stack.clone();
         let expiries = stack.queue("reservation-expired");
         let binary = binaries()[reservation_changed::NAME].clone();

@@ -89,7 +89,7 @@ impl Ask {
         self
     }
 
-    fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.event["headers"][name] = json!(value);
         self
     }
@@ -130,10 +130,25 @@ fn is_documented(event: &Value, answer: &Answer) {
 
 impl Api {
     pub(crate) async fn start() -> Self {
-        let stack = Stack::start().await.unwrap();
+        Self::start_on(Stack::start().await.unwrap(), 2)
+    }
+
+    /// On a stack of the caller's, with so many environments, and seats on sale.
+    pub(crate) fn start_on(stack: Stack, environments: usize) -> Self {
         stack.inventory.stock(SHOW, &["A-1", "A-2", "A-3"].map(str::to_owned), 10);
-        let function = stack.deploy(reservation_api::NAME, binaries()[reservation_api::NAME].clone(), 2).unwrap();
+        Self::deployed(stack, environments)
+    }
+
+    /// On a stack of the caller's as it is.
+    pub(crate) fn deployed(stack: Stack, environments: usize) -> Self {
+        let binary = binaries()[reservation_api::NAME].clone();
+        let function = stack.deploy(reservation_api::NAME, binary, environments).unwrap();
         Self { stack, function }
+    }
+
+    /// What its function has written.
+    pub(crate) fn logs(&self) -> Vec<String> {
+        self.function.all_logs()
     }
 
     pub(crate) async fn answer(&self, ask: Ask) -> Answer {
@@ -568,7 +583,7 @@ fn id_of(key: &str) -> String {
         key: key.to_owned(),
         trace_id: None,
     };
-    Reservation::pending(&wish, "owner", 0, &Terms::DEFAULT).id
+    Reservation::pending(&wish, None, "owner", 0, &Terms::DEFAULT).id
 }
 
 /// Not every library writes a whole number without a point, and to JSON there is no difference.

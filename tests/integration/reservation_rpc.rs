@@ -22,8 +22,8 @@ const SERVICE: &str = "reservation.v1.ReservationService";
 const SHOW: &str = "evt_1";
 
 /// The same reservations behind both of their functions.
-struct Rpc {
-    stack: Stack,
+pub(crate) struct Rpc {
+    pub(crate) stack: Stack,
     gateway: Gateway,
     issuer: Issuer,
     http: Client,
@@ -55,7 +55,10 @@ const HOLD: i32 = 2;
 
 impl Rpc {
     async fn open() -> Self {
-        let stack = Stack::start().await.unwrap();
+        Self::open_on(Stack::start().await.unwrap()).await
+    }
+
+    pub(crate) async fn open_on(stack: Stack) -> Self {
         stack.inventory.stock(SHOW, &["A-1", "A-2", "A-3"].map(str::to_owned), 5);
         let issuer = Issuer::start_on(0).await.unwrap();
         let functions = [reservation_api::NAME, reservation_rpc::NAME]
@@ -71,7 +74,7 @@ impl Rpc {
     }
 
     /// Calls by Connect in JSON; an answer, or the code and the message of a fault.
-    async fn call(&self, method: &str, request: Value) -> Result<Value, (String, String)> {
+    pub(crate) async fn call(&self, method: &str, request: Value) -> Result<Value, (String, String)> {
         self.call_as("usr_1", method, request).await
     }
 
@@ -88,7 +91,7 @@ impl Rpc {
     }
 
     /// Calls, and asserts that the fault has this code and says this.
-    async fn is_refused(&self, method: &str, request: Value, code: &str, text: &str) {
+    pub(crate) async fn is_refused(&self, method: &str, request: Value, code: &str, text: &str) {
         let fault = self.call(method, request.clone()).await.expect_err("it is refused");
         assert_eq!(fault.0, code, "{method} {request}: {}", fault.1);
         assert!(fault.1.contains(text), "{method} {request}: {}", fault.1);

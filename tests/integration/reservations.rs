@@ -58,11 +58,11 @@ impl Office {
             .credentials_provider(Credentials::new("test", "test", None, None, "test"));
         let table = Table::new(aws_sdk_dynamodb::Client::from_conf(config.build()), TABLE);
         let client = InventoryClient::new(&address, &TlsMaterial::default(), Duration::from_millis(300)).unwrap();
-        Self { aws, inventory, reservations: Reservations::new(table, client, None, terms) }
+        Self { aws, inventory, reservations: Reservations::new(table, client, None, None, terms) }
     }
 
     async fn create(&self, wish: &Wish) -> Result<Created, Error> {
-        self.reservations.create(wish, &UNTRACED).await
+        self.reservations.create(wish, None, &UNTRACED).await
     }
 
     /// The status in the table and the state of the seats, as text.

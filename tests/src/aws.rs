@@ -200,6 +200,17 @@ impl AwsEndpoint {
         aws_sdk_sqs::Client::from_conf(config.build())
     }
 
+    /// A client of the tables, with the SDK's own patience.
+    pub fn tables(&self) -> aws_sdk_dynamodb::Client {
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+            .http_client(shared::client::aws::http::client())
+            .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
+            .endpoint_url(&self.url)
+            .credentials_provider(aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"));
+        aws_sdk_dynamodb::Client::from_conf(config.build())
+    }
+
     /// Makes the queue known by its name.
     pub fn add_queue(&self, queue: Queue) {
         self.shared.lock().queues.insert(queue.name().to_owned(), queue);

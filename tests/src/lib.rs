@@ -62,6 +62,7 @@ pub mod ministack;
 
 pub mod soak;
 
+pub mod admission;
 pub mod build;
 pub mod catalogue;
 pub mod cores;

@@ -21,8 +21,9 @@ use serde::Deserialize;
 use redrive::letter::reservation_id;
 
 use crate::{
+    admission,
     build::Binaries,
-    catalogue::{self, System},
+    catalogue::{self, System, Trigger},
     inventory::SeatState,
     lambda::Function,
     postgres::PostgresError,
@@ -169,10 +170,14 @@ impl Replay {
     /// # Errors
     /// When a binary is not there.
     pub fn with(stack: Stack, binaries: &Binaries, house: Option<House>) -> io::Result<Self> {
+        admission::prepare(&stack.aws);
         let deployed = binaries.iter().map(|(name, binary)| {
             let house = house.as_ref().filter(|_| is_of_bookings(name));
-            let environment =
+            let mut environment =
                 house.map_or_else(|| stack.environment(name), |house| house.database.environment(&stack, name));
+            if serves_reservations(name) {
+                environment.extend(admission::VARIABLES.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            }
             Ok((name.clone(), stack.deploy_with(name, binary.clone(), 1, environment)?))
         });
         let functions = deployed.collect::<io::Result<_>>()?;
@@ -395,6 +400,12 @@ fn source_of(message: &Snapshot) -> Option<&str> {
 }
 
 /// Whether a function is one of the bookings.
+/// A reservation API of the replay asks for admissions, so that its files show them; an event without a line needs none.
+fn serves_reservations(name: &str) -> bool {
+    let serves = |entry: catalogue::Entry| entry.system == System::Reservations && entry.trigger == Trigger::Http;
+    catalogue::function(name).is_some_and(serves)
+}
+
 fn is_of_bookings(name: &str) -> bool {
     catalogue::function(name).is_some_and(|entry| entry.system == System::Bookings)
 }

@@ -21,6 +21,8 @@ use crate::{
 pub const TABLE: &str = "holdfast-idempotency";
 /// The name of the table of reservations.
 pub const RESERVATIONS: &str = "holdfast-reservations";
+/// The name of the waiting room's table.
+pub const WAITING_ROOM: &str = "holdfast-waiting-room";
 /// The event bus's name.
 pub const BUS: &str = "holdfast";
 /// Who publishes what becomes of payments.
@@ -103,6 +105,7 @@ impl Stack {
         aws.create_idempotency_table(TABLE).await?;
         if table == Table::Emulated {
             aws.create_reservations_table(RESERVATIONS).await?;
+            aws.create_waiting_room_table(WAITING_ROOM).await?;
         }
         aws.add_bus(BUS);
         let dead_letters: BTreeMap<_, _> = all_fed()

@@ -26,8 +26,9 @@ const SYSTEMS: [&str; 9] = [
 const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];
 
 /// What keeps the domain's values, and serves those who ask for them.
-const KEEPING: [&str; 8] = [
+const KEEPING: [&str; 9] = [
     "admission::token",
+    "reservation::entrance",
     "reservation::relay",
     "reservation::service",
     "reservation::sweep",

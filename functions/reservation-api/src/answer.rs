@@ -61,6 +61,10 @@ pub(crate) struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false, format = DateTime))]
     confirmed_at: Option<String>,
+    /// The customer's item in the waiting room, where the reservation was made by an admission token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    queue_item_id: Option<String>,
 }
 
 /// Some of a customer's reservations, the newest first.
@@ -122,6 +126,10 @@ pub(crate) struct ShownToFunctions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     currency: Option<String>,
+    /// The customer's item in the waiting room, where the reservation was made by an admission token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    queue_item_id: Option<String>,
 }
 
 /// A reservation that was ended before it was created.
@@ -176,6 +184,7 @@ pub(crate) fn shown(reservation: &Reservation) -> Shown {
         amount: reservation.amount,
         currency: reservation.currency.clone(),
         confirmed_at: reservation.confirmed_at.map(moment),
+        queue_item_id: reservation.queue_item_id.clone(),
     }
 }
 
@@ -214,6 +223,7 @@ pub(crate) fn shown_to_functions(reservation: &Reservation) -> ShownToFunctions 
         order_id: reservation.order_id.clone(),
         amount: reservation.amount,
         currency: reservation.currency.clone(),
+        queue_item_id: reservation.queue_item_id.clone(),
     }
 }
 

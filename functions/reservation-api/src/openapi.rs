@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
+    admission::Denied,
     name::Named,
     reservation::{
         Status,
@@ -311,6 +312,9 @@ fn answer_of(code: Code) -> ErrorAnswer {
         Code::InvalidRequest => Refusal::invalid([("quantity", "must be at most 10".to_owned())]),
         Code::MissingIdempotencyKey => Refusal::NoKey,
         Code::AuthenticationFailed => Refusal::Unauthenticated,
+        Code::AdmissionRequired => Refusal::Reservations(Error::AdmissionRequired),
+        Code::InvalidReservationToken => Refusal::Reservations(Error::Denied(Denied::Expired)),
+        Code::TokenAlreadyUsed => Refusal::Reservations(Error::TokenUsed),
         Code::PaymentNotConfirmed => Refusal::Reservations(Error::NotPaid {
             why: "the payment is under way; ask again".to_owned(),
             after: Some(second),
@@ -376,7 +380,8 @@ fn endpoints() -> Vec<Endpoint> {
             who: Who::Customer,
             summary: "Holds seats",
             description: "All of them or none. A repeat under the same key is told the same, for a day at least, and one \
-                          with another wish is refused.",
+                          with another wish is refused. Where the waiting room asks for a token, a reservation is \
+                          its token's, whatever the key.",
             parameters: vec![idempotency_key(Required::True)],
             body: Some((
                 "Wish",
@@ -389,8 +394,11 @@ fn endpoints() -> Vec<Endpoint> {
             codes: &[
                 Code::InvalidRequest,
                 Code::MissingIdempotencyKey,
+                Code::AdmissionRequired,
+                Code::InvalidReservationToken,
                 Code::SeatUnavailable,
                 Code::IdempotencyInProgress,
+                Code::TokenAlreadyUsed,
                 Code::ReservationExpired,
                 Code::PayloadTooLarge,
                 Code::UnsupportedMediaType,
@@ -838,7 +846,8 @@ struct SeatsWish {
     /// All of them are held, or none.
     #[schema(schema_with = seats)]
     seat_ids: Vec<String>,
-    /// The token of the waiting room. It is carried and not judged yet.
+    /// The token of the customer's turn in the waiting room. It is required where the event has a line, and good for one
+    /// reservation.
     reservation_token: Option<String>,
 }
 
@@ -853,7 +862,8 @@ struct PlacesWish {
     /// How many.
     #[schema(minimum = 1, maximum = 10)]
     quantity: u32,
-    /// The token of the waiting room. It is carried and not judged yet.
+    /// The token of the customer's turn in the waiting room. It is required where the event has a line, and good for one
+    /// reservation.
     reservation_token: Option<String>,
 }
 

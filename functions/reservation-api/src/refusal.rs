@@ -27,6 +27,10 @@ names! {
         MissingIdempotencyKey = "MISSING_IDEMPOTENCY_KEY",
         /// Nobody is known to be calling.
         AuthenticationFailed = "AUTHENTICATION_FAILED",
+        /// The event has a line, and no token came along.
+        AdmissionRequired = "ADMISSION_REQUIRED",
+        /// The token does not admit to this.
+        InvalidReservationToken = "INVALID_RESERVATION_TOKEN",
         /// Nothing says that it is paid.
         PaymentNotConfirmed = "PAYMENT_NOT_CONFIRMED",
         /// There is no such reservation, or it is another's.
@@ -45,6 +49,8 @@ names! {
         IdempotencyInProgress = "IDEMPOTENCY_IN_PROGRESS",
         /// The key came before with another request.
         IdempotencyConflict = "IDEMPOTENCY_CONFLICT",
+        /// The token came before with another request.
+        TokenAlreadyUsed = "TOKEN_ALREADY_USED",
         /// The time is over.
         ReservationExpired = "RESERVATION_EXPIRED",
         /// It is paid.
@@ -154,6 +160,13 @@ fn of_reservations(error: &Error) -> ErrorAnswer {
     match error {
         Error::Unknown => ErrorAnswer::new(StatusCode::NOT_FOUND, Code::ReservationNotFound, message),
         Error::OtherWish => ErrorAnswer::new(StatusCode::UNPROCESSABLE_ENTITY, Code::IdempotencyConflict, message),
+        Error::AdmissionRequired => ErrorAnswer::new(StatusCode::FORBIDDEN, Code::AdmissionRequired, message),
+        Error::Denied(_) => ErrorAnswer::new(StatusCode::FORBIDDEN, Code::InvalidReservationToken, message),
+        Error::TooMany { most } => {
+            let rule = format!("must be at most {most}, because the reservation token allows no more");
+            Refusal::invalid([("quantity", rule)]).answer()
+        }
+        Error::TokenUsed => ErrorAnswer::new(StatusCode::CONFLICT, Code::TokenAlreadyUsed, message),
         Error::InProgress { after } => {
             ErrorAnswer::new(StatusCode::CONFLICT, Code::IdempotencyInProgress, message).retry_after(*after)
         }
@@ -166,7 +179,7 @@ fn of_reservations(error: &Error) -> ErrorAnswer {
         Error::Inventory { after, .. } => {
             ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, Code::InventoryServiceError, message).retry_after(*after)
         }
-        Error::Payments { after, .. } | Error::Table { after, .. } => {
+        Error::Payments { after, .. } | Error::Table { after, .. } | Error::Line { after, .. } => {
             ErrorAnswer::new(StatusCode::SERVICE_UNAVAILABLE, Code::ServiceUnavailable, message).retry_after(*after)
         }
     }

@@ -140,20 +140,21 @@ impl<'a> Fields<'a> {
         Ok(Self { object, faults: Map::new() })
     }
 
-    /// The wish of a create.
+    /// The wish of a create, and the admission token that came with it: an empty one is none.
     ///
     /// # Errors
     /// The rule of each field that breaks one.
-    pub fn wish(mut self, user_id: String, key: String, trace_id: &str) -> Result<Wish, Refusal> {
+    pub fn wish(mut self, user_id: String, key: String, trace_id: &str) -> Result<(Wish, Option<String>), Refusal> {
         let show_id = self.required("eventId", "event_id", field::id);
         let seat_ids = self.optional("seatIds", "seat_ids", field::distinct_seats).unwrap_or_default();
         let quantity = self.quantity(&seat_ids);
-        // It is carried and not judged before there is a waiting room.
-        self.optional("reservationToken", "reservation_token", |token| {
-            token.as_str().map(drop).ok_or("must be a string")
+        let token = self.optional("reservationToken", "reservation_token", |token| {
+            token.as_str().map(str::to_owned).ok_or("must be a string")
         });
+        let token = token.filter(|token| !token.is_empty());
         let (show_id, quantity) = (show_id.unwrap_or_default(), quantity.unwrap_or_default());
-        self.finish(Wish { user_id, show_id, seat_ids, quantity, key, trace_id: Some(trace_id.to_owned()) })
+        let wish = Wish { user_id, show_id, seat_ids, quantity, key, trace_id: Some(trace_id.to_owned()) };
+        self.finish((wish, token))
     }
 
     /// The reservation that a confirm or a cancel is about, where its path does not say so.

@@ -130,8 +130,8 @@ async fn create(
     let user_id = customer(caller.as_deref())?;
     let key = idempotency_key(&headers)?.ok_or(Refusal::NoKey)?;
     let body = read(&headers, body)?;
-    let wish = Fields::read(&body)?.wish(user_id, key, trace_id.as_str())?;
-    let made = reservations.create(&wish, &trace).await?;
+    let (wish, token) = Fields::read(&body)?.wish(user_id, key, trace_id.as_str())?;
+    let made = reservations.create(&wish, token.as_deref(), &trace).await?;
     let mut response = answer(StatusCode::CREATED, created(&made));
     let location = format!("/v1/reservations/{}", made.reservation.id);
     if let Ok(location) = HeaderValue::try_from(location) {

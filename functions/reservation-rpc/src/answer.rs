@@ -46,6 +46,7 @@ pub(crate) fn shown(reservation: &lifecycle::Reservation) -> Reservation {
         hold_expires_at: moment(reservation.hold_expires_at).into(),
         payment_intent_id: reservation.payment_intent_id.clone().unwrap_or_default(),
         order_id: reservation.order_id.clone().unwrap_or_default(),
+        queue_item_id: reservation.queue_item_id.clone().unwrap_or_default(),
         ..Default::default()
     }
 }

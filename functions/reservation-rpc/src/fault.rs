@@ -16,15 +16,18 @@ pub(crate) fn of(error: Error) -> ConnectError {
     let message = error.to_string();
     match error {
         Error::Unknown => ConnectError::not_found(message),
-        Error::OtherWish => ConnectError::already_exists(message),
+        Error::OtherWish | Error::TokenUsed => ConnectError::already_exists(message),
+        Error::AdmissionRequired | Error::Denied(_) => ConnectError::permission_denied(message),
+        Error::TooMany { .. } => ConnectError::invalid_argument(message),
         Error::InProgress { after } => waiting(ConnectError::aborted(message), Some(after)),
         Error::NoSeats => ConnectError::resource_exhausted(message),
         Error::Over => ConnectError::failed_precondition(message),
         Error::Conflict(conflict) => of_conflict(&conflict),
         Error::NotPaid { after, .. } => waiting(ConnectError::failed_precondition(message), after),
-        Error::Inventory { after, .. } | Error::Payments { after, .. } | Error::Table { after, .. } => {
-            waiting(ConnectError::unavailable(message), Some(after))
-        }
+        Error::Inventory { after, .. }
+        | Error::Payments { after, .. }
+        | Error::Table { after, .. }
+        | Error::Line { after, .. } => waiting(ConnectError::unavailable(message), Some(after)),
     }
 }
 

@@ -36,7 +36,8 @@ impl ReservationService for Service {
         let trace_id = context.extensions().get::<TraceId>().map(ToString::to_string);
         let trace = context.extensions().get::<TraceContext>().cloned().unwrap_or_default();
         let wish = request::wish(&request, user_id, trace_id)?;
-        let created = self.reservations.create(&wish, &trace).await.map_err(of)?;
+        let token = Some(request.reservation_token.as_str()).filter(|token| !token.is_empty());
+        let created = self.reservations.create(&wish, token, &trace).await.map_err(of)?;
         let mut response = Response::new(answer::created(&created));
         if created.replayed {
             response = response.with_header("idempotent-replayed", "true");

@@ -183,4 +183,4 @@ fn is_name(token_id: &str) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

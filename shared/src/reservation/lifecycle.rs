@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Hold, Money, Status};
-use crate::name::{Named, names};
+use crate::{
+    admission::Admission,
+    name::{Named, names},
+};
 
 /// How long one invocation may work on a reservation that is PENDING, which is at least the time-out of its function: when
 /// the lease is over, nobody is at it any more.
@@ -129,7 +132,8 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// The reservation's id. A repeat of the wish has the same, so that it finds what the first try left.
+    /// The reservation's id, where no admission names it. A repeat of the wish has the same, so that it finds what the first try
+    /// left.
     pub fn reservation_id(&self) -> String {
         const LENGTH: usize = 26;
 
@@ -219,6 +223,9 @@ pub struct Reservation {
     /// The trace that its creation belonged to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
+    /// The customer's item in the waiting room, where an admission was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_item_id: Option<String>,
     /// When it may be deleted, in seconds since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<u64>,
@@ -279,8 +286,10 @@ pub struct Payment {
 }
 
 impl Reservation {
-    /// A new reservation, for `owner` to find seats for.
-    pub fn pending(wish: &Wish, owner: &str, now: u64, terms: &Terms) -> Self {
+    /// A new reservation, for `owner` to find seats for. An admission names it, so that no two are made by one; without one the
+    /// wish does.
+    pub fn pending(wish: &Wish, admission: Option<&Admission>, owner: &str, now: u64, terms: &Terms) -> Self {
+        let id = admission.map_or_else(|| wish.reservation_id(), Admission::reservation_id);
         let mut reservation = Self {
             user_id: wish.user_id.clone(),
             show_id: wish.show_id.clone(),
@@ -290,7 +299,8 @@ impl Reservation {
             owner: Some(owner.to_owned()),
             lease_until: Some(now + ms(LEASE)),
             trace_id: wish.trace_id.clone(),
-            ..Self::bare(wish.reservation_id(), Status::Pending, now, now + ms(terms.hold))
+            queue_item_id: admission.map(|admission| admission.queue_item_id.clone()),
+            ..Self::bare(id, Status::Pending, now, now + ms(terms.hold))
         };
         reservation.tell(EventKind::Timer, By::Client, now);
         reservation
@@ -328,6 +338,7 @@ impl Reservation {
             order_id: None,
             confirmed_at: None,
             trace_id: None,
+            queue_item_id: None,
             expiration: None,
             events: Vec::new(),
         }

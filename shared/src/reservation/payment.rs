@@ -77,7 +77,7 @@ mod tests {
             key: "key-1".into(),
             trace_id: None,
         };
-        Reservation { price, ..Reservation::pending(&wish, "me", 0, &Terms::DEFAULT) }
+        Reservation { price, ..Reservation::pending(&wish, None, "me", 0, &Terms::DEFAULT) }
     }
 
     #[track_caller]

@@ -185,7 +185,7 @@ fn timer(reservation: &Reservation, now: u64) -> Delayed {
 
 /// What has happened, as others read it. What is not known is left out.
 fn entry(reservation: &Reservation, event: &Event) -> Entry {
-    let Reservation { payment_intent_id, order_id, amount, currency, trace_id, .. } = reservation;
+    let Reservation { payment_intent_id, order_id, amount, currency, queue_item_id, trace_id, .. } = reservation;
     let mut detail = json!({
         "reservation_id": reservation.id,
         "event_id": reservation.show_id,
@@ -204,6 +204,7 @@ fn entry(reservation: &Reservation, event: &Event) -> Entry {
         ("order_id", order_id.clone().map(Value::from)),
         ("amount", amount.map(Value::from)),
         ("currency", currency.clone().map(Value::from)),
+        ("queue_item_id", queue_item_id.clone().map(Value::from)),
         ("trace_id", trace_id.clone().map(Value::from)),
     ]
     .into_iter()

@@ -10,11 +10,13 @@ use uuid::Uuid;
 
 use super::{
     Allotment, Hold, Status,
+    entrance::{self, Entrance},
     lifecycle::{By, Change, Decision, Found, LEASE, Payment, Reservation, Shortage, Terms, Wish},
     payment::Proof,
     table::{Cursor, Table, TableError, Written},
 };
 use crate::{
+    admission::{Admission, Denied},
     client::{
         inventory::{Call, InventoryClient, ReserveError},
         payments::{self, PaymentClient},
@@ -50,6 +52,29 @@ pub enum Error {
     /// The key came before with another wish.
     #[error("the Idempotency-Key belongs to another request")]
     OtherWish,
+    /// The show has a line, and nothing says that it is the customer's turn.
+    #[error("the tickets of this event are given out in line: join its waiting room, and bring the token of your turn")]
+    AdmissionRequired,
+    /// The token admits nobody to what is wished for.
+    #[error("the reservation token {0}")]
+    Denied(Denied),
+    /// More is wished for than the token allows.
+    #[error("the reservation token allows {most} tickets at most")]
+    TooMany {
+        /// So many.
+        most: u32,
+    },
+    /// The token came before with another wish.
+    #[error("the reservation token has been used for another request, and is good for one reservation")]
+    TokenUsed,
+    /// The waiting room did not say whether the show has a line.
+    #[error("{cause}")]
+    Line {
+        /// For people.
+        cause: String,
+        /// When to ask again.
+        after: Duration,
+    },
     /// Another invocation is at the same wish.
     #[error("a request with this Idempotency-Key is being worked on")]
     InProgress {
@@ -153,14 +178,21 @@ pub struct Reservations {
     table: Table,
     inventory: InventoryClient,
     payments: Option<PaymentClient>,
+    entrance: Option<Entrance>,
     terms: Terms,
 }
 
 impl Reservations {
     /// Reservations on these terms. Without a payment service no customer confirms his reservation himself: the event of its
-    /// payment does.
-    pub fn new(table: Table, inventory: InventoryClient, payments: Option<PaymentClient>, terms: Terms) -> Self {
-        Self { table, inventory, payments, terms }
+    /// payment does. Without an entrance everybody may make one.
+    pub fn new(
+        table: Table,
+        inventory: InventoryClient,
+        payments: Option<PaymentClient>,
+        entrance: Option<Entrance>,
+        terms: Terms,
+    ) -> Self {
+        Self { table, inventory, payments, entrance, terms }
     }
 
     /// As the environment says. Nothing: what is wrong is noted. It must be called inside a Tokio runtime.
@@ -169,7 +201,8 @@ impl Reservations {
         let terms = Terms::configured(&mut parts.reader);
         let inventory = InventoryClient::configured(&mut parts.reader);
         let payments = PaymentClient::configured(&mut parts.reader);
-        Some(Self::new(table, inventory?, payments?, terms))
+        let entrance = Entrance::configured(parts);
+        Some(Self::new(table, inventory?, payments?, entrance?, terms))
     }
 
     /// A server of them by `service`, which looks at its start at what they are made with. Nothing: what is wrong is noted. It
@@ -197,24 +230,57 @@ impl Reservations {
                 probe::service(name, "PAYMENT_GRPC_ADDR", payments.address(), payments.connect()).await;
             }
         };
-        let (table, (), ()) = join!(
+        let lines = async {
+            match &self.entrance {
+                Some(entrance) => probe::table(name, entrance::TABLE, entrance.probe()).await,
+                None => Ok(()),
+            }
+        };
+        let (table, lines, (), ()) = join!(
             probe::table(name, "RESERVATIONS_TABLE", self.table.probe()),
+            lines,
             probe::service(name, "INVENTORY_GRPC_ADDR", self.inventory.address(), self.inventory.connect()),
             payments,
         );
-        table
+        table.and(lines)
     }
 
     /// Holds what is wished for, in three steps: the reservation is written with its deadline, seats are held, the reservation
     /// is on hold. Whoever dies in between leaves a deadline behind, at which all of it is given back. A repeat goes on where
-    /// the first request stopped, or is told what it said.
+    /// the first request stopped, or is told what it said. `token` is the customer's word for his right to it, where there is an
+    /// entrance that asks for one.
     ///
     /// # Errors
     /// Why no seats are held, or why that is not known.
-    pub async fn create(&self, wish: &Wish, trace: &TraceContext) -> Result<Created, Error> {
+    pub async fn create(&self, wish: &Wish, token: Option<&str>, trace: &TraceContext) -> Result<Created, Error> {
+        let admission = match &self.entrance {
+            Some(entrance) => entrance.admit(wish, token).await?,
+            None => None,
+        };
+        match self.create_by(admission.as_ref(), wish, trace).await {
+            // There is one reservation by each token, whatever the key.
+            Err(Error::OtherWish) if admission.is_some() => Err(Error::TokenUsed),
+            created @ (Ok(_) | Err(_)) => created,
+        }
+    }
+
+    async fn create_by(
+        &self,
+        admission: Option<&Admission>,
+        wish: &Wish,
+        trace: &TraceContext,
+    ) -> Result<Created, Error> {
         let (owner, now) = (Uuid::new_v4().to_string(), now());
-        let pending = Reservation::pending(wish, &owner, now, &self.terms);
-        let (reservation, only_try) = match self.table.create(&pending).await? {
+        let pending = Reservation::pending(wish, admission, &owner, now, &self.terms);
+        let written = match admission.filter(|admission| admission.is_over(now)) {
+            None => self.table.create(&pending).await?,
+            // Nothing begins by it any more. What has begun goes on.
+            Some(_) => match self.table.get(&pending.id).await? {
+                Some(found) => Written::Overtaken(found),
+                None => return Err(Error::Denied(Denied::Expired)),
+            },
+        };
+        let (reservation, only_try) = match written {
             Written::Made(reservation) => (reservation, true),
             Written::Overtaken(found) => match found.found_by(wish, &owner, now) {
                 Found::Held => return Ok(Created { reservation: found, replayed: true }),

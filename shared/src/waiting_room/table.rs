@@ -56,6 +56,9 @@ const PK: &str = "pk";
 const SK: &str = "sk";
 const EXPIRATION: &str = "expiration";
 
+/// The sort key of a line.
+const LINE: &str = "line";
+
 /// The partition of the open lines.
 const LINES: &str = "lines";
 
@@ -143,9 +146,28 @@ impl Table {
     /// When DynamoDB gave no answer, or a line that can't be read.
     pub async fn line(&self, show_id: &str) -> Result<Option<Line>, TableError> {
         let what = format!("the line of {show_id}");
-        let Some(found) = self.get(&what, &line_key(show_id), "line").await? else { return Ok(None) };
+        let Some(found) = self.get(&what, &line_key(show_id), LINE).await? else { return Ok(None) };
         let line: Line = read(&what, found)?;
         if line.scope.show_id == show_id { Ok(Some(line)) } else { Err(unreadable(&what, "it is of another show")) }
+    }
+
+    /// Whether a show has a line at this moment, for who needs to know no more of it.
+    ///
+    /// # Errors
+    /// When DynamoDB gave no answer.
+    pub async fn has_line(&self, show_id: &str) -> Result<bool, TableError> {
+        let what = format!("the line of {show_id}");
+        let pk = line_key(show_id);
+        let Some(found) = self.get(&what, &pk, LINE).await? else { return Ok(false) };
+        if text(&what, &found, PK)? == pk { Ok(true) } else { Err(unreadable(&what, "it is of another show")) }
+    }
+
+    /// Looks whether lines can be read at all, for who only reads them.
+    ///
+    /// # Errors
+    /// What is wrong with the table, or that it is not known.
+    pub async fn probe_lines(&self) -> Result<(), Unfit> {
+        table::look_up(&self.client, &self.name, &[(PK, &line_key("probe")), (SK, LINE)]).await
     }
 
     /// Opens a line, if the show has none of this or a later generation.
@@ -210,7 +232,7 @@ impl Table {
 
     fn line_put(&self, what: &str, line: &Line) -> Result<aws_sdk_dynamodb::types::builders::PutBuilder, TableError> {
         let mut item: Attributes = serde_dynamo::to_item(line).map_err(|error| unreadable(what, &error.to_string()))?;
-        item.extend(key(&line_key(&line.scope.show_id), "line"));
+        item.extend(key(&line_key(&line.scope.show_id), LINE));
         item.insert(EXPIRATION.to_owned(), number(line.kept_until()));
         Ok(self.put(item))
     }

@@ -421,7 +421,7 @@ impl PartsOfAll {
         let (wish, trace) = (wish(), TraceContext::default());
         let id = wish.reservation_id();
         let done = match role {
-            Role::Create => self.reservations.create(&wish, &trace).await.map(|_| End::Held),
+            Role::Create => self.reservations.create(&wish, None, &trace).await.map(|_| End::Held),
             Role::Cancel => self.reservations.cancel(&id, CUSTOMER).await.map(|_| End::GivenUp),
             Role::Extend => self.reservations.extend(&id, CUSTOMER, LONGER, "longer").await.map(|_| End::MoreTime),
             Role::Approved | Role::Failed | Role::Cancelled | Role::Expired | Role::Relay | Role::Sweep => {

@@ -13,6 +13,7 @@ use shared::{
 
 use super::{FileReport, RecordReport};
 use crate::{
+    admission,
     aws::AwsError,
     catalogue::Trigger,
     lambda::{Function, Invocation},
@@ -210,6 +211,9 @@ async fn put_in_place(stack: &Stack, invoked: &Invoked) -> Result<(), String> {
     for on_sale in &invoked.on_sale {
         stack.inventory.stock(&on_sale.event_id, &on_sale.seat_ids, on_sale.quantity);
     }
+    for show_id in &invoked.lines {
+        admission::open_line(&stack.aws, show_id).await?;
+    }
     for known in &invoked.known {
         stack.seed(std::slice::from_ref(&known.given));
         put(stack, known).await?;
@@ -247,7 +251,7 @@ fn reservation(known: &Known) -> Result<Reservation, String> {
         key: known.key.clone().unwrap_or_else(|| given.reservation_id.clone()),
         trace_id: None,
     };
-    let mut pending = Reservation::pending(&wish, "another invocation", created, &terms);
+    let mut pending = Reservation::pending(&wish, None, "another invocation", created, &terms);
     pending.id.clone_from(&given.reservation_id);
     let held = pending.held(Hold { seat_ids: given.seat_ids.clone(), price: None }, created).to;
     let intent_id = given.payment_intent_id.clone().unwrap_or_else(|| "pi_given".to_owned());

@@ -23,6 +23,8 @@ pub struct Invoked {
     pub event: Value,
     /// What is on sale before.
     pub on_sale: Vec<OnSale>,
+    /// The shows that have a line before.
+    pub lines: Vec<String>,
     /// The reservations in the table before, in the order of the scenario's `given`.
     pub known: Vec<Known>,
     /// How many of the next entries the bus does not take.
@@ -125,12 +127,20 @@ pub(super) fn read(entry: &Entry, text: &[u8], faults: &mut Vec<String>) -> Opti
         }
     };
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
-    let mut invoked =
-        Invoked { trigger: entry.trigger, event, on_sale: Vec::new(), known: Vec::new(), bus_fails: 0, then: None };
+    let mut invoked = Invoked {
+        trigger: entry.trigger,
+        event,
+        on_sale: Vec::new(),
+        lines: Vec::new(),
+        known: Vec::new(),
+        bus_fails: 0,
+        then: None,
+    };
     let Some(raw) = fields.get("scenario") else { return Some((String::new(), invoked)) };
     let mut scenario = Object::read("scenario", raw, faults)?;
     let about: Option<String> = scenario.optional("about");
     invoked.on_sale = scenario.optional("on_sale").unwrap_or_default();
+    invoked.lines = scenario.optional("lines").unwrap_or_default();
     invoked.bus_fails = scenario.optional("bus_fails").unwrap_or_default();
     let (given, then) = (scenario.list("given").unwrap_or_default(), scenario.list("then"));
     if then.is_some() && about.is_none() {

@@ -40,7 +40,8 @@ const CASES: [&str; 26] = [
 ];
 
 /// The cases of events that go through no queue.
-const INVOKED: [&str; 46] = [
+const INVOKED: [&str; 50] = [
+    "admission-required",
     "all-is-well",
     "batch-failure",
     "body-not-json",
@@ -53,6 +54,7 @@ const INVOKED: [&str; 46] = [
     "confirm-unpaid",
     "confirmed",
     "create",
+    "create-admitted",
     "create-again",
     "create-without-seats",
     "duplicate",
@@ -84,6 +86,8 @@ const INVOKED: [&str; 46] = [
     "show-of-another",
     "show-to-function",
     "timer-lost",
+    "token-expired",
+    "token-used",
     "unreadable-item",
     "variant-base64",
     "variant-snake-case",

@@ -30,6 +30,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("        SECRET_NAME: !Ref SecretArn\n", ""),
             edit("WORKER_CONCURRENCY: ", "WORKERS: "),
             edit("          RESERVATIONS_TABLE: !Ref ReservationsTable\n", ""),
+            edit("          WAITING_ROOM_TABLE: !Ref WaitingRoomTableName\n", ""),
             edit("          HOLD_SECONDS: !Ref HoldSeconds\n", "          HOLD: !Ref HoldSeconds\n"),
         ],
     },
@@ -41,6 +42,7 @@ pub(crate) const RULES: &[Rule] = &[
             // No variable refers to it: it is a condition that the base of the reservation API hangs on.
             edit("!Ref ReservationApiBase, !Ref Reservations, ", "!Ref ReservationApiBase, "),
             edit("!Ref HoldSeconds, ", ""),
+            edit(",\n               !Ref WaitingRoomTableName]", "]"),
             edit("          OTEL_EXPORTER_OTLP_ENDPOINT: !Ref OtlpEndpoint\n", ""),
             edit(
                 "          STACK_PARAMETERS:\n            Fn::ToJsonString:",
@@ -64,6 +66,8 @@ pub(crate) const RULES: &[Rule] = &[
             edit("MinValue: 3\n", "MinValue: 0\n"),
             edit("MinValue: 30\n", "MinValue: 29\n"),
             edit("MaxValue: 900\n", "MaxValue: 901\n"),
+            // Without a secret there is no key, and the rule says so before the functions do.
+            edit("            - Fn::Equals: [!Ref WaitingRoomTableName, \"\"]\n", "            - Fn::Equals: [1, 1]\n"),
         ],
     },
     Rule {
@@ -124,7 +128,7 @@ const READ_BY_OTHERS: [(&str, &str); 3] = [
 const BESIDE_A_VERSION: [&str; 2] = ["Events", "DeploymentPreference"];
 
 /// A value for each parameter that may be empty, so that what it switches on is on.
-pub(super) const PLACEHOLDERS: [(&str, &str); 11] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 12] = [
     ("ReservationApiBase", "https://reservation-api.example"),
     ("InventoryGrpcAddr", "inventory.example:8021"),
     ("PaymentGrpcAddr", "payments.example:8031"),
@@ -136,6 +140,7 @@ pub(super) const PLACEHOLDERS: [(&str, &str); 11] = [
     ("DatabaseSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:bookings-AbCdEf"),
     ("DatabaseOwnerSecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:owner-AbCdEf"),
     ("DatabaseResourceId", "cluster-ABCDEF"),
+    ("WaitingRoomTableName", "holdfast-waiting-room"),
 ];
 
 /// The alias, which the queue feeds, moves when SAM publishes a version. SAM compares the function's properties, in which
@@ -216,6 +221,7 @@ fn recorded<T>(
         "inventory_grpc_addr": "secret.example:1",
         "username": "holdfast",
         "password": "a-password",
+        "admission_key": "a key of at least 32 bytes, which guards nothing",
         "reservation_api_token": "a-token", // One that is refused costs one more look at the secret.
     });
     let secret = has_secret.then(|| SecretFields::parse(&fields.to_string()));

@@ -63,6 +63,10 @@ pub(crate) const RULES: &[Rule] = &[
                 "dynamodb:BatchGetItem, dynamodb:UpdateItem, dynamodb:Scan]",
             ),
             edit("${ReservationsTable.Arn}/index/user", "${ReservationsTable.Arn}"),
+            edit("Action: dynamodb:GetItem\n", "Action: [dynamodb:GetItem, dynamodb:Query]\n"),
+            edit("table/${WaitingRoomTableName}", "table/${ReservationsTable}"),
+            edit("[\"line#*\"]", "[\"item#*\"]"),
+            edit("                  Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: [\"line#*\"]}}\n", ""),
             edit("Resource: !GetAtt ReservationsTable.Arn", "Resource: !GetAtt IdempotencyTable.Arn"),
         ],
     },
@@ -198,6 +202,11 @@ fn needed_to_serve(function: Resource<'_>) -> Needed {
         ("dynamodb:UpdateItem", &table, "Table::create and Table::write are updates, and so is the look at the start"),
         ("dynamodb:BatchGetItem", &table, "Table::list reads the reservations of a page"),
         ("dynamodb:Query", &index, "Table::list finds those of a customer by the index"),
+        (
+            "dynamodb:GetItem",
+            &Some(lines()),
+            "Entrance asks whether a show has a line, and looks at the table at its start",
+        ),
     ])
 }
 
@@ -340,7 +349,7 @@ fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
         let statements = statements(&project.template, role);
         let mut grants = Vec::new();
         for statement in statements {
-            let condition = path.map_or(Value::Null, |path| condition(path, statement));
+            let condition = condition(path, statement);
             let plain = statement["Effect"] == "Allow" && statement["Condition"] == condition;
             let fault = format!("{}: Effect must be Allow, and Condition {condition}", role.id);
             faults.unless(plain, format!("{fault}: {statement}"));
@@ -363,12 +372,21 @@ fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
 }
 
 /// The one condition that a statement must have. Any other may never hold, and then the function can do nothing.
-fn condition(path: &Path<'_>, statement: &Value) -> Value {
-    if statement["Action"] != "dynamodb:UpdateItem" {
-        return Value::Null;
-    }
-    // `shared::idempotency` makes every key of the event type and `#`, that of the look at the start included.
-    json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [format!("{}#*", path.code.event_type)]}})
+fn condition(path: Option<&Path<'_>>, statement: &Value) -> Value {
+    let keys = match path {
+        // `shared::idempotency` makes every key of the event type and `#`, that of the look at the start included.
+        Some(path) if statement["Action"] == "dynamodb:UpdateItem" => format!("{}#*", path.code.event_type),
+        // `waiting_room::table` keeps lines under such keys, and `reservation::entrance` reads nothing else of it.
+        None if statement["Resource"] == lines() => "line#*".to_owned(),
+        Some(_) | None => return Value::Null,
+    };
+    json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [keys]}})
+}
+
+/// The table of the waiting room, which another stack may have.
+fn lines() -> Value {
+    const TABLE: &str = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${WaitingRoomTableName}";
+    json!({"Fn::Sub": TABLE})
 }
 
 /// Traces and network interfaces can't be limited to a resource, so AWS's own policies are taken for them.

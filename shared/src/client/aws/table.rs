@@ -1,6 +1,12 @@
 //! A look at a table of DynamoDB.
 
-use aws_sdk_dynamodb::{Client, error::ProvideErrorMetadata, types::AttributeValue};
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::{
+    Client,
+    error::ProvideErrorMetadata,
+    types::{AttributeValue, ReturnConsumedCapacity},
+};
 
 use super::fault;
 
@@ -13,14 +19,14 @@ pub enum Unfit {
     /// It is not there.
     #[error("names a table that is not there, {0:?}: correct it, or create the table in this account and region")]
     Missing(String),
-    /// This function may not write to it. A role that may write to one table gets this answer for any other name, be there
-    /// a table or not.
-    #[error(
-        "names a table that this function may not write to, {table:?}: correct it, or allow dynamodb:UpdateItem: {cause}"
-    )]
+    /// This function may not use it so. A role that may use one table gets this answer for any other name, be there a table
+    /// or not.
+    #[error("names a table that this function may not {}, {table:?}: correct it, or allow {}: {cause}", .needed.0, .needed.1)]
     Denied {
         /// The table.
         table: String,
+        /// What it may not do, for people, and as the action of a policy.
+        needed: (&'static str, &'static str),
         /// The chain of causes.
         cause: String,
     },
@@ -48,29 +54,58 @@ pub enum Unfit {
 pub async fn look(client: &Client, table: &str, key: &[(&str, &str)]) -> Result<(), Unfit> {
     const NEVER: &str = "attribute_exists(#id) AND attribute_not_exists(#id)";
 
-    let attribute = |(name, value): &(&str, &str)| ((*name).to_owned(), AttributeValue::S((*value).to_owned()));
-    let names: Vec<&str> = key.iter().map(|(name, _)| *name).collect();
     let call = client
         .update_item()
         .table_name(table)
-        .set_key(Some(key.iter().map(attribute).collect()))
+        .set_key(Some(attributes(key)))
         .condition_expression(NEVER)
-        .expression_attribute_names("#id", names.first().copied().unwrap_or(ID));
-    let Err(error) = call.send().await else {
-        return Err(Unfit::Unknown("the answer is none that DynamoDB gives".to_owned()));
-    };
-    let (table, cause) = (table.to_owned(), fault(&error));
-    match error.code() {
-        Some("ConditionalCheckFailedException") => Ok(()),
-        Some("ResourceNotFoundException") => Err(Unfit::Missing(table)),
-        Some("AccessDeniedException") => Err(Unfit::Denied { table, cause }),
+        .expression_attribute_names("#id", key.first().map_or(ID, |(name, _)| *name));
+    match call.send().await {
+        Ok(_) => Err(Unfit::Unknown(NOT_DYNAMODB.to_owned())),
+        Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(()),
+        Err(error) => Err(unfit(table, key, ("write to", "dynamodb:UpdateItem"), error.code(), fault(&error))),
+    }
+}
+
+/// Looks whether items can be read at all, for who never writes one. The key is as [`look`] has it, and need not be there.
+///
+/// # Errors
+/// What is wrong with the table, or that it is not known.
+pub async fn look_up(client: &Client, table: &str, key: &[(&str, &str)]) -> Result<(), Unfit> {
+    let call = client.get_item().table_name(table).set_key(Some(attributes(key)));
+    match call.return_consumed_capacity(ReturnConsumedCapacity::Total).send().await {
+        Ok(answer) if answer.consumed_capacity.is_some() => Ok(()),
+        Ok(_) => Err(Unfit::Unknown(NOT_DYNAMODB.to_owned())),
+        Err(error) => Err(unfit(table, key, ("read", "dynamodb:GetItem"), error.code(), fault(&error))),
+    }
+}
+
+const NOT_DYNAMODB: &str = "the answer is none that DynamoDB gives";
+
+fn attributes(key: &[(&str, &str)]) -> HashMap<String, AttributeValue> {
+    key.iter().map(|(name, value)| ((*name).to_owned(), AttributeValue::S((*value).to_owned()))).collect()
+}
+
+/// What a refusal says of the table.
+fn unfit(
+    table: &str,
+    key: &[(&str, &str)],
+    needed: (&'static str, &'static str),
+    code: Option<&str>,
+    cause: String,
+) -> Unfit {
+    let table = table.to_owned();
+    match code {
+        Some("ResourceNotFoundException") => Unfit::Missing(table),
+        Some("AccessDeniedException") => Unfit::Denied { table, needed, cause },
         Some("ValidationException") => {
+            let names: Vec<&str> = key.iter().map(|(name, _)| *name).collect();
             let key = match names.as_slice() {
                 [partition, sort] => format!("the partition key {partition} (S) and the sort key {sort} (S)"),
                 _ => format!("the partition key {} (S) and nothing else", names.concat()),
             };
-            Err(Unfit::OtherKey { table, key, cause })
+            Unfit::OtherKey { table, key, cause }
         }
-        Some(_) | None => Err(Unfit::Unknown(cause)),
+        Some(_) | None => Unfit::Unknown(cause),
     }
 }

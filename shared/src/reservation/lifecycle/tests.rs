@@ -16,7 +16,7 @@ fn wish() -> Wish {
 }
 
 fn pending() -> Reservation {
-    Reservation::pending(&wish(), "me", NOW, &TERMS)
+    Reservation::pending(&wish(), None, "me", NOW, &TERMS)
 }
 
 fn on_hold() -> Reservation {
@@ -66,6 +66,21 @@ fn the_same_wish_has_the_same_id_and_any_other_has_another() {
     // Where one value ends and the next begins is part of it.
     let (one, two) = (Wish { user_id: "ab".into(), key: "c".into(), ..wish() }, Wish { user_id: "a".into(), ..wish() });
     assert_ne!(one.reservation_id(), Wish { key: "bc".into(), ..two }.reservation_id());
+}
+
+#[test]
+fn an_admission_names_the_reservation_whatever_the_key() {
+    let admission = crate::admission::token::tests::admission();
+    let by = |wish: &Wish| Reservation::pending(wish, Some(&admission), "me", NOW, &TERMS);
+    let reservation = by(&wish());
+    assert_eq!((reservation.id.as_str(), reservation.queue_item_id.as_deref()), ("rsv_q1abc_17_2", Some("q1abc")));
+    let other_key = Wish { key: "key-2".into(), ..wish() };
+    assert_eq!(by(&other_key).id, reservation.id);
+    assert_eq!(reservation.found_by(&other_key, "you", NOW), Found::InProgress(LEASE), "the key is no part of it");
+    assert_eq!(reservation.found_by(&Wish { quantity: 3, ..wish() }, "you", NOW), Found::Other);
+    assert_eq!(pending().queue_item_id, None);
+    let later = reservation.held(Hold { seat_ids: wish().seat_ids, price: None }, NOW + 50).to;
+    assert_eq!(later.queue_item_id.as_deref(), Some("q1abc"), "each change keeps it");
 }
 
 #[test]

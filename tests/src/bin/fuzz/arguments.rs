@@ -12,7 +12,7 @@ const MINUTES: u32 = 10;
 /// Hands made-up inputs to what reads the words of strangers, and judges what becomes of each: message bodies to the
 /// event parser, events of an HTTP API to its adapter, requests to what reads those of the reservation API, events of Kafka
 /// to a function that reads topics of bookings. An input must be read or refused without a panic; tests/fuzz has every rule,
-/// in oracle.rs, exchange.rs, wish.rs and topic.rs.
+/// in oracle.rs, exchange.rs, wish.rs, admission.rs and topic.rs.
 ///
 /// Inputs grow out of the files of events/ and the examples of the API's document by libFuzzer, which keeps what reaches
 /// new code. What reads them is built with debug assertions and overflow checks, in a folder of its own under cargo's

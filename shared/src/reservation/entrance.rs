@@ -1,0 +1,108 @@
+//! Who may make a reservation at all, where tickets are given out in line: of a show that has a line nobody makes one without an
+//! admission. Which shows have one stands in the table of the waiting room, and each answer of it holds for a moment, because
+//! a line is there before its sale begins.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{lifecycle::Wish, service::Error};
+use crate::{
+    admission::{Admission, token::Keys},
+    client::aws::table::Unfit,
+    start::Parts,
+    waiting_room::table::Table,
+};
+
+/// The variable that names the table of the waiting room. It alone decides whether admissions are asked for.
+pub(super) const TABLE: &str = "WAITING_ROOM_TABLE";
+
+/// So long an answer of the table holds.
+const KNOWN_FOR: Duration = Duration::from_secs(5);
+
+/// After so long a table that gave no answer may give one.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The door to reservations. Its copies share what is known of lines.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    lines: Table,
+    keys: Keys,
+    known: Arc<Mutex<HashMap<String, Known>>>,
+}
+
+/// What the table said of a show.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    since: Instant,
+    has_line: bool,
+}
+
+impl Entrance {
+    /// The door where these keys sign admissions, and the table of the waiting room says which shows have a line.
+    pub fn new(lines: Table, keys: Keys) -> Self {
+        Self { lines, keys, known: Arc::default() }
+    }
+
+    /// As the environment and the secret say. `Some(None)`: no admission is asked for, because `WAITING_ROOM_TABLE` is unset.
+    /// `None`: what is wrong is noted.
+    pub fn configured(parts: &mut Parts<'_>) -> Option<Option<Self>> {
+        if parts.reader.optional(TABLE).is_none() {
+            return Some(None);
+        }
+        let lines = Table::configured(&mut parts.reader, parts.aws);
+        Some(Some(Self::new(lines, Keys::configured(&mut parts.reader)?)))
+    }
+
+    /// Looks whether lines can be read at all.
+    ///
+    /// # Errors
+    /// What is wrong with the table, or that it is not known.
+    pub(super) async fn probe(&self) -> Result<(), Unfit> {
+        self.lines.probe_lines().await
+    }
+
+    /// The right by which a wish is fulfilled; nothing, where it needs none. A token is judged at every show, and then the line
+    /// is not asked for. Whether its time is over is not judged here: a reservation that exists is shown again by it.
+    ///
+    /// # Errors
+    /// Why the wish is not let in, or that it is not known whether it needs a right.
+    pub(super) async fn admit(&self, wish: &Wish, token: Option<&str>) -> Result<Option<Admission>, Error> {
+        let Some(token) = token else {
+            return if self.has_line(&wish.show_id).await? { Err(Error::AdmissionRequired) } else { Ok(None) };
+        };
+        let admission = self.keys.verify(token).map_err(Error::Denied)?;
+        admission.admits(&wish.user_id, &wish.show_id).map_err(Error::Denied)?;
+        if wish.quantity > admission.most_tickets {
+            return Err(Error::TooMany { most: admission.most_tickets });
+        }
+        Ok(Some(admission))
+    }
+
+    async fn has_line(&self, show_id: &str) -> Result<bool, Error> {
+        if let Some(has_line) = self.known(show_id) {
+            return Ok(has_line);
+        }
+        let has_line = self.lines.has_line(show_id).await;
+        let has_line = has_line.map_err(|error| Error::Line { cause: error.to_string(), after: SOON })?;
+        let now = Instant::now();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Anybody can ask for shows that nobody has heard of, so that what is out of date does not stay.
+        known.retain(|_, known| known.holds(now));
+        known.insert(show_id.to_owned(), Known { since: now, has_line });
+        Ok(has_line)
+    }
+
+    fn known(&self, show_id: &str) -> Option<bool> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(show_id).filter(|known| known.holds(Instant::now())).map(|known| known.has_line)
+    }
+}
+
+impl Known {
+    fn holds(&self, now: Instant) -> bool {
+        now.duration_since(self.since) < KNOWN_FOR
+    }
+}
