@@ -36,3 +36,4 @@ mod settle;
 mod telemetry;
 mod tls;
 mod up;
+mod waiting_room;
