@@ -454,8 +454,9 @@ async fn a_tombstone_whose_place_was_not_written_is_found_by_the_next_tick() {
     let room = Room::of(1).await;
     room.seated(&[("usr_1", 1)]).await;
     let turn = room.claim(1).await;
+    // A look, so that the API has started; then its own write, which is the tombstone, and that of the place.
+    assert_eq!(room.told_of(turn, "reservation.created").await, ended("duplicate"));
     room.run_out(1).await;
-    // The first is the API's own, which writes the tombstone.
     room.stack.aws.fail_after(1, UPDATE, Failure::Silence);
     room.stack.aws.fail_next(UPDATE, Failure::Silence);
     assert_eq!(room.tick().await, ended("success"));

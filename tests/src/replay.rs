@@ -15,7 +15,7 @@ use std::{
 pub use self::{
     booked::{BOOKING, House},
     invoked::put,
-    waited::table,
+    waited::{put_line, table},
 };
 
 use serde::Deserialize;

@@ -45,7 +45,7 @@ pub(super) async fn run(replay: &Replay, file: &EventFile, waited: &Waited) -> F
     let run = async {
         let table = table(&replay.stack);
         for line in &waited.given {
-            put(&replay.stack, &table, line).await?;
+            put_line(&replay.stack, &table, line).await?;
         }
         let ticks = replay.stack.queue(TICKS);
         let published = replay.stack.aws.bus_entries().len();
@@ -145,7 +145,10 @@ fn faults(promise: &Turned, report: &RecordReport, found: &Found) -> Vec<String>
 }
 
 /// Puts a line in place as the functions would have left it.
-async fn put(stack: &Stack, table: &Table, given: &GivenLine) -> Result<(), String> {
+///
+/// # Errors
+/// When no line can be so, or the table does not take it.
+pub async fn put_line(stack: &Stack, table: &Table, given: &GivenLine) -> Result<(), String> {
     let now = epoch_ms(SystemTime::now());
     let scope = Scope { show_id: given.event_id.clone(), generation: 1, key_version: 1 };
     let settings = Settings {
