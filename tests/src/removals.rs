@@ -94,6 +94,7 @@ pub const GUARDS: &[&str] = &[
     "reservation-writes",
     "reservation-rules",
     "payment-proof",
+    "waiting-room",
     "untold-changes",
     "booking-order",
     "booking-inbox",
