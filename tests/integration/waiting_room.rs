@@ -26,6 +26,7 @@ use shared::{
         line::{Line, Scope, Settings},
         message::{JoinMessage, TickMessage},
         place::{Change, Entry, State, Turn},
+        sequence::sequence,
         table::{Replaced, Table, Written},
     },
 };
@@ -543,6 +544,24 @@ async fn two_ticks_at_once_give_each_place_once_and_call_nobody_twice() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 40, "nobody has two places");
+}
+
+#[tokio::test]
+async fn a_tick_that_read_the_line_before_another_wrote_it_writes_nothing() {
+    let room = Room::of(5).await;
+    let line = room.line().await;
+    room.join("usr_1", 1, 1);
+    room.deliver(JOINED).await;
+    let before = room.table.blocks(&line).await.unwrap();
+    room.join("usr_2", 1, 2);
+    room.deliver(JOINED).await;
+    let after = room.table.blocks(&line).await.unwrap();
+    let (first, second) = (sequence(&line, before, now()).unwrap(), sequence(&line, after, now()).unwrap());
+    assert_eq!(room.table.append(&first.0, &first.1).await.unwrap(), Written::Made);
+    let overtaken = room.table.append(&second.0, &second.1).await.unwrap();
+    assert_eq!(overtaken, Written::Overtaken, "the first would have two places");
+    room.tick().await;
+    assert_eq!((room.line().await.joined, room.positions(&["usr_1", "usr_2"]).await), (2, vec![Some(1), Some(2)]));
 }
 
 #[tokio::test]

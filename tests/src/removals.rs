@@ -797,8 +797,8 @@ pub const REMOVALS: &[Removal] = &[
         file: "shared/src/waiting_room/table.rs",
         text: "const VERSION_IS_KNOWN: &str = \"version = :known\";",
         instead: "const VERSION_IS_KNOWN: &str = \"version > :known OR version <= :known\";",
-        test: Test::of("integration", "waiting_room::two_ticks_at_once_give_each_place_once_and_call_nobody_twice"),
-        says: "left == right",
+        test: Test::of("integration", "waiting_room::a_tick_that_read_the_line_before_another_wrote_it_writes_nothing"),
+        says: "the first would have two places",
     },
     Removal {
         guard: "waiting-room",
