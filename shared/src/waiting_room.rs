@@ -2,7 +2,9 @@
 //! the other, never more of them than there are tickets.
 //!
 //! What decides is pure: the names of places ([`id`]), their order ([`sequence`]), what becomes of a place ([`place`]), and
-//! whose turn it is ([`plan`]), all of them about one [`mod@line`]. The [`table`] keeps it, and nothing else does I/O here.
+//! whose turn it is ([`plan`]), all of them about one [`mod@line`]. The [`table`] keeps it. What acts stands on both: who joins
+//! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), and a place follows what
+//! became of its reservation ([`settled`]).
 //!
 //! ```text
 //!  join:      message -> item + block of pending people     one transaction, Table::join
@@ -11,13 +13,20 @@
 //!  a turn:    C -> A -> H -> S                              each a compare-and-set of one place, Table::replace
 //! ```
 
+pub mod clock;
 mod configured;
+pub mod desk;
 pub mod id;
+pub mod joined;
 pub mod line;
+pub mod measured;
 pub mod message;
+mod notice;
 pub mod place;
 pub mod plan;
 pub mod sequence;
+pub mod settled;
+pub mod settling;
 pub mod table;
 
 use std::time::Duration;

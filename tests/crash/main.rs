@@ -16,6 +16,7 @@ mod scenario;
 
 mod point;
 mod promise;
+mod room;
 mod run;
 mod sale;
 

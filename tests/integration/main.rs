@@ -37,3 +37,4 @@ mod settle;
 mod telemetry;
 mod tls;
 mod up;
+mod waiting_room;

@@ -22,6 +22,8 @@ pub enum System {
     Reservations,
     /// Bookings of rooms become rows of a database.
     Bookings,
+    /// People stand in a line before they may reserve.
+    WaitingRoom,
 }
 
 /// How Lambda hands a function its work.
@@ -44,6 +46,15 @@ impl System {
             Self::Settlement => "Settlement",
             Self::Reservations => "Reservations",
             Self::Bookings => "Bookings",
+            Self::WaitingRoom => "WaitingRoom",
+        }
+    }
+
+    /// Whether the template has it. The waiting room runs in the local stack alone so far.
+    pub const fn is_deployed(self) -> bool {
+        match self {
+            Self::Settlement | Self::Reservations | Self::Bookings => true,
+            Self::WaitingRoom => false,
         }
     }
 }
@@ -151,6 +162,9 @@ pub struct Fed {
     pub event_type: &'static str,
     /// What it settles; nothing, where it belongs to another system.
     pub settling: Option<Settling>,
+    /// Whether a message that can't be worked is kept for a person, in a dead-letter queue. One that is worth nothing a second
+    /// later is not.
+    pub keeps_dead_letters: bool,
     /// Composes it of its parts as its `main` does, and answers with its limits.
     pub limits: fn(&mut Parts<'_>) -> Option<Limits>,
 }
@@ -161,9 +175,20 @@ pub fn all_fed() -> impl Iterator<Item = Fed> {
         name: settling.name,
         event_type: settling.workflow.name(),
         settling: Some(settling),
+        keeps_dead_letters: true,
         limits: settling.limits,
     };
-    SETTLING.into_iter().map(settling).chain(RECORDING)
+    SETTLING.into_iter().map(settling).chain(RECORDING).chain(WAITING)
+}
+
+/// Those of them that the template has.
+pub fn deployed_fed() -> impl Iterator<Item = Fed> {
+    all_fed().filter(|fed| function(fed.name).is_some_and(|entry| entry.system.is_deployed()))
+}
+
+/// The functions that the template has.
+pub fn deployed() -> impl Iterator<Item = Entry> {
+    CATALOGUE.into_iter().filter(|entry| entry.system.is_deployed())
 }
 
 /// The function that reads a queue of its own under this name.
@@ -230,18 +255,45 @@ pub const RECORDING: [Fed; 2] = [
         name: booking_created::NAME,
         event_type: "booking.created",
         settling: None,
+        keeps_dead_letters: true,
         limits: |parts| booking_created::compose(parts).map(|consumer| consumer.worker.limits),
     },
     Fed {
         name: booking_cancelled::NAME,
         event_type: "booking.cancelled",
         settling: None,
+        keeps_dead_letters: true,
         limits: |parts| booking_cancelled::compose(parts).map(|consumer| consumer.worker.limits),
     },
 ];
 
+/// Every function of the waiting room that reads a queue of its own.
+pub const WAITING: [Fed; 3] = [
+    Fed {
+        name: waiting_room_joined::NAME,
+        event_type: "line.joined",
+        settling: None,
+        keeps_dead_letters: true,
+        limits: |parts| waiting_room_joined::compose(parts).map(|worker| worker.limits),
+    },
+    Fed {
+        name: waiting_room_ticked::NAME,
+        event_type: "line.ticked",
+        settling: None,
+        keeps_dead_letters: false,
+        limits: |parts| waiting_room_ticked::compose(parts).map(|worker| worker.limits),
+    },
+    Fed {
+        name: waiting_room_settled::NAME,
+        event_type: "line.settled",
+        settling: None,
+        keeps_dead_letters: true,
+        limits: |parts| waiting_room_settled::compose(parts).map(|worker| worker.limits),
+    },
+];
+
 /// Every other function.
-const OTHERS: [Entry; 7] = [
+const OTHERS: [Entry; 11] = [
     other!(reservation_api, Reservations, Http),
     other!(reservation_rpc, Reservations, Http),
     other!(reservation_changed, Reservations, Stream),
@@ -249,6 +301,10 @@ const OTHERS: [Entry; 7] = [
     other!(booking_created, Bookings, Queue),
     other!(booking_cancelled, Bookings, Queue),
     other!(booking_migrate, Bookings, Schedule),
+    other!(waiting_room_joined, WaitingRoom, Queue),
+    other!(waiting_room_ticked, WaitingRoom, Queue),
+    other!(waiting_room_settled, WaitingRoom, Queue),
+    other!(waiting_room_clock, WaitingRoom, Schedule),
 ];
 
 /// Every function.

@@ -3,6 +3,7 @@
 
 mod booked;
 mod invoked;
+mod waited;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,6 +15,7 @@ use std::{
 pub use self::{
     booked::{BOOKING, House},
     invoked::put,
+    waited::{put_line, table},
 };
 
 use serde::Deserialize;
@@ -214,6 +216,9 @@ impl Replay {
                 Some(house) => booked::run(self, house, file, booked).await,
                 None => FileReport::failed("events of bookings need a PostgreSQL".to_owned()),
             };
+        }
+        if let Some(waited) = &file.waited {
+            return waited::run(self, file, waited).await;
         }
         let mut notes = file.notes.clone();
         notes.extend(self.seed(file));

@@ -31,6 +31,9 @@ const PATH: &str = "/internal/reservations/";
 /// More than any body of this API; a larger one is a fault of the caller.
 const BODY_LIMIT: usize = 64 * 1024;
 
+/// How long a hold lasts, as of each look at it.
+const HOLD: Duration = Duration::from_secs(60);
+
 /// The server and its reservations; clones share them, so that a test keeps one while another serves.
 #[derive(Clone, Default)]
 pub struct Reservations {
@@ -93,6 +96,8 @@ pub struct Call {
     pub authorization: Option<String>,
     /// What tells a repeat from a new request.
     pub idempotency_key: Option<String>,
+    /// The header by which the caller wants only what is not there.
+    pub if_none_match: Option<String>,
     /// The trace that the caller continued.
     pub traceparent: Option<String>,
     /// The context that came with the trace.
@@ -271,6 +276,7 @@ async fn handle(State(reservations): State<Reservations>, request: Request) -> R
         target: parts.uri.to_string(),
         authorization: header_of(&parts.headers, "authorization"),
         idempotency_key: header_of(&parts.headers, "idempotency-key"),
+        if_none_match: header_of(&parts.headers, "if-none-match"),
         traceparent: header_of(&parts.headers, "traceparent"),
         baggage: header_of(&parts.headers, "baggage"),
         method: parts.method,
@@ -336,7 +342,33 @@ impl Store {
         match call.method {
             Method::GET => self.entries.get(id).map_or_else(not_found, Entry::show),
             Method::PATCH => self.change(id, call),
-            _ => refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "only GET and PATCH are here"),
+            Method::PUT if call.if_none_match.as_deref() == Some("*") => self.entomb(id),
+            Method::PUT => refusal(StatusCode::BAD_REQUEST, "INVALID_REQUEST", "If-None-Match must be *"),
+            _ => refusal(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "only GET, PATCH and PUT are here"),
+        }
+    }
+
+    /// Ends a reservation that is not there, so that nobody can make it.
+    fn entomb(&mut self, id: &str) -> Reply {
+        let body = json!({"reservation_id": id, "status": Status::Expired});
+        match self.entries.get(id) {
+            Some(entry) if entry.is_tombstone() => Reply { status: StatusCode::OK, body },
+            Some(entry) => Reply { status: StatusCode::PRECONDITION_FAILED, ..entry.show() },
+            None => {
+                let reservation = Reservation {
+                    reservation_id: id.to_owned(),
+                    event_id: String::new(),
+                    user_id: String::new(),
+                    status: Status::Expired,
+                    seat_ids: Vec::new(),
+                    quantity: 0,
+                    payment_intent_id: None,
+                };
+                let (created_at, updated_at) = (now(), now());
+                let entry = Entry { reservation, transitions: vec![Status::Expired], created_at, updated_at };
+                self.entries.insert(id.to_owned(), entry);
+                Reply { status: StatusCode::CREATED, body }
+            }
         }
     }
 
@@ -398,8 +430,17 @@ impl Entry {
         self.show()
     }
 
+    /// Whether it was ended before anybody made it.
+    fn is_tombstone(&self) -> bool {
+        self.reservation.event_id.is_empty() && self.reservation.status == Status::Expired
+    }
+
     fn show(&self) -> Reply {
         let mut body = json!(self.reservation);
+        // What is on hold here stays so until a worker moves it.
+        let end = OffsetDateTime::now_utc() + HOLD;
+        body["hold_expires_at"] = json!(end.format(&Rfc3339).unwrap_or_default());
+        body["was_held"] = json!(!matches!(self.reservation.status, Status::Pending | Status::Failed));
         body["created_at"] = json!(self.created_at);
         body["updated_at"] = json!(self.updated_at);
         Reply { status: StatusCode::OK, body }

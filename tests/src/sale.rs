@@ -115,7 +115,9 @@ impl Sale {
         }
         let gateway = Gateway::start(options(&template, &issuer, targets, ports.gateway)?).await?;
         // The bookings need a database: see [`Sale::book`].
-        let others = |entry: &&Entry| entry.trigger != Trigger::Http && entry.system != System::Bookings;
+        let others = |entry: &&Entry| {
+            entry.trigger != Trigger::Http && matches!(entry.system, System::Settlement | System::Reservations)
+        };
         for entry in CATALOGUE.iter().filter(others) {
             let mut environment = stack.environment(entry.name);
             if entry.system == System::Settlement {

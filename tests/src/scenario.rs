@@ -12,6 +12,7 @@ mod form;
 mod hold;
 mod invoked;
 mod object;
+mod waited;
 mod written;
 
 use std::{
@@ -33,6 +34,7 @@ use crate::reservations::Status;
 pub use self::{
     booked::{Booked, Booking, Then},
     invoked::{Effect, Invoked, Known, OnSale},
+    waited::{GivenLine, Standing, Turned, Waited},
     written::write,
 };
 
@@ -54,6 +56,8 @@ pub struct EventFile {
     pub invoked: Option<Invoked>,
     /// What of it is about bookings, which need a database.
     pub booked: Option<Booked>,
+    /// What of it is about the waiting room.
+    pub waited: Option<Waited>,
     /// What holds before the delivery and what must hold after it.
     pub scenario: Scenario,
     /// What was done to a file of somebody's own so that it can be run, a sentence each.
@@ -71,6 +75,7 @@ impl EventFile {
         self.scenario.then.is_some()
             || self.invoked.as_ref().is_some_and(|invoked| invoked.then.is_some())
             || self.booked.as_ref().is_some_and(|booked| booked.then.is_some())
+            || self.waited.as_ref().is_some_and(|waited| waited.then.is_some())
     }
 
     /// The name that a report calls it by.
@@ -335,7 +340,15 @@ fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u
         let read = booked::read(&entry, text, &mut faults, &mut notes);
         let (Some((booked, records, scenario)), true) = (read, faults.is_empty()) else { return Err(faults) };
         let (path, function) = (path.to_path_buf(), entry.name.to_owned());
-        return Ok(EventFile { path, function, records, invoked: None, booked: Some(booked), scenario, notes });
+        let (invoked, waited, booked) = (None, None, Some(booked));
+        return Ok(EventFile { path, function, records, invoked, booked, waited, scenario, notes });
+    }
+    if let Some(entry) = waited::function(folder, function) {
+        let read = waited::read(&entry, text, &mut faults);
+        let (Some((waited, records, scenario)), true) = (read, faults.is_empty()) else { return Err(faults) };
+        let (path, function) = (path.to_path_buf(), entry.name.to_owned());
+        let (invoked, booked, waited) = (None, None, Some(waited));
+        return Ok(EventFile { path, function, records, invoked, booked, waited, scenario, notes });
     }
     if let Some(entry) = invoked::function(folder, function, text) {
         let read = invoked::read(&entry, text, &mut faults);
@@ -349,6 +362,7 @@ fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u
             records: Vec::new(),
             invoked: Some(invoked),
             booked: None,
+            waited: None,
             scenario,
             notes,
         });
@@ -375,7 +389,8 @@ fn parse_in(path: &Path, folder: Option<&str>, function: Option<&str>, text: &[u
     };
     let then = draft.then.map(|then| then.into_iter().flatten().collect());
     let scenario = Scenario { about: draft.about, given, then };
-    Ok(EventFile { path: path.to_path_buf(), function, records, invoked: None, booked: None, scenario, notes })
+    let (path, invoked, booked, waited) = (path.to_path_buf(), None, None, None);
+    Ok(EventFile { path, function, records, invoked, booked, waited, scenario, notes })
 }
 
 #[cfg(test)]

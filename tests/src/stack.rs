@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,6 +24,10 @@ pub const TABLE: &str = "holdfast-idempotency";
 pub const RESERVATIONS: &str = "holdfast-reservations";
 /// The name of the waiting room's table.
 pub const WAITING_ROOM: &str = "holdfast-waiting-room";
+/// The name of the secret with the keys that places are named by.
+pub const WAITING_ROOM_SECRET: &str = "holdfast/waiting-room";
+/// What it holds.
+pub const WAITING_ROOM_KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 /// The event bus's name.
 pub const BUS: &str = "holdfast";
 /// Who publishes what becomes of payments.
@@ -107,8 +112,10 @@ impl Stack {
             aws.create_reservations_table(RESERVATIONS).await?;
             aws.create_waiting_room_table(WAITING_ROOM).await?;
         }
+        aws.put_secret(WAITING_ROOM_SECRET, &json!({"waiting_room_key": WAITING_ROOM_KEYS}).to_string());
         aws.add_bus(BUS);
         let dead_letters: BTreeMap<_, _> = all_fed()
+            .filter(|function| function.keeps_dead_letters)
             .map(|function| {
                 let retention_only = QueueOptions::default();
                 let queue = Queue::new(format!("{}-dlq", function.name), retention_only);
@@ -167,8 +174,9 @@ impl Stack {
     /// A new, empty queue of a function. It takes the place of an earlier one under the same name, whose waiting messages
     /// are gone with it.
     pub fn queue(&self, function: &str) -> Queue {
-        let redrive = Redrive { queue: self.dead_letters(function), max_receive_count: MOVED_AFTER };
-        let options = QueueOptions { visibility: FUNCTION_TIMEOUT * 6, redrive: Some(redrive) };
+        let dead_letters = self.dead_letters.get(function).cloned();
+        let redrive = dead_letters.map(|queue| Redrive { queue, max_receive_count: MOVED_AFTER });
+        let options = QueueOptions { visibility: FUNCTION_TIMEOUT * 6, redrive };
         let queue = Queue::new(function, options);
         self.aws.add_queue(queue.clone());
         queue
@@ -190,11 +198,20 @@ impl Stack {
             ("PAYMENT_GRPC_ADDR", self.payment_address.to_string()),
             ("RESERVATION_API_BASE", format!("http://{}", self.reservation_address)),
             ("EVENT_BUS_NAME", BUS.to_owned()),
-            ("DLQ_URL", format!("{}/000000000000/{}", self.aws.url(), self.dead_letters(function).name())),
+            ("WAITING_ROOM_TABLE", WAITING_ROOM.to_owned()),
+            ("TICK_QUEUE_URL", format!("{}/000000000000/waiting-room-ticked", self.aws.url())),
             ("RESERVATIONS_TABLE", RESERVATIONS.to_owned()),
             ("EXPIRY_QUEUE_URL", format!("{}/000000000000/reservation-expired", self.aws.url())),
         ];
-        let own = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let dead_letters = self.dead_letters.get(function).map(|queue| {
+            let url = format!("{}/000000000000/{}", self.aws.url(), queue.name());
+            ("DLQ_URL", url)
+        });
+        // The only secret of a stack is that of the waiting room; settlement's are put there by the tests of secrets.
+        let secret = [("USE_SECRET_MANAGER", "true".to_owned()), ("SECRET_NAME", WAITING_ROOM_SECRET.to_owned())];
+        let secret = secret.into_iter().filter(|_| function.starts_with("waiting-room"));
+        let own = variables.into_iter().chain(dead_letters).chain(secret);
+        let own = own.map(|(name, value)| (name.to_owned(), value));
         own.chain(self.variables.clone()).collect()
     }
 

@@ -282,7 +282,7 @@ mod tests {
     fn each_queue_has_a_rule_and_the_sources_are_those_of_the_parameters() {
         let rules = template().rules().unwrap();
         let functions: BTreeSet<&str> = rules.iter().map(|rule| rule.function.as_str()).collect();
-        assert_eq!(functions, catalogue::all_fed().map(|function| function.name).collect());
+        assert_eq!(functions, catalogue::deployed_fed().map(|function| function.name).collect());
         let chosen = |event: Value| -> Vec<&str> {
             let rules = rules.iter().filter(|rule| rule.pattern.matches(&event));
             rules.map(|rule| rule.function.as_str()).collect()

@@ -26,15 +26,22 @@ const SYSTEMS: [&str; 9] = [
 const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];
 
 /// What keeps the domain's values, and serves those who ask for them.
-const KEEPING: [&str; 9] = [
+const KEEPING: [&str; 16] = [
     "admission::token",
     "reservation::entrance",
     "reservation::relay",
     "reservation::service",
     "reservation::sweep",
     "reservation::table",
+    "waiting_room::clock",
     "waiting_room::configured",
+    "waiting_room::desk",
+    "waiting_room::joined",
+    "waiting_room::measured",
+    "waiting_room::notice",
     "waiting_room::service",
+    "waiting_room::settled",
+    "waiting_room::settling",
     "waiting_room::table",
 ];
 

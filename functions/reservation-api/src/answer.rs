@@ -114,6 +114,8 @@ pub(crate) struct ShownToFunctions {
     created_at: String,
     #[cfg_attr(feature = "openapi", schema(format = DateTime))]
     updated_at: String,
+    /// Whether its seats were ever held. One that has ended without that took nothing from anybody.
+    was_held: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     payment_intent_id: Option<String>,
@@ -219,6 +221,7 @@ pub(crate) fn shown_to_functions(reservation: &Reservation) -> ShownToFunctions 
         hold_expires_at: moment(reservation.hold_expires_at),
         created_at: moment(reservation.created_at),
         updated_at: moment(reservation.updated_at),
+        was_held: reservation.held_at.is_some(),
         payment_intent_id: reservation.payment_intent_id.clone(),
         order_id: reservation.order_id.clone(),
         amount: reservation.amount,

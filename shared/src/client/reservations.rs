@@ -1,8 +1,10 @@
 //! The reservation API: the authority on what a reservation is, and the single place where a race is decided.
 //!
-//! `PATCH {base}/internal/reservations/{id}` changes the status, `GET` on the same path reads it.
+//! `PATCH {base}/internal/reservations/{id}` changes the status, `GET` on the same path reads it. For who was admitted to make
+//! one there is more to ask ([`Progress`]).
 
 mod answer;
+mod progress;
 mod signature;
 mod token;
 
@@ -27,6 +29,7 @@ use url::{Host, Url};
 use self::{answer::Foreign, token::Renewal};
 pub use self::{
     answer::{Answer, Silence, Snapshot},
+    progress::Progress,
     signature::Signer,
     token::{TOKEN_FIELD, Token},
 };

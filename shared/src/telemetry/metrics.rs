@@ -32,7 +32,7 @@ pub struct Metric {
 /// What the values of a metric are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// A number of events; those of one line are added up.
+    /// A number: of events, which one line adds up, or of what there is at a moment.
     Count,
     /// Durations, each kept.
     Seconds,
@@ -172,6 +172,23 @@ impl Recorder {
     /// that is paid for, so that they are never ids.
     pub fn count(&mut self, metric: &'static Metric, values: &[&str], by: u64) {
         *entry(&mut self.counts, metric, values) += by;
+    }
+
+    /// Takes over what another has recorded.
+    pub fn add(&mut self, other: Self) {
+        for (Series { metric, values }, count) in other.counts {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            *entry(&mut self.counts, metric, &values) += count;
+        }
+        for (Series { metric, values }, kept) in other.values {
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            entry(&mut self.values, metric, &values).extend(kept);
+        }
+    }
+
+    /// Keeps how many there are at this moment. `values` are those of the metric's dimensions, in their order.
+    pub fn gauge(&mut self, metric: &'static Metric, values: &[&str], level: u32) {
+        entry(&mut self.values, metric, values).push(level.into());
     }
 
     /// Keeps a duration. `values` are those of the metric's dimensions, in their order.

@@ -25,6 +25,7 @@ fn call(method: Method, id: &str, key: Option<&str>, body: &str) -> Call {
         target: format!("{PATH}{id}"),
         reservation_id: Some(id.into()),
         authorization: None,
+        if_none_match: None,
         idempotency_key: key.map(str::to_owned),
         traceparent: Some("00-0af7-b7ad-01".into()),
         baggage: None,

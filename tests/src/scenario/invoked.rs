@@ -99,8 +99,9 @@ pub(super) fn function(folder: Option<&str>, function: Option<&str>, text: &[u8]
     } else {
         return None;
     };
-    // The files of bookings are no scenarios of reservations.
-    let is_fitting = |entry: &Entry| entry.trigger == trigger && entry.system != System::Bookings;
+    // The files of bookings and of the waiting room are no scenarios of reservations.
+    let is_fitting =
+        |entry: &Entry| entry.trigger == trigger && matches!(entry.system, System::Settlement | System::Reservations);
     let mut fitting = CATALOGUE.into_iter().filter(is_fitting);
     fitting.next().filter(|_| fitting.next().is_none())
 }

@@ -178,7 +178,7 @@ fn lines_are_written(project: &Project, faults: &mut Faults) {
 
 fn shows_every_outcome(project: &Project, faults: &mut Faults) {
     let lines = lines(project);
-    for function in catalogue::all_fed() {
+    for function in catalogue::deployed_fed() {
         let event_type = function.event_type;
         let shown: BTreeSet<&str> = lines
             .iter()

@@ -175,7 +175,7 @@ fn needed(template: &Template, deployed: &Deployed<'_>, path: Option<&Path<'_>>)
             (Trigger::Queue | Trigger::Http, _) => needed_to_serve(function),
             (Trigger::Stream, _) => needed_to_tell(template, function),
             // It works in the database alone.
-            (Trigger::Schedule, System::Bookings) => Needed::new(),
+            (Trigger::Schedule, System::Bookings | System::WaitingRoom) => Needed::new(),
             (Trigger::Schedule, System::Settlement | System::Reservations) => needed_to_sweep(function),
         },
     });

@@ -215,12 +215,13 @@ impl Table {
         }
     }
 
-    /// The people who stand at these positions, as a tick has to know them.
+    /// The records of the people who stand at these positions, by position. There is none where somebody has joined anew since,
+    /// because that is another place.
     ///
     /// # Errors
     /// When DynamoDB gave no answer, or a record that can't be read.
-    pub async fn people(&self, standing: &BTreeMap<u64, Pending>) -> Result<BTreeMap<u64, Person>, TableError> {
-        let what = "the people whose turn may come";
+    pub async fn items(&self, standing: &BTreeMap<u64, Pending>) -> Result<BTreeMap<u64, Item>, TableError> {
+        let what = "the people of some places";
         let mut keys: Vec<PlaceId> = standing.values().map(|pending| pending.id).collect();
         // One person may stand at two positions, where he has joined anew, and DynamoDB takes a key once.
         keys.sort_unstable();
@@ -231,12 +232,16 @@ impl Table {
             let id = id.map_err(|_| unreadable(what, "an item has no name"))?;
             items.insert(id, read_item(what, id, found)?);
         }
-        let person = |pending: &Pending| {
-            let item = items.get(&pending.id).filter(|item| item.arrival == pending.arrival);
-            let is_gone = item.is_none_or(|item| item.ended_at.is_some());
-            Person { id: pending.id, seats: pending.seats, seen: item.map_or(0, |item| item.seen), is_gone }
-        };
-        Ok(standing.iter().map(|(position, pending)| (*position, person(pending))).collect())
+        let his = |pending: &Pending| items.get(&pending.id).filter(|item| item.arrival == pending.arrival).cloned();
+        Ok(standing.iter().filter_map(|(position, pending)| Some((*position, his(pending)?))).collect())
+    }
+}
+
+impl Person {
+    /// Somebody who stands in a line, with his record, where he has one.
+    pub fn of(pending: &Pending, item: Option<&Item>) -> Self {
+        let is_gone = item.is_none_or(|item| item.ended_at.is_some());
+        Self { id: pending.id, seats: pending.seats, seen: item.map_or(0, |item| item.seen), is_gone }
     }
 }
 

@@ -111,15 +111,11 @@ impl Table {
     /// When it is not known whether they are gone. The next tick deletes them, before it does anything else.
     pub async fn clear(&self, line: &Line, taken: &[BlockName]) -> Result<(), TableError> {
         let what = format!("the blocks of the line of {}", line.scope.show_id);
-        let parts = stream::iter(taken.chunks(DELETIONS)).map(|part| async {
-            let delete =
-                |name: &BlockName| deletion(&self.name, &block_key(line, name.stripe), &block_name(name.number), &what);
-            match self.transact(&what, part.iter().map(delete).collect::<Result<_, _>>()?).await? {
-                Transacted::Made => Ok(()),
-                Transacted::Refused(_) => Err(unavailable("delete", &what, "another transaction was in the way")),
-            }
-        });
-        parts.buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
+        let mut parts = Vec::new();
+        for part in taken.chunks(DELETIONS) {
+            parts.push(self.clear_part(&what, line, part));
+        }
+        stream::iter(parts).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
     }
 
     /// The position of somebody who arrived then; nothing, where he has none yet. It never changes. The line may be some
@@ -180,6 +176,15 @@ impl Table {
             return Ok(found);
         }
         Err(unreadable(&what, "a place is missing"))
+    }
+
+    async fn clear_part(&self, what: &str, line: &Line, part: &[BlockName]) -> Result<(), TableError> {
+        let delete =
+            |name: &BlockName| deletion(&self.name, &block_key(line, name.stripe), &block_name(name.number), what);
+        match self.transact(what, part.iter().map(delete).collect::<Result<_, _>>()?).await? {
+            Transacted::Made => Ok(()),
+            Transacted::Refused(_) => Err(unavailable("delete", what, "another transaction was in the way")),
+        }
     }
 
     async fn stripe(&self, line: &Line, stripe: u8) -> Result<Vec<Block>, TableError> {

@@ -1,0 +1,323 @@
+//! The crash matrix of the waiting room: its functions, each killed before and after each request that it makes to anybody, on
+//! the ways that a place can take. The queue brings what had no answer, and the clock ticks on; then nobody may have two places,
+//! no ticket may be given twice, and no turn may be stuck.
+
+use std::{collections::BTreeMap, sync::OnceLock, time::Instant};
+
+use futures_util::{StreamExt, stream};
+use local_stack::{
+    build::{self, Binaries},
+    lambda::Function,
+    process::Process,
+    queue::{Message, Queue},
+    replay,
+    reservations::Status,
+    scenario::{GivenLine, Standing},
+    stack::Stack,
+    tripwire::{Point, Side, Tripwire},
+};
+use serde_json::json;
+use shared::waiting_room::{
+    id::PlaceKeys,
+    line::Scope,
+    message::{JoinMessage, TickMessage},
+    place::Turn,
+    table::Table,
+};
+use tokio::time::timeout;
+
+use crate::{PATIENCE, say, text};
+
+const JOINED: &str = waiting_room_joined::NAME;
+const TICKED: &str = waiting_room_ticked::NAME;
+const SETTLED: &str = waiting_room_settled::NAME;
+const CLOCK: &str = waiting_room_clock::NAME;
+
+/// A try to act once more, at most so often.
+const TRIES: usize = 20;
+
+/// Ticks without a blow, after which a line has come to rest: what died has been delivered again before.
+const TICKS_AFTER: usize = 1;
+
+/// What happens on a way.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Three people join, one of them twice, and their messages are delivered.
+    Join,
+    /// The line is worked once.
+    Tick,
+    /// It is told what became of the reservation of the first place.
+    Tell(&'static str),
+    /// The minute begins.
+    Wind,
+}
+
+/// A way that places take.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    name: &'static str,
+    tickets: u32,
+    /// Who stands there: the letter, whether its time is over, and the reservation.
+    people: &'static [(Option<char>, bool, Option<Status>)],
+    acts: &'static [Act],
+    /// Letter and seats of each place in the end, and the people in the line.
+    end: (&'static str, u64),
+}
+
+const WAYS: [Way; 8] = [
+    Way {
+        name: "people join and are called",
+        tickets: 2,
+        people: &[],
+        acts: &[Act::Join, Act::Tick, Act::Tick],
+        end: ("C1 C1", 3),
+    },
+    Way {
+        name: "nobody answers a call, and the next is called",
+        tickets: 1,
+        people: &[(Some('C'), true, None), (None, false, None)],
+        acts: &[Act::Tick],
+        end: ("P1 C1", 2),
+    },
+    Way {
+        name: "a turn runs out, and is ended at the reservation API",
+        tickets: 1,
+        people: &[(Some('A'), true, None), (None, false, None)],
+        acts: &[Act::Tick, Act::Tick],
+        end: ("F1 C1", 2),
+    },
+    Way {
+        name: "a turn runs out whose event was lost",
+        tickets: 1,
+        people: &[(Some('A'), true, Some(Status::Confirmed)), (None, false, None)],
+        acts: &[Act::Tick, Act::Tick],
+        end: ("S1", 2),
+    },
+    Way {
+        name: "seats are held",
+        tickets: 1,
+        people: &[(Some('A'), false, Some(Status::Hold))],
+        acts: &[Act::Tell("reservation.created")],
+        end: ("H1", 1),
+    },
+    Way {
+        name: "a reservation is paid, and the last ticket is sold",
+        tickets: 1,
+        people: &[(Some('H'), false, Some(Status::Confirmed)), (None, false, None)],
+        acts: &[Act::Tell("reservation.confirmed"), Act::Tick],
+        end: ("S1", 2),
+    },
+    Way {
+        name: "a reservation gets no seats",
+        tickets: 1,
+        people: &[(Some('A'), false, Some(Status::Failed))],
+        acts: &[Act::Tell("reservation.failed")],
+        end: ("A1", 1),
+    },
+    Way { name: "a minute begins", tickets: 1, people: &[], acts: &[Act::Wind], end: ("", 0) },
+];
+
+/// What came of all points of one way.
+struct Lane {
+    way: Way,
+    requests: usize,
+    points: usize,
+    faults: Vec<String>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_whose_functions_die_between_any_two_requests_comes_to_rest_as_if_they_had_not() {
+    let started = Instant::now();
+    let lanes = stream::iter(WAYS.into_iter().map(|way| tokio::spawn(every_point(way))));
+    let lanes: Vec<Lane> =
+        lanes.buffered(crate::SIDE_BY_SIDE).map(|lane| lane.expect("a run without a crash")).collect().await;
+    let mut table = format!("\n{:<64} {:>8} {:>6}\n", "WAY", "REQUESTS", "POINTS");
+    for Lane { way, requests, points, .. } in &lanes {
+        assert!(*requests > 0, "{}: no request was seen, so nothing would be tested", way.name);
+        table += &format!("{:<64} {requests:>8} {points:>6}\n", way.name);
+    }
+    let points: usize = lanes.iter().map(|lane| lane.points).sum();
+    let faults: Vec<&str> = lanes.iter().flat_map(|lane| &lane.faults).map(String::as_str).collect();
+    table += &format!("{points} points in {:.0} s, {} with a fault\n", started.elapsed().as_secs_f64(), faults.len());
+    say(&table);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// Takes the way without a blow, which must come to its end too, and then once for each point that this run showed.
+async fn every_point(way: Way) -> Lane {
+    let site = Site::of(&way).await;
+    let requests = site.attempt(&way, 0, None).await;
+    let points = (1..=requests).flat_map(|request| Side::ALL.map(|side| Point { request, side }));
+    let (mut count, mut faults) = (0, Vec::new());
+    for (number, point) in (1..).zip(points) {
+        count = number;
+        let site = site.clone();
+        // In a task of its own, so that a panic is a fault of this point and the others still have their turn.
+        let run = tokio::spawn(async move {
+            timeout(PATIENCE, site.attempt(&way, number, Some(point))).await.expect("it converges");
+        });
+        if let Err(error) = run.await {
+            faults.push(format!("{}: {point:?}: {}", way.name, text(error)));
+        }
+    }
+    Lane { way, requests, points: count, faults }
+}
+
+/// A stack with the functions of the waiting room, where all points of a way have their turn.
+#[derive(Clone)]
+struct Site {
+    stack: Stack,
+    table: Table,
+    functions: BTreeMap<&'static str, Function>,
+    queues: BTreeMap<&'static str, Queue>,
+}
+
+impl Site {
+    async fn of(way: &Way) -> Self {
+        static BINARIES: OnceLock<Binaries> = OnceLock::new();
+        let binaries = BINARIES.get_or_init(|| build::functions().expect("the functions build"));
+        let stack = Stack::start().await.expect("the stack starts");
+        let stack = stack.with_variable("RELEASE_GRACE_SECONDS", "1");
+        let deploy = |name: &'static str| (name, stack.deploy(name, binaries[name].clone(), 2).expect("it is there"));
+        let functions: BTreeMap<_, _> = [JOINED, TICKED, SETTLED, CLOCK].map(deploy).into();
+        let queues = [JOINED, TICKED, SETTLED].map(|name| (name, stack.queue(name))).into();
+        // What is counted is the work and not a start.
+        for act in way.acts {
+            let nothing = if act.function() == CLOCK { "{}" } else { r#"{"Records": []}"# };
+            functions[act.function()].invoke(nothing).await;
+        }
+        Self { table: replay::table(&stack), stack, functions, queues }
+    }
+
+    /// Takes the way, with a blow at the point, and lets the line come to rest. The answer is the number of requests.
+    async fn attempt(&self, way: &Way, number: usize, point: Option<Point>) -> usize {
+        let show_id = format!("evt_{number}");
+        let standing = |(index, (place, overdue, reservation)): (usize, &(Option<char>, bool, Option<Status>))| {
+            let user_id = format!("usr_{index}");
+            Standing { user_id, seats: 1, place: *place, overdue: *overdue, reservation: *reservation }
+        };
+        let people = way.people.iter().enumerate().map(standing).collect();
+        let given = GivenLine { event_id: show_id.clone(), tickets: way.tickets, closed: false, people };
+        replay::put_line(&self.stack, &self.table, &given).await.expect("the line is there");
+
+        let wire = Tripwire::default();
+        self.set_wire(&wire);
+        wire.arm(point);
+        for act in way.acts {
+            self.act(*act, &show_id, &wire).await;
+        }
+        assert_eq!(wire.has_tripped(), point.is_some(), "the point was reached");
+        self.set_wire(&Tripwire::default());
+        let requests = wire.requests().len();
+        if !matches!(way.acts, [Act::Wind]) {
+            for _ in 0..TICKS_AFTER {
+                self.act(Act::Tick, &show_id, &Tripwire::default()).await;
+            }
+        }
+        self.came_to_its_end(way, &show_id).await;
+        self.table.close(&show_id).await.expect("the line is off the list");
+        requests
+    }
+
+    fn set_wire(&self, wire: &Tripwire) {
+        self.stack.aws.set_tripwire(wire.clone());
+        self.stack.reservations.set_tripwire(wire.clone());
+    }
+
+    /// Acts until it is done, however often somebody dies meanwhile.
+    async fn act(&self, act: Act, show_id: &str, wire: &Tripwire) {
+        let function = &self.functions[act.function()];
+        let queue = self.queues.get(act.function());
+        let bodies = act.bodies(show_id);
+        for body in &bodies {
+            queue.expect("it has a queue").send(Message::new(body.clone())).expect("SQS takes it");
+        }
+        for _ in 0..TRIES {
+            let once = async {
+                match queue {
+                    None => function.invoke("{}").await.result.is_ok(),
+                    Some(queue) => {
+                        queue.skip_wait();
+                        let mapping = self.stack.map(queue.clone(), function.clone());
+                        mapping.deliver_once().await;
+                        queue.is_empty()
+                    }
+                }
+            };
+            tokio::pin!(once);
+            let done = tokio::select! {
+                done = &mut once => done,
+                () = wire.tripped(), if !wire.has_tripped() => {
+                    for process in function.processes_in_hand() {
+                        Process(process).kill();
+                    }
+                    once.await
+                }
+            };
+            if done {
+                return;
+            }
+        }
+        panic!("{act:?} is not done after {TRIES} tries");
+    }
+
+    async fn came_to_its_end(&self, way: &Way, show_id: &str) {
+        let line = self.table.line(show_id).await.expect("it can be read").expect("it is there");
+        let (places, joined) = way.end;
+        if matches!(way.acts, [Act::Wind]) {
+            let own = self.queues[TICKED].messages().into_iter().filter(|message| message.body.contains(show_id));
+            assert!(own.count() >= 75, "each second has its tick");
+            while let [first, ..] = self.queues[TICKED].receive(10).as_slice() {
+                drop(self.queues[TICKED].delete(&first.receipt));
+                self.queues[TICKED].skip_wait();
+            }
+            return;
+        }
+        let pages = self.table.pages(&line, 0).await.expect("they can be read");
+        let entries = pages.entries.values().map(ToString::to_string);
+        let found: Vec<String> = entries.filter_map(|text| Some(text.split(':').next()?.to_owned())).collect();
+        assert_eq!((found.join(" ").as_str(), line.joined), (places, joined));
+        let standing =
+            self.table.standing(&line.scope, &(1..=joined).collect()).await.expect("each place is somebody's");
+        let mut ids: Vec<_> = standing.values().map(|person| person.id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len() as u64, joined, "nobody has two places");
+        assert!(self.table.blocks(&line).await.expect("they can be read").is_empty(), "nobody is left without a place");
+        assert!(self.stack.dead_letters(JOINED).is_empty() && self.stack.dead_letters(SETTLED).is_empty());
+    }
+}
+
+impl Act {
+    fn function(self) -> &'static str {
+        match self {
+            Self::Join => JOINED,
+            Self::Tick => TICKED,
+            Self::Tell(_) => SETTLED,
+            Self::Wind => CLOCK,
+        }
+    }
+
+    fn bodies(self, show_id: &str) -> Vec<String> {
+        let scope = Scope { show_id: show_id.to_owned(), generation: 1, key_version: 1 };
+        match self {
+            Self::Join => {
+                let join = |user_id: &str| {
+                    let (user_id, arrival) = (user_id.to_owned(), 1_795_173_999_000);
+                    JoinMessage { scope: scope.clone(), user_id, seats: 1, arrival, request: None }.body()
+                };
+                ["usr_0", "usr_1", "usr_2", "usr_0"].map(join).into()
+            }
+            Self::Tick => vec![TickMessage { show_id: show_id.to_owned() }.body()],
+            Self::Tell(detail_type) => {
+                let keys = PlaceKeys::read(local_stack::stack::WAITING_ROOM_KEYS).expect("they are keys");
+                let id = keys.id(&scope, "usr_0").expect("the key is there");
+                let turn = Turn { id, position: 1, call: 1 };
+                let (reservation_id, item) = (turn.reservation_id(), id.to_string());
+                let detail = json!({"event_id": show_id, "reservation_id": reservation_id, "queue_item_id": item});
+                vec![json!({"source": "holdfast", "detail-type": detail_type, "detail": detail}).to_string()]
+            }
+            Self::Wind => Vec::new(),
+        }
+    }
+}
