@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::json;
+use shared::admission::token::KEY_FIELD;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    admission::KEY,
     aws::{AwsEndpoint, AwsError, Table},
     catalogue::all_fed,
     inventory::{Inventory, SeatState},
@@ -24,7 +26,7 @@ pub const TABLE: &str = "holdfast-idempotency";
 pub const RESERVATIONS: &str = "holdfast-reservations";
 /// The name of the waiting room's table.
 pub const WAITING_ROOM: &str = "holdfast-waiting-room";
-/// The name of the secret with the keys that places are named by.
+/// The name of the secret with the keys that places are named by and admissions are signed with.
 pub const WAITING_ROOM_SECRET: &str = "holdfast/waiting-room";
 /// What it holds.
 pub const WAITING_ROOM_KEYS: &str = "1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -112,7 +114,10 @@ impl Stack {
             aws.create_reservations_table(RESERVATIONS).await?;
             aws.create_waiting_room_table(WAITING_ROOM).await?;
         }
-        aws.put_secret(WAITING_ROOM_SECRET, &json!({"waiting_room_key": WAITING_ROOM_KEYS}).to_string());
+        aws.put_secret(
+            WAITING_ROOM_SECRET,
+            &json!({"waiting_room_key": WAITING_ROOM_KEYS, KEY_FIELD: KEY}).to_string(),
+        );
         aws.add_bus(BUS);
         let dead_letters: BTreeMap<_, _> = all_fed()
             .filter(|function| function.keeps_dead_letters)
@@ -198,7 +203,7 @@ impl Stack {
             ("PAYMENT_GRPC_ADDR", self.payment_address.to_string()),
             ("RESERVATION_API_BASE", format!("http://{}", self.reservation_address)),
             ("EVENT_BUS_NAME", BUS.to_owned()),
-            ("WAITING_ROOM_TABLE", WAITING_ROOM.to_owned()),
+            ("JOINED_QUEUE_URL", format!("{}/000000000000/waiting-room-joined", self.aws.url())),
             ("TICK_QUEUE_URL", format!("{}/000000000000/waiting-room-ticked", self.aws.url())),
             ("RESERVATIONS_TABLE", RESERVATIONS.to_owned()),
             ("EXPIRY_QUEUE_URL", format!("{}/000000000000/reservation-expired", self.aws.url())),
@@ -208,8 +213,13 @@ impl Stack {
             ("DLQ_URL", url)
         });
         // The only secret of a stack is that of the waiting room; settlement's are put there by the tests of secrets.
-        let secret = [("USE_SECRET_MANAGER", "true".to_owned()), ("SECRET_NAME", WAITING_ROOM_SECRET.to_owned())];
-        let secret = secret.into_iter().filter(|_| function.starts_with("waiting-room"));
+        // A reservation API that is given the table asks for tokens.
+        let own = [
+            ("WAITING_ROOM_TABLE", WAITING_ROOM.to_owned()),
+            ("USE_SECRET_MANAGER", "true".to_owned()),
+            ("SECRET_NAME", WAITING_ROOM_SECRET.to_owned()),
+        ];
+        let secret = own.into_iter().filter(|_| function.starts_with("waiting-room"));
         let own = variables.into_iter().chain(dead_letters).chain(secret);
         let own = own.map(|(name, value)| (name.to_owned(), value));
         own.chain(self.variables.clone()).collect()
