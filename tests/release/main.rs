@@ -191,6 +191,13 @@ fn a_function_carries_the_clients_that_it_calls_and_no_other() {
     expected.insert(booking_created::NAME, BTreeSet::from(["ChangeMessageVisibility", "PutEvents"]));
     expected.insert(booking_cancelled::NAME, BTreeSet::from(["ChangeMessageVisibility"]));
     expected.insert(booking_migrate::NAME, BTreeSet::new());
+    let placing = BTreeSet::from(["ChangeMessageVisibility", "GetItem", "UpdateItem"]);
+    expected.insert(waiting_room_joined::NAME, placing.clone());
+    let following = placing.iter().copied().chain(["PutEvents"]).collect::<BTreeSet<_>>();
+    expected.insert(waiting_room_settled::NAME, following.clone());
+    let calling = following.into_iter().chain(["BatchGetItem", "SendMessageBatch"]).collect();
+    expected.insert(waiting_room_ticked::NAME, calling);
+    expected.insert(waiting_room_clock::NAME, BTreeSet::from(["GetItem", "SendMessageBatch", "UpdateItem"]));
     for function in NAMES {
         let binary = fs::read(&binaries()[function]).unwrap();
         let found: BTreeSet<&str> = ALL.into_iter().filter(|call| contains(&binary, call)).collect();
