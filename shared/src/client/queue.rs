@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 
-use super::aws::fault;
-use crate::{backoff::whole_seconds, failure::quoted};
+use super::{aws::fault, http::is_http_url};
+use crate::{backoff::whole_seconds, config::Reader, failure::quoted, start::Parts};
 
 /// SQS takes ten messages in one call.
 const MOST: usize = 10;
@@ -27,6 +27,19 @@ pub struct Delayed {
 #[error("{0}")]
 pub struct Unavailable(String);
 
+/// The queue's URL that the variable holds, if it is set. That it is none is noted.
+pub fn url(reader: &mut Reader<'_>, name: &'static str) -> Option<String> {
+    let url = reader.optional(name)?;
+    judge(reader, name, &url);
+    Some(url)
+}
+
+fn judge(reader: &mut Reader<'_>, name: &'static str, url: &str) {
+    if !is_http_url(url) {
+        reader.fault(name, "must be the queue's URL");
+    }
+}
+
 /// The queue.
 #[derive(Debug, Clone)]
 pub struct Queue {
@@ -38,6 +51,21 @@ impl Queue {
     /// The queue at this URL.
     pub fn new(client: Client, url: impl Into<String>) -> Self {
         Self { client, url: url.into() }
+    }
+
+    /// The queue that the variable names. That it is unset or no URL is noted.
+    pub fn configured(parts: &mut Parts<'_>, name: &'static str) -> Self {
+        let url = parts.reader.required(name);
+        if !url.is_empty() {
+            judge(&mut parts.reader, name, &url);
+        }
+        Self::new(Client::new(parts.aws), url)
+    }
+
+    /// The queue that the variable names, if it names one. That it is no URL is noted.
+    pub fn if_configured(parts: &mut Parts<'_>, name: &'static str) -> Option<Self> {
+        let url = url(&mut parts.reader, name)?;
+        Some(Self::new(Client::new(parts.aws), url))
     }
 
     /// Sends messages, in as few calls as SQS allows. The results are in their order; `Ok`: the queue has it.

@@ -7,7 +7,6 @@ use std::{
 };
 
 use aws_sdk_eventbridge as eventbridge;
-use aws_sdk_sqs as sqs;
 use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 use tracing::{error, warn};
@@ -20,7 +19,6 @@ use super::{
 use crate::{
     client::{
         bus::{Entry, EventBus, Unavailable},
-        http::is_http_url,
         queue::{Delayed, Queue},
     },
     config::ConfigError,
@@ -49,15 +47,9 @@ pub struct Relay {
 impl Relay {
     /// As the environment says: `RESERVATIONS_TABLE`, `EXPIRY_QUEUE_URL`, `EVENT_BUS_NAME`. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
-        const QUEUE: &str = "EXPIRY_QUEUE_URL";
-
         let table = Table::configured(&mut parts.reader, parts.aws);
         let bus = EventBus::new(eventbridge::Client::new(parts.aws), parts.reader.required("EVENT_BUS_NAME"));
-        let url = parts.reader.required(QUEUE);
-        if !url.is_empty() && !is_http_url(&url) {
-            parts.reader.fault(QUEUE, "must be the queue's URL");
-        }
-        let expiries = Queue::new(sqs::Client::new(parts.aws), url);
+        let expiries = Queue::configured(parts, "EXPIRY_QUEUE_URL");
         Some(Self { name: parts.name, table, expiries, bus })
     }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     client::aws::{
         fault,
-        table::{self, ID, Unfit},
+        table::{self, ID, NOT_DYNAMODB, Unfit},
     },
     config::Reader,
     failure::Failure,
@@ -155,7 +155,7 @@ impl Table {
         match answer.item {
             Some(item) => read(id, item).map(Some),
             None if answer.consumed_capacity.is_some() => Ok(None),
-            None => Err(unavailable("the answer is none that DynamoDB gives".to_owned())),
+            None => Err(unavailable(NOT_DYNAMODB.to_owned())),
         }
     }
 
@@ -363,7 +363,7 @@ impl Table {
         };
         match read(id, item) {
             Ok(now) if (&now.id, now.version, &now.owner) == (&to.id, to.version, &to.owner) => Ok(Written::Made(now)),
-            Ok(_) | Err(_) => Err(unavailable("the answer is none that DynamoDB gives".to_owned())),
+            Ok(_) | Err(_) => Err(unavailable(NOT_DYNAMODB.to_owned())),
         }
     }
 }

@@ -23,7 +23,7 @@ use tracing::{Instrument, Span, error, info, info_span, warn};
 
 use self::event::{Arrived, Place, Record, Unusable};
 use crate::{
-    client::http::is_http_url,
+    client::queue,
     config::ConfigError,
     deadline::Deadline,
     failure::{Failure, Wait, isolated, panicked},
@@ -146,10 +146,7 @@ impl<P: Processor<sqs::Record> + Processor<Record>> Consumer<P> {
     /// Reads the variables of what a consumer is made of beside its processor. Nothing: what is wrong with them, or with the
     /// processor's, is noted.
     pub fn configured(processor: Option<P>, parts: &mut Parts<'_>) -> Option<Self> {
-        let own_queue = parts.reader.optional("QUEUE_URL");
-        if own_queue.as_ref().is_some_and(|url| !is_http_url(url)) {
-            parts.reader.fault("QUEUE_URL", "must be the queue's URL");
-        }
+        let own_queue = queue::url(&mut parts.reader, "QUEUE_URL");
         let worker = Worker::configured(processor, parts);
         Some(Self { worker: worker?, own_queue })
     }

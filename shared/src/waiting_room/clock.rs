@@ -4,7 +4,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_sqs as sqs;
 use futures_util::{StreamExt, stream};
 use serde_json::value::RawValue;
 use tracing::{error, info, warn};
@@ -15,10 +14,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    client::{
-        http::is_http_url,
-        queue::{Delayed, Queue},
-    },
+    client::queue::{Delayed, Queue},
     config::ConfigError,
     deadline::{Deadline, epoch_ms},
     start::{Function, Parts, probe},
@@ -46,14 +42,8 @@ pub struct Clock {
 impl Clock {
     /// As the environment says: `WAITING_ROOM_TABLE`, `TICK_QUEUE_URL`. What is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
-        const QUEUE: &str = "TICK_QUEUE_URL";
-
         let table = Table::configured(&mut parts.reader, parts.aws);
-        let url = parts.reader.required(QUEUE);
-        if !url.is_empty() && !is_http_url(&url) {
-            parts.reader.fault(QUEUE, "must be the queue's URL");
-        }
-        let ticks = Queue::new(sqs::Client::new(parts.aws), url);
+        let ticks = Queue::configured(parts, "TICK_QUEUE_URL");
         Some(Self { name: parts.name, table, ticks, metrics: Metrics::configured(&mut parts.reader) })
     }
 

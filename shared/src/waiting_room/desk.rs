@@ -16,7 +16,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use aws_sdk_sqs as sqs;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::time::timeout;
@@ -35,10 +34,7 @@ use super::{
     table::{Item, TableError, Written},
 };
 use crate::{
-    client::{
-        http::is_http_url,
-        queue::{Delayed, Queue},
-    },
+    client::queue::{Delayed, Queue},
     config::ConfigError,
     deadline::{Deadline, epoch_ms, moment},
     failure::Failure,
@@ -103,15 +99,9 @@ impl Desk {
 
     /// As the environment says, and `EXPIRY_QUEUE_URL`, which may be absent. What is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
-        const QUEUE: &str = "EXPIRY_QUEUE_URL";
-
         let settling = Settling::configured(parts);
         let metrics = Metrics::configured(&mut parts.reader);
-        let url = parts.reader.optional(QUEUE);
-        if url.as_ref().is_some_and(|url| !is_http_url(url)) {
-            parts.reader.fault(QUEUE, "must be the queue's URL");
-        }
-        let expiries = url.map(|url| Queue::new(sqs::Client::new(parts.aws), url));
+        let expiries = Queue::if_configured(parts, "EXPIRY_QUEUE_URL");
         Some(Self { settling: settling?, expiries, metrics })
     }
 

@@ -46,7 +46,7 @@ use super::{
 use crate::{
     client::aws::{
         fault,
-        table::{self, Unfit},
+        table::{self, NOT_DYNAMODB, Unfit},
     },
     config::Reader,
     failure::Failure,
@@ -342,8 +342,6 @@ impl Table {
 }
 
 const VERSION_IS_KNOWN: &str = "version = :known";
-
-const NOT_DYNAMODB: &str = "the answer is none that DynamoDB gives";
 
 /// What became of a transaction.
 enum Transacted {

@@ -80,7 +80,8 @@ pub async fn look_up(client: &Client, table: &str, key: &[(&str, &str)]) -> Resu
     }
 }
 
-const NOT_DYNAMODB: &str = "the answer is none that DynamoDB gives";
+/// Why an answer says nothing that has not what each of DynamoDB's has.
+pub(crate) const NOT_DYNAMODB: &str = "the answer is none that DynamoDB gives";
 
 fn attributes(key: &[(&str, &str)]) -> HashMap<String, AttributeValue> {
     key.iter().map(|(name, value)| ((*name).to_owned(), AttributeValue::S((*value).to_owned()))).collect()

@@ -16,7 +16,7 @@ use super::{
     record::Record,
 };
 use crate::{
-    client::{aws::fault, http::is_http_url},
+    client::{aws::fault, queue},
     failure::quoted,
     start::Parts,
 };
@@ -75,10 +75,7 @@ impl Queues {
 
     /// The dead-letter queue that `DLQ_URL` names, if it names one.
     pub fn configured(parts: &mut Parts<'_>) -> Self {
-        let url = parts.reader.optional("DLQ_URL");
-        if url.as_ref().is_some_and(|url| !is_http_url(url)) {
-            parts.reader.fault("DLQ_URL", "must be the queue's URL");
-        }
+        let url = queue::url(&mut parts.reader, "DLQ_URL");
         Self::new(Client::new(parts.aws), url)
     }
 
