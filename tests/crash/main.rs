@@ -14,6 +14,7 @@
 
 mod scenario;
 
+mod lane;
 mod point;
 mod promise;
 mod room;
@@ -30,6 +31,7 @@ use local_stack::tripwire::{Point, Side};
 use tokio::{task::JoinError, time::timeout};
 
 use self::{
+    lane::conclude,
     point::Mode,
     run::{Run, Site},
     scenario::{Scenario, scenarios},
@@ -71,10 +73,7 @@ async fn a_worker_that_dies_between_any_two_effects_leaves_nothing_lost_and_noth
         table += &format!("{function:<20} {name:<44} {requests:>8} {points:>6}\n");
     }
     let points: usize = lanes.iter().map(Lane::points).sum();
-    let faults: Vec<&str> = lanes.iter().flat_map(|lane| &lane.faults).map(String::as_str).collect();
-    table += &format!("{points} points in {:.0} s, {} with a fault\n", started.elapsed().as_secs_f64(), faults.len());
-    say(&table);
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    conclude(table, points, lanes.iter().flat_map(|lane| &lane.faults), started);
 }
 
 /// Runs the scenario without a crash, which must keep its promise too, and then once for each point that this run showed.

@@ -26,7 +26,11 @@ use shared::waiting_room::{
 };
 use tokio::time::timeout;
 
-use crate::{PATIENCE, say, text};
+use crate::{
+    PATIENCE, SIDE_BY_SIDE,
+    lane::{Lane, judge},
+    text,
+};
 
 const JOINED: &str = waiting_room_joined::NAME;
 const TICKED: &str = waiting_room_ticked::NAME;
@@ -117,30 +121,13 @@ const WAYS: [Way; 8] = [
     Way { name: "a minute begins", tickets: 1, people: &[], acts: &[Act::Wind], end: ("", 0) },
 ];
 
-/// What came of all points of one way.
-struct Lane {
-    way: Way,
-    requests: usize,
-    points: usize,
-    faults: Vec<String>,
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_whose_functions_die_between_any_two_requests_comes_to_rest_as_if_they_had_not() {
     let started = Instant::now();
     let lanes = stream::iter(WAYS.into_iter().map(|way| tokio::spawn(every_point(way))));
     let lanes: Vec<Lane> =
-        lanes.buffered(crate::SIDE_BY_SIDE).map(|lane| lane.expect("a run without a crash")).collect().await;
-    let mut table = format!("\n{:<64} {:>8} {:>6}\n", "WAY", "REQUESTS", "POINTS");
-    for Lane { way, requests, points, .. } in &lanes {
-        assert!(*requests > 0, "{}: no request was seen, so nothing would be tested", way.name);
-        table += &format!("{:<64} {requests:>8} {points:>6}\n", way.name);
-    }
-    let points: usize = lanes.iter().map(|lane| lane.points).sum();
-    let faults: Vec<&str> = lanes.iter().flat_map(|lane| &lane.faults).map(String::as_str).collect();
-    table += &format!("{points} points in {:.0} s, {} with a fault\n", started.elapsed().as_secs_f64(), faults.len());
-    say(&table);
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+        lanes.buffered(SIDE_BY_SIDE).map(|lane| lane.expect("a run without a crash")).collect().await;
+    judge(&lanes, started);
 }
 
 /// Takes the way without a blow, which must come to its end too, and then once for each point that this run showed.
@@ -160,7 +147,7 @@ async fn every_point(way: Way) -> Lane {
             faults.push(format!("{}: {point:?}: {}", way.name, text(error)));
         }
     }
-    Lane { way, requests, points: count, faults }
+    Lane { way: way.name, requests, points: count, faults }
 }
 
 /// A stack with the functions of the waiting room, where all points of a way have their turn.

@@ -17,15 +17,11 @@ use self::{
     attempt::{Attempt, Blow, Site},
     way::{Way, ways},
 };
-use crate::{PATIENCE, SIDE_BY_SIDE, say, text};
-
-/// What came of all points of one way.
-struct Lane {
-    way: Way,
-    requests: usize,
-    points: usize,
-    faults: Vec<String>,
-}
+use crate::{
+    PATIENCE, SIDE_BY_SIDE,
+    lane::{Lane, judge},
+    text,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sale_whose_functions_die_between_any_two_requests_comes_to_its_one_end() {
@@ -33,17 +29,7 @@ async fn a_sale_whose_functions_die_between_any_two_requests_comes_to_its_one_en
     let lanes = stream::iter(ways().into_iter().map(|way| tokio::spawn(every_point(way))));
     let lanes: Vec<Lane> =
         lanes.buffered(SIDE_BY_SIDE).map(|lane| lane.expect("a run without a crash")).collect().await;
-
-    let mut table = format!("\n{:<64} {:>8} {:>6}\n", "WAY", "REQUESTS", "POINTS");
-    for Lane { way, requests, points, .. } in &lanes {
-        assert!(*requests > 0, "{}: no request was seen, so nothing would be tested", way.name);
-        table += &format!("{:<64} {requests:>8} {points:>6}\n", way.name);
-    }
-    let points: usize = lanes.iter().map(|lane| lane.points).sum();
-    let faults: Vec<&str> = lanes.iter().flat_map(|lane| &lane.faults).map(String::as_str).collect();
-    table += &format!("{points} points in {:.0} s, {} with a fault\n", started.elapsed().as_secs_f64(), faults.len());
-    say(&table);
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    judge(&lanes, started);
 }
 
 /// Takes the way without a blow, which must keep its promise too, and then once for each point that this run showed and each
@@ -68,5 +54,5 @@ async fn every_point(way: Way) -> Lane {
             faults.push(format!("{}: {} ({point:?}), {blow:?}: {}", way.name, hit.request, text(error)));
         }
     }
-    Lane { way, requests: whole.len(), points: count, faults }
+    Lane { way: way.name, requests: whole.len(), points: count, faults }
 }

@@ -6,8 +6,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_config::BehaviorVersion;
-use aws_sdk_dynamodb::config::{Credentials, Region};
 use local_stack::{
     aws::Failure,
     gateway::{Gateway, Issuer, Target},
@@ -81,13 +79,7 @@ impl Room {
     /// A room without a line, whose functions have these variables too.
     async fn open(changes: &[(&str, &str)]) -> Self {
         let stack = Stack::start().await.unwrap();
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .http_client(shared::client::aws::http::client())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(stack.aws.url())
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"));
-        let client = aws_sdk_dynamodb::Client::from_conf(config.build());
+        let client = stack.aws.tables();
         let (template, issuer) = (Template::read().unwrap(), Issuer::start_on(0).await.unwrap());
         let deploy = |name: &str, environment| {
             let binary = binaries()[name].clone();

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
 use fastrand::Rng;
 use local_stack::aws::AwsEndpoint;
 use shared::waiting_room::{
@@ -28,18 +26,11 @@ struct Snapshot {
 #[tokio::test]
 async fn the_table_of_the_model_does_what_the_real_one_does() {
     let aws = AwsEndpoint::start().await.expect("an endpoint");
-    let sdk = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::from_static("us-east-1"))
-        .endpoint_url(aws.url())
-        .http_client(shared::client::aws::http::client())
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
-        .build();
     let (mut appended, mut overtaken, mut standing) = (0, 0, 0);
     for seed in 0..WALKS {
         let name = format!("waiting-room-{seed}");
         aws.create_waiting_room_table(&name).await.expect("a table");
-        let table = Table::new(aws_sdk_dynamodb::Client::new(&sdk), name);
+        let table = Table::new(aws.tables(), name);
         assert_eq!(table.open(&line()).await.expect("a line"), Written::Made);
         let mut double = joining::Table::new();
         let mut random = Rng::with_seed(seed);

@@ -42,10 +42,7 @@ pub(crate) struct Placed {
 /// The table's records of one line, and what its transactions do.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 pub(crate) struct Table {
-    version: u64,
-    joined: u64,
-    cut: u64,
-    last_run: Option<RunName>,
+    line: Known,
     /// Everybody who has an item.
     items: BTreeSet<PlaceId>,
     pub(crate) blocks: BTreeMap<BlockName, Vec<Pending>>,
@@ -55,12 +52,11 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new() -> Self {
-        Self { version: line().version, ..Self::default() }
+        Self { line: Known::of(&line()), ..Self::default() }
     }
 
     pub(crate) fn line(&self) -> Line {
-        let Self { version, joined, cut, last_run, .. } = *self;
-        Line { version, joined, cut, last_run, ..line() }
+        self.line.line()
     }
 
     /// Writes all of them with their block, or nobody where some stand there already: those.
@@ -98,10 +94,10 @@ impl Table {
     /// Appends a run, if the line is of the version before. Whether it did.
     pub(crate) fn append(&mut self, line: &Line, run: &Run, sabotage: Sabotage) -> bool {
         let is_named = self.runs.iter().any(|placed| placed.name == run.name);
-        if sabotage != Sabotage::VersionUnseen && self.version != line.version - 1 || is_named {
+        if sabotage != Sabotage::VersionUnseen && self.line.version != line.version - 1 || is_named {
             return false;
         }
-        (self.version, self.joined, self.cut, self.last_run) = (line.version, line.joined, line.cut, line.last_run);
+        self.line = Known::of(line);
         let people = run.late.iter().chain(&run.regular).copied().collect();
         self.runs.push(Placed { name: run.name, people, taken: run.taken.iter().copied().collect() });
         if sabotage != Sabotage::CarryForgotten {
@@ -144,8 +140,8 @@ impl Table {
             }
             places += placed.people.len() as u64;
         }
-        if self.joined != places {
-            return Err(format!("the line says that {} stand in it, and there are {places}", self.joined));
+        if self.line.joined != places {
+            return Err(format!("the line says that {} stand in it, and there are {places}", self.line.joined));
         }
         // Whoever was not late arrived after everybody who stands before him.
         let cuts = iter::once(0).chain(self.runs.iter().map(|placed| placed.name.cut));
@@ -165,21 +161,21 @@ enum At {
     Nothing,
     /// It has read the line as it was then, and so many stripes.
     Reading {
-        table: Known,
+        line: Known,
         stripes: u8,
         blocks: Vec<(BlockName, Vec<Pending>)>,
     },
     /// It knows what it may take.
     Ready {
-        table: Known,
+        line: Known,
         blocks: Vec<(BlockName, Vec<Pending>)>,
     },
     /// It has appended a run, whose blocks are to be deleted.
     Appended(Vec<BlockName>),
 }
 
-/// What a sequencer read of the line.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+/// What of the line matters here.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 struct Known {
     version: u64,
     joined: u64,
@@ -188,8 +184,8 @@ struct Known {
 }
 
 impl Known {
-    fn of(table: &Table) -> Self {
-        let Table { version, joined, cut, last_run, .. } = *table;
+    fn of(line: &Line) -> Self {
+        let Line { version, joined, cut, last_run, .. } = *line;
         Self { version, joined, cut, last_run }
     }
 
@@ -344,7 +340,7 @@ impl Joining {
             }
             Act::ReadLine(by) => {
                 next.ticks[by] -= 1;
-                next.sequencers[by] = At::Reading { table: Known::of(&state.table), stripes: 0, blocks: Vec::new() };
+                next.sequencers[by] = At::Reading { line: state.table.line, stripes: 0, blocks: Vec::new() };
             }
             Act::ReadStripe(by) => {
                 if let At::Reading { stripes, blocks, .. } = &mut next.sequencers[by] {
@@ -353,18 +349,18 @@ impl Joining {
                 }
             }
             Act::Clean(by) => {
-                if let At::Reading { table, blocks, .. } = state.sequencers[by].clone() {
+                if let At::Reading { line, blocks, .. } = state.sequencers[by].clone() {
                     let mut found = blocks_of(blocks);
                     if self.sabotage != Sabotage::NotCleared {
-                        next.table.clean(&table.line(), &mut found);
+                        next.table.clean(&line.line(), &mut found);
                     }
                     let blocks: Vec<_> = found.into_iter().map(|block| (block.name, block.people)).collect();
-                    next.sequencers[by] = if blocks.is_empty() { At::Nothing } else { At::Ready { table, blocks } };
+                    next.sequencers[by] = if blocks.is_empty() { At::Nothing } else { At::Ready { line, blocks } };
                 }
             }
             Act::Append { by, now } => {
-                if let At::Ready { table, blocks } = &state.sequencers[by] {
-                    let run = sequence(&table.line(), blocks_of(blocks.clone()), now);
+                if let At::Ready { line, blocks } = &state.sequencers[by] {
+                    let run = sequence(&line.line(), blocks_of(blocks.clone()), now);
                     let made = run.filter(|(line, run)| next.table.append(line, run, self.sabotage));
                     next.sequencers[by] = made.map_or(At::Nothing, |(_, run)| At::Appended(run.taken));
                 }
@@ -418,10 +414,10 @@ impl Rules for Joining {
         }
         table.judge(self.everybody())?;
         let everybody = self.everybody().count();
-        if table.joined == everybody as u64 && table.blocks.is_empty() {
+        if table.line.joined == everybody as u64 && table.blocks.is_empty() {
             return Ok(());
         }
-        Err(format!("{} of {everybody} have a place, and {} blocks are left", table.joined, table.blocks.len()))
+        Err(format!("{} of {everybody} have a place, and {} blocks are left", table.line.joined, table.blocks.len()))
     }
 
     fn describe(&self, _: &State, act: Act) -> String {

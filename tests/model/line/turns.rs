@@ -45,10 +45,13 @@ pub(crate) struct Cast {
 /// Everybody's windows, in milliseconds. They differ, so that deadlines do.
 const TERMS: Terms = Terms {
     call_window: Duration::from_millis(10),
-    booking_window: Duration::from_millis(20),
+    booking_window: Duration::from_millis(BOOKING),
     release_grace: Duration::from_millis(5),
     silence: Duration::from_secs(86_400),
 };
+
+/// From a claim to the end of the right to reserve.
+const BOOKING: u64 = 20;
 
 /// From a reservation's creation to its deadline.
 const HOLD: u64 = 15;
@@ -160,7 +163,11 @@ impl State {
         self.entries.get(index).copied()
     }
 
-    fn set(&mut self, position: u64, entry: Entry) {
+    /// Since when a place is what it stays is nobody's business here.
+    fn set(&mut self, position: u64, mut entry: Entry) {
+        if matches!(entry.state, Is::Sold | Is::Passed | Is::GivenUp) {
+            entry.deadline = 0;
+        }
         let index = usize::try_from(position - 1).expect("a position");
         if index == self.entries.len() {
             self.entries.push(entry);
@@ -212,7 +219,7 @@ impl State {
         let by = until - NOW;
         let nearer = |at: &mut u64| *at = at.saturating_sub(by).max(NOW);
         let aged = |entry: &mut Entry| match entry.state {
-            Is::Sold | Is::Passed | Is::GivenUp => entry.deadline = 0,
+            Is::Sold | Is::Passed | Is::GivenUp => {}
             Is::Called | Is::Admitted | Is::Leaving | Is::Holding | Is::Ended => nearer(&mut entry.deadline),
         };
         self.entries.iter_mut().for_each(aged);
@@ -285,13 +292,7 @@ impl Turns {
             (position, Person { id: person((number, 0)).id, seats, seen: NOW, is_gone })
         };
         let people = again.into_iter().chain(next).map(known).collect();
-        let mut made = plan(&line, &pages, &tick.back, &people, NOW, &TERMS);
-        for moved in &mut made.moves {
-            if matches!(moved.to.state, Is::Passed | Is::GivenUp) {
-                moved.to.deadline = 0;
-            }
-        }
-        made
+        plan(&line, &pages, &tick.back, &people, NOW, &TERMS)
     }
 
     /// Every act that is possible, and whether nothing goes wrong with it.
@@ -404,8 +405,7 @@ impl Turns {
             }
         };
         if self.sabotage == Sabotage::Unconditional || state.entry(*position) == Some(*entry) {
-            let deadline = if matches!(to.state, Is::Sold | Is::GivenUp) { 0 } else { to.deadline };
-            state.set(*position, Entry { deadline, ..to });
+            state.set(*position, to);
             if to.state == Is::GivenUp {
                 state.gone.insert(*position);
             }
@@ -419,7 +419,7 @@ impl Turns {
             Act::Poll(position) => {
                 next.polls[usize::try_from(position - 1).expect("a position")] -= 1;
                 let entry = state.entry(position).expect("a place");
-                let entry = entry.after(Change::Claim { until: NOW + 20 }).unwrap_or(entry);
+                let entry = entry.after(Change::Claim { until: NOW + BOOKING }).unwrap_or(entry);
                 next.set(position, entry);
                 match entry.state {
                     Is::Admitted => drop(next.tokens.insert((position, entry.call), entry.seats)),
@@ -430,8 +430,7 @@ impl Turns {
             Act::Leave(position) => {
                 let entry = state.entry(position).and_then(|entry| entry.after(Change::GiveUp { at: NOW }));
                 if let Some(entry) = entry {
-                    let deadline = if entry.state == Is::GivenUp { 0 } else { entry.deadline };
-                    next.set(position, Entry { deadline, ..entry });
+                    next.set(position, entry);
                 }
                 // Nothing is noted while he may have a reservation.
                 if entry.is_none_or(|entry| entry.state == Is::GivenUp) {

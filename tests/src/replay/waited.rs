@@ -2,8 +2,6 @@
 
 use std::time::SystemTime;
 
-use aws_config::BehaviorVersion;
-use aws_sdk_dynamodb::config::{Credentials, Region};
 use shared::{
     deadline::epoch_ms,
     waiting_room::{
@@ -31,13 +29,7 @@ const MINUTE: u64 = 60_000;
 
 /// The table of the waiting room, as its functions have it.
 pub fn table(stack: &Stack) -> Table {
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .http_client(shared::client::aws::http::client())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(stack.aws.url())
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"));
-    Table::new(aws_sdk_dynamodb::Client::from_conf(config.build()), WAITING_ROOM)
+    Table::new(stack.aws.tables(), WAITING_ROOM)
 }
 
 /// Puts in place what the file takes for given, delivers it once, and judges.

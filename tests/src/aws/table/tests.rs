@@ -20,13 +20,7 @@ async fn endpoint(table: Table) -> AwsEndpoint {
 }
 
 fn store(endpoint: &AwsEndpoint, table: &str) -> Store {
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
-        .http_client(shared::client::aws::http::client())
-        .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
-        .endpoint_url(endpoint.url())
-        .credentials_provider(aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"));
-    Store::new(aws_sdk_dynamodb::Client::from_conf(config.build()), table, TIME_TO_LIVE)
+    Store::new(endpoint.tables(), table, TIME_TO_LIVE)
 }
 
 fn acquired(claim: Result<Claim, StoreError>) -> Lease {
