@@ -181,10 +181,10 @@ impl Site {
         let show_id = format!("evt_{number}");
         let standing = |(index, (place, overdue, reservation)): (usize, &(Option<char>, bool, Option<Status>))| {
             let user_id = format!("usr_{index}");
-            Standing { user_id, seats: 1, place: *place, overdue: *overdue, reservation: *reservation }
+            Standing { user_id, seats: 1, place: *place, overdue: *overdue, reservation: *reservation, left: false }
         };
         let people = way.people.iter().enumerate().map(standing).collect();
-        let given = GivenLine { event_id: show_id.clone(), tickets: way.tickets, closed: false, people };
+        let given = GivenLine { event_id: show_id.clone(), tickets: way.tickets, closed: false, paused: false, people };
         replay::put_line(&self.stack, &self.table, &given).await.expect("the line is there");
 
         let wire = Tripwire::default();
