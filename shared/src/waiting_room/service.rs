@@ -1,5 +1,5 @@
-//! What customers may do in a line, by whichever protocol: join it, ask for their place, leave it. Whoever asks for his place when
-//! it is his turn is let in by that: the answer has his admission.
+//! What customers may do in a line, by whichever protocol: join it, ask for their place, leave it. Whoever asks for his place
+//! when it is his turn is let in by that: the answer has his admission.
 //!
 //! A line is read once a second in each environment, however many people ask. What a place is, is read at the moment of asking.
 
@@ -240,8 +240,8 @@ struct Place {
 }
 
 impl WaitingRoom {
-    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, the lengths of a turn,
-    /// and the keys of the secret. Nothing: what is wrong is noted.
+    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, the lengths of a
+    /// turn, and the keys of the secret. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let joined = Queue::configured(parts, "JOINED_QUEUE_URL");

@@ -99,8 +99,7 @@ async fn look(
     ticks: &crate::queue::Queue,
 ) -> Result<Found, String> {
     let Some(show_id) = &promise.event_id else { return Ok(Found::default()) };
-    let mut found = Found::default();
-    found.places = places(table, show_id).await?;
+    let mut found = Found { places: places(table, show_id).await?, ..Found::default() };
     if let Some(line) = table.line(show_id).await.map_err(|error| error.to_string())? {
         let blocks = table.blocks(&line).await.map_err(|error| error.to_string())?;
         found.pending = blocks.iter().map(|block| block.people.len()).sum();

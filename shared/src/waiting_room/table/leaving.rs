@@ -1,6 +1,6 @@
-//! Being let in, and leaving: what becomes of a place and of its customer's record is written in one transaction. A claim by the
-//! place alone would let in somebody who has just left in another window, and a departure by the record alone would leave a
-//! reservation behind that nobody waits for.
+//! Being let in, and leaving: what becomes of a place and of its customer's record is written in one transaction. A claim by
+//! the place alone would let in somebody who has just left in another window, and a departure by the record alone would leave
+//! a reservation behind that nobody waits for.
 
 use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem, Update};
 
