@@ -648,7 +648,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "requests",
         then: "a call may name a customer who is not the token's",
-        file: "functions/reservation-rpc/src/request.rs",
+        file: "shared/src/trigger/http/rpc.rs",
         text: "if named.is_empty() || named == user_id {",
         instead: "if named.is_empty() || named != \"nobody\" {",
         test: Test::of("integration", "reservation_rpc::a_reservation_is_its_customers_own"),
@@ -657,7 +657,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "requests",
         then: "native gRPC is answered without a status",
-        file: "functions/reservation-rpc/src/routes.rs",
+        file: "shared/src/trigger/http/rpc.rs",
         text: "if !is_native_grpc(request.headers()) {",
         instead: "if !is_native_grpc(request.headers()) || !request.headers().is_empty() {",
         test: Test::of(
@@ -993,18 +993,18 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "admission",
         then: "a line is never seen that was opened after the first look",
-        file: "shared/src/reservation/entrance.rs",
-        text: "now.duration_since(self.since) < KNOWN_FOR",
-        instead: "now.duration_since(self.since) < KNOWN_FOR * 100",
+        file: "shared/src/recent.rs",
+        text: "self.since.elapsed() < time",
+        instead: "self.since.elapsed() < time * 100",
         test: Test::of("integration", "admission::what_is_known_of_a_line_holds_for_five_seconds"),
         says: "left: (201, None)",
     },
     Removal {
         guard: "admission",
         then: "every reservation costs a look at the waiting room",
-        file: "shared/src/reservation/entrance.rs",
-        text: "now.duration_since(self.since) < KNOWN_FOR",
-        instead: "now.duration_since(self.since) < KNOWN_FOR / 1_000_000",
+        file: "shared/src/recent.rs",
+        text: "self.since.elapsed() < time",
+        instead: "self.since.elapsed() < time / 1_000_000",
         test: Test::of("integration", "admission::what_is_known_of_a_line_holds_for_five_seconds"),
         says: "left: 3",
     },

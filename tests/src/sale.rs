@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     aws::{AwsError, Rule},
     build::Binaries,
-    catalogue::{CATALOGUE, Entry, QUEUED, System, Trigger},
+    catalogue::{CATALOGUE, Entry, QUEUED, System, Trigger, deployed},
     gateway::{AUDIENCE, AccessKey, Gateway, GatewayError, GatewayOptions, Issuer, JwtConfiguration, TIMEOUT, Target},
     lambda::{Function, FunctionOptions, Invocation},
     mapping::Delivery,
@@ -106,7 +106,7 @@ impl Sale {
         let issuer = Issuer::start_on(ports.issuer).await.map_err(|error| SaleError::Issuer(ports.issuer, error))?;
         let deploy = |name, environment, environments| deploy(&template, binaries, name, environment, environments);
         let mut functions = BTreeMap::new();
-        let served = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Http);
+        let served = deployed().filter(|entry| entry.trigger == Trigger::Http);
         let mut targets = BTreeMap::new();
         for entry in served {
             let function = deploy(entry.name, stack.environment(entry.name), API_ENVIRONMENTS)?;

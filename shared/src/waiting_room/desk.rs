@@ -320,8 +320,7 @@ fn result(to: &Entry) -> Processed {
 }
 
 fn measure(plan: &Plan, recorder: &mut Recorder) {
-    let waiting = plan.line.joined.saturating_sub(plan.line.serving);
-    recorder.gauge(&QUEUE_LENGTH, &[], u32::try_from(waiting).unwrap_or(u32::MAX));
+    recorder.gauge(&QUEUE_LENGTH, &[], u32::try_from(plan.line.waiting()).unwrap_or(u32::MAX));
     recorder.gauge(&INSIDE, &[], plan.line.inside);
     recorder.gauge(&FREE_TICKETS, &[], plan.line.free());
 }

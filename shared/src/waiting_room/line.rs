@@ -223,6 +223,11 @@ impl Line {
         self.settings.tickets.saturating_sub(self.taken)
     }
 
+    /// The people with a position whose turn has not come.
+    pub fn waiting(&self) -> u64 {
+        self.joined.saturating_sub(self.serving)
+    }
+
     /// How long people are held back before they get their places, so that who arrived before them can come: twice the worst
     /// lag of the last seconds, within bounds.
     pub fn held_back(&self, now: Moment) -> Duration {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    catalogue::{QUEUED, Trigger},
+    catalogue::{QUEUED, Trigger, deployed},
     template::Template,
 };
 
@@ -250,7 +250,9 @@ fn every_other_event_is_what_lambda_would_hand_over() {
         match invoked.trigger {
             Trigger::Http => {
                 assert_eq!((text("/version"), text("/requestContext/stage")), ("2.0", "$default"), "{name}");
-                assert!(routes.contains(&text("/routeKey").to_owned()), "{name}: the template has no such route");
+                let is_deployed = deployed().any(|entry| entry.name == file.function);
+                let is_routed = routes.contains(&text("/routeKey").to_owned());
+                assert!(is_routed || !is_deployed, "{name}: the template has no such route");
                 assert_eq!(text("/routeKey"), text("/requestContext/routeKey"), "{name}");
                 assert_eq!(text("/rawPath"), text("/requestContext/http/path"), "{name}");
                 assert!(

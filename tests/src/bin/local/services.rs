@@ -9,7 +9,7 @@ use std::{
 use local_stack::{
     aws::AwsError,
     build::workspace,
-    catalogue::{CATALOGUE, QUEUED, Trigger},
+    catalogue::{QUEUED, Trigger, deployed},
     gateway::{Gateway, GatewayError, Issuer, Target},
     inventory::SeatState,
     replay,
@@ -93,7 +93,7 @@ async fn gateway(options: &Options) -> Result<(Gateway, Issuer), Box<dyn Error>>
     let issuer = Issuer::start_on(options.issuer_port).await;
     let issuer = issuer.map_err(|error| up::taken("issuer", options.issuer_port, &error))?;
     let url = format!("http://127.0.0.1:{}", options.invoke_port);
-    let served = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Http);
+    let served = deployed().filter(|entry| entry.trigger == Trigger::Http);
     let target = |name: &str| Target::InvokeApi { url: url.clone(), name: name.to_owned() };
     let functions = served.map(|entry| (entry.name.to_owned(), target(entry.name))).collect();
     let gateway = Gateway::start(sale::options(&Template::read()?, &issuer, functions, options.gateway_port)?).await;
