@@ -234,7 +234,6 @@ pub fn options(
     functions: BTreeMap<String, Target>,
     port: u16,
 ) -> Result<GatewayOptions, TemplateError> {
-    let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
     let mut routes = template.routes()?;
     routes.retain(|route| functions.contains_key(&route.function));
     Ok(GatewayOptions {
@@ -242,10 +241,15 @@ pub fn options(
         routes,
         functions,
         jwt: Some(JwtConfiguration { issuer: issuer.url(), audience: vec![AUDIENCE.to_owned()] }),
-        // What the local Lambda gives each function in place of a role.
-        access_keys: vec![AccessKey { id: "test".to_owned(), secret: "test".to_owned(), arn }],
+        access_keys: vec![access_key()],
         timeout: TIMEOUT,
     })
+}
+
+/// What the local Lambda gives each function in place of a role, and operators have too.
+pub fn access_key() -> AccessKey {
+    let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
+    AccessKey { id: "test".to_owned(), secret: "test".to_owned(), arn }
 }
 
 fn pass_on<T: Send + 'static>(
