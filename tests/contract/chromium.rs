@@ -168,6 +168,11 @@ impl Tab {
         self.wait_for("!globalThis.isOld && document.readyState === 'complete'").await;
     }
 
+    /// Runs this in each page from the next on, before the page's own scripts.
+    pub(crate) async fn before_each_page(&self, script: &str) {
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({"source": script})).await;
+    }
+
     /// Brings the tab to the front, which hides the one that was there.
     pub(crate) async fn show(&self) {
         self.call("Page.bringToFront", json!({})).await;

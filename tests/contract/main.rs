@@ -5,10 +5,11 @@
 
 mod access;
 mod calls;
-#[expect(dead_code, reason = "the tests of the waiting room's page use the rest")]
 mod chromium;
 mod document;
 mod page;
+mod usher;
+mod waiting_room;
 mod world;
 
 /// The ring of the programs that read the document, all of which `.ci/requirements-api.txt` names.

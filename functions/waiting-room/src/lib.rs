@@ -3,6 +3,7 @@
 mod answer;
 mod fault;
 mod lines;
+mod page;
 mod request;
 mod routes;
 mod service;
@@ -10,6 +11,7 @@ mod service;
 use axum::Router;
 use shared::{start::Parts, trigger::http::Server, waiting_room::service::WaitingRoom};
 
+use self::page::Page;
 pub use self::routes::ROUTES;
 
 /// The messages and the service of `proto/`.
@@ -35,5 +37,6 @@ pub const NAME: &str = "waiting-room";
 
 /// What the function is made of.
 pub fn compose(parts: &mut Parts<'_>) -> Option<Server<Router>> {
-    WaitingRoom::served(parts, routes::router)
+    let page = Page::configured(&mut parts.reader);
+    WaitingRoom::served(parts, |room| routes::router(room, page))
 }

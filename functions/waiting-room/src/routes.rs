@@ -5,7 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use shared::{trigger::http::rpc, waiting_room::service::WaitingRoom};
 
-use crate::{lines, proto::booking_worker::v1::BookingWorkerServiceExt, service::Service};
+use crate::{
+    lines,
+    page::{self, Page},
+    proto::booking_worker::v1::BookingWorkerServiceExt,
+    service::Service,
+};
 
 /// A longer message is not read. One that is too long for its fields is read, so that it is told which.
 const LONGEST_MESSAGE: usize = 256 * 1024;
@@ -22,19 +27,19 @@ const CALLS: [&str; 7] = [
 ];
 
 /// All requests that are answered, as they are counted.
-pub const ROUTES: [&str; CALLS.len() + lines::ROUTES.len()] = {
-    let mut routes = [""; CALLS.len() + lines::ROUTES.len()];
+pub const ROUTES: [&str; CALLS.len() + lines::ROUTES.len() + 1] = {
+    let mut routes = [page::ROUTE; CALLS.len() + lines::ROUTES.len() + 1];
     let mut index = 0;
-    while index < routes.len() {
+    while index < routes.len() - 1 {
         routes[index] = if index < CALLS.len() { CALLS[index] } else { lines::ROUTES[index - CALLS.len()] };
         index += 1;
     }
     routes
 };
 
-/// The service, and the lines for their operators.
-pub(crate) fn router(room: WaitingRoom) -> Router {
+/// The service, the lines for their operators, and the page for people.
+pub(crate) fn router(room: WaitingRoom, page: Page) -> Router {
     let lines = lines::router(room.lines());
     let service = Arc::new(Service { room }).register(connectrpc::Router::new());
-    rpc::router(service, CALLS, LONGEST_MESSAGE).merge(lines)
+    rpc::router(service, CALLS, LONGEST_MESSAGE).merge(lines).merge(page.router())
 }
