@@ -9,7 +9,7 @@ use std::{
 
 use local_stack::{build::workspace, ring};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     chromium::{Chromium, RING, Tab},
@@ -252,6 +252,25 @@ async fn two_tabs_of_one_customer_show_one_place_and_make_one_reservation() {
     is_content(&two);
 }
 
+/// A paused line is asked each half minute, so that it was not that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_in_one_tab_the_other_shows_at_once() {
+    let Some(visit) = Visit::to(1, &[]).await else { return };
+    visit.usher.set_line(json!({"paused": true})).await;
+    let (one, two) = (visit.joined(1).await, visit.joined(1).await);
+    two.sees("The line is paused.").await;
+    one.show().await;
+    one.sees("The line is paused.").await;
+    one.click("button", "Leave the line").await;
+    one.sees("Leave the line?").await;
+    let left = Instant::now();
+    one.evaluate("document.getElementById('sure-leave').click()").await;
+    two.sees("You have left the line").await;
+    assert!(left.elapsed() < Duration::from_secs(10), "the other tab has seen it after {:?}", left.elapsed());
+    is_content(&one);
+    is_content(&two);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hidden_tab_is_called_all_the_same_and_says_so_by_its_title() {
     let Some(visit) = Visit::to(1, &[]).await else { return };
@@ -263,6 +282,11 @@ async fn a_hidden_tab_is_called_all_the_same_and_says_so_by_its_title() {
     visit.usher.gives_back("usr_2", &other).await;
     tab.wait_for("document.title.startsWith('● It is your turn')").await;
     assert_eq!(tab.evaluate("document.visibilityState").await, "hidden");
+    let alert = tab.evaluate("document.querySelector('[role=alert]').textContent").await;
+    assert!(
+        alert.as_str().unwrap().starts_with("It is your turn."),
+        "it is said at once, whatever is being read: {alert}"
+    );
     tab.show().await;
     tab.wait_for("/^(5:00|4:\\d\\d)$/.test(document.getElementById('clock').textContent)").await;
     front.close().await;
@@ -280,11 +304,18 @@ async fn a_paused_line_says_so_and_who_looks_again_sees_it_go_on() {
     let before = tab.requests().len();
     sleep(Duration::from_secs(6)).await;
     assert_eq!(tab.requests().len(), before, "a paused line is asked each half minute");
-    visit.usher.set_line(json!({"paused": false})).await;
     let front = visit.browser.open("about:blank").await;
     tab.wait_for("document.visibilityState === 'hidden'").await;
+    visit.usher.set_line(json!({"paused": false})).await;
+    visit.usher.until("he is called", async || visit.usher.line().await["serving"] == 1).await;
+    // What is said of the line may be a second old.
+    sleep(Duration::from_secs(2)).await;
+    let (requests, looked) = (tab.requests().len(), Instant::now());
     tab.show().await;
     tab.sees("It is your turn").await;
+    let took = looked.elapsed();
+    assert!(took < Duration::from_secs(10), "it has waited for its half minute: {took:?}");
+    assert!(tab.requests().len() > requests, "it was asked by the look, and not before");
     front.close().await;
     is_content(&tab);
 }
@@ -367,7 +398,8 @@ async fn who_comes_without_a_session_signs_in_again_and_has_his_place() {
 async fn a_sign_in_that_the_page_did_not_ask_for_is_not_taken() {
     let Some(visit) = Visit::to(1, &[]).await else { return };
     let tab = visit.tab().await;
-    tab.sees("Get in line").await;
+    tab.click("button", "Sign in and join").await;
+    tab.sees("Who are you?").await;
     tab.go(&format!("{}&code=stolen&state=guessed", visit.usher.page())).await;
     tab.sees("That sign-in was not asked for by this page.").await;
     assert_eq!(asked(&tab, "token"), 0);
