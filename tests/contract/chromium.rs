@@ -314,8 +314,8 @@ impl Tab {
         self.seen(|seen| seen.requests.clone())
     }
 
-    /// What a developer would see in red in the console: exceptions, refusals of the content security policy, and errors that the
-    /// page itself reports; not the answers of servers, which the page is there to deal with.
+    /// What a developer would see in red in the console: exceptions, refusals of the content security policy, and errors that
+    /// the page itself reports; not the answers of servers, which the page is there to deal with.
     pub(crate) fn complaints(&self) -> Vec<String> {
         self.seen(|seen| seen.complaints.clone())
     }

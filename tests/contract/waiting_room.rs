@@ -372,7 +372,8 @@ async fn who_leaves_has_no_place_and_may_stand_at_the_end_again() {
     is_content(&tab);
 }
 
-/// A token that has run out is renewed without a word; where that is not possible, the customer signs in, and stands where he stood.
+/// A token that has run out is renewed without a word. Where that is not possible, the customer signs in, and stands where he
+/// stood.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_without_a_session_signs_in_again_and_has_his_place() {
     let Some(visit) = Visit::to(1, &[]).await else { return };
@@ -433,7 +434,8 @@ async fn a_line_that_does_not_answer_is_asked_later_and_later() {
     is_content(&tab);
 }
 
-/// The line says: in two seconds. Somebody who waits asks the answer that all get, and his own place when he comes or is called.
+/// The line says: in two seconds. Somebody who waits asks for the answer that all get, and for his own place when he comes or
+/// is called.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_asks_as_often_as_it_is_told_however_often_it_is_looked_at() {
     let Some(visit) = Visit::to(1, &[]).await else { return };
