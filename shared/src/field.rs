@@ -4,6 +4,8 @@
 use serde_json::Value;
 
 const LONGEST_ID: usize = 256;
+/// As `trigger::http::Caller` takes it: OpenID Connect allows no longer subject.
+const LONGEST_CUSTOMER: usize = 255;
 const LONGEST_SEAT: usize = 64;
 const MOST_TICKETS: usize = 1_000;
 const LONGEST_CARRIED: usize = 256;
@@ -24,6 +26,15 @@ pub fn id(value: &Value) -> Result<String, &'static str> {
     };
     let id = value.as_str().filter(valid).map(str::to_owned);
     id.ok_or("must be a string of 1 to 256 visible ASCII characters, and not . or ..")
+}
+
+/// The name of a customer, as the issuer of his tokens chose it.
+///
+/// # Errors
+/// The rule that the value breaks.
+pub fn customer(value: &Value) -> Result<String, &'static str> {
+    let fits = |id: &&str| (1..=LONGEST_CUSTOMER).contains(&id.len()) && !id.trim().is_empty();
+    value.as_str().filter(fits).map(str::to_owned).ok_or("must be a string of at most 255 bytes that is not blank")
 }
 
 /// The names of seats.

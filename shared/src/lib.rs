@@ -9,7 +9,7 @@
 //! | domain | [`reservation`], [`field`] | reservations and what they hold; no I/O |
 //! | clients | [`client`] | the services that are called: one module each |
 //! | triggers | [`trigger`] | how Lambda hands work over, and what an answer means there |
-//! | base | [`start`], [`config`], [`failure`], [`deadline`], [`backoff`], [`idempotency`], [`json`], [`name`], [`telemetry`] | environments, time, keys, logs |
+//! | base | [`start`], [`config`], [`failure`], [`deadline`], [`backoff`], [`idempotency`], [`json`], [`name`], [`recent`], [`telemetry`] | environments, time, keys, logs |
 //!
 //! Triggers and base know nothing of any system; `tests/template` keeps that.
 
@@ -32,5 +32,6 @@ pub mod failure;
 pub mod idempotency;
 pub mod json;
 pub mod name;
+pub mod recent;
 pub mod start;
 pub mod telemetry;

@@ -4,27 +4,34 @@
 //! What decides is pure: the names of places ([`id`]), their order ([`sequence`]), what becomes of a place ([`place`]), and
 //! whose turn it is ([`plan`]), all of them about one [`mod@line`]. The [`table`] keeps it. What acts stands on both: who joins
 //! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), and a place follows what
-//! became of its reservation ([`settled`]).
+//! became of its reservation ([`settled`]). Customers ask the [`service`], which tells them their [`outlook`], and operators open
+//! [`lines`] and set them.
 //!
 //! ```text
 //!  join:      message -> item + block of pending people     one transaction, Table::join
 //!  sequence:  blocks -> run of places 1..n                  each second, one transaction, Table::append
 //!  let in:    plan -> line + pages of 50 places             each second, one transaction, Table::carry_out
-//!  a turn:    C -> A -> H -> S                              each a compare-and-set of one place, Table::replace
+//!  claimed:   C -> A                                        place and item, one transaction, Table::admit
+//!  given up:  C, P -> X, or the item alone                  place and item, one transaction, Table::leave
+//!  a turn:    A -> H -> S                                   each a compare-and-set of one place, Table::replace
 //! ```
 
 pub mod clock;
 mod configured;
 pub mod desk;
+pub mod draw;
 pub mod id;
 pub mod joined;
 pub mod line;
+pub mod lines;
 pub mod measured;
 pub mod message;
 mod notice;
+pub mod outlook;
 pub mod place;
 pub mod plan;
 pub mod sequence;
+pub mod service;
 pub mod settled;
 pub mod settling;
 pub mod table;

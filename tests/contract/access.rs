@@ -1,16 +1,12 @@
 //! Every operation of the document by every caller that it is not for, through the gateway: none is answered more than its
 //! error, and nothing has changed.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_credential_types::Credentials;
-use aws_sigv4::{
-    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
-    sign::v4,
-};
 use local_stack::{
     document::{Document, Operation},
-    gateway::{AUDIENCE, Issuer, Token},
+    gateway::{AUDIENCE, AccessKey, Issuer, Token},
+    sale,
     template::SCOPE,
 };
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -72,25 +68,8 @@ impl Door {
     /// The request with a signature of this key.
     fn signed(&self, request: RequestBuilder, (id, secret): (&str, &str)) -> reqwest::Request {
         let mut request = request.build().unwrap();
-        let identity = Credentials::new(id, secret, None, None, "test").into();
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region("us-east-1")
-            .name("execute-api")
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .unwrap();
-        let host = self.world.gateway.url().trim_start_matches("http://").to_owned();
-        let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
-        let headers = [("host", host.as_str())].into_iter();
-        let (method, url) = (request.method().as_str(), request.url().as_str());
-        let signable = SignableRequest::new(method, url, headers, SignableBody::Bytes(body)).unwrap();
-        let (instructions, _) = sign(signable, &parameters.into()).unwrap().into_parts();
-        for (name, value) in instructions.headers() {
-            let name: reqwest::header::HeaderName = name.parse().unwrap();
-            request.headers_mut().insert(name, value.parse().unwrap());
-        }
+        let key = AccessKey { id: id.to_owned(), secret: secret.to_owned(), ..sale::access_key() };
+        key.signs(&mut request).unwrap();
         request
     }
 

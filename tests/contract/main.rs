@@ -5,8 +5,12 @@
 
 mod access;
 mod calls;
+mod chromium;
 mod document;
+mod outsiders;
 mod page;
+mod usher;
+mod waiting_room;
 mod world;
 
 /// The ring of the programs that read the document, all of which `.ci/requirements-api.txt` names.

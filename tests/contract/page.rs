@@ -2,10 +2,9 @@
 //! the page names by their hashes.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
 };
 
 use axum::{
@@ -18,12 +17,13 @@ use axum::{
 };
 use local_stack::ring;
 use serde_json::Value;
-use tokio::{net::TcpListener, process::Command, time::timeout};
+use tokio::net::TcpListener;
 
-use crate::{DOCUMENT, world::World};
-
-/// Needs a browser, and what the npm package swagger-ui-dist holds.
-const RING: &str = "browser";
+use crate::{
+    DOCUMENT,
+    chromium::{Chromium, RING},
+    world::World,
+};
 
 /// The folder of the npm package.
 const PACKAGE: &str = "HOLDFAST_SWAGGER_UI";
@@ -58,22 +58,9 @@ async fn file(State(site): State<Site>, Segments((_version, name)): Segments<(St
     }
 }
 
-async fn browse(browser: &Path, arguments: &[&str], url: &str) -> String {
-    let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser-profile");
-    let mut command = Command::new(browser);
-    command.args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]);
-    command.args(["--window-size=1280,2400", "--virtual-time-budget=20000"]);
-    command.arg(format!("--user-data-dir={}", profile.display()));
-    let child = command.args(arguments).arg(url).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = timeout(Duration::from_secs(120), child).await.expect("the browser ends").expect("the browser runs");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_each_operation_of_the_document() {
-    let Some(browser) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(ring::on_path) else {
-        return ring::skip_or_fail(RING, "no Chromium is on the PATH; install Debian's package chromium");
-    };
+    let Some(browser) = Chromium::start() else { return };
     let Some(package) = env::var_os(PACKAGE).map(PathBuf::from).filter(|folder| folder.is_dir()) else {
         let reason = format!("{PACKAGE} names no folder; unpack the npm package swagger-ui-dist there");
         return ring::skip_or_fail(RING, &reason);
@@ -89,20 +76,22 @@ async fn a_browser_shows_each_operation_of_the_document() {
         .with_state(site);
     tokio::spawn(async move { axum::serve(listener, routes).await });
 
-    let shown = browse(&browser, &["--dump-dom"], &url).await;
     let document: Value = serde_json::from_str(DOCUMENT).unwrap();
-    let mut operations = 0;
-    for methods in document["paths"].as_object().unwrap().values() {
-        for operation in methods.as_object().unwrap().values() {
-            let tag = operation["tags"][0].as_str().unwrap();
-            let id = format!("id=\"operations-{tag}-{}\"", operation["operationId"].as_str().unwrap());
-            assert!(shown.contains(&id), "{id} is not in the page: {shown:.2000}");
-            operations += 1;
-        }
-    }
-    let others = shown.matches("id=\"operations-tag-").count();
-    assert_eq!(shown.matches("id=\"operations-").count() - others, operations, "and no other");
+    let methods =
+        document["paths"].as_object().unwrap().values().flat_map(|methods| methods.as_object().unwrap().values());
+    let operation = |operation: &Value| {
+        let tag = operation["tags"][0].as_str().unwrap();
+        format!("operations-{tag}-{}", operation["operationId"].as_str().unwrap())
+    };
+    let operations: BTreeSet<String> = methods.map(operation).collect();
+    let tab = browser.open(&url).await;
+    tab.be_as_large_as(1280, 2400).await;
+    let all = "Array.from(document.querySelectorAll('.opblock'), (operation) => operation.id)";
+    tab.wait_for(&format!("{all}.length >= {}", operations.len())).await;
+    let shown: BTreeSet<String> = serde_json::from_value(tab.evaluate(all).await).unwrap();
+    assert_eq!(shown, operations);
+    assert_eq!(tab.complaints(), [""; 0]);
     let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("swagger-ui.png");
-    browse(&browser, &[&format!("--screenshot={}", picture.display())], &url).await;
+    tab.picture(&picture).await;
     assert!(fs::metadata(&picture).is_ok_and(|file| file.len() > 20_000), "{} is no picture", picture.display());
 }

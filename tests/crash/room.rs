@@ -181,10 +181,10 @@ impl Site {
         let show_id = format!("evt_{number}");
         let standing = |(index, (place, overdue, reservation)): (usize, &(Option<char>, bool, Option<Status>))| {
             let user_id = format!("usr_{index}");
-            Standing { user_id, seats: 1, place: *place, overdue: *overdue, reservation: *reservation }
+            Standing { user_id, seats: 1, place: *place, overdue: *overdue, reservation: *reservation, left: false }
         };
         let people = way.people.iter().enumerate().map(standing).collect();
-        let given = GivenLine { event_id: show_id.clone(), tickets: way.tickets, closed: false, people };
+        let given = GivenLine { event_id: show_id.clone(), tickets: way.tickets, closed: false, paused: false, people };
         replay::put_line(&self.stack, &self.table, &given).await.expect("the line is there");
 
         let wire = Tripwire::default();
@@ -264,8 +264,7 @@ impl Site {
         let entries = pages.entries.values().map(ToString::to_string);
         let found: Vec<String> = entries.filter_map(|text| Some(text.split(':').next()?.to_owned())).collect();
         assert_eq!((found.join(" ").as_str(), line.joined), (places, joined));
-        let standing =
-            self.table.standing(&line.scope, &(1..=joined).collect()).await.expect("each place is somebody's");
+        let standing = self.table.standing(&line, &(1..=joined).collect()).await.expect("each place is somebody's");
         let mut ids: Vec<_> = standing.values().map(|person| person.id).collect();
         ids.sort();
         ids.dedup();

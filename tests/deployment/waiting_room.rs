@@ -143,6 +143,7 @@ impl Room {
             opens_at: now() - 10 * MINUTE,
             closes_at: now() + 60 * MINUTE,
             paused: false,
+            draws: false,
         };
         let line = Line::open(scope.clone(), settings).unwrap();
         assert_eq!(table.open(&line).await.unwrap(), Written::Made);
@@ -197,7 +198,7 @@ impl Room {
         let admitted = called.after(Change::Claim { until }).unwrap();
         let replaced = self.table.replace(&self.scope, position, called, admitted).await.unwrap();
         assert_eq!(replaced, Replaced::Made);
-        let standing = self.table.standing(&self.scope, &BTreeSet::from([position])).await.unwrap();
+        let standing = self.table.standing(&self.line().await, &BTreeSet::from([position])).await.unwrap();
         Turn { id: standing[&position].id, position, call: admitted.call }
     }
 

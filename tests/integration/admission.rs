@@ -25,7 +25,7 @@ const GET: &str = "DynamoDB_20120810.GetItem";
 /// The API where `evt_1` has a line.
 async fn door() -> Api {
     let api = Api::start_on(asking(Stack::start().await.unwrap()), 2);
-    open_line(&api.stack.aws, SHOW).await.unwrap();
+    open_line(&api.stack.aws, SHOW, 100).await.unwrap();
     // Its start looks at the tables, and what is counted or fails on demand is then not that look.
     assert_eq!(api.answer(ask("GET", "/health")).await.status, 200);
     api.stack.aws.clear_requests();
@@ -64,7 +64,7 @@ fn nothing_began(api: &Api, case: &str) {
 async fn without_the_variable_a_token_is_carried_and_no_line_is_asked_for() {
     let api = Api::start().await;
     admission::prepare(&api.stack.aws);
-    open_line(&api.stack.aws, SHOW).await.unwrap();
+    open_line(&api.stack.aws, SHOW, 100).await.unwrap();
     api.stack.aws.clear_requests();
     let id = api.created(wish(&["A-1"], "any text at all")).await;
     assert_eq!((looks(&api), api.stack.inventory.seat_state(&id)), (0, SeatState::Held));
@@ -265,7 +265,7 @@ async fn what_is_known_of_a_line_holds_for_five_seconds() {
         assert_eq!(api.answer(without(key)).await.status, 201);
     }
     assert_eq!(looks(&api), 1, "one look is enough for all of them");
-    open_line(&api.stack.aws, SHOW).await.unwrap();
+    open_line(&api.stack.aws, SHOW, 100).await.unwrap();
     api.stack.aws.clear_requests();
     tokio::time::sleep(Duration::from_millis(5_100)).await;
     for key in ["k4", "k5"] {
@@ -354,7 +354,7 @@ async fn a_turn_without_seats_says_so_by_a_code_of_its_own_and_the_next_call_of_
 #[tokio::test]
 async fn the_same_rules_hold_by_rpc() {
     let rpc = Rpc::open_on(asking(Stack::start().await.unwrap())).await;
-    open_line(&rpc.stack.aws, SHOW).await.unwrap();
+    open_line(&rpc.stack.aws, SHOW, 100).await.unwrap();
     let right = of_usr_1();
     let good = token(&right).unwrap();
     let wish = |key: &str, seats: &[&str], token: &str| json!({"eventId": SHOW, "seatIds": seats, "idempotencyKey": key, "reservationToken": token});

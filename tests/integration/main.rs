@@ -38,3 +38,4 @@ mod telemetry;
 mod tls;
 mod up;
 mod waiting_room;
+mod waiting_room_rpc;

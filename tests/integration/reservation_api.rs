@@ -107,7 +107,7 @@ impl Ask {
         self.text(&body.to_string())
     }
 
-    fn text(mut self, body: &str) -> Self {
+    pub(crate) fn text(mut self, body: &str) -> Self {
         self.event["body"] = json!(body);
         self
     }
@@ -116,6 +116,18 @@ impl Ask {
 pub(crate) fn create(seats: &[&str]) -> Ask {
     let body = json!({"eventId": SHOW, "quantity": seats.len(), "seatIds": seats, "reservationToken": "t"});
     ask("POST", "/v1/reservations").by("usr_1").key("key-1").body(body)
+}
+
+/// What a function answers.
+pub(crate) async fn answer_of(function: &Function, ask: &Ask) -> Answer {
+    let invocation = function.invoke(ask.event.to_string()).await;
+    let answer = invocation.result.unwrap_or_else(|error| panic!("an invocation never fails: {error:?}"));
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let body = match answer["body"].as_str().unwrap_or_default() {
+        "" => Value::Null,
+        body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is no JSON: {error}")),
+    };
+    Answer { status: answer["statusCode"].as_u64().unwrap(), headers: answer["headers"].clone(), body }
 }
 
 /// Asserts that the API's document has this answer for its request.
@@ -152,15 +164,7 @@ impl Api {
     }
 
     pub(crate) async fn answer(&self, ask: Ask) -> Answer {
-        let invocation = self.function.invoke(ask.event.to_string()).await;
-        let answer = invocation.result.unwrap_or_else(|error| panic!("an invocation never fails: {error:?}"));
-        let answer: Value = serde_json::from_slice(&answer).unwrap();
-        let body = match answer["body"].as_str().unwrap_or_default() {
-            "" => Value::Null,
-            body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is no JSON: {error}")),
-        };
-        let answer =
-            Answer { status: answer["statusCode"].as_u64().unwrap(), headers: answer["headers"].clone(), body };
+        let answer = answer_of(&self.function, &ask).await;
         is_documented(&ask.event, &answer);
         answer
     }

@@ -31,53 +31,53 @@ use shared::{
 
 use crate::harness::{binaries, log_lines};
 
-const SHOW: &str = "evt_1";
-const JOINED: &str = waiting_room_joined::NAME;
-const TICKED: &str = waiting_room_ticked::NAME;
+pub(crate) const SHOW: &str = "evt_1";
+pub(crate) const JOINED: &str = waiting_room_joined::NAME;
+pub(crate) const TICKED: &str = waiting_room_ticked::NAME;
 const SETTLED: &str = waiting_room_settled::NAME;
 const CLOCK: &str = waiting_room_clock::NAME;
 const TRANSACT: &str = "DynamoDB_20120810.TransactWriteItems";
 const UPDATE: &str = "DynamoDB_20120810.UpdateItem";
-const MINUTE: u64 = 60_000;
+pub(crate) const MINUTE: u64 = 60_000;
 
 /// A waiting room with everything around it.
-struct Room {
-    stack: Stack,
-    table: Table,
+pub(crate) struct Room {
+    pub(crate) stack: Stack,
+    pub(crate) table: Table,
     reservations: Reservations,
     functions: BTreeMap<&'static str, Function>,
-    queues: BTreeMap<&'static str, Queue>,
+    pub(crate) queues: BTreeMap<&'static str, Queue>,
     expiries: Queue,
-    scope: Scope,
+    pub(crate) scope: Scope,
     _gateway: (Gateway, Issuer),
 }
 
 /// How a record ended: its outcome, and whether its message stayed.
-type Ended = (String, bool);
+pub(crate) type Ended = (String, bool);
 
-fn now() -> Moment {
+pub(crate) fn now() -> Moment {
     shared::deadline::epoch_ms(SystemTime::now())
 }
 
-fn settings(tickets: u32) -> Settings {
+pub(crate) fn settings(tickets: u32) -> Settings {
     let (opens_at, closes_at) = (now() - 10 * MINUTE, now() + 60 * MINUTE);
-    Settings { tickets, seats_max: 4, max_inside: None, opens_at, closes_at, paused: false }
+    Settings { tickets, seats_max: 4, max_inside: None, opens_at, closes_at, paused: false, draws: false }
 }
 
-fn ended(outcome: &str) -> Ended {
+pub(crate) fn ended(outcome: &str) -> Ended {
     (outcome.to_owned(), outcome == "retried")
 }
 
 impl Room {
     /// A room with an open line of so many tickets.
-    async fn of(tickets: u32) -> Self {
+    pub(crate) async fn of(tickets: u32) -> Self {
         let room = Self::open(&[]).await;
         room.line_with(settings(tickets)).await;
         room
     }
 
     /// A room without a line, whose functions have these variables too.
-    async fn open(changes: &[(&str, &str)]) -> Self {
+    pub(crate) async fn open(changes: &[(&str, &str)]) -> Self {
         let stack = Stack::start().await.unwrap();
         let client = stack.aws.tables();
         let (template, issuer) = (Template::read().unwrap(), Issuer::start_on(0).await.unwrap());
@@ -109,16 +109,16 @@ impl Room {
         }
     }
 
-    async fn line_with(&self, settings: Settings) {
+    pub(crate) async fn line_with(&self, settings: Settings) {
         let line = Line::open(self.scope.clone(), settings).unwrap();
         assert_eq!(self.table.open(&line).await.unwrap(), Written::Made);
     }
 
-    async fn line(&self) -> Line {
+    pub(crate) async fn line(&self) -> Line {
         self.table.line(SHOW).await.unwrap().unwrap()
     }
 
-    async fn set(&self, change: impl FnOnce(&mut Settings)) {
+    pub(crate) async fn set(&self, change: impl FnOnce(&mut Settings)) {
         let line = self.line().await;
         let mut settings = line.settings.clone();
         change(&mut settings);
@@ -126,7 +126,7 @@ impl Room {
     }
 
     /// Somebody who reached the gateway a minute ago and so many milliseconds later.
-    fn join(&self, user_id: &str, seats: u8, arrival: u64) {
+    pub(crate) fn join(&self, user_id: &str, seats: u8, arrival: u64) {
         let message = JoinMessage {
             scope: self.scope.clone(),
             user_id: user_id.to_owned(),
@@ -138,7 +138,7 @@ impl Room {
     }
 
     /// People who joined in this order, and have their places.
-    async fn seated(&self, people: &[(&str, u8)]) {
+    pub(crate) async fn seated(&self, people: &[(&str, u8)]) {
         for (at, (user_id, seats)) in (1..).zip(people) {
             self.join(user_id, *seats, at);
         }
@@ -149,7 +149,7 @@ impl Room {
     }
 
     /// Delivers a batch of what waits for a function, however long it would have to wait.
-    async fn deliver(&self, name: &str) -> Vec<Ended> {
+    pub(crate) async fn deliver(&self, name: &str) -> Vec<Ended> {
         let (queue, function) = (&self.queues[name], &self.functions[name]);
         queue.skip_wait();
         let delivery = self.stack.map(queue.clone(), function.clone()).deliver_once().await.expect("a message waits");
@@ -163,25 +163,25 @@ impl Room {
     }
 
     /// Works the line once.
-    async fn tick(&self) -> Ended {
+    pub(crate) async fn tick(&self) -> Ended {
         let body = TickMessage { show_id: SHOW.to_owned() }.body();
         self.queues[TICKED].send(Message::new(body)).unwrap();
         self.deliver(TICKED).await.remove(0)
     }
 
     /// What the places are, in order: letter and seats of those whose turn has come.
-    async fn places(&self) -> String {
+    pub(crate) async fn places(&self) -> String {
         let pages = self.table.pages(&self.line().await, 0).await.unwrap();
         let entries: Vec<String> =
             pages.entries.values().map(|entry| entry.to_string().split(':').next().unwrap().to_owned()).collect();
         entries.join(" ")
     }
 
-    async fn entry(&self, position: u64) -> Entry {
+    pub(crate) async fn entry(&self, position: u64) -> Entry {
         self.table.entry(&self.scope, position).await.unwrap().unwrap()
     }
 
-    async fn replace(&self, position: u64, to: Entry) {
+    pub(crate) async fn replace(&self, position: u64, to: Entry) {
         let from = self.entry(position).await;
         assert_eq!(self.table.replace(&self.scope, position, from, to).await.unwrap(), Replaced::Made);
     }
@@ -194,18 +194,18 @@ impl Room {
     }
 
     /// The time of what a place is now is over.
-    async fn run_out(&self, position: u64) {
+    pub(crate) async fn run_out(&self, position: u64) {
         let entry = self.entry(position).await;
         self.replace(position, Entry { deadline: now() - 1, ..entry }).await;
     }
 
-    async fn turn(&self, position: u64) -> Turn {
-        let standing = self.table.standing(&self.scope, &[position].into()).await.unwrap();
+    pub(crate) async fn turn(&self, position: u64) -> Turn {
+        let standing = self.table.standing(&self.line().await, &[position].into()).await.unwrap();
         Turn { id: standing[&position].id, position, call: self.entry(position).await.call }
     }
 
     /// Puts a reservation of this turn in the place of what there is.
-    async fn reserve(&self, turn: Turn, status: Status, held: bool, until: Moment) {
+    pub(crate) async fn reserve(&self, turn: Turn, status: Status, held: bool, until: Moment) {
         let id = turn.reservation_id();
         let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}});
         self.stack.aws.dynamodb("DeleteItem", &key).await.unwrap();
@@ -228,7 +228,7 @@ impl Room {
     }
 
     /// An event about the reservation of a turn, delivered.
-    async fn told_of(&self, turn: Turn, detail_type: &str) -> Ended {
+    pub(crate) async fn told_of(&self, turn: Turn, detail_type: &str) -> Ended {
         let detail = json!({
             "event_id": SHOW, "reservation_id": turn.reservation_id(), "queue_item_id": turn.id.to_string(),
         });
@@ -244,7 +244,7 @@ impl Room {
         entries.map(|entry| format!("{} {}", entry.detail_type, told(&entry.detail))).collect()
     }
 
-    fn id(&self, user_id: &str) -> PlaceId {
+    pub(crate) fn id(&self, user_id: &str) -> PlaceId {
         PlaceKeys::read(WAITING_ROOM_KEYS).unwrap().id(&self.scope, user_id).unwrap()
     }
 
@@ -407,7 +407,7 @@ async fn who_does_not_answer_is_passed_and_called_again_twice_when_he_comes_back
         assert_eq!(second.state, State::Called);
         room.replace(2, second.after(Change::GiveUp { at: now() }).unwrap()).await;
         let line = room.line().await;
-        let standing = room.table.standing(&room.scope, &[1].into()).await.unwrap();
+        let standing = room.table.standing(&room.line().await, &[1].into()).await.unwrap();
         room.table.come_back(&line, 1, standing[&1]).await.unwrap();
         room.tick().await;
         let first = room.entry(1).await;
@@ -415,7 +415,7 @@ async fn who_does_not_answer_is_passed_and_called_again_twice_when_he_comes_back
             assert_eq!(first.state, State::Called, "called again, {call} times absent");
             room.replace(2, second).await;
             room.replace(2, Entry { deadline: now() + MINUTE, state: State::Passed, passed: 0, ..second }).await;
-            let standing = room.table.standing(&room.scope, &[2].into()).await.unwrap();
+            let standing = room.table.standing(&room.line().await, &[2].into()).await.unwrap();
             room.table.come_back(&room.line().await, 2, standing[&2]).await.unwrap();
         } else {
             assert_eq!(first.state, State::Passed, "absent three times");
@@ -531,7 +531,7 @@ async fn two_ticks_at_once_give_each_place_once_and_call_nobody_twice() {
     told.sort();
     told.dedup();
     assert_eq!(told.len(), 5, "{told:?}");
-    let standing = room.table.standing(&room.scope, &(1..=40).collect()).await.unwrap();
+    let standing = room.table.standing(&room.line().await, &(1..=40).collect()).await.unwrap();
     let mut ids: Vec<PlaceId> = standing.values().map(|person| person.id).collect();
     ids.sort();
     ids.dedup();
@@ -759,4 +759,38 @@ async fn what_is_done_with_a_place_is_in_the_audit_and_names_nobody() {
         audited.iter().map(|line| (line["by"].as_str().unwrap(), line["to"].as_str().unwrap())).collect();
     assert_eq!(what, [(JOINED, "placed"), (TICKED, "C")]);
     assert!(logs.iter().all(|line| !line.contains("usr_1")), "no line names the customer");
+}
+
+#[tokio::test]
+async fn places_are_drawn_once_at_the_opening_and_whoever_comes_later_stands_behind() {
+    let room = Room::open(&[]).await;
+    room.line_with(Settings { opens_at: now() + MINUTE, draws: true, ..settings(5) }).await;
+    let people: Vec<String> = (0..20).map(|number| format!("usr_{number}")).collect();
+    let people: Vec<&str> = people.iter().map(String::as_str).collect();
+    let wishes: Vec<(&str, u8)> = people.iter().map(|user_id| (*user_id, 1)).collect();
+    room.seated(&wishes).await;
+    assert_eq!((room.line().await.joined, room.line().await.draw), (20, None));
+    assert_eq!(room.positions(&people).await, [None; 20], "no position is told before the draw");
+    assert_eq!(room.places().await, "", "nobody is called");
+
+    room.set(|settings| settings.opens_at = now() - MINUTE / 2).await;
+    assert_eq!(room.tick().await, ended("success"));
+    let line = room.line().await;
+    let draw = line.draw.clone().expect("it was made");
+    assert_eq!((draw.size, line.serving), (20, 5));
+    let positions: Vec<Option<u64>> = (1..=20).map(|place| Some(draw.turn_of(place))).collect();
+    assert_eq!(room.positions(&people).await, positions);
+    let standing = room.table.standing(&line, &(1..=20).collect()).await.unwrap();
+    for (user_id, position) in people.iter().zip(positions.into_iter().flatten()) {
+        assert_eq!(standing[&position].id, room.id(user_id), "{user_id} stands at {position}");
+    }
+    let told: Vec<String> = room.told();
+    for called in (1..=5).map(|position| standing[&position].id) {
+        let user_id = people.iter().find(|user_id| room.id(user_id) == called).unwrap();
+        assert!(told.contains(&format!("place.called {user_id}")), "{user_id} is among the first five: {told:?}");
+    }
+
+    room.seated(&[("usr_late", 1)]).await;
+    assert_eq!(room.positions(&["usr_late"]).await, [Some(21)]);
+    assert_eq!(room.line().await.draw, Some(draw), "it never changes");
 }

@@ -63,21 +63,16 @@ pub fn secret(key: &str, other: Option<&str>) -> String {
     fields.to_string()
 }
 
-/// Opens a line for a show, as the waiting room does.
+/// Opens a line for a show with so many tickets, as the waiting room does. It closes after a day.
 ///
 /// # Errors
 /// When it is not open afterwards.
-pub async fn open_line(aws: &AwsEndpoint, show_id: &str) -> Result<(), String> {
+pub async fn open_line(aws: &AwsEndpoint, show_id: &str, tickets: u32) -> Result<(), String> {
     let now = epoch_ms(SystemTime::now());
     let scope = Scope { show_id: show_id.to_owned(), generation: 1, key_version: 1 };
-    let settings = Settings {
-        tickets: 100,
-        seats_max: 4,
-        max_inside: None,
-        opens_at: now,
-        closes_at: now + 3_600_000,
-        paused: false,
-    };
+    let (opens_at, closes_at) = (now, now + 24 * 3_600_000);
+    let settings =
+        Settings { tickets, seats_max: 4, max_inside: None, opens_at, closes_at, paused: false, draws: false };
     let line = Line::open(scope, settings).map_err(|error| error.to_string())?;
     match Table::new(aws.tables(), LINES).open(&line).await {
         Ok(Written::Made) => Ok(()),

@@ -259,7 +259,12 @@ impl AwsEndpoint {
 
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
-        self.shared.lock().requests.clear();
+        drop(self.take_requests());
+    }
+
+    /// The requests so far, which are forgotten by that: for who counts more of them than a memory holds.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.shared.lock().requests)
     }
 
     /// Delays every answer from now on until so long after its request, but not the effect.
@@ -354,6 +359,25 @@ impl AwsEndpoint {
             earlier(&mut event["M"]["at"]);
         }
         self.dynamodb("PutItem", &json!({"TableName": table, "Item": item})).await.map(drop)
+    }
+
+    /// Every item of a table, read consistently.
+    ///
+    /// # Errors
+    /// What the database answered.
+    pub async fn scan(&self, table: &str) -> Result<Vec<Value>, AwsError> {
+        let (mut items, mut input) = (Vec::new(), json!({"TableName": table, "ConsistentRead": true}));
+        loop {
+            let mut found = self.dynamodb("Scan", &input).await?;
+            if let Value::Array(more) = found["Items"].take() {
+                items.extend(more);
+            }
+            let last = found["LastEvaluatedKey"].take();
+            if last.is_null() {
+                return Ok(items);
+            }
+            input["ExclusiveStartKey"] = last;
+        }
     }
 
     /// Calls the database directly, past records, latency and failures: for what a test prepares and looks up.

@@ -303,7 +303,7 @@ pub const WAITING: [Fed; 3] = [
 ];
 
 /// Every other function.
-const OTHERS: [Entry; 11] = [
+const OTHERS: [Entry; 12] = [
     other!(reservation_api, Reservations, Http),
     other!(reservation_rpc, Reservations, Http),
     other!(reservation_changed, Reservations, Stream),
@@ -311,6 +311,7 @@ const OTHERS: [Entry; 11] = [
     other!(booking_created, Bookings, Queue),
     other!(booking_cancelled, Bookings, Queue),
     other!(booking_migrate, Bookings, Schedule),
+    other!(waiting_room, WaitingRoom, Http),
     other!(waiting_room_joined, WaitingRoom, Queue),
     other!(waiting_room_ticked, WaitingRoom, Queue),
     other!(waiting_room_settled, WaitingRoom, Queue),

@@ -94,6 +94,7 @@ pub struct GatewayOptions {
 #[derive(Clone, Debug)]
 pub struct Gateway {
     address: SocketAddr,
+    keys: Arc<[RouteKey]>,
     _server: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -140,6 +141,7 @@ impl Gateway {
                 return Err(GatewayError::Authorizer(key.to_string()));
             }
         }
+        let keys = routes.iter().map(|route| route.key.clone()).collect();
         let http = reqwest::Client::builder().no_proxy().build().unwrap_or_default();
         let (jwt, timeout) = (jwt.map(JwtAuthorizer::new), timeout.min(TIMEOUT));
         let api = Arc::new(Api { routes, functions, jwt, access_keys, timeout, http });
@@ -147,12 +149,18 @@ impl Gateway {
         let address = listener.local_addr()?;
         let requests = Router::new().fallback(serve).with_state(api);
         let server = tokio::spawn(async move { drop(axum::serve(listener, requests).await) });
-        Ok(Self { address, _server: Arc::new(AbortOnDropHandle::new(server)) })
+        Ok(Self { address, keys, _server: Arc::new(AbortOnDropHandle::new(server)) })
     }
 
     /// Where the API listens, without a slash behind it.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Whether the first part of a route's path is this, such as the name of a service.
+    pub fn leads_to(&self, service: &str) -> bool {
+        let first = |key: &RouteKey| key.as_str().split('/').nth(1) == Some(service);
+        self.keys.iter().any(first)
     }
 }
 

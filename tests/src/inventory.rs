@@ -200,7 +200,7 @@ impl Inventory {
     }
 
     async fn serve_by(self, mut server: Server, listener: TcpListener) -> Result<(), ServeError> {
-        let routes = with_reflection(Routes::new(InventoryServiceServer::new(self)), SERVICE_NAME)?;
+        let routes = with_reflection(Routes::new(InventoryServiceServer::new(self)), &[SERVICE_NAME])?;
         server.add_routes(routes).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await?;
         Ok(())
     }

@@ -24,6 +24,8 @@
 //! | [`recast`] | a person who writes event files for a new type | |
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
 //! | [`soak`] | thousands of events while everything goes wrong | nothing lost, nothing twice |
+//! | [`crowd`] | people who want more tickets than there are | one place each, no ticket twice |
+//! | [`books`] | who audits a sale when it has ended | a payment is sold or given back |
 //! | [`build`] | the function binaries, built by cargo | |
 //! | [`cores`], [`process`] | where a process runs, and what it takes | |
 //! | [`ring`] | tests that need tools which not every machine has | |
@@ -52,6 +54,7 @@ pub mod postgres;
 
 mod latency;
 mod proto;
+pub use proto::DESCRIPTORS;
 mod reflection;
 
 pub mod collector;
@@ -60,6 +63,8 @@ pub mod tripwire;
 
 pub mod ministack;
 
+pub mod books;
+pub mod crowd;
 pub mod soak;
 
 pub mod admission;

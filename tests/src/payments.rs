@@ -122,7 +122,7 @@ impl Payments {
     /// # Errors
     /// When the listener or the protocol fails.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
-        let routes = with_reflection(Routes::new(PaymentServiceServer::new(self)), SERVICE_NAME)?;
+        let routes = with_reflection(Routes::new(PaymentServiceServer::new(self)), &[SERVICE_NAME])?;
         Server::builder()
             .add_routes(routes)
             .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))

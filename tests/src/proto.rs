@@ -11,6 +11,11 @@
     reason = "generated"
 )]
 
+pub mod booking_worker {
+    pub mod v1 {
+        tonic::include_proto!("booking_worker.v1");
+    }
+}
 pub mod common {
     pub mod v1 {
         tonic::include_proto!("common.v1");

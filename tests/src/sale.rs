@@ -14,15 +14,15 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     aws::{AwsError, Rule},
     build::Binaries,
-    catalogue::{CATALOGUE, Entry, QUEUED, System, Trigger},
+    catalogue::{CATALOGUE, Entry, Fed, System, Trigger, all_fed},
     gateway::{AUDIENCE, AccessKey, Gateway, GatewayError, GatewayOptions, Issuer, JwtConfiguration, TIMEOUT, Target},
-    lambda::{Function, FunctionOptions, Invocation},
+    lambda::{Function, FunctionError, FunctionOptions, Invocation},
     mapping::Delivery,
     postgres::Database,
     queue::{Queue, QueueOptions},
     stack::{BUS, RESERVATIONS, Stack},
     stream::{StreamDelivery, StreamMapping, StreamOptions},
-    template::{Template, TemplateError},
+    template::{SCOPE, Template, TemplateError},
 };
 
 /// How many requests of the API are worked on side by side.
@@ -89,6 +89,9 @@ pub enum SaleError {
     /// A function was not built.
     #[error("the function {0} was not built")]
     Unbuilt(&'static str),
+    /// The clock of the waiting room failed.
+    #[error("wind the clock of the waiting room: {0}")]
+    Clock(FunctionError),
 }
 
 /// What polls; it ends with this value.
@@ -109,24 +112,34 @@ impl Sale {
         let served = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Http);
         let mut targets = BTreeMap::new();
         for entry in served {
-            let function = deploy(entry.name, stack.environment(entry.name), API_ENVIRONMENTS)?;
+            let mut environment = stack.environment(entry.name);
+            match entry.system {
+                System::Reservations => environment.extend(stack.admission()),
+                System::WaitingRoom => environment.extend(sign_in(&issuer)),
+                System::Settlement | System::Bookings => {}
+            }
+            let function = deploy(entry.name, environment, API_ENVIRONMENTS)?;
             targets.insert(entry.name.to_owned(), Target::Function(function.clone()));
             functions.insert(entry.name, function);
         }
         let gateway = Gateway::start(options(&template, &issuer, targets, ports.gateway)?).await?;
+        // The address of a server that runs is a URL.
+        if let Ok(page) = format!("{}/waiting-room", gateway.url()).parse() {
+            issuer.lead_back_to(page);
+        }
         // The bookings need a database: see [`Sale::book`].
-        let others = |entry: &&Entry| {
-            entry.trigger != Trigger::Http && matches!(entry.system, System::Settlement | System::Reservations)
-        };
+        let others = |entry: &&Entry| entry.trigger != Trigger::Http && entry.system != System::Bookings;
         for entry in CATALOGUE.iter().filter(others) {
             let mut environment = stack.environment(entry.name);
-            if entry.system == System::Settlement {
+            if entry.system != System::Reservations {
                 environment.insert("RESERVATION_API_BASE".to_owned(), gateway.url());
                 environment.insert("RESERVATION_API_AUTH".to_owned(), "iam".to_owned());
             }
             functions.insert(entry.name, deploy(entry.name, environment, ENVIRONMENTS)?);
         }
-        let queues: BTreeMap<_, _> = QUEUED.map(|name| (name, stack.queue(name))).into();
+        let fed = all_fed().filter(|fed| functions.contains_key(fed.name));
+        let queue = |fed: Fed| Ok((fed.name, stack.queue_for(fed.name, template.limits(fed.name)?.0)));
+        let queues = fed.map(queue).collect::<Result<BTreeMap<_, _>, TemplateError>>()?;
         add_rules(&template, &stack, &queues)?;
         let streaming = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Stream);
         let given_up = streaming.map(|entry| {
@@ -164,6 +177,16 @@ impl Sale {
         let options = StreamOptions { on_failure, ..self.template.stream(function)? };
         let function = self.functions.get(function).cloned().ok_or(SaleError::Unbuilt(function))?;
         Ok(StreamMapping::new(self.stack.aws.clone(), RESERVATIONS, function, options).await?)
+    }
+
+    /// Invokes the clock of the waiting room now. Its rule does so within a minute, for which who opens a line need not wait.
+    ///
+    /// # Errors
+    /// When it failed, or was not built.
+    pub async fn wind(&self) -> Result<(), SaleError> {
+        let clock = self.functions.get(waiting_room_clock::NAME);
+        let clock = clock.ok_or(SaleError::Unbuilt(waiting_room_clock::NAME))?;
+        clock.invoke(EVENT_OF_THE_CLOCK).await.result.map(drop).map_err(SaleError::Clock)
     }
 
     /// Lets every function be invoked by what triggers it, and tells of each invocation but those of the API. A receiver that is
@@ -214,6 +237,13 @@ fn deploy(
     Ok(Function::start(FunctionOptions { name, binary, environment, timeout, environments, memory_mb, core })?)
 }
 
+/// The variables by which customers sign in on the waiting room's page.
+fn sign_in(issuer: &Issuer) -> BTreeMap<String, String> {
+    let variables =
+        [("LOGIN_ISSUER", issuer.url()), ("LOGIN_CLIENT_ID", AUDIENCE.to_owned()), ("LOGIN_SCOPE", SCOPE.to_owned())];
+    variables.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
 /// The rules of the bus that lead to these queues.
 fn add_rules(template: &Template, stack: &Stack, queues: &BTreeMap<&'static str, Queue>) -> Result<(), TemplateError> {
     for rule in template.rules()? {
@@ -234,7 +264,6 @@ pub fn options(
     functions: BTreeMap<String, Target>,
     port: u16,
 ) -> Result<GatewayOptions, TemplateError> {
-    let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
     let mut routes = template.routes()?;
     routes.retain(|route| functions.contains_key(&route.function));
     Ok(GatewayOptions {
@@ -242,10 +271,15 @@ pub fn options(
         routes,
         functions,
         jwt: Some(JwtConfiguration { issuer: issuer.url(), audience: vec![AUDIENCE.to_owned()] }),
-        // What the local Lambda gives each function in place of a role.
-        access_keys: vec![AccessKey { id: "test".to_owned(), secret: "test".to_owned(), arn }],
+        access_keys: vec![access_key()],
         timeout: TIMEOUT,
     })
+}
+
+/// What the local Lambda gives each function in place of a role, and operators have too.
+pub fn access_key() -> AccessKey {
+    let arn = "arn:aws:sts::000000000000:assumed-role/worker/local".to_owned();
+    AccessKey { id: "test".to_owned(), secret: "test".to_owned(), arn }
 }
 
 fn pass_on<T: Send + 'static>(

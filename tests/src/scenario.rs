@@ -33,7 +33,7 @@ use crate::reservations::Status;
 
 pub use self::{
     booked::{Booked, Booking, Then},
-    invoked::{Effect, Invoked, Known, OnSale},
+    invoked::{Effect, Invoked, Known, Lined, OnSale},
     waited::{GivenLine, Standing, Turned, Waited},
     written::write,
 };

@@ -179,9 +179,14 @@ impl Stack {
     /// A new, empty queue of a function. It takes the place of an earlier one under the same name, whose waiting messages
     /// are gone with it.
     pub fn queue(&self, function: &str) -> Queue {
+        self.queue_for(function, FUNCTION_TIMEOUT)
+    }
+
+    /// As [`Stack::queue`], for a function with a timeout of its own, of which the time that messages are hidden is six times.
+    pub fn queue_for(&self, function: &str, timeout: Duration) -> Queue {
         let dead_letters = self.dead_letters.get(function).cloned();
         let redrive = dead_letters.map(|queue| Redrive { queue, max_receive_count: MOVED_AFTER });
-        let options = QueueOptions { visibility: FUNCTION_TIMEOUT * 6, redrive };
+        let options = QueueOptions { visibility: timeout * 6, redrive };
         let queue = Queue::new(function, options);
         self.aws.add_queue(queue.clone());
         queue
@@ -214,15 +219,19 @@ impl Stack {
         });
         // The only secret of a stack is that of the waiting room; settlement's are put there by the tests of secrets.
         // A reservation API that is given the table asks for tokens.
+        let room = self.admission().into_iter().filter(|_| function.starts_with("waiting-room"));
+        let own = variables.into_iter().chain(dead_letters).map(|(name, value)| (name.to_owned(), value));
+        own.chain(room).chain(self.variables.clone()).collect()
+    }
+
+    /// The variables by which a function knows the lines of the waiting room and the keys of admissions.
+    pub fn admission(&self) -> BTreeMap<String, String> {
         let own = [
-            ("WAITING_ROOM_TABLE", WAITING_ROOM.to_owned()),
-            ("USE_SECRET_MANAGER", "true".to_owned()),
-            ("SECRET_NAME", WAITING_ROOM_SECRET.to_owned()),
+            ("WAITING_ROOM_TABLE", WAITING_ROOM),
+            ("USE_SECRET_MANAGER", "true"),
+            ("SECRET_NAME", WAITING_ROOM_SECRET),
         ];
-        let secret = own.into_iter().filter(|_| function.starts_with("waiting-room"));
-        let own = variables.into_iter().chain(dead_letters).chain(secret);
-        let own = own.map(|(name, value)| (name.to_owned(), value));
-        own.chain(self.variables.clone()).collect()
+        own.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
     }
 
     /// Deploys a function; its processes start when they are needed, `environments` of them at most.

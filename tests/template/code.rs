@@ -120,7 +120,7 @@ fn request_is_counted(dimensions: &[(&str, &str)]) -> Result<(), String> {
 
 /// The routes of the functions that answer HTTP, by the names under which their requests are counted.
 pub(crate) fn routes() -> BTreeSet<&'static str> {
-    reservation_api::ROUTES.into_iter().chain(reservation_rpc::ROUTES).collect()
+    reservation_api::ROUTES.into_iter().chain(reservation_rpc::ROUTES).chain(waiting_room::ROUTES).collect()
 }
 
 /// How EventBridge can announce an event: by its detail-type, and for some by the status in its detail.

@@ -24,6 +24,12 @@ impl<'t> Stack<'t> {
         Self { template, parameters: defaults.chain(given).collect() }
     }
 
+    /// The same with `given` in place of what it had.
+    pub(crate) fn with(&self, given: &[(&'t str, &str)]) -> Self {
+        let given = given.iter().map(|(name, value)| (*name, json!(value)));
+        Self { template: self.template, parameters: self.parameters.clone().into_iter().chain(given).collect() }
+    }
+
     /// The environment of a function, as Lambda sets it.
     pub(crate) fn environment(&self, function: Resource<'_>) -> BTreeMap<String, String> {
         let variables = fields(function.variables()).into_iter();

@@ -38,10 +38,7 @@ pub fn customer(caller: Option<&Caller>) -> Result<String, Refusal> {
 /// # Errors
 /// When it is not one.
 pub fn principal(caller: Option<&Caller>) -> Result<(), Refusal> {
-    match caller {
-        Some(Caller::Iam { .. }) => Ok(()),
-        Some(Caller::Nobody | Caller::Subject { .. }) | None => Err(Refusal::Unauthenticated),
-    }
+    if caller.is_some_and(Caller::is_principal) { Ok(()) } else { Err(Refusal::Unauthenticated) }
 }
 
 /// The id of a path, where a reservation of ours may have it. No other is asked for: the table takes no key of any length.

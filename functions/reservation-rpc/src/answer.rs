@@ -1,9 +1,11 @@
 //! What a reservation looks like to those who call.
 
-use buffa_types::google::protobuf::Timestamp;
-use shared::reservation::{
-    Status, lifecycle,
-    service::{Created, Page},
+use shared::{
+    reservation::{
+        Status, lifecycle,
+        service::{Created, Page},
+    },
+    trigger::http::rpc::timestamp,
 };
 
 use crate::proto::{
@@ -20,7 +22,7 @@ pub(crate) fn created(created: &Created) -> CreateReservationResponse {
     CreateReservationResponse {
         reservation_id: reservation.id.clone(),
         status: ReservationStatus::RESERVATION_STATUS_HOLD.into(),
-        hold_expires_at: moment(reservation.first_hold_expires_at.unwrap_or(reservation.hold_expires_at)).into(),
+        hold_expires_at: timestamp(reservation.first_hold_expires_at.unwrap_or(reservation.hold_expires_at)).into(),
         reserved_seats: seats(reservation, SeatStatus::SEAT_STATUS_RESERVED),
         ..Default::default()
     }
@@ -41,9 +43,9 @@ pub(crate) fn shown(reservation: &lifecycle::Reservation) -> Reservation {
         seats: seats(reservation, held_as(&reservation.status)),
         quantity: i32::try_from(reservation.quantity).unwrap_or(i32::MAX),
         total_amount: money.into(),
-        created_at: moment(reservation.created_at).into(),
-        updated_at: moment(reservation.updated_at).into(),
-        hold_expires_at: moment(reservation.hold_expires_at).into(),
+        created_at: timestamp(reservation.created_at).into(),
+        updated_at: timestamp(reservation.updated_at).into(),
+        hold_expires_at: timestamp(reservation.hold_expires_at).into(),
         payment_intent_id: reservation.payment_intent_id.clone().unwrap_or_default(),
         order_id: reservation.order_id.clone().unwrap_or_default(),
         queue_item_id: reservation.queue_item_id.clone().unwrap_or_default(),
@@ -72,7 +74,7 @@ pub(crate) fn confirmed(reservation: &lifecycle::Reservation) -> ConfirmReservat
     ConfirmReservationResponse {
         order_id: reservation.order_id.clone().unwrap_or_default(),
         status: status(&reservation.status).into(),
-        confirmed_at: reservation.confirmed_at.map(moment).into(),
+        confirmed_at: reservation.confirmed_at.map(timestamp).into(),
         confirmed_seats: seats(reservation, SeatStatus::SEAT_STATUS_SOLD),
         ..Default::default()
     }
@@ -82,7 +84,7 @@ pub(crate) fn confirmed(reservation: &lifecycle::Reservation) -> ConfirmReservat
 pub(crate) fn cancelled(reservation: &lifecycle::Reservation) -> CancelReservationResponse {
     CancelReservationResponse {
         status: status(&reservation.status).into(),
-        cancelled_at: moment(reservation.updated_at).into(),
+        cancelled_at: timestamp(reservation.updated_at).into(),
         released_seats: seats(reservation, SeatStatus::SEAT_STATUS_AVAILABLE),
         ..Default::default()
     }
@@ -93,17 +95,9 @@ pub(crate) fn extended(reservation: &lifecycle::Reservation) -> ExtendHoldRespon
     let first = reservation.first_hold_expires_at.unwrap_or(reservation.hold_expires_at);
     let longer = reservation.hold_expires_at.saturating_sub(first) / 1_000;
     ExtendHoldResponse {
-        new_expires_at: moment(reservation.hold_expires_at).into(),
+        new_expires_at: timestamp(reservation.hold_expires_at).into(),
         extended_seconds: i32::try_from(longer).unwrap_or(i32::MAX),
         extension_allowed: true,
-        ..Default::default()
-    }
-}
-
-fn moment(epoch_ms: u64) -> Timestamp {
-    Timestamp {
-        seconds: i64::try_from(epoch_ms / 1_000).unwrap_or(i64::MAX),
-        nanos: i32::try_from(epoch_ms % 1_000 * 1_000_000).unwrap_or_default(),
         ..Default::default()
     }
 }

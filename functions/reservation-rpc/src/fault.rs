@@ -1,14 +1,12 @@
 //! Why a call is refused, as its caller reads it: a code for programs, a sentence for people.
 
-use std::time::Duration;
-
 use connectrpc::ConnectError;
 use shared::{
-    backoff::whole_seconds,
     reservation::{
         Status,
         service::{Conflict, Error},
     },
+    trigger::http::rpc::waiting,
 };
 
 /// The fault of a call that the reservations refuse.
@@ -45,12 +43,4 @@ fn of_conflict(conflict: &Conflict) -> ConnectError {
         | Status::Other(_) => ConnectError::failed_precondition(message),
     };
     waiting(fault, conflict.after)
-}
-
-/// The same fault with the time after which another try makes sense, in whole seconds, rounded up.
-fn waiting(mut fault: ConnectError, after: Option<Duration>) -> ConnectError {
-    if let Some(after) = after {
-        fault.response_headers_mut().insert("retry-after", whole_seconds(after).into());
-    }
-    fault
 }

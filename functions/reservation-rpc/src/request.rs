@@ -1,9 +1,9 @@
-//! What a call says: who calls, and the fields of its message. Every fault is named at once, and nothing is done before all of it
+//! What a call says: the fields of its message. Every fault is named at once, and nothing is done before all of it
 //! is right.
 
 use std::time::Duration;
 
-use connectrpc::{ConnectError, RequestContext};
+use connectrpc::ConnectError;
 use serde_json::{Value, json};
 use shared::{
     field::{self, MOST_WISHED},
@@ -13,7 +13,6 @@ use shared::{
         service::{Error, Listing},
         table::Cursor,
     },
-    trigger::http::Caller,
 };
 
 use crate::{
@@ -23,22 +22,6 @@ use crate::{
 
 /// The reservations of a page where nobody says.
 const USUAL_PAGE: u8 = 20;
-
-/// The customer that the front door has found to be calling, who may leave his own id out of the message.
-///
-/// # Errors
-/// When it named nobody, or the message names somebody else.
-pub(crate) fn customer(context: &RequestContext, named: &str) -> Result<String, ConnectError> {
-    let caller = context.extensions().get::<Caller>().and_then(Caller::customer);
-    let Some(user_id) = caller else {
-        return Err(ConnectError::unauthenticated("nobody is known to be calling; send a token"));
-    };
-    if named.is_empty() || named == user_id {
-        Ok(user_id.to_owned())
-    } else {
-        Err(ConnectError::permission_denied("user_id is not the customer whom the token names; leave it out"))
-    }
-}
 
 /// The wish of a creation.
 ///

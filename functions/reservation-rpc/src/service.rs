@@ -4,7 +4,7 @@ use connectrpc::{RequestContext, Response, ServiceRequest, ServiceResult};
 use shared::{
     reservation::service::{Listing, Reservations},
     telemetry::trace::TraceContext,
-    trigger::http::TraceId,
+    trigger::http::{TraceId, rpc::customer},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         GetReservationRequest, GetReservationResponse, ListReservationsRequest, ListReservationsResponse,
         ReservationService,
     },
-    request::{self, customer},
+    request,
 };
 
 /// The reservations, by RPC.

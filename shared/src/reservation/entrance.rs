@@ -2,16 +2,13 @@
 //! admission. Which shows have one stands in the table of the waiting room, and each answer of it holds for a moment, because
 //! a line is there before its sale begins.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use super::{lifecycle::Wish, service::Error};
 use crate::{
     admission::{Admission, token::Keys},
     client::aws::table::Unfit,
+    recent::Recent,
     start::Parts,
     waiting_room::table::Table,
 };
@@ -30,20 +27,14 @@ const SOON: Duration = Duration::from_secs(1);
 pub struct Entrance {
     lines: Table,
     keys: Keys,
-    known: Arc<Mutex<HashMap<String, Known>>>,
-}
-
-/// What the table said of a show.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    since: Instant,
-    has_line: bool,
+    /// Whether shows have a line.
+    known: Recent<bool>,
 }
 
 impl Entrance {
     /// The door where these keys sign admissions, and the table of the waiting room says which shows have a line.
     pub fn new(lines: Table, keys: Keys) -> Self {
-        Self { lines, keys, known: Arc::default() }
+        Self { lines, keys, known: Recent::holding_for(KNOWN_FOR) }
     }
 
     /// As the environment and the secret say. `Some(None)`: no admission is asked for, because `WAITING_ROOM_TABLE` is unset.
@@ -82,27 +73,12 @@ impl Entrance {
     }
 
     async fn has_line(&self, show_id: &str) -> Result<bool, Error> {
-        if let Some(has_line) = self.known(show_id) {
+        if let Some(has_line) = self.known.get(show_id) {
             return Ok(has_line);
         }
         let has_line = self.lines.has_line(show_id).await;
         let has_line = has_line.map_err(|error| Error::Line { cause: error.to_string(), after: SOON })?;
-        let now = Instant::now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // Anybody can ask for shows that nobody has heard of, so that what is out of date does not stay.
-        known.retain(|_, known| known.holds(now));
-        known.insert(show_id.to_owned(), Known { since: now, has_line });
+        self.known.keep(show_id, has_line);
         Ok(has_line)
-    }
-
-    fn known(&self, show_id: &str) -> Option<bool> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(show_id).filter(|known| known.holds(Instant::now())).map(|known| known.has_line)
-    }
-}
-
-impl Known {
-    fn holds(&self, now: Instant) -> bool {
-        now.duration_since(self.since) < KNOWN_FOR
     }
 }

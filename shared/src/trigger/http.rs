@@ -8,6 +8,8 @@ mod answer;
 mod caller;
 mod event;
 mod native_grpc;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 mod target;
 mod trace;
 

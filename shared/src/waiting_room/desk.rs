@@ -19,17 +19,18 @@ use std::{
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::time::timeout;
-use tracing::{info_span, warn};
+use tracing::{info, info_span, warn};
 
 use super::{
     Moment,
+    draw::Draw,
     line::Line,
     measured::{DURATION, ERRORS, FREE_TICKETS, INSIDE, LATE_JOINS, PROCESSED, Processed, QUEUE_LENGTH, TICK_AGE},
     message::{Kind, TickMessage},
     ms, notice,
     place::{Entry, Found, PATIENCE, State, Turn},
     plan::{Person, Plan, candidates, first_page, plan},
-    sequence::{Pending, sequence, worst_lag},
+    sequence::{Pending, came_before, sequence, to_draw, worst_lag},
     settling::{Place, Settled, Settling},
     table::{Item, TableError, Written},
 };
@@ -138,7 +139,14 @@ impl Desk {
         let table = &self.settling.table;
         let blocks = table.blocks(&line).await?;
         line.note_lag(worst_lag(&blocks), now);
-        let Some((after, run)) = sequence(&line, blocks, now) else { return Ok(Some(line)) };
+        let opens_at = line.settings.opens_at;
+        let waiting = blocks.iter().map(|block| came_before(opens_at, &block.people)).sum();
+        let Some((after, run)) = sequence(&line, blocks, now) else {
+            let size = to_draw(&line, waiting, None, now);
+            return Ok(Some(drawn(line, size))); // It is written with the turns.
+        };
+        let size = to_draw(&after, waiting, Some(&run), now);
+        let after = drawn(after, size);
         match table.append(&after, &run).await? {
             Written::Overtaken => return Ok(None),
             Written::Made => recorder.count(&LATE_JOINS, &[], run.late.len() as u64),
@@ -177,7 +185,7 @@ impl Desk {
         let back: BTreeSet<u64> = returned.keys().copied().collect();
         let pages = table.pages(line, first_page(line, &back)).await?;
         let (again, next) = candidates(line, &pages, &back, now, terms);
-        let mut standing = table.standing(&line.scope, &next.collect()).await?;
+        let mut standing = table.standing(line, &next.collect()).await?;
         standing.extend(again.into_iter().filter_map(|position| Some((position, *returned.get(&position)?))));
         let mut items = table.items(&standing).await?;
         let people: BTreeMap<u64, (Pending, Option<Item>)> =
@@ -203,7 +211,7 @@ impl Desk {
         let unknown = moved.iter().filter(|position| !people.contains_key(position));
         let unknown: BTreeSet<u64> =
             unknown.chain(plan.overdue.iter().map(|(position, _)| position)).copied().collect();
-        let standing = table.standing(&line.scope, &unknown).await?;
+        let standing = table.standing(line, &unknown).await?;
         let passed = standing.iter().filter(|(position, _)| moved.contains(position));
         let items = table.items(&passed.map(|(position, pending)| (*position, *pending)).collect()).await?;
 
@@ -309,6 +317,22 @@ impl Desk {
     }
 }
 
+/// The line with its draw, if it is to be made now among so many places. Where the system has no random numbers, the next tick
+/// makes it.
+fn drawn(line: Line, size: Option<u64>) -> Line {
+    match size.map(Draw::among) {
+        None => line,
+        Some(Ok(draw)) => {
+            info!(event_id = line.scope.show_id, seed = draw.seed, places = draw.size, "the places are drawn");
+            Line { draw: Some(draw), ..line }
+        }
+        Some(Err(error)) => {
+            warn!(event_id = line.scope.show_id, error = %error, "the places are not drawn yet");
+            line
+        }
+    }
+}
+
 fn result(to: &Entry) -> Processed {
     match to.state {
         State::Called => Processed::Called,
@@ -320,8 +344,7 @@ fn result(to: &Entry) -> Processed {
 }
 
 fn measure(plan: &Plan, recorder: &mut Recorder) {
-    let waiting = plan.line.joined.saturating_sub(plan.line.serving);
-    recorder.gauge(&QUEUE_LENGTH, &[], u32::try_from(waiting).unwrap_or(u32::MAX));
+    recorder.gauge(&QUEUE_LENGTH, &[], u32::try_from(plan.line.waiting()).unwrap_or(u32::MAX));
     recorder.gauge(&INSIDE, &[], plan.line.inside);
     recorder.gauge(&FREE_TICKETS, &[], plan.line.free());
 }

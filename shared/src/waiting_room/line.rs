@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Moment, ms, sequence::RunName};
+use super::{Moment, draw::Draw, ms, sequence::RunName};
 
 /// So long a line's records are kept after it closes.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -70,6 +70,9 @@ pub struct Settings {
     /// Whether it stands still: nobody is called, and no call runs out.
     #[serde(default)]
     pub paused: bool,
+    /// Whether those who came before the opening stand in an order that is drawn then, and not in that of their arrival.
+    #[serde(default)]
+    pub draws: bool,
 }
 
 /// Settings that a line can't have. The text fits after a field's name.
@@ -84,6 +87,9 @@ pub enum SettingsError {
     /// So many tickets are taken or sold.
     #[error("must be at least {0}, because so many are sold or in customers' hands")]
     Taken(u32),
+    /// Places are told, or drawn, and would change.
+    #[error("can't be changed once the line has opened, because places would change")]
+    Drawn,
 }
 
 impl SettingsError {
@@ -93,6 +99,7 @@ impl SettingsError {
             Self::NoSeats => "seats_max",
             Self::ClosesBeforeItOpens => "closes_at",
             Self::Taken(_) => "tickets",
+            Self::Drawn => "draw",
         }
     }
 }
@@ -158,6 +165,9 @@ pub struct Line {
     /// When its last ticket was sold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sold_out_at: Option<Moment>,
+    /// The draw; nothing, where none is or none was made yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draw: Option<Draw>,
 }
 
 impl Line {
@@ -185,6 +195,7 @@ impl Line {
             last_tick: 0,
             resumed_at: 0,
             sold_out_at: None,
+            draw: None,
         })
     }
 
@@ -194,6 +205,9 @@ impl Line {
     /// What it can't be set to: no fewer tickets than are taken.
     pub fn set(&self, settings: Settings, now: Moment) -> Result<Self, SettingsError> {
         settings.judge(self.taken)?;
+        if settings.draws != self.settings.draws && self.settings.opens_at <= now {
+            return Err(SettingsError::Drawn);
+        }
         let resumed_at = if self.settings.paused && !settings.paused { now } else { self.resumed_at };
         Ok(Self { settings, resumed_at, version: self.version + 1, ..self.clone() })
     }
@@ -207,7 +221,7 @@ impl Line {
     pub fn may_call(&self, now: Moment, terms: &Terms) -> bool {
         let Settings { opens_at, closes_at, paused, .. } = self.settings;
         let end = now + ms(terms.call_window) + ms(terms.booking_window);
-        !paused && opens_at <= now && end <= closes_at
+        !paused && opens_at <= now && end <= closes_at && self.has_order()
     }
 
     /// By when a call must be claimed: a pause gives everybody the whole window again.
@@ -221,6 +235,27 @@ impl Line {
     /// The tickets that nobody has or may take, as of the last tick.
     pub fn free(&self) -> u32 {
         self.settings.tickets.saturating_sub(self.taken)
+    }
+
+    /// Whether it is settled where everybody stands: before its draw a line has places, and no order of turns.
+    pub fn has_order(&self) -> bool {
+        !self.settings.draws || self.draw.is_some()
+    }
+
+    /// The position of a place, which is its place in the order of turns; nothing, before the draw.
+    pub fn position_of(&self, place: u64) -> Option<u64> {
+        let drawn = || self.draw.as_ref().map(|draw| draw.turn_of(place));
+        if self.settings.draws { drawn() } else { Some(place) }
+    }
+
+    /// The place of a position.
+    pub fn place_at(&self, position: u64) -> u64 {
+        self.draw.as_ref().map_or(position, |draw| draw.place_of(position))
+    }
+
+    /// The people with a position whose turn has not come.
+    pub fn waiting(&self) -> u64 {
+        self.joined.saturating_sub(self.serving)
     }
 
     /// How long people are held back before they get their places, so that who arrived before them can come: twice the worst
@@ -279,7 +314,15 @@ mod tests {
     use super::*;
 
     fn settings() -> Settings {
-        Settings { tickets: 10, seats_max: 4, max_inside: None, opens_at: 0, closes_at: 1_000_000, paused: false }
+        Settings {
+            tickets: 10,
+            seats_max: 4,
+            max_inside: None,
+            opens_at: 0,
+            closes_at: 1_000_000,
+            paused: false,
+            draws: false,
+        }
     }
 
     fn line() -> Line {
@@ -296,6 +339,18 @@ mod tests {
         assert_eq!(set(Settings { tickets: 3, ..settings() }), Err(SettingsError::Taken(4)));
         assert_eq!(set(Settings { seats_max: 0, ..settings() }), Err(SettingsError::NoSeats));
         assert_eq!(set(Settings { closes_at: 0, ..settings() }), Err(SettingsError::ClosesBeforeItOpens));
+        assert_eq!(set(Settings { draws: true, ..settings() }), Err(SettingsError::Drawn));
+    }
+
+    #[test]
+    fn a_line_with_a_draw_has_no_order_before_it() {
+        let drawn = Line { settings: Settings { draws: true, ..settings() }, ..line() };
+        assert_eq!((drawn.has_order(), drawn.position_of(1), drawn.may_call(0, &Terms::DEFAULT)), (false, None, false));
+        let draw = Draw { seed: "00".repeat(32), size: 10 };
+        let made = Line { draw: Some(draw), ..drawn };
+        assert_eq!((made.position_of(1), made.place_at(3), made.position_of(11)), (Some(3), 1, Some(11)));
+        assert!(made.may_call(0, &Terms::DEFAULT));
+        assert_eq!((line().position_of(4), line().place_at(4)), (Some(4), 4), "without a draw they are the same");
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl JoinMessage {
                 if VERSIONS.contains(&version) { Ok(version) } else { Err("must be from 1 to 9") }
             })?,
         };
-        let user_id = required(&fields, "user_id", field::id)?;
+        let user_id = required(&fields, "user_id", field::customer)?;
         let seats = required(&fields, "seat_count", |value| {
             whole(value).and_then(|seats: u8| if seats == 0 { Err("must be at least 1") } else { Ok(seats) })
         })?;

@@ -102,8 +102,15 @@ mod tests {
 
     #[test]
     fn a_place_is_told_when_somebody_has_to_know() {
-        let settings =
-            Settings { tickets: 10, seats_max: 4, max_inside: None, opens_at: 0, closes_at: 1_000_000, paused: false };
+        let settings = Settings {
+            tickets: 10,
+            seats_max: 4,
+            max_inside: None,
+            opens_at: 0,
+            closes_at: 1_000_000,
+            paused: false,
+            draws: false,
+        };
         let scope = Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 };
         let line = Line::open(scope, settings).unwrap();
         let turn = Turn { id: PlaceId::of(1, [7; 16]), position: 12, call: 1 };

@@ -94,10 +94,20 @@ impl Run {
         count(&self.late) + count(&self.regular)
     }
 
+    /// Those of them who came before a moment.
+    pub fn came_before(&self, moment: Moment) -> u64 {
+        came_before(moment, &self.late) + came_before(moment, &self.regular)
+    }
+
     /// Whether nobody is in it, which no run of [`sequence`] is.
     pub fn is_empty(&self) -> bool {
         self.late.is_empty() && self.regular.is_empty()
     }
+}
+
+/// People who came before a moment.
+pub fn came_before(moment: Moment, people: &[Pending]) -> u64 {
+    people.iter().filter(|person| person.arrival < moment).count() as u64
 }
 
 /// The worst lag of the people in new blocks, in milliseconds.
@@ -144,6 +154,18 @@ pub fn sequence(line: &Line, mut blocks: Vec<Block>, now: Moment) -> Option<(Lin
     })
 }
 
+/// How many places are drawn, where that is known: somebody who came before the opening is not on his way any more, as far as
+/// anybody can know, and each of them has a place. `waiting` are those of them who had none before the run.
+pub fn to_draw(line: &Line, waiting: u64, run: Option<&Run>, now: Moment) -> Option<u64> {
+    let opens_at = line.settings.opens_at;
+    let is_due = !line.has_order() && opens_at + ms(line.held_back(now)) <= now;
+    let (placed, came_after) = run.map_or((0, 0), |run| {
+        let placed = run.came_before(opens_at);
+        (placed, run.len() - placed)
+    });
+    (is_due && placed == waiting).then(|| line.joined.saturating_sub(came_after))
+}
+
 /// The run of at most so many segments.
 fn cut(line: &Line, people: &[Pending], blocks: &[Block], horizon: Moment, segments: usize) -> Option<Run> {
     let (late, others) = people.split_at(people.partition_point(|person| person.arrival < line.cut));
@@ -186,8 +208,15 @@ mod tests {
     use crate::waiting_room::line::{Scope, Settings};
 
     fn line() -> Line {
-        let settings =
-            Settings { tickets: 10, seats_max: 4, max_inside: None, opens_at: 0, closes_at: 1_000_000, paused: false };
+        let settings = Settings {
+            tickets: 10,
+            seats_max: 4,
+            max_inside: None,
+            opens_at: 0,
+            closes_at: 1_000_000,
+            paused: false,
+            draws: false,
+        };
         Line::open(Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 }, settings).unwrap()
     }
 
@@ -292,5 +321,35 @@ mod tests {
         let placed = Block { placed_at: Some(70), ..block(1, &[person(30, 1), person(10, 2)]) };
         assert_eq!(worst_lag(&[placed.clone(), block(2, &[person(1, 3)])]), Some(60));
         assert_eq!(worst_lag(&[block(2, &[person(1, 3)])]), None);
+    }
+
+    #[test]
+    fn a_draw_waits_for_everybody_who_came_before_the_opening_and_counts_nobody_else() {
+        const OPENS: Moment = 100_000;
+        let held_back = ms(line().held_back(OPENS));
+        let drawn = Settings { opens_at: OPENS, draws: true, ..line().settings };
+        let line = Line { settings: drawn, ..line() };
+        let people = [person(OPENS - 9, 1), person(OPENS - 1, 2), person(OPENS, 3)];
+        let sizes = |line: &Line, now: Moment| {
+            let waiting = came_before(OPENS, &people);
+            let sequenced = sequence(line, vec![block(1, &people)], now);
+            let (line, run) = sequenced.map_or((line.clone(), None), |(line, run)| (line, Some(run)));
+            to_draw(&line, waiting, run.as_ref(), now)
+        };
+        assert_eq!(sizes(&line, OPENS + held_back - 1), None, "somebody may be on his way");
+        assert_eq!(sizes(&line, OPENS + held_back), Some(2));
+        assert_eq!(
+            sizes(&line, OPENS + held_back + 1),
+            Some(2),
+            "the third has a place, and came too late for the draw"
+        );
+        let longer = Line { joined: 7, ..line.clone() };
+        assert_eq!(sizes(&longer, OPENS + held_back), Some(9));
+        assert_eq!(to_draw(&longer, 0, None, OPENS + held_back), Some(7), "nobody is left to be placed");
+        assert_eq!(to_draw(&longer, 1, None, OPENS + held_back), None, "somebody has no place yet");
+        let plain = Line { settings: Settings { draws: false, ..line.settings.clone() }, ..line.clone() };
+        assert_eq!(sizes(&plain, OPENS + held_back), None);
+        let made = Line { draw: Some(crate::waiting_room::draw::Draw { seed: "00".to_owned(), size: 2 }), ..line };
+        assert_eq!(sizes(&made, OPENS + held_back), None, "it never changes");
     }
 }

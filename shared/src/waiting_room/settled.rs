@@ -77,7 +77,7 @@ impl Follow {
         if entry.call != turn.call {
             return superseded("the place has had another call since");
         }
-        let standing = table.standing(&line.scope, &BTreeSet::from([turn.position])).await?;
+        let standing = table.standing(&line, &BTreeSet::from([turn.position])).await?;
         let Some(person) = standing.get(&turn.position).filter(|person| person.id == turn.id) else {
             return superseded("the turn was that of an earlier line");
         };

@@ -17,6 +17,7 @@
 //! was consumed, or the item that was written.
 
 mod joining;
+mod leaving;
 mod order;
 mod turns;
 
@@ -36,6 +37,7 @@ use aws_smithy_types::error::operation::BuildError;
 
 pub use self::{
     joining::{Item, Join, Joined},
+    leaving::Spot,
     turns::Replaced,
 };
 use super::{

@@ -447,6 +447,7 @@ pub(crate) fn line() -> Line {
         opens_at: 0,
         closes_at: 4_102_444_800_000,
         paused: false,
+        draws: false,
     };
     let scope = Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 };
     Line::open(scope, settings).expect("a line like others")

@@ -1,4 +1,7 @@
-//! The issuer of the local stack: who signs tokens for its users, with discovery and keys as OpenID Connect has them.
+//! The issuer of the local stack: who signs tokens for its users, with discovery and keys as OpenID Connect has them, and lets
+//! them sign in by a browser.
+
+mod sign_in;
 
 use std::{
     io,
@@ -21,7 +24,10 @@ use rustls::pki_types::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 use uuid::Uuid;
+
+use self::sign_in::SignIn;
 
 /// Who the tokens of the local stack are for.
 pub const AUDIENCE: &str = "holdfast-local";
@@ -100,6 +106,7 @@ pub(super) fn signed(header: &Value, claims: &Value) -> Result<String, SigningEr
 #[derive(Clone, Debug)]
 pub struct Issuer {
     address: SocketAddr,
+    sign_in: SignIn,
     _server: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -117,15 +124,33 @@ impl Issuer {
             "issuer": url,
             "jwks_uri": format!("{url}/.well-known/jwks.json"),
             "authorization_endpoint": format!("{url}/authorize"),
-            "response_types_supported": ["token"],
+            "token_endpoint": format!("{url}/token"),
+            "response_types_supported": ["code"],
+            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "code_challenge_methods_supported": ["S256"],
+            "token_endpoint_auth_methods_supported": ["none"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
         });
+        let sign_in = SignIn::of(&url);
+        // Pages of any origin read it.
+        let discovery = async move || ([(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(discovery));
         let routes = Router::new()
-            .route("/.well-known/openid-configuration", get(async move || Json(discovery)))
-            .route("/.well-known/jwks.json", get(async || ([(header::CONTENT_TYPE, "application/json")], JWKS)));
+            .route("/.well-known/openid-configuration", get(discovery))
+            .route("/.well-known/jwks.json", get(async || ([(header::CONTENT_TYPE, "application/json")], JWKS)))
+            .merge(sign_in.clone().routes());
         let server = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
-        Ok(Self { address, _server: Arc::new(AbortOnDropHandle::new(server)) })
+        Ok(Self { address, sign_in, _server: Arc::new(AbortOnDropHandle::new(server)) })
+    }
+
+    /// Registers an address that a browser may be led back to from signing in, such as that of a page.
+    pub fn lead_back_to(&self, url: Url) {
+        self.sign_in.lead_back_to(url);
+    }
+
+    /// How long the tokens are good that who signs in gets from now on: an hour, where nobody says.
+    pub fn let_tokens_last(&self, lifetime: Duration) {
+        self.sign_in.set_lifetime(lifetime);
     }
 
     /// The issuer as its tokens name it.

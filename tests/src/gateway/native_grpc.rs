@@ -27,7 +27,13 @@ use tonic_web::{GrpcWebCall, GrpcWebClientService};
 use tower_service::Service;
 
 use super::Gateway;
-use crate::{proto::reservation::v1::reservation_service_server::SERVICE_NAME, reflection::with_reflection};
+use crate::{
+    proto::{
+        booking_worker::v1::booking_worker_service_server::SERVICE_NAME as WAITING_ROOM,
+        reservation::v1::reservation_service_server::SERVICE_NAME as RESERVATIONS,
+    },
+    reflection::with_reflection,
+};
 
 /// A running server; clones share it, and the last one to go ends it.
 #[derive(Clone, Debug)]
@@ -66,7 +72,9 @@ impl NativeGrpc {
         let address = listener.local_addr()?;
         let client = GrpcWebClientService::new(Client::builder(TokioExecutor::new()).build_http());
         let calls = Router::new().fallback(call).with_state(Behind { gateway: gateway.url(), client });
-        let routes = with_reflection(Routes::from(calls), SERVICE_NAME)?;
+        let behind: Vec<&str> =
+            [RESERVATIONS, WAITING_ROOM].into_iter().filter(|service| gateway.leads_to(service)).collect();
+        let routes = with_reflection(Routes::from(calls), &behind)?;
         let server = Server::builder().add_routes(routes).serve_with_incoming(TcpIncoming::from(listener));
         let server = tokio::spawn(async move { drop(server.await) });
         Ok(Self { address, _server: Arc::new(AbortOnDropHandle::new(server)) })

@@ -12,6 +12,8 @@ use axum::http::{HeaderMap, header, request::Parts};
 use serde_json::{Value, json};
 use time::{PrimitiveDateTime, format_description};
 
+use super::REGION;
+
 /// What is signed for.
 const SERVICE: &str = "execute-api";
 
@@ -81,6 +83,29 @@ impl<'a> Signature<'a> {
 }
 
 impl AccessKey {
+    /// Signs a request of a caller who has this key. Nothing: it can't be signed, such as one whose body is a stream.
+    pub fn signs(&self, request: &mut reqwest::Request) -> Option<()> {
+        let identity = Credentials::new(&self.id, &self.secret, None, None, "local").into();
+        let parameters = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(REGION)
+            .name(SERVICE)
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()
+            .ok()?;
+        let (method, url) = (request.method().as_str(), request.url().as_str());
+        let headers = [("host", request.url().authority())].into_iter();
+        let body = request.body().map_or(Some(&[][..]), |body| body.as_bytes())?;
+        let signable = SignableRequest::new(method, url, headers, SignableBody::Bytes(body)).ok()?;
+        let (instructions, _) = sign(signable, &parameters.into()).ok()?.into_parts();
+        for (name, value) in instructions.headers() {
+            let name: header::HeaderName = name.parse().ok()?;
+            request.headers_mut().insert(name, value.parse().ok()?);
+        }
+        Some(())
+    }
+
     /// The signature that this key makes of a request.
     fn sign(&self, head: &Parts, body: &[u8], signed: &[&str], region: &str, time: SystemTime) -> Option<String> {
         let values = |name: &&str| {

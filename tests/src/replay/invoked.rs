@@ -11,15 +11,13 @@ use shared::{
     },
 };
 
-use super::{FileReport, RecordReport};
+use super::{FileReport, RecordReport, put_line, table, waited::places};
 use crate::{
-    admission,
-    aws::AwsError,
     catalogue::Trigger,
     lambda::{Function, Invocation},
     queue::Queue,
     reservations::Status,
-    scenario::{Effect, Invoked, Known},
+    scenario::{Effect, Invoked, Known, Lined},
     stack::{RESERVATIONS, Stack},
     stream::checkpoint,
 };
@@ -27,11 +25,17 @@ use crate::{
 /// The queue of the timers.
 const EXPIRIES: &str = "reservation-expired";
 
+/// The queues of the waiting room that its door writes to.
+const JOINS: &str = "waiting-room-joined";
+const TICKS: &str = "waiting-room-ticked";
+
 /// What an invocation can have changed.
 struct World<'a> {
     stack: &'a Stack,
     /// The queue of the timers, which was empty before.
     timers: Queue,
+    /// The queue of people who join lines, which was empty before.
+    joins: Queue,
     /// How many events were on the bus before.
     published: usize,
 }
@@ -42,7 +46,9 @@ pub(super) async fn run(stack: &Stack, function: &Function, invoked: &Invoked) -
     if let Err(fault) = given {
         return FileReport::failed(fault);
     }
-    let world = World { stack, timers: stack.queue(EXPIRIES), published: stack.aws.bus_entries().len() };
+    stack.queue(TICKS);
+    let (timers, joins) = (stack.queue(EXPIRIES), stack.queue(JOINS));
+    let world = World { stack, timers, joins, published: stack.aws.bus_entries().len() };
     stack.aws.fail_entries_next(invoked.bus_fails);
     let invocation = function.invoke(invoked.event.to_string()).await;
     let found = match found(invoked, &invocation) {
@@ -56,8 +62,9 @@ pub(super) async fn run(stack: &Stack, function: &Function, invoked: &Invoked) -
             Trigger::Http | Trigger::Stream | Trigger::Queue => then.get(index),
         });
         effect.reservation_id = promise.and_then(|promise| promise.reservation_id.clone()).or(effect.reservation_id);
-        if let Err(error) = world.look(&mut effect).await {
-            return FileReport::failed(error.to_string());
+        effect.line = promise.and_then(|promise| promise.line.clone());
+        if let Err(fault) = world.look(&mut effect).await {
+            return FileReport::failed(fault);
         }
         records.push(RecordReport {
             error: error_of(&effect),
@@ -135,10 +142,14 @@ fn found(invoked: &Invoked, invocation: &Invocation) -> Result<Vec<Effect>, Stri
 
 impl World<'_> {
     /// Adds how the reservation stands now, and what went out about it.
-    async fn look(&self, effect: &mut Effect) -> Result<(), AwsError> {
+    async fn look(&self, effect: &mut Effect) -> Result<(), String> {
+        if let Some(line) = &mut effect.line {
+            *line = self.line(&line.event_id).await?;
+        }
         let Some(id) = &effect.reservation_id else { return Ok(()) };
         let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}, "ConsistentRead": true});
-        let item = self.stack.aws.dynamodb("GetItem", &key).await?["Item"].clone();
+        let item = self.stack.aws.dynamodb("GetItem", &key).await.map_err(|error| error.to_string())?;
+        let item = &item["Item"];
         effect.reservation = serde_json::from_value(item["status"]["S"].clone()).ok();
         effect.seats = effect.reservation.map(|_| self.stack.inventory.seat_state(id));
         let untold = item["events"]["L"].as_array().into_iter().flatten();
@@ -148,6 +159,13 @@ impl World<'_> {
         let events = entries.filter(|entry| entry.detail["reservation_id"] == **id).map(|entry| entry.detail_type);
         effect.told = Some(timers.map(|_| "timer".to_owned()).chain(events).collect());
         Ok(())
+    }
+
+    /// How a line stands now.
+    async fn line(&self, show_id: &str) -> Result<Lined, String> {
+        let joins = self.joins.messages().into_iter().filter(|message| message.body.contains(show_id)).count();
+        let places = places(&table(self.stack), show_id).await?;
+        Ok(Lined { event_id: show_id.to_owned(), places: Some(places), joins: Some(joins) })
     }
 }
 
@@ -182,6 +200,12 @@ fn faults(promise: &Effect, found: &Effect) -> Vec<String> {
         let found = found.headers.get(name).cloned().unwrap_or_else(|| "not there".to_owned());
         expect(&format!("the header {name} is"), found, Some(value.clone()));
     }
+    if let Some(line) = &promise.line {
+        let found = found.line.clone().unwrap_or_default();
+        expect("the places are", found.places.unwrap_or_default(), line.places.clone());
+        let number = |number: Option<usize>| number.map(|number| number.to_string());
+        expect("people on their way are", number(found.joins).unwrap_or_default(), number(line.joins));
+    }
     if let Some(body) = &promise.body {
         let found = found.body.clone().unwrap_or_default();
         differences("the body", body, &found, &mut faults);
@@ -211,8 +235,8 @@ async fn put_in_place(stack: &Stack, invoked: &Invoked) -> Result<(), String> {
     for on_sale in &invoked.on_sale {
         stack.inventory.stock(&on_sale.event_id, &on_sale.seat_ids, on_sale.quantity);
     }
-    for show_id in &invoked.lines {
-        admission::open_line(&stack.aws, show_id).await?;
+    for line in &invoked.lines {
+        put_line(stack, &table(stack), line).await?;
     }
     for known in &invoked.known {
         stack.seed(std::slice::from_ref(&known.given));

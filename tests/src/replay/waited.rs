@@ -99,12 +99,8 @@ async fn look(
     ticks: &crate::queue::Queue,
 ) -> Result<Found, String> {
     let Some(show_id) = &promise.event_id else { return Ok(Found::default()) };
-    let mut found = Found::default();
+    let mut found = Found { places: places(table, show_id).await?, ..Found::default() };
     if let Some(line) = table.line(show_id).await.map_err(|error| error.to_string())? {
-        let pages = table.pages(&line, 0).await.map_err(|error| error.to_string())?;
-        let places = pages.entries.values().map(ToString::to_string);
-        let places: Vec<String> = places.filter_map(|text| Some(text.split(':').next()?.to_owned())).collect();
-        found.places = places.join(" ");
         let blocks = table.blocks(&line).await.map_err(|error| error.to_string())?;
         found.pending = blocks.iter().map(|block| block.people.len()).sum();
     }
@@ -112,6 +108,16 @@ async fn look(
     found.told = entries.filter(|entry| entry.detail["event_id"] == **show_id).map(|entry| entry.detail_type).collect();
     found.ticks = ticks.messages().iter().filter(|message| message.body.contains(show_id.as_str())).count();
     Ok(found)
+}
+
+/// Letter and seats of the places of a line whose turn has come, in order.
+pub(super) async fn places(table: &Table, show_id: &str) -> Result<String, String> {
+    let line = table.line(show_id).await.map_err(|error| error.to_string())?;
+    let Some(line) = line else { return Ok(String::new()) };
+    let pages = table.pages(&line, 0).await.map_err(|error| error.to_string())?;
+    let places = pages.entries.values().map(ToString::to_string);
+    let places: Vec<String> = places.filter_map(|text| Some(text.split(':').next()?.to_owned())).collect();
+    Ok(places.join(" "))
 }
 
 /// What is not as promised, a sentence each.
@@ -149,7 +155,8 @@ pub async fn put_line(stack: &Stack, table: &Table, given: &GivenLine) -> Result
         max_inside: None,
         opens_at: now - 10 * MINUTE,
         closes_at: if given.closed { now - 1 } else { now + 60 * MINUTE },
-        paused: false,
+        paused: given.paused,
+        draws: false,
     };
     let mut line = Line::open(scope.clone(), settings).map_err(|error| error.to_string())?;
     table.open(&line).await.map_err(|error| error.to_string())?;
@@ -164,6 +171,9 @@ pub async fn put_line(stack: &Stack, table: &Table, given: &GivenLine) -> Result
         return Ok(());
     }
     table.join(&line, &joins, now).await.map_err(|error| error.to_string())?;
+    for (join, _) in joins.iter().zip(&given.people).filter(|(_, person)| person.left) {
+        table.end(join.id, join.arrival, now).await.map_err(|error| error.to_string())?;
+    }
     let Some(first) = given.people.first().filter(|person| person.place.is_some()) else { return Ok(()) };
     let blocks = table.blocks(&line).await.map_err(|error| error.to_string())?;
     let (after, run) = sequence(&line, blocks, now + 1_000).ok_or_else(|| format!("{first:?} has no position"))?;
@@ -193,8 +203,15 @@ pub async fn put_line(stack: &Stack, table: &Table, given: &GivenLine) -> Result
         }
     }
     let serving = moves.len() as u64;
+    let seats = |counts: &dyn Fn(&Entry) -> bool| {
+        moves.iter().map(|made| made.to).filter(counts).map(|entry| u32::from(entry.seats)).sum::<u32>()
+    };
+    let (sold, taken) = (seats(&|entry| entry.state == State::Sold), seats(&|entry| entry.counts(now)));
+    let sold_out_at = (sold >= given.tickets).then_some(now);
+    let inside = moves.iter().map(|made| u32::from(made.to.state.is_inside())).sum();
+    let version = line.version + 1;
     let plan = Plan {
-        line: Line { serving, version: line.version + 1, last_tick: now, ..line.clone() },
+        line: Line { serving, sold, taken, inside, sold_out_at, version, last_tick: now, ..line.clone() },
         moves,
         overdue: Vec::new(),
         answered: Vec::new(),

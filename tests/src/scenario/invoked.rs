@@ -6,13 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-use super::{Given, form, object::Object};
+use super::{Given, GivenLine, form, object::Object};
 use crate::{
     catalogue::{self, CATALOGUE, Entry, System, Trigger},
     inventory::SeatState,
     reservations::Status,
     template::Template,
 };
+
+/// The tickets of a line that a file says nothing more of.
+const USUAL_TICKETS: u32 = 100;
 
 /// What a function is invoked with, and what it promises.
 #[derive(Debug, Clone)]
@@ -23,8 +26,8 @@ pub struct Invoked {
     pub event: Value,
     /// What is on sale before.
     pub on_sale: Vec<OnSale>,
-    /// The shows that have a line before.
-    pub lines: Vec<String>,
+    /// The lines before.
+    pub lines: Vec<GivenLine>,
     /// The reservations in the table before, in the order of the scenario's `given`.
     pub known: Vec<Known>,
     /// How many of the next entries the bus does not take.
@@ -80,6 +83,39 @@ pub struct Effect {
     pub headers: BTreeMap<String, String>,
     /// Fields of an answer's body; it may have more.
     pub body: Option<Value>,
+    /// The line that it is about.
+    pub line: Option<Lined>,
+}
+
+/// How a line stands. What is left out is not judged.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lined {
+    /// The show.
+    pub event_id: String,
+    /// Letter and seats of the places whose turn has come, in order.
+    pub places: Option<String>,
+    /// The number of people who are on their way into it.
+    pub joins: Option<usize>,
+}
+
+/// A line of a file: all of it, or only its show, where nobody stands in it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum LineForm {
+    Bare(String),
+    Whole(GivenLine),
+}
+
+impl From<LineForm> for GivenLine {
+    fn from(form: LineForm) -> Self {
+        match form {
+            LineForm::Bare(event_id) => {
+                Self { event_id, tickets: USUAL_TICKETS, closed: false, paused: false, people: Vec::new() }
+            }
+            LineForm::Whole(line) => line,
+        }
+    }
 }
 
 /// The function of an event file without a queue: that of `function` or of the folder, or the one that is invoked by events of
@@ -141,7 +177,8 @@ pub(super) fn read(entry: &Entry, text: &[u8], faults: &mut Vec<String>) -> Opti
     let mut scenario = Object::read("scenario", raw, faults)?;
     let about: Option<String> = scenario.optional("about");
     invoked.on_sale = scenario.optional("on_sale").unwrap_or_default();
-    invoked.lines = scenario.optional("lines").unwrap_or_default();
+    let lines: Option<Vec<LineForm>> = scenario.optional("lines");
+    invoked.lines = lines.into_iter().flatten().map(GivenLine::from).collect();
     invoked.bus_fails = scenario.optional("bus_fails").unwrap_or_default();
     let (given, then) = (scenario.list("given").unwrap_or_default(), scenario.list("then"));
     if then.is_some() && about.is_none() {
@@ -174,13 +211,14 @@ fn effect(place: &str, raw: &RawValue, faults: &mut Vec<String>) -> Option<Effec
     let (reservation, seats) = (object.optional("reservation"), object.optional("seats"));
     let (told, untold) = (object.optional("told"), object.optional("untold"));
     let (headers, body) = (object.optional("headers").unwrap_or_default(), object.optional("body"));
+    let line = object.optional("line");
     let about_none = reservation_id.is_none();
     let states = reservation.is_some() || seats.is_some() || told.is_some() || untold.is_some();
     if about_none && states {
         object.fault("name the reservation that it is about by \"reservation_id\"");
     }
     object.end();
-    Some(Effect { outcome: outcome?, reservation_id, reservation, seats, told, untold, headers, body })
+    Some(Effect { outcome: outcome?, reservation_id, reservation, seats, told, untold, headers, body, line })
 }
 
 /// What contradicts itself.

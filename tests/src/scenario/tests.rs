@@ -40,7 +40,7 @@ const CASES: [&str; 26] = [
 ];
 
 /// The cases of events that go through no queue.
-const INVOKED: [&str; 50] = [
+const INVOKED: [&str; 89] = [
     "admission-required",
     "all-is-well",
     "batch-failure",
@@ -50,6 +50,7 @@ const INVOKED: [&str; 50] = [
     "cancel-confirmed",
     "cancelled",
     "changed-meanwhile",
+    "closed",
     "confirm-paid",
     "confirm-unpaid",
     "confirmed",
@@ -66,18 +67,51 @@ const INVOKED: [&str; 50] = [
     "foreign-record",
     "health",
     "hold",
+    "join",
+    "join-after-leaving",
+    "join-again",
+    "join-binary",
+    "join-grpc-web",
     "key-missing",
     "key-of-another-request",
+    "leave",
+    "leave-admitted",
+    "leave-called",
+    "leave-holding",
+    "leave-of-another",
+    "line-misspelt",
+    "line-not-over",
+    "line-open",
+    "line-pause",
+    "line-show",
+    "line-too-few",
+    "line-unsigned",
     "list",
     "malformed-body",
+    "metadata-too-long",
     "mixed",
     "native-grpc",
     "never-told",
     "no-such-path",
     "nothing-to-tell",
     "other-method",
+    "place-admitted",
+    "place-called",
+    "place-ended",
+    "place-holding",
+    "place-joining",
+    "place-made-up",
+    "place-of-another",
+    "place-overdue",
+    "place-passed",
+    "place-paused",
+    "place-sold",
+    "place-waiting",
     "removed",
+    "seats-negative",
+    "seats-none",
     "seats-taken",
+    "seats-too-many",
     "settle-confirmed",
     "settle-early",
     "settle-late",
@@ -85,10 +119,15 @@ const INVOKED: [&str; 50] = [
     "show",
     "show-of-another",
     "show-to-function",
+    "sold-out",
+    "status",
+    "status-of-no-line",
     "timer-lost",
     "token-expired",
     "token-used",
+    "unknown-line",
     "unreadable-item",
+    "user-of-another",
     "variant-base64",
     "variant-snake-case",
 ];
@@ -250,7 +289,8 @@ fn every_other_event_is_what_lambda_would_hand_over() {
         match invoked.trigger {
             Trigger::Http => {
                 assert_eq!((text("/version"), text("/requestContext/stage")), ("2.0", "$default"), "{name}");
-                assert!(routes.contains(&text("/routeKey").to_owned()), "{name}: the template has no such route");
+                let is_routed = routes.contains(&text("/routeKey").to_owned());
+                assert!(is_routed, "{name}: the template has no such route");
                 assert_eq!(text("/routeKey"), text("/requestContext/routeKey"), "{name}");
                 assert_eq!(text("/rawPath"), text("/requestContext/http/path"), "{name}");
                 assert!(

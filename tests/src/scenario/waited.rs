@@ -33,6 +33,9 @@ pub struct GivenLine {
     /// Whether nobody may join any more.
     #[serde(default)]
     pub closed: bool,
+    /// Whether it stands still.
+    #[serde(default)]
+    pub paused: bool,
     /// Who stands in it, in order.
     #[serde(default)]
     pub people: Vec<Standing>,
@@ -53,6 +56,9 @@ pub struct Standing {
     pub overdue: bool,
     /// The reservation that he has made by his turn.
     pub reservation: Option<Status>,
+    /// Whether he has left the line.
+    #[serde(default)]
+    pub left: bool,
 }
 
 /// What a record comes to, and how the line that it is about stands after the whole batch. What is left out is not judged.

@@ -18,11 +18,10 @@ use tokio::{
     time::sleep,
 };
 
-pub use self::history::Breach;
 use crate::{
     aws::{AwsError, Failure},
+    books::{Books, Breach},
     build::Binaries,
-    inventory::SeatState,
     lambda::Function,
     payments::{Course, Order},
     process::Process,
@@ -217,7 +216,8 @@ pub async fn run(
     soak.ends(running, done).await?;
     let mut report = soak.counts.lock().await.clone();
     report.elapsed = started.elapsed();
-    history::judge(&customers, &soak.sale, &soak.items().await?, &mut report);
+    let books = Books::of(&soak.sale.stack).await?;
+    history::judge(&customers, &books, &soak.sale, &mut report);
     Ok(report)
 }
 
@@ -381,9 +381,7 @@ impl Soak {
     }
 
     async fn items(&self) -> Result<Vec<Value>, AwsError> {
-        let all = json!({"TableName": RESERVATIONS, "ConsistentRead": true});
-        let found = self.sale.stack.aws.dynamodb("Scan", &all).await?;
-        Ok(found["Items"].as_array().cloned().unwrap_or_default())
+        self.sale.stack.aws.scan(RESERVATIONS).await
     }
 
     /// Waits until every reservation has ended and every queue is empty. Whoever was killed at work leaves messages hidden for
@@ -414,17 +412,5 @@ impl Soak {
                 return Err(CustomersError::Stuck(format!("{waiting} messages wait, and these are open: {left:#?}")));
             }
         }
-    }
-}
-
-/// Where the seats of a reservation stand once it has ended so.
-fn due(status: &str) -> &'static [SeatState] {
-    match status {
-        "CONFIRMED" => &[SeatState::Sold],
-        "CANCELLED" => &[SeatState::Free],
-        // It may never have held any.
-        "EXPIRED" => &[SeatState::Free, SeatState::Unknown],
-        "FAILED" => &[SeatState::Unknown],
-        _ => &[],
     }
 }

@@ -33,6 +33,13 @@ pub(crate) const RULES: &[Rule] = &[
             edit("RouteKey: OPTIONS /v1/{proxy+}", "RouteKey: GET /v1/{proxy+}"),
             edit("RouteKey: OPTIONS /v1/{proxy+}", "RouteKey: OPTIONS /internal/{proxy+}"),
             edit("RouteKey: ANY /v1/{proxy+}", "RouteKey: ANY /v1x/{proxy+}"),
+            edit("RouteKey: ANY /internal/lines/{event_id}", "RouteKey: ANY /lines/{event_id}"),
+            edit("RouteKey: GET /waiting-room\n", "RouteKey: GET /waiting\n"),
+            edit("BookingWorkerService/GetQueueStatus\n", "BookingWorkerService/GetQueuePosition\n"),
+            edit(
+                "ServesThoseWhoWait: !And [!Condition HasWaitingRoom, ",
+                "ServesThoseWhoWait: !And [!Condition HasReservations, ",
+            ),
             edit("RouteKey: ANY /reservation.v1.ReservationService/{proxy+}", "RouteKey: ANY /reservation.v1/{proxy+}"),
             edit("JwtConfiguration: {Issuer: !Ref JwtIssuer, Audience", "JwtConfiguration: {Audience"),
             edit("Audience: !Ref JwtAudience}", "Audience: [x]}"),
@@ -134,6 +141,16 @@ pub(crate) const RULES: &[Rule] = &[
 /// The service of `reservation-rpc`, a path's first part.
 const RPC: &str = "reservation.v1.ReservationService";
 
+/// The service of `waiting-room`.
+const ROOM: &str = "booking_worker.v1.BookingWorkerService";
+
+/// What anybody may ask of the waiting room: its page, that it answers, and how far a line is, which is the same for all.
+const OF_LINES: [&str; 3] = [
+    "GET /waiting-room",
+    "ANY /booking_worker.v1.BookingWorkerService/GetQueueStatus",
+    "ANY /booking_worker.v1.BookingWorkerService/Health",
+];
+
 /// What anybody may ask; none of it calls a service.
 const PUBLIC: [&str; 3] = ["GET /health", "GET /actuator/health", "GET /info"];
 
@@ -146,6 +163,7 @@ fn serving(template: &Template) -> Stack<'_> {
         template,
         &[
             ("Reservations", "true"),
+            ("WaitingRoom", "true"),
             ("JwtIssuer", "https://issuer.example"),
             ("JwtAudience", "tickets"),
             ("JwtScope", "reserve"),
@@ -156,7 +174,7 @@ fn serving(template: &Template) -> Stack<'_> {
 
 /// A stack whose API is for functions alone.
 fn internal(template: &Template) -> Stack<'_> {
-    Stack::new(template, &[("Reservations", "true")])
+    Stack::new(template, &[("Reservations", "true"), ("WaitingRoom", "true")])
 }
 
 /// Method and path of a route.
@@ -168,11 +186,13 @@ fn key<'t>(route: &Resource<'t>) -> (&'t str, &'t str) {
 fn callers_are_known(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let (serving, internal) = (serving(template), internal(template));
+    let without_lines = serving.with(&[("WaitingRoom", "false")]);
     for route in template.of_type(ROUTE) {
         let (method, path) = key(&route);
         let needed = match path.split('/').nth(1) {
-            Some("v1" | RPC) if method == "OPTIONS" => "NONE",
-            Some("v1" | RPC) => "JWT",
+            Some("v1" | RPC | ROOM) if method == "OPTIONS" => "NONE",
+            Some(_) if OF_LINES.contains(&format!("{method} {path}").as_str()) => "NONE",
+            Some("v1" | RPC | ROOM) => "JWT",
             Some("internal") => "AWS_IAM",
             Some(_) | None if PUBLIC.contains(&format!("{method} {path}").as_str()) => "NONE",
             Some(_) | None if DOCUMENT.contains(&format!("{method} {path}").as_str()) => {
@@ -191,6 +211,10 @@ fn callers_are_known(project: &Project, faults: &mut Faults) {
         let found = &route.properties["AuthorizationType"];
         faults.unless(found == needed, format!("{}: AuthorizationType must be {needed}, not {found}", route.id));
         let of_customers = !path.starts_with("/internal/") && needed != "NONE" || method == "OPTIONS";
+        let of_the_room =
+            path.starts_with("/internal/lines/") || path.split('/').nth(1) == Some(ROOM) || path == "/waiting-room";
+        let fault = format!("{}: it must be there where people wait, and only there", route.id);
+        faults.unless(without_lines.makes(route.body) != of_the_room, fault);
         let fault = format!("{}: it must be there where there is an issuer of tokens, and only there", route.id);
         faults.unless(serving.makes(route.body) && internal.makes(route.body) != of_customers, fault);
         if needed == "JWT" {
@@ -371,7 +395,7 @@ fn log_tells_nothing_of_clients(project: &Project, faults: &mut Faults) {
 fn web_pages_are_named(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let (serving, internal) = (serving(template), internal(template));
-    let without_pages = Stack::new(template, &[("Reservations", "true"), ("JwtIssuer", "https://issuer.example")]);
+    let without_pages = serving.with(&[("CorsOrigins", "")]);
     for api in template.of_type(API) {
         let cors = &api.properties["CorsConfiguration"];
         let none = [&internal, &without_pages].into_iter().all(|stack| stack.value(cors).is_null());

@@ -189,6 +189,8 @@ fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
         faults.unless(all, format!("{id}: set AutoPublishAliasAllProperties"));
         let mut metrics: Vec<&str> = Vec::new();
         for alarm in items(&properties["DeploymentPreference"]["Alarms"]) {
+            // An alarm of another system is named where that is on.
+            let alarm = alarm["Fn::If"].get(1).unwrap_or(alarm);
             let alarm = reference(alarm).and_then(|alarm| project.template.resource(alarm));
             let watched = alarm.map_or(&Value::Null, |alarm| &alarm.properties["Dimensions"]);
             // What is measured of all lines says by its alarm's name alone which function it is of.

@@ -189,6 +189,7 @@ fn needed(template: &Template, deployed: &Deployed<'_>, path: Option<&Path<'_>>)
             (None, System::Settlement | System::Reservations | System::Bookings) => needed_to_book(template, path),
         },
         None => match (deployed.entry.trigger, deployed.entry.system) {
+            (Trigger::Http, System::WaitingRoom) => needed_to_let_in(function),
             (Trigger::Queue | Trigger::Http, _) => needed_to_serve(function),
             (Trigger::Stream, _) => needed_to_tell(template, function),
             (Trigger::Schedule, System::WaitingRoom) => needed_to_wind_up(function),
@@ -272,7 +273,25 @@ fn needed_to_wind_up(function: Resource<'_>) -> Needed {
     ])
 }
 
-/// What a function of the waiting room does. A transaction needs what its single writes need.
+/// What the function does that people who wait talk to. A transaction needs what its single writes need.
+fn needed_to_let_in(function: Resource<'_>) -> Needed {
+    let [table, joined, ticks] =
+        ["WAITING_ROOM_TABLE", "JOINED_QUEUE_URL", "TICK_QUEUE_URL"].map(|name| named_by(function, name));
+    grants(&[
+        ("dynamodb:BatchGetItem", &table, "Table::position looks into several segments"),
+        ("dynamodb:ConditionCheckItem", &table, "Table::leave makes sure that the turn has not come"),
+        ("dynamodb:GetItem", &table, "Table::line, Table::item and Table::entry"),
+        ("dynamodb:PutItem", &table, "Table::open and Table::set put lines, and Table::come_back who came back"),
+        ("dynamodb:Query", &table, "Table::position finds the run of somebody, and Table::open_shows the open lines"),
+        ("dynamodb:UpdateItem", &table, "Table::admit, Table::leave, Table::see and Table::probe"),
+        ("sqs:SendMessage", &joined, "WaitingRoom::join sends who joins"),
+        ("sqs:SendMessageBatch", &joined, BATCH),
+        ("sqs:SendMessage", &ticks, "WaitingRoom::wake sends a tick where the last one is late"),
+        ("sqs:SendMessageBatch", &ticks, BATCH),
+    ])
+}
+
+/// What a function of the waiting room does behind its queue. A transaction needs what its single writes need.
 fn needed_to_wait(template: &Template, path: &Path<'_>) -> Needed {
     const PROBED: &str = "Table::probe looks at the table at the start";
     const TOLD: &str = "notice::publish tells what became of a place, on the stack's bus or on that of a parameter";

@@ -36,6 +36,14 @@ impl Caller {
         }
     }
 
+    /// Whether a principal of AWS is calling: a function of ours, or an operator.
+    pub fn is_principal(&self) -> bool {
+        match self {
+            Self::Iam { .. } => true,
+            Self::Nobody | Self::Subject { .. } => false,
+        }
+    }
+
     /// The caller by `requestContext.authorizer`.
     pub(super) fn of(authorizer: &Value) -> Self {
         let claims = &authorizer["jwt"]["claims"];

@@ -245,7 +245,7 @@ impl Person {
     }
 }
 
-fn item_key(id: PlaceId) -> Attributes {
+pub(super) fn item_key(id: PlaceId) -> Attributes {
     key(&format!("item#{id}"), "item")
 }
 

@@ -118,8 +118,8 @@ impl Table {
         stream::iter(parts).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
     }
 
-    /// The position of somebody who arrived then; nothing, where he has none yet. It never changes. The line may be some
-    /// seconds old.
+    /// The position of somebody who arrived then; nothing, where he has none yet, or where it is not drawn. It never changes. The
+    /// line may be some seconds old.
     ///
     /// # Errors
     /// When DynamoDB gave no answer, or a record that can't be read.
@@ -129,9 +129,9 @@ impl Table {
         }
         let what = format!("the position of {id}");
         if let Some(start) = self.segment_of(&what, line, (arrival, id)).await?
-            && let Some(position) = self.search(&what, &line.scope, (arrival, id), vec![start]).await?
+            && let Some(place) = self.search(&what, &line.scope, (arrival, id), vec![start]).await?
         {
-            return Ok(Some(position));
+            return Ok(line.position_of(place));
         }
         let mut starts = Vec::new();
         for note in self.query(&what, &of_line("late", &line.scope), None).await? {
@@ -141,35 +141,40 @@ impl Table {
                 starts.extend((start..start + whole(&what, &note, "people")?).step_by(SEGMENT));
             }
         }
-        self.search(&what, &line.scope, (arrival, id), starts).await
+        let place = self.search(&what, &line.scope, (arrival, id), starts).await?;
+        Ok(place.and_then(|place| line.position_of(place)))
     }
 
     /// The people who stand at these positions.
     ///
     /// # Errors
     /// When DynamoDB gave no answer, a record that can't be read, or no place at one of the positions.
-    pub async fn standing(
-        &self,
-        scope: &Scope,
-        positions: &BTreeSet<u64>,
-    ) -> Result<BTreeMap<u64, Pending>, TableError> {
+    pub async fn standing(&self, line: &Line, positions: &BTreeSet<u64>) -> Result<BTreeMap<u64, Pending>, TableError> {
+        let scope = &line.scope;
         let what = format!("the places in the line of {}", scope.show_id);
+        let places: BTreeMap<u64, u64> =
+            positions.iter().map(|position| (line.place_at(*position), *position)).collect();
         let mut groups: Vec<(u64, u64)> = Vec::new();
-        for position in positions {
+        for place in places.keys() {
             match groups.last_mut() {
-                Some((_, last)) if position - *last <= SEGMENT as u64 => *last = *position,
-                Some(_) | None => groups.push((*position, *position)),
+                Some((_, last)) if place - *last <= SEGMENT as u64 => *last = *place,
+                Some(_) | None => groups.push((*place, *place)),
             }
         }
-        let mut found = BTreeMap::new();
-        for (first, last) in groups {
-            // The segment that holds a position begins less than its own length before it.
+        let pk = of_line("seg", scope);
+        let segments = groups.into_iter().map(|(first, last)| {
+            // The segment that holds a place begins less than its own length before it.
             let from = ordinal(first.saturating_sub(SEGMENT as u64));
-            let between = (from, ordinal(last.saturating_sub(1)));
-            for segment in self.query(&what, &of_line("seg", scope), Some(between)).await? {
+            self.query(&what, &pk, Some((from, ordinal(last.saturating_sub(1)))))
+        });
+        // After a draw the next in line stand anywhere.
+        let mut segments = stream::iter(segments).buffer_unordered(AT_ONCE);
+        let mut found = BTreeMap::new();
+        while let Some(segments) = segments.try_next().await? {
+            for segment in segments {
                 let start = ordinal_of(&what, &segment)?;
                 let numbered = (start + 1..).zip(people(&what, &segment, scope)?);
-                found.extend(numbered.filter(|(position, _)| positions.contains(position)));
+                found.extend(numbered.filter_map(|(place, person)| Some((*places.get(&place)?, person))));
             }
         }
         if found.len() == positions.len() {

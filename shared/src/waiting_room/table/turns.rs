@@ -22,8 +22,8 @@ use crate::{
 };
 
 /// The map of a page: its entries by offset.
-const PLACES: &str = "places";
-const PAGE_SK: &str = "page";
+pub(super) const PLACES: &str = "places";
+pub(super) const PAGE_SK: &str = "page";
 
 /// What became of a change of one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,7 +185,7 @@ impl Table {
         self.delete(&what, &of_line("back", scope), &ordinal(position)).await
     }
 
-    fn page_update(
+    pub(super) fn page_update(
         &self,
         what: &str,
         scope: &Scope,
@@ -222,12 +222,12 @@ impl Table {
     }
 }
 
-fn page_key(scope: &Scope, page: u64) -> String {
+pub(super) fn page_key(scope: &Scope, page: u64) -> String {
     format!("{}#{page}", of_line("page", scope))
 }
 
 /// A position on its page.
-fn offset(position: u64) -> String {
+pub(super) fn offset(position: u64) -> String {
     (position.saturating_sub(1) % PAGE).to_string()
 }
 

@@ -16,8 +16,9 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use local_stack::{
-    build,
+    build::{self, Binaries},
     catalogue::NAMES,
+    crowd::{self, Options},
     postgres::{PostgresError, Server},
     recast,
     replay::{BOOKING, House, Replay},
@@ -49,8 +50,10 @@ failed, or a seat was sold twice; 2 nothing could be run: an unreadable file, a 
 /// Runs the function binaries against an in-process stack: Lambda Runtime API, SQS, EventBridge, DynamoDB, the inventory
 /// service and the reservation API, all on loopback. Nothing needs to be installed and nothing leaves this machine.
 ///
-/// Without a command it replays the files of events/ (or those named) and prints what became of every record. The exit
-/// status is 1 when an outcome is not the one that the event's file promises, and 2 when nothing could be run.
+/// Without a command it replays the files of events/ (or those named) and prints what became of every record. Behind all files of
+/// events/ a small sale follows: 300 people come for 20 tickets, some of whom leave, stay away, or can't pay. The exit status is
+/// 1 when an outcome is not the one that the event's file promises, or a promise of the sale was broken, and 2 when nothing could
+/// be run.
 #[derive(Parser)]
 #[command(
     name = "cargo local",
@@ -69,6 +72,9 @@ struct Arguments {
     /// Whose files they are, where neither their folder nor their events say so
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
+    /// Leaves out the sale that follows the files of events/
+    #[arg(long)]
+    no_sale: bool,
     /// Prints the one file as it belongs into events/, with what happened as its promise; the report goes to standard error
     #[arg(long)]
     write: bool,
@@ -150,7 +156,9 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
             return Err(left_out.clone().into());
         }
     }
+    let holds_sale = arguments.files.is_empty() && !arguments.no_sale;
     let functions = files.iter().map(|file| file.function.as_str()).chain(server.iter().flat_map(|_| BOOKING));
+    let functions = functions.chain(NAMES.into_iter().filter(|_| holds_sale));
     let functions: BTreeSet<&str> = functions.collect();
     let functions: Vec<&str> = functions.into_iter().collect();
     tell(format!("Building {} ...", functions.join(", ")));
@@ -179,8 +187,18 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         }
         return Ok(reports.iter().all(|(_, report)| report.invocation_fault.is_none()));
     }
-    let kept = reports.iter().all(|(_, report)| report.is_as_promised());
-    Ok(kept && stack.inventory.oversold().is_empty())
+    let kept = reports.iter().all(|(_, report)| report.is_as_promised()) && stack.inventory.oversold().is_empty();
+    Ok(kept & if holds_sale { hold_sale(&binaries).await? } else { true })
+}
+
+/// True when every promise of the small sale was kept.
+async fn hold_sale(binaries: &Binaries) -> Result<bool, Box<dyn Error>> {
+    let Options { people, tickets, .. } = Options::SMALL;
+    tell(format!("{people} people come for {tickets} tickets ..."));
+    let report = crowd::hold(Options::SMALL, binaries, |_| ()).await?;
+    report.breaches.iter().for_each(|breach| print(format!("✗ the sale: {breach}")));
+    print(report.verdict());
+    Ok(report.breaches.is_empty())
 }
 
 /// A PostgreSQL for the bookings, or why there is none. One that is named and can't be used is an error.

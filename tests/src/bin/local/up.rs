@@ -11,6 +11,7 @@ use std::{
 
 use clap::Args;
 use local_stack::{
+    admission,
     aws::{AwsError, BusEntry},
     build::{self, workspace},
     gateway::{Gateway, GatewayError, NativeGrpc, NativeGrpcError},
@@ -35,6 +36,10 @@ const SHOW: &str = "evt_1";
 const ROWS: [char; 3] = ['A', 'B', 'C'];
 const SEATS_OF_A_ROW: usize = 20;
 const PLACES: u32 = 10_000;
+
+/// What people stand in line for.
+const SHOW_WITH_LINE: &str = "evt_2";
+const TICKETS_OF_THE_LINE: u32 = 4;
 
 /// Who may say that somebody has booked: the default of the template's `BookingEventSources`.
 const BOOKING_SOURCE: &str = "booking-service";
@@ -99,7 +104,8 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
         | SaleError::Gateway(_)
         | SaleError::Function(_)
         | SaleError::Stream(_)
-        | SaleError::Unbuilt(_)) => error.to_string(),
+        | SaleError::Unbuilt(_)
+        | SaleError::Clock(_)) => error.to_string(),
     })?;
     let database = match server()? {
         Ok(server) => Ok(server.furnished().await?),
@@ -108,6 +114,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Ok(database) = &database {
         sale.book(database, &binaries)?;
     }
+    open_line(&sale).await?;
     let native = native_grpc(options, &sale.gateway).await?;
     let till = Till::start_on(options.payment_port, sale.stack.clone()).await;
     let till = till.map_err(|error| taken("payment", options.payment_port, &error))?;
@@ -116,6 +123,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     let invoke = invoke.map_err(|error| taken("invoke", options.invoke_port, &error))?;
     let (worked, told) = mpsc::unbounded_channel();
     let _running: Running = sale.run(worked).await?;
+    sale.wind().await?;
     let log = workspace().join("target").join("local.log");
     fs::create_dir_all(workspace().join("target"))?;
     let log = File::create(log)?;
@@ -128,6 +136,16 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Ok(database) = database {
         database.remove().await?;
     }
+    Ok(())
+}
+
+/// Opens a line for a show of its own, with few tickets.
+async fn open_line(sale: &Sale) -> Result<(), Box<dyn Error>> {
+    let stack = &sale.stack;
+    stack.inventory.stock(SHOW_WITH_LINE, &[], TICKETS_OF_THE_LINE);
+    let (price, currency) = PRICE;
+    stack.inventory.price(SHOW_WITH_LINE, price, currency);
+    admission::open_line(&stack.aws, SHOW_WITH_LINE, TICKETS_OF_THE_LINE).await?;
     Ok(())
 }
 
@@ -194,6 +212,12 @@ fn introduce(sale: &Sale, native: &NativeGrpc, till: &Till, invoke: &InvokeApi, 
     print(
         "Whoever does neither loses his seats after a minute. Payments end by /approve/, /fail/, /delay/ and /timeout/.",
     );
+    print(format!(
+        "People stand in line for {SHOW_WITH_LINE}, which has {TICKETS_OF_THE_LINE} tickets. Open its page, in a private window for each customer:"
+    ));
+    print("");
+    print_whole(format!("  {api}/waiting-room?event={SHOW_WITH_LINE}"));
+    print("");
     print("This looks for lost messages, as it is done each hour:");
     print("");
     print_whole(format!(
