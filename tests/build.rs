@@ -6,7 +6,12 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=../proto");
-    let files = ["reservation/v1/inventory.proto", "reservation/v1/reservation.proto", "payment/v1/payment.proto"];
+    let files = [
+        "reservation/v1/inventory.proto",
+        "reservation/v1/reservation.proto",
+        "payment/v1/payment.proto",
+        "realtime/v1/realtime.proto",
+    ];
     let descriptors = protox::compile(files, ["../proto"])?;
     let file = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
     fs::write(file, descriptors.encode_to_vec())?;

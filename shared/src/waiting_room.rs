@@ -3,8 +3,8 @@
 //!
 //! What decides is pure: the names of places ([`id`]), their order ([`sequence`]), what becomes of a place ([`place`]), and
 //! whose turn it is ([`plan`]), all of them about one [`mod@line`]. The [`table`] keeps it. What acts stands on both: who joins
-//! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), and a place follows what
-//! became of its reservation ([`settled`]).
+//! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), a place follows what became
+//! of its reservation ([`settled`]), and who is connected is told at once ([`called`]).
 //!
 //! ```text
 //!  join:      message -> item + block of pending people     one transaction, Table::join
@@ -13,6 +13,7 @@
 //!  a turn:    C -> A -> H -> S                              each a compare-and-set of one place, Table::replace
 //! ```
 
+pub mod called;
 pub mod clock;
 mod configured;
 pub mod desk;
@@ -21,6 +22,7 @@ pub mod joined;
 pub mod line;
 pub mod measured;
 pub mod message;
+pub mod news;
 mod notice;
 pub mod place;
 pub mod plan;

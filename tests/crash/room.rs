@@ -181,7 +181,8 @@ impl Site {
         let show_id = format!("evt_{number}");
         let standing = |(index, (place, overdue, reservation)): (usize, &(Option<char>, bool, Option<Status>))| {
             let user_id = format!("usr_{index}");
-            Standing { user_id, seats: 1, place: *place, overdue: *overdue, reservation: *reservation }
+            let (place, overdue, reservation) = (*place, *overdue, *reservation);
+            Standing { user_id, seats: 1, place, overdue, reservation, connected: false }
         };
         let people = way.people.iter().enumerate().map(standing).collect();
         let given = GivenLine { event_id: show_id.clone(), tickets: way.tickets, closed: false, people };
