@@ -125,7 +125,7 @@ fn variable(variables: &[(String, String)], name: &str) -> String {
 }
 
 /// The ARN of a new secret.
-async fn secret(account: &MiniStack, name: &str, value: &Value) -> String {
+pub(crate) async fn secret(account: &MiniStack, name: &str, value: &Value) -> String {
     let input = json!({"Name": name, "SecretString": value.to_string()});
     let made = account.call("secretsmanager", "secretsmanager.CreateSecret", input).await;
     made["ARN"].as_str().unwrap().to_owned()

@@ -8,6 +8,7 @@ mod reservations;
 mod sam;
 mod traffic;
 mod update;
+mod waiting_room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -273,10 +274,20 @@ async fn the_dashboard_shows_every_queue(account: &MiniStack) {
 /// The names of the stack's alarms in a state; of all of them without one.
 async fn alarms(account: &MiniStack, state: &str) -> BTreeSet<String> {
     let filter = if state.is_empty() { String::new() } else { format!("&StateValue={state}") };
-    let form = format!("Action=DescribeAlarms&Version=2010-08-01&AlarmNamePrefix={STACK}{filter}");
-    let answer = account.query("monitoring", &form).await;
-    let names = answer.split("<AlarmName>").skip(1).filter_map(|part| part.split('<').next());
-    names.map(str::to_owned).collect()
+    let form = format!("Action=DescribeAlarms&Version=2010-08-01&MaxRecords=100&AlarmNamePrefix={STACK}{filter}");
+    let mut found = BTreeSet::new();
+    let mut next = String::new();
+    loop {
+        let answer = account.query("monitoring", &format!("{form}{next}")).await;
+        let texts = |name: &str| -> Vec<String> {
+            answer.split(name).skip(1).filter_map(|part| part.split('<').next()).map(str::to_owned).collect()
+        };
+        found.extend(texts("<AlarmName>"));
+        match texts("<NextToken>").pop() {
+            Some(token) if !token.is_empty() => next = format!("&NextToken={token}"),
+            Some(_) | None => break found,
+        }
+    }
 }
 
 /// What a function wrote to its own log group.
@@ -302,9 +313,13 @@ async fn outcomes(account: &MiniStack) -> BTreeMap<String, usize> {
 }
 
 async fn subscribe_to_refunds(account: &MiniStack) -> String {
-    let name = "refund-desk";
+    subscribe(account, "refund-desk", &["payment.refund_requested"]).await
+}
+
+/// A queue of this name that takes what the stack publishes of these types. The answer is its name.
+async fn subscribe(account: &MiniStack, name: &str, detail_types: &[&str]) -> String {
     account.call("sqs", "AmazonSQS.CreateQueue", json!({"QueueName": name})).await;
-    let pattern = json!({"source": ["holdfast"], "detail-type": ["payment.refund_requested"]}).to_string();
+    let pattern = json!({"source": ["holdfast"], "detail-type": detail_types}).to_string();
     let rule = json!({"Name": name, "EventBusName": STACK, "EventPattern": pattern});
     account.call("events", "AWSEvents.PutRule", rule).await;
     let queue = json!({"Id": "queue", "Arn": format!("arn:aws:sqs:us-east-1:000000000000:{name}")});

@@ -19,11 +19,11 @@ use crate::{
 };
 
 const SHOW: &str = "evt_2026_1121";
-const SCOPE: &str = "reserve";
+pub(crate) const SCOPE: &str = "reserve";
 const PAGE: &str = "https://shop.example";
 
 /// The API as its clients have it.
-struct Api {
+pub(crate) struct Api {
     client: Client,
     url: String,
     issuer: Issuer,
@@ -31,13 +31,13 @@ struct Api {
 
 /// An answer, whose body is JSON or nothing.
 #[derive(Debug)]
-struct Answer {
-    status: StatusCode,
-    body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
 }
 
 impl Api {
-    async fn of(account: &MiniStack, issuer: Issuer) -> Self {
+    pub(crate) async fn of(account: &MiniStack, issuer: Issuer) -> Self {
         let id = resource(account, "Api").await;
         // Not the address of the stack's output, whose name not every resolver knows.
         let url = format!("{}/_aws/execute-api/{id}/$default", account.url);
@@ -49,7 +49,7 @@ impl Api {
     }
 
     /// A request of this customer, whose token has the scope that the API asks for.
-    fn ask_as(&self, sub: &str, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn ask_as(&self, sub: &str, method: Method, path: &str) -> RequestBuilder {
         self.ask(method, path).bearer_auth(self.token(sub, SCOPE))
     }
 
@@ -58,7 +58,7 @@ impl Api {
     }
 }
 
-async fn answer(request: RequestBuilder) -> Answer {
+pub(crate) async fn answer(request: RequestBuilder) -> Answer {
     let answer = request.send().await.unwrap();
     let (status, text) = (answer.status(), answer.text().await.unwrap());
     let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
@@ -73,7 +73,7 @@ fn is_of_the_gateway(answer: &Answer, status: u16, message: &str) {
 
 /// Asserts that this is an error of the function.
 #[track_caller]
-fn is_error(answer: &Answer, status: u16, code: &str) {
+pub(crate) fn is_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status.as_u16(), &answer.body["error"]["code"]), (status, &json!(code)), "{answer:?}");
 }
 

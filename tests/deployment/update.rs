@@ -33,7 +33,7 @@ async fn an_update_of_an_old_stack_costs_it_nothing_and_without_settlement_only_
     let addresses = [&sam::foreign_api(&base)[..], &inventory_parameter].concat();
     // Who deployed it knows no switch, and updates it without a word about one.
     let mut parameters = sam::parameters(&addresses);
-    for switch in ["Settlement", "Reservations", "Bookings"] {
+    for switch in ["Settlement", "Reservations", "Bookings", "WaitingRoom"] {
         assert!(parameters.remove(switch).is_some(), "the stage says {switch}");
     }
     let old = built.join("template-125717d.yaml");

@@ -202,13 +202,7 @@ impl AwsEndpoint {
 
     /// A client of the tables, with the SDK's own patience.
     pub fn tables(&self) -> aws_sdk_dynamodb::Client {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
-            .http_client(shared::client::aws::http::client())
-            .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
-            .endpoint_url(&self.url)
-            .credentials_provider(aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"));
-        aws_sdk_dynamodb::Client::from_conf(config.build())
+        tables_at(&self.url)
     }
 
     /// Makes the queue known by its name.
@@ -401,6 +395,17 @@ impl AwsEndpoint {
         let (operation, status) = (operation.to_owned(), status.as_u16());
         Err(AwsError::Refused { operation, status, body: response.text().await? })
     }
+}
+
+/// A client of the tables of an account at this URL, with the SDK's own patience.
+pub(crate) fn tables_at(url: &str) -> aws_sdk_dynamodb::Client {
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(aws_sdk_dynamodb::config::BehaviorVersion::latest())
+        .http_client(shared::client::aws::http::client())
+        .region(aws_sdk_dynamodb::config::Region::new("us-east-1"))
+        .endpoint_url(url)
+        .credentials_provider(aws_sdk_dynamodb::config::Credentials::new("test", "test", None, None, "test"));
+    aws_sdk_dynamodb::Client::from_conf(config.build())
 }
 
 async fn listen() -> io::Result<(TcpListener, SocketAddr)> {

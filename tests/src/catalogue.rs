@@ -49,14 +49,6 @@ impl System {
             Self::WaitingRoom => "WaitingRoom",
         }
     }
-
-    /// Whether the template has it. The waiting room runs in the local stack alone so far.
-    pub const fn is_deployed(self) -> bool {
-        match self {
-            Self::Settlement | Self::Reservations | Self::Bookings => true,
-            Self::WaitingRoom => false,
-        }
-    }
 }
 
 /// A function of the workspace.
@@ -162,11 +154,27 @@ pub struct Fed {
     pub event_type: &'static str,
     /// What it settles; nothing, where it belongs to another system.
     pub settling: Option<Settling>,
+    /// Whether a rule of the bus sends to its queue. Otherwise functions do.
+    pub is_fed_by_the_bus: bool,
     /// Whether a message that can't be worked is kept for a person, in a dead-letter queue. One that is worth nothing a second
     /// later is not.
     pub keeps_dead_letters: bool,
+    /// Whether a fault that lasts up to a message's last receive ends the message. Others try until nobody waits for it any
+    /// more, or acknowledge what failed.
+    pub gives_up: bool,
     /// Composes it of its parts as its `main` does, and answers with its limits.
     pub limits: fn(&mut Parts<'_>) -> Option<Limits>,
+}
+
+impl Fed {
+    /// The system that it belongs to.
+    ///
+    /// # Panics
+    /// When it is none of the catalogue. A test holds that it is one.
+    pub fn system(&self) -> System {
+        let entry = function(self.name);
+        entry.unwrap_or_else(|| panic!("{} is no function", self.name)).system
+    }
 }
 
 /// Every function that reads a queue of its own.
@@ -175,20 +183,12 @@ pub fn all_fed() -> impl Iterator<Item = Fed> {
         name: settling.name,
         event_type: settling.workflow.name(),
         settling: Some(settling),
+        is_fed_by_the_bus: true,
         keeps_dead_letters: true,
+        gives_up: true,
         limits: settling.limits,
     };
     SETTLING.into_iter().map(settling).chain(RECORDING).chain(WAITING)
-}
-
-/// Those of them that the template has.
-pub fn deployed_fed() -> impl Iterator<Item = Fed> {
-    all_fed().filter(|fed| function(fed.name).is_some_and(|entry| entry.system.is_deployed()))
-}
-
-/// The functions that the template has.
-pub fn deployed() -> impl Iterator<Item = Entry> {
-    CATALOGUE.into_iter().filter(|entry| entry.system.is_deployed())
 }
 
 /// The function that reads a queue of its own under this name.
@@ -255,14 +255,18 @@ pub const RECORDING: [Fed; 2] = [
         name: booking_created::NAME,
         event_type: "booking.created",
         settling: None,
+        is_fed_by_the_bus: true,
         keeps_dead_letters: true,
+        gives_up: true,
         limits: |parts| booking_created::compose(parts).map(|consumer| consumer.worker.limits),
     },
     Fed {
         name: booking_cancelled::NAME,
         event_type: "booking.cancelled",
         settling: None,
+        is_fed_by_the_bus: true,
         keeps_dead_letters: true,
+        gives_up: true,
         limits: |parts| booking_cancelled::compose(parts).map(|consumer| consumer.worker.limits),
     },
 ];
@@ -273,28 +277,36 @@ pub const WAITING: [Fed; 4] = [
         name: waiting_room_joined::NAME,
         event_type: "line.joined",
         settling: None,
+        is_fed_by_the_bus: false,
         keeps_dead_letters: true,
+        gives_up: false,
         limits: |parts| waiting_room_joined::compose(parts).map(|worker| worker.limits),
     },
     Fed {
         name: waiting_room_ticked::NAME,
         event_type: "line.ticked",
         settling: None,
+        is_fed_by_the_bus: false,
         keeps_dead_letters: false,
+        gives_up: false,
         limits: |parts| waiting_room_ticked::compose(parts).map(|worker| worker.limits),
     },
     Fed {
         name: waiting_room_settled::NAME,
         event_type: "line.settled",
         settling: None,
+        is_fed_by_the_bus: true,
         keeps_dead_letters: true,
+        gives_up: true,
         limits: |parts| waiting_room_settled::compose(parts).map(|worker| worker.limits),
     },
     Fed {
         name: waiting_room_called::NAME,
         event_type: "line.called",
         settling: None,
+        is_fed_by_the_bus: true,
         keeps_dead_letters: true,
+        gives_up: true,
         limits: |parts| waiting_room_called::compose(parts).map(|worker| worker.limits),
     },
 ];

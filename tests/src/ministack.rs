@@ -19,6 +19,8 @@ use aws_sigv4::{
 };
 use serde_json::Value;
 
+use crate::aws::tables_at;
+
 /// A running MiniStack; it ends when this is dropped.
 #[derive(Debug)]
 pub struct MiniStack {
@@ -65,6 +67,11 @@ impl MiniStack {
     /// When somebody took the log away.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("the log is there")
+    }
+
+    /// A client of its tables.
+    pub fn tables(&self) -> aws_sdk_dynamodb::Client {
+        tables_at(&self.url)
     }
 
     /// A call in AWS's JSON protocol, such as `sqs`, `AmazonSQS.ListQueues`.

@@ -279,10 +279,11 @@ mod tests {
     }
 
     #[test]
-    fn each_queue_has_a_rule_and_the_sources_are_those_of_the_parameters() {
+    fn each_queue_that_the_bus_feeds_has_a_rule_and_the_sources_are_those_of_the_parameters() {
         let rules = template().rules().unwrap();
         let functions: BTreeSet<&str> = rules.iter().map(|rule| rule.function.as_str()).collect();
-        assert_eq!(functions, catalogue::deployed_fed().map(|function| function.name).collect());
+        let fed = catalogue::all_fed().filter(|function| function.is_fed_by_the_bus);
+        assert_eq!(functions, fed.map(|function| function.name).collect());
         let chosen = |event: Value| -> Vec<&str> {
             let rules = rules.iter().filter(|rule| rule.pattern.matches(&event));
             rules.map(|rule| rule.function.as_str()).collect()
@@ -294,6 +295,9 @@ mod tests {
         assert_eq!(chosen(event("somebody", "payment.approved", json!({}))), [""; 0]);
         assert_eq!(chosen(event("booking-service", "booking.created", json!({}))), ["booking-created"]);
         assert_eq!(chosen(event("holdfast", "booking.refused", json!({}))), [""; 0]);
+        let of_a_turn = json!({"queue_item_id": "q1", "by": "payment"});
+        assert_eq!(chosen(event("holdfast", "reservation.failed", of_a_turn)), ["waiting-room-settled"]);
+        assert_eq!(chosen(event("holdfast", "reservation.failed", json!({"by": "payment"}))), [""; 0]);
     }
 
     #[test]
@@ -308,6 +312,7 @@ mod tests {
         assert!(stream.filters[0].matches(&record(json!({"unpublished": {"S": "yes"}}))));
         assert!(!stream.filters[0].matches(&record(json!({"id": {"S": "rsv_1"}}))));
         assert_eq!(template().schedule("reservation-sweep").unwrap(), Duration::from_secs(3_600));
+        assert_eq!(template().schedule("waiting-room-clock").unwrap(), Duration::from_secs(60));
         assert_eq!(template().limits("reservation-api").unwrap(), (Duration::from_secs(10), 512));
         assert_eq!(template().limits("payment-failed").unwrap(), (FUNCTION_TIMEOUT, 256));
         assert!(template().stream("payment-failed").is_err() && template().schedule("payment-failed").is_err());

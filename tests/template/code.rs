@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
 use local_stack::{
-    catalogue::{self, Fed, Trigger},
+    catalogue::{self, Fed, System, Trigger},
     scenario::error_codes,
 };
 use shared::{
@@ -17,6 +17,11 @@ use shared::{
     },
     telemetry::metrics::Metric,
     trigger::{http, kafka, sqs, stream},
+    waiting_room::{
+        called, desk, joined,
+        measured::{self, Processed},
+        settled,
+    },
 };
 
 /// The metric of events that go on failing, which a filter of the template makes of the log's lines.
@@ -29,16 +34,29 @@ pub(crate) fn outcomes(function: Fed) -> BTreeSet<&'static str> {
     let ends_well: Vec<&str> = match (function.settling, function.event_type) {
         (Some(settling), _) => [Outcome::Success, Outcome::Duplicate, settling.lost_race].map(Named::name).into(),
         (None, "booking.created") => [Success, Duplicate, Refused].map(Named::name).into(),
+        (None, "line.joined") => joined::Outcome::ALL.iter().map(|outcome| outcome.name()).collect(),
+        (None, "line.ticked") => desk::Outcome::ALL.iter().map(|outcome| outcome.name()).collect(),
+        (None, "line.called") => called::Outcome::ALL.iter().map(|outcome| outcome.name()).collect(),
+        (None, "line.settled") => settled::Outcome::ALL.iter().map(|outcome| outcome.name()).collect(),
         (None, _) => [Success, Duplicate, Early, Superseded].map(Named::name).into(),
     };
-    let of_topics = kafka::Outcome::ALL.iter().map(|outcome| outcome.name()).filter(|_| function.settling.is_none());
+    let of_topics = kafka::Outcome::ALL.iter().map(|outcome| outcome.name());
+    let of_topics = of_topics.filter(|_| function.system() == System::Bookings);
     let others = sqs::Outcome::ALL.iter().map(|outcome| outcome.name()).chain(of_topics);
     ends_well.into_iter().chain(others).collect()
 }
 
 /// Whether the code writes a metric with just these dimensions, or why it does not.
 pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(), String> {
-    let all = [sqs::METRICS, http::METRICS, stream::METRICS, sweep::METRICS, kafka::METRICS, booking::METRICS];
+    let all = [
+        sqs::METRICS,
+        http::METRICS,
+        stream::METRICS,
+        sweep::METRICS,
+        kafka::METRICS,
+        booking::METRICS,
+        measured::METRICS,
+    ];
     let written = all.into_iter().flatten().find(|metric| metric.name == name);
     let known = match written.map(|metric| metric.dimensions) {
         None if name == FAILING => &["type"],
@@ -51,6 +69,10 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
     let is_of = |metrics: &[Metric]| metrics.iter().any(|metric| metric.name == name);
     if is_of(http::METRICS) {
         return request_is_counted(dimensions);
+    }
+    if is_of(measured::METRICS) {
+        let known = dimensions.iter().all(|(_, value)| Processed::ALL.iter().any(|result| result.name() == *value));
+        return if known { Ok(()) } else { Err(format!("nobody in a line ends as {dimensions:?}")) };
     }
     if is_of(sweep::METRICS) {
         let known = dimensions.iter().all(|(_, value)| sweep::Act::ALL.iter().any(|act| act.name() == *value));
@@ -67,7 +89,7 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
     let function = catalogue::all_fed()
         .find(|function| function.event_type == event_type)
         .ok_or(format!("{event_type} is no event type"))?;
-    if [kafka::METRICS, booking::METRICS].into_iter().any(is_of) && function.settling.is_some() {
+    if [kafka::METRICS, booking::METRICS].into_iter().any(is_of) && function.system() != System::Bookings {
         return Err(format!("{event_type} is no event about a booking, and has no {name}"));
     }
     for (dimension, value) in dimensions {

@@ -18,8 +18,12 @@ pub(crate) struct Texts {
     pub(crate) readme: String,
     /// `functions/README.md`.
     pub(crate) operating: String,
+    /// `functions/WAITING-ROOM.md`.
+    pub(crate) waiting: String,
     /// `.template/README.md`.
     pub(crate) deploying: String,
+    /// `.template/PARAMETERS.md`.
+    pub(crate) parameters: String,
 }
 
 /// The files, read.
@@ -34,8 +38,12 @@ pub(crate) struct Project {
     pub(crate) readme: String,
     /// `functions/README.md`.
     pub(crate) operating: String,
+    /// `functions/WAITING-ROOM.md`.
+    pub(crate) waiting: String,
     /// `.template/README.md`.
     pub(crate) deploying: String,
+    /// `.template/PARAMETERS.md`.
+    pub(crate) parameters: String,
 }
 
 /// A file that an edit changes.
@@ -46,17 +54,24 @@ pub(crate) enum File {
     Dashboard,
     /// `.template/dashboard-reservations.yaml`.
     ReservationsDashboard,
+    /// `.template/dashboard-waiting-room.yaml`.
+    WaitingRoomDashboard,
     Stages,
     /// `README.md`.
     Readme,
     /// `functions/README.md`.
     Operating,
+    /// `functions/WAITING-ROOM.md`.
+    Waiting,
     /// `.template/README.md`.
     Deploying,
+    /// `.template/PARAMETERS.md`.
+    Parameters,
 }
 
 const DASHBOARD: &str = "dashboard.yaml";
 const RESERVATIONS_DASHBOARD: &str = "dashboard-reservations.yaml";
+const WAITING_ROOM_DASHBOARD: &str = "dashboard-waiting-room.yaml";
 
 /// A change to the first place in a file where a text stands.
 #[derive(Debug)]
@@ -82,7 +97,9 @@ impl Texts {
             stages: read("samconfig.toml"),
             readme: read("README.md"),
             operating: read("functions/README.md"),
+            waiting: read("functions/WAITING-ROOM.md"),
             deploying: read(".template/README.md"),
+            parameters: read(".template/PARAMETERS.md"),
         }
     }
 }
@@ -99,7 +116,9 @@ impl Project {
             stages: toml::from_str(&texts.stages).map_err(|error| format!("samconfig.toml: {error}"))?,
             readme: texts.readme.clone(),
             operating: texts.operating.clone(),
+            waiting: texts.waiting.clone(),
             deploying: texts.deploying.clone(),
+            parameters: texts.parameters.clone(),
         })
     }
 }
@@ -124,10 +143,15 @@ impl Edit {
             File::ReservationsDashboard => {
                 edited.nested.get_mut(RESERVATIONS_DASHBOARD).ok_or("the reservations' dashboard is not there")?
             }
+            File::WaitingRoomDashboard => {
+                edited.nested.get_mut(WAITING_ROOM_DASHBOARD).ok_or("the waiting room's dashboard is not there")?
+            }
             File::Stages => &mut edited.stages,
             File::Readme => &mut edited.readme,
             File::Operating => &mut edited.operating,
+            File::Waiting => &mut edited.waiting,
             File::Deploying => &mut edited.deploying,
+            File::Parameters => &mut edited.parameters,
         };
         if self.text == self.with || !file.contains(self.text) {
             return Err(format!("the edit is stale, its text is not there: {self:?}"));

@@ -18,6 +18,7 @@ pub(crate) mod roles;
 pub(crate) mod stages;
 pub(crate) mod systems;
 pub(crate) mod table;
+pub(crate) mod waiting_room;
 
 use crate::project::{Edit, Project};
 
@@ -51,11 +52,12 @@ impl Faults {
 
 /// Every rule about the files that are deployed.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    let rules: [&'static [Rule]; 17] = [
+    let rules: [&'static [Rule]; 18] = [
         systems::RULES,
         queues::RULES,
         mappings::RULES,
         bookings::RULES,
+        waiting_room::RULES,
         events::RULES,
         functions::RULES,
         api::RULES,

@@ -45,7 +45,8 @@ pub(crate) struct Path<'t> {
     pub(crate) code: Fed,
     pub(crate) function: Resource<'t>,
     pub(crate) queue: Resource<'t>,
-    pub(crate) dead_letters: Resource<'t>,
+    /// Nothing, where the queue keeps none.
+    pub(crate) dead_letters: Option<Resource<'t>>,
 }
 
 impl Template {
@@ -98,8 +99,9 @@ impl Template {
         let code = catalogue::fed(folder(function)?)?;
         let queue = mappings(function).into_iter().find_map(|mapping| attribute(&mapping["Queue"], "Arn"))?;
         let queue = self.resource(queue)?;
-        let dead_letters = attribute(&queue.properties["RedrivePolicy"]["deadLetterTargetArn"], "Arn")?;
-        Some(Path { name: code.name, code, function, queue, dead_letters: self.resource(dead_letters)? })
+        let dead_letters = attribute(&queue.properties["RedrivePolicy"]["deadLetterTargetArn"], "Arn");
+        let dead_letters = dead_letters.and_then(|dead_letters| self.resource(dead_letters));
+        Some(Path { name: code.name, code, function, queue, dead_letters })
     }
 
     /// The least and the greatest number that `value` can be, where a parameter may say it. One without a limit has the
@@ -214,7 +216,7 @@ pub(crate) fn nodes(value: &Value) -> Vec<&Value> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use local_stack::catalogue::{RECORDING, SETTLING};
+    use local_stack::catalogue::{CATALOGUE, RECORDING, SETTLING, WAITING};
 
     use super::*;
     use crate::project::Texts;
@@ -227,38 +229,43 @@ mod tests {
         for resource in template.resources() {
             *counts.entry(resource.body["Type"].as_str().unwrap()).or_default() += 1;
         }
-        let (settling, functions) = (SETTLING.len(), catalogue::deployed().count());
-        let queued = settling + RECORDING.len();
+        let (settling, functions) = (SETTLING.len(), CATALOGUE.len());
+        let queues = settling + RECORDING.len() + WAITING.len();
+        let fed_by_the_bus = catalogue::all_fed().filter(|function| function.is_fed_by_the_bus).count();
+        let buried = catalogue::all_fed().filter(|function| function.keeps_dead_letters).count();
         let expected = [
             ("AWS::ApiGatewayV2::Api", 1),
             ("AWS::ApiGatewayV2::Authorizer", 1),
             ("AWS::ApiGatewayV2::Integration", 2),
             ("AWS::ApiGatewayV2::Route", 10),
             ("AWS::ApiGatewayV2::Stage", 1),
-            ("AWS::CloudFormation::Stack", 3),
-            ("AWS::CloudWatch::Alarm", settling * 9 + 1 + 5 + 14 + RECORDING.len() * 12 + 4),
-            ("AWS::DynamoDB::Table", 2),
+            ("AWS::CloudFormation::Stack", 4),
+            (
+                "AWS::CloudWatch::Alarm",
+                settling * 9 + 1 + 5 + 14 + RECORDING.len() * 12 + 4 + WAITING.len() * 4 + 3 * 4 + 4 + 5,
+            ),
+            ("AWS::DynamoDB::Table", 3),
             ("AWS::Events::EventBus", 1),
-            ("AWS::Events::Rule", queued),
-            ("AWS::IAM::Policy", 4),
+            ("AWS::Events::Rule", fed_by_the_bus),
+            ("AWS::IAM::Policy", 5),
             ("AWS::IAM::Role", functions + 2),
             ("AWS::Lambda::EventSourceMapping", RECORDING.len()),
             ("AWS::Lambda::Permission", 2),
             ("AWS::Logs::LogGroup", functions + 1),
-            ("AWS::Logs::MetricFilter", queued),
+            ("AWS::Logs::MetricFilter", buried),
             ("AWS::RDS::DBProxy", 1),
             ("AWS::RDS::DBProxyTargetGroup", 1),
-            ("AWS::SQS::Queue", queued * 2 + 1),
-            ("AWS::SQS::QueuePolicy", queued * 2 + 1),
+            ("AWS::SQS::Queue", queues + buried + 1),
+            ("AWS::SQS::QueuePolicy", queues + buried + 1),
             ("AWS::Serverless::Function", functions),
             ("Custom::BookingSchema", 1),
         ];
         assert_eq!(counts, BTreeMap::from(expected));
         let names: BTreeSet<&str> = template.paths().iter().map(|path| path.name).collect();
-        assert_eq!(names, catalogue::deployed_fed().map(|function| function.name).collect());
+        assert_eq!(names, catalogue::all_fed().map(|function| function.name).collect());
         let names: BTreeSet<&str> = template.deployed().iter().map(|deployed| deployed.entry.name).collect();
-        assert_eq!(names, catalogue::deployed().map(|entry| entry.name).collect());
-        assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + queued * 2 + 3 + 1);
+        assert_eq!(names, CATALOGUE.iter().map(|entry| entry.name).collect());
+        assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + queues + buried + 3 + 1 + 2);
     }
 
     #[test]

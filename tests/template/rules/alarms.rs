@@ -1,5 +1,6 @@
 //! Alarms: that whatever needs a person raises one, and that each watches something that is really written.
 
+use local_stack::catalogue::System;
 use serde_json::{Value, json};
 use shared::settlement::Outcome;
 
@@ -32,7 +33,7 @@ pub(crate) const RULES: &[Rule] = &[
         check: waiting_raises_one,
         breaks: &[
             edit("MetricName: ApproximateAgeOfOldestMessage", "MetricName: NumberOfMessagesReceived"),
-            edit("Default: 300", "Default: 864000"),
+            edit("Default: 300\n  LateApproval", "Default: 864000\n  LateApproval"),
         ],
     },
     Rule {
@@ -131,7 +132,7 @@ fn least(template: &Template, alarm: &Resource<'_>) -> Option<u64> {
 }
 
 /// Requires an alarm on a metric, taken by one of `statistics`, that goes off at a number up to `at_most`.
-fn require(
+pub(super) fn require(
     template: &Template,
     metric: (&Value, &str, &[(&str, Value)]),
     statistics: &[&str],
@@ -146,22 +147,22 @@ fn require(
     };
     let of: Vec<String> = with.iter().map(|(name, value)| format!("{name} {value}")).collect();
     let (of, by) = (of.join(" and "), statistics.join(" or "));
-    let fault = format!("add an alarm on the {by} of {name} for {of} that goes off at {at_most} or less");
+    let fault = format!("add an alarm on the {by} of {name} ({of}) that goes off at {at_most} or less");
     faults.unless(watching(template, namespace, name, with).iter().any(fits), fault);
 }
 
 /// What SQS moves by itself does not count as sent, so only the number that lies there tells.
 fn dead_letters_raise_one(project: &Project, faults: &mut Faults) {
-    for path in project.template.paths() {
-        let with = [("QueueName", path.dead_letters.get("QueueName"))];
+    for dead_letters in project.template.paths().into_iter().filter_map(|path| path.dead_letters) {
+        let with = [("QueueName", dead_letters.get("QueueName"))];
         let metric = (&json!("AWS/SQS"), "ApproximateNumberOfMessagesVisible", &with[..]);
         require(&project.template, metric, &["Maximum", "Sum"], 1, faults);
     }
 }
 
-/// Before anything is lost: a message that reaches the queue's retention is deleted.
+/// Before anything is lost: a message that reaches the queue's retention is deleted. What is worth nothing later is no loss.
 fn waiting_raises_one(project: &Project, faults: &mut Faults) {
-    for path in project.template.paths() {
+    for path in project.template.paths().into_iter().filter(|path| path.code.keeps_dead_letters) {
         let with = [("QueueName", path.queue.get("QueueName"))];
         let kept = number(&path.queue.properties["MessageRetentionPeriod"]).unwrap_or_default();
         let metric = (&json!("AWS/SQS"), "ApproximateAgeOfOldestMessage", &with[..]);
@@ -201,7 +202,8 @@ fn people_are_called(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
         let namespace = &path.function.variables()["METRICS_NAMESPACE"];
         let event_type = path.code.event_type;
-        let mut calls = vec![("worker_events_total", "outcome", "rejected", 1)];
+        let mut calls = Vec::new();
+        calls.extend(path.code.keeps_dead_letters.then_some(("worker_events_total", "outcome", "rejected", 1)));
         match path.code.settling {
             Some(settling) => {
                 calls.push(("worker_dead_letters_total", "error_code", "inventory_conflict", 1));
@@ -215,7 +217,7 @@ fn people_are_called(project: &Project, faults: &mut Faults) {
             None => {}
         }
         // What the database does is told by the type alone, and how far a topic is ahead by the function.
-        if path.code.settling.is_none() {
+        if path.code.system() == System::Bookings {
             let by_type = [("type", json!(event_type))];
             for (metric, at_most) in
                 [("db_unready_total", 1), ("db_connects_total", 1_000), ("batch_unrolled_total", 1)]

@@ -113,7 +113,7 @@ fn readers(template: &Template) -> Vec<(Path<'_>, Option<Resource<'_>>)> {
         let alias = json!({"Ref": format!("{}.Alias", path.function.id)});
         template.of_type(MAPPING).into_iter().find(|mapping| mapping.properties["FunctionName"] == alias)
     };
-    let paths = || template.paths().into_iter().filter(|path| path.code.settling.is_none());
+    let paths = || template.paths().into_iter().filter(|path| path.code.system() == System::Bookings);
     paths().zip(paths().map(of)).collect()
 }
 

@@ -30,6 +30,8 @@ pub(crate) const RULES: &[Rule] = &[
             edit_in(File::ReservationsDashboard, "4xx, ApiId, !Ref ApiId", "400, ApiId, !Ref ApiId"),
             edit_in(File::ReservationsDashboard, "Count, ApiId, !Ref ApiId", "Count, ApiId, !Ref TableName"),
             edit("        TableName: !Ref ReservationsTable\n", "        TableName: !Ref Api\n"),
+            edit_in(File::WaitingRoomDashboard, "booking_worker_tick_age_seconds", "booking_worker_tick_age_ms"),
+            edit_in(File::WaitingRoomDashboard, "[\"...\", given_up]", "[\"...\", lost]"),
         ],
     },
     Rule {
@@ -38,6 +40,11 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit_in(File::Dashboard, "                  - [\"...\", late_approval]\n", ""),
             edit_in(File::Dashboard, "title: payment.failed, events", "title: events"),
+            edit_in(
+                File::WaitingRoomDashboard,
+                "                  - [\"...\", closed]\n                  - [\"...\", failed]\n",
+                "",
+            ),
         ],
     },
     Rule {
@@ -94,6 +101,8 @@ const TABLE: &str = "AWS::DynamoDB::Table";
 
 /// A line of a graph: namespace, metric, then names and values of its dimensions.
 struct Line<'d> {
+    /// The file of its dashboard.
+    file: &'d str,
     title: &'d str,
     parts: Vec<Value>,
 }
@@ -110,9 +119,10 @@ impl Line<'_> {
 
 /// Every line, with `...` and `.` replaced by what they repeat of the line before.
 fn lines(project: &Project) -> Vec<Line<'_>> {
-    let widgets = project.nested.values().flat_map(nodes).filter(|node| !node["metrics"].is_null());
+    let nested =
+        project.nested.iter().flat_map(|(file, nested)| nodes(nested).into_iter().map(move |node| (file, node)));
     let mut lines = Vec::new();
-    for widget in widgets {
+    for (file, widget) in nested.filter(|(_, node)| !node["metrics"].is_null()) {
         let title = widget["title"].as_str().unwrap_or_default();
         let mut last: Vec<Value> = Vec::new();
         for row in items(&widget["metrics"]) {
@@ -126,7 +136,7 @@ fn lines(project: &Project) -> Vec<Line<'_>> {
                 part.clone_from(before);
             }
             last.clone_from(&parts);
-            lines.push(Line { title, parts });
+            lines.push(Line { file, title, parts });
         }
     }
     lines
@@ -137,15 +147,17 @@ fn within(name: &Value) -> Value {
     json!({"Fn::Sub": name["Fn::Sub"].as_str().unwrap_or_default().replace("${AWS::StackName}", "${StackName}")})
 }
 
-/// Whether `name` stands for this resource in a dashboard: by the name that it has of `property`, or by a parameter, where it
+/// Whether a line is about this resource: by the name that it has of `property`, or by a parameter of its dashboard, where it
 /// gets its name from AWS.
-fn is_of(template: &Template, name: &Value, resource: Resource<'_>, property: &str) -> bool {
+fn is_of(template: &Template, line: &Line<'_>, resource: Resource<'_>, property: &str) -> bool {
+    let url = format!(".template/{}", line.file);
     let stacks = template.of_type("AWS::CloudFormation::Stack");
     let given = |parameter: &str| {
-        let mut given = stacks.iter().map(|stack| &stack.properties["Parameters"][parameter]);
-        given.any(|given| *given == resource.reference())
+        let own = stacks.iter().filter(|stack| stack.properties["TemplateURL"] == url);
+        own.map(|stack| &stack.properties["Parameters"][parameter]).any(|given| *given == resource.reference())
     };
-    reference(name).map_or_else(|| within(&resource.properties[property]) == *name, given)
+    let by_name = |name| reference(name).map_or_else(|| within(&resource.properties[property]) == *name, given);
+    line.parts.get(3).is_some_and(by_name)
 }
 
 fn lines_are_written(project: &Project, faults: &mut Faults) {
@@ -168,17 +180,14 @@ fn lines_are_written(project: &Project, faults: &mut Faults) {
             faults.add(format!("{}: no metric that AWS is known to write: {shown}", line.title));
             continue;
         };
-        let named = template
-            .of_type(kind)
-            .iter()
-            .any(|resource| line.parts.get(3).is_some_and(|name| is_of(template, name, *resource, dimension)));
+        let named = template.of_type(kind).iter().any(|resource| is_of(template, &line, *resource, dimension));
         faults.unless(named, format!("{}: the template has no {kind} of that name: {shown}", line.title));
     }
 }
 
 fn shows_every_outcome(project: &Project, faults: &mut Faults) {
     let lines = lines(project);
-    for function in catalogue::deployed_fed() {
+    for function in catalogue::all_fed() {
         let event_type = function.event_type;
         let shown: BTreeSet<&str> = lines
             .iter()
@@ -208,8 +217,8 @@ fn shows_every_resource(project: &Project, faults: &mut Faults) {
     for (kind, property, metric) in of {
         // What all systems share is on the dashboard of none; its faults show in what they do to a record.
         for resource in template.of_type(kind).into_iter().filter(|resource| !resource.body["Condition"].is_null()) {
-            let is_it = |name: &Value| is_of(template, name, resource, property);
-            let shown = lines.iter().any(|line| line.text(1) == metric && line.parts.get(3).is_some_and(is_it));
+            let mut of_metric = lines.iter().filter(|line| line.text(1) == metric);
+            let shown = of_metric.any(|line| is_of(template, line, resource, property));
             faults.unless(shown, format!("dashboard: show {metric} of {}", resource.id));
         }
     }

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use local_stack::catalogue::System;
 use serde_json::{Value, json};
-use shared::settlement::event::EventType;
+use shared::{
+    name::Named,
+    settlement::event::EventType,
+    waiting_room::message::{EventKind, RESERVATION_EVENTS},
+};
 
 use super::{Faults, Rule};
 use crate::{
@@ -39,11 +44,16 @@ pub(crate) const RULES: &[Rule] = &[
             edit("{status: [FAILED, PAYMENT_STATUS_FAILED]}", "{status: [FAILED, {suffix: _FAILED}]}"),
             edit("        source: !Ref PaymentEventSources\n", ""),
             edit("Arn: !GetAtt PaymentFailedQueue.Arn", "Arn: !GetAtt PaymentApprovedQueue.Arn"),
+            edit("          - reservation.failed\n", ""),
+            edit("          - reservation.failed\n", "          - reservation.failed\n          - place.called\n"),
+            edit("Arn: !GetAtt WaitingRoomSettledQueue.Arn", "Arn: !GetAtt WaitingRoomJoinedQueue.Arn"),
+            edit("          - place.passed\n", ""),
+            edit("          - line.sold_out\n", "          - line.sold_out\n          - reservation.created\n"),
             edit("      EventBusName: !If [MakesBus, !Ref EventBus, !Ref EventBusName]\n", ""),
         ],
     },
     Rule {
-        name: "what our own API tells is settled where a customer changed a reservation, and nowhere else",
+        name: "what our own API tells is settled where a customer changed a reservation, and followed where a turn made it",
         check: own_changes_of_customers,
         breaks: &[
             edit("detail: {by: [client]} # What a payment or", "detail: {by: [client, payment]} # What a payment or"),
@@ -55,6 +65,8 @@ pub(crate) const RULES: &[Rule] = &[
                 "        source: [reservation-api, holdfast]\n        detail-type: [reservation.expired",
             ),
             edit("Default: reservation-api", "Default: reservation-api,holdfast"),
+            edit("        detail: {queue_item_id: [{exists: true}]}", "        # Whoever made it."),
+            edit("detail: {queue_item_id: [{exists: true}]}", "detail: {queue_item_id: [{exists: false}]}"),
         ],
     },
     Rule {
@@ -71,7 +83,7 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "of all services only its rule may send to a queue",
+        name: "of all services only its rule may send to a queue, and none to one that has no rule",
         check: only_its_rule_sends,
         breaks: &[
             edit("Principal: {Service: events.amazonaws.com}", "Principal: \"*\""),
@@ -83,6 +95,14 @@ pub(crate) const RULES: &[Rule] = &[
                 "            - Ref: !Sub ${EventType}Queue\n          PolicyDocument",
             ),
             edit("Action: sqs:SendMessage", "Action: sqs:DeleteMessage"),
+            edit(
+                "            Resource: !GetAtt WaitingRoomTickedQueue.Arn\n          - !If",
+                "            Resource: !GetAtt WaitingRoomJoinedQueue.Arn\n          - !If",
+            ),
+            edit(
+                "      Queues: [!Ref WaitingRoomJoinedDeadLetterQueue]\n",
+                "      Queues: [!Ref WaitingRoomJoinedQueue]\n",
+            ),
         ],
     },
     Rule {
@@ -111,7 +131,7 @@ pub(crate) const RULES: &[Rule] = &[
 ];
 
 /// The rules that send to the path's queue.
-fn senders<'t>(template: &'t Template, path: &Path<'_>) -> Vec<Resource<'t>> {
+pub(super) fn senders<'t>(template: &'t Template, path: &Path<'_>) -> Vec<Resource<'t>> {
     let sends = |rule: &Resource<'_>| {
         let targets = items(&rule.properties["Targets"]);
         targets.into_iter().any(|target| attribute(&target["Arn"], "Arn") == Some(path.queue.id))
@@ -126,13 +146,19 @@ fn events_of_its_function(project: &Project, faults: &mut Faults) {
         faults.unless(targets == 1, format!("{}: it must have one target, and has {targets}", rule.id));
     }
     let paths = project.template.paths();
-    let fault = format!("{} rules send to {} queues; each rule must have one of its own", rules.len(), paths.len());
-    faults.unless(rules.len() == paths.len(), fault);
+    let fed = paths.iter().filter(|path| path.code.is_fed_by_the_bus).count();
+    let fault = format!("{} rules send to {fed} queues; each rule must have one of its own", rules.len());
+    faults.unless(rules.len() == fed, fault);
     let published_on: Vec<&Value> =
         paths.iter().filter_map(|path| path.function.variables().get("EVENT_BUS_NAME")).collect();
     faults.unless(!published_on.is_empty(), "no function has a bus to publish on".to_owned());
     for path in paths {
         let senders = senders(&project.template, &path);
+        if !path.code.is_fed_by_the_bus {
+            let fault = format!("{}: functions send to it, and no rule may: {} do", path.queue.id, senders.len());
+            faults.unless(senders.is_empty(), fault);
+            continue;
+        }
         let [rule] = senders[..] else {
             faults.add(format!("{}: one rule must send to it, and {} do", path.queue.id, senders.len()));
             continue;
@@ -145,9 +171,16 @@ fn events_of_its_function(project: &Project, faults: &mut Faults) {
         faults.unless(same, format!("{id}: it must listen on the bus that EVENT_BUS_NAME names"));
         match announced(pattern) {
             Ok(taken) => {
-                let settled = match path.code.settling {
-                    Some(settling) => announcements(settling.workflow.event_type),
-                    None => BTreeSet::from([(path.code.event_type.to_owned(), None)]),
+                let named = |name: &str| (name.to_owned(), None);
+                let settled = match (path.code.settling, path.code.system()) {
+                    (Some(settling), _) => announcements(settling.workflow.event_type),
+                    (None, System::WaitingRoom) if path.name == waiting_room_called::NAME => {
+                        EventKind::ALL.iter().map(|kind| named(kind.name())).collect()
+                    }
+                    (None, System::WaitingRoom) => RESERVATION_EVENTS.into_iter().map(named).collect(),
+                    (None, System::Settlement | System::Reservations | System::Bookings) => {
+                        BTreeSet::from([named(path.code.event_type)])
+                    }
                 };
                 for event in taken.difference(&settled) {
                     faults.add(format!("{id}: it takes {event:?}, which {} rejects", path.name));
@@ -166,9 +199,9 @@ fn announced(pattern: &Value) -> Result<BTreeSet<Announcement>, String> {
     let mut taken = BTreeSet::new();
     for alternative in &alternatives(pattern) {
         asks_only(alternative, &["source", "detail-type", "detail"])?;
-        // By whom a reservation was changed is asked of our own API's events, by a rule of its own.
+        // Who made a reservation, and who changed it, is asked of our own API's events, by a rule of its own.
         let own = alternative["source"] == json!([OWN_SOURCE]);
-        asks_only(&alternative["detail"], if own { &["status", "by"] } else { &["status"] })?;
+        asks_only(&alternative["detail"], if own { &["status", "by", "queue_item_id"] } else { &["status"] })?;
         let types = texts(&alternative["detail-type"])?;
         if types.is_empty() {
             return Err("each alternative of its pattern must name a detail-type".to_owned());
@@ -199,7 +232,8 @@ fn alternatives(pattern: &Value) -> Vec<Value> {
 }
 
 /// What a payment or the end of its time made of a reservation is settled by the function that asked for it. Only what a
-/// customer did is settled by its event; and an expiry that is told never counts as one that is due.
+/// customer did is settled by its event; and an expiry that is told never counts as one that is due. Places follow whatever
+/// becomes of a reservation, if a turn made it.
 fn own_changes_of_customers(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     for (name, parameter) in template.parameters() {
@@ -209,9 +243,18 @@ fn own_changes_of_customers(project: &Project, faults: &mut Faults) {
             .unless(!ours, format!("{name}: leave {OWN_SOURCE} out, or its results are taken for what triggers them"));
     }
     for path in template.paths() {
-        let by_customers = path.code.settling.is_some_and(|settling| {
-            matches!(settling.workflow.event_type, EventType::ReservationConfirmed | EventType::ReservationCancelled)
-        });
+        let by_client = json!({"by": ["client"]});
+        let of_a_turn = json!({"queue_item_id": [{"exists": true}]});
+        let expected: &[&Value] = match (path.code.settling, path.code.system()) {
+            (Some(settling), _) => match settling.workflow.event_type {
+                EventType::ReservationConfirmed | EventType::ReservationCancelled => &[&by_client],
+                EventType::ReservationExpired | EventType::PaymentApproved | EventType::PaymentFailed => &[],
+            },
+            // Nobody else tells of places.
+            (None, System::WaitingRoom) if path.name == waiting_room_called::NAME => &[&Value::Null],
+            (None, System::WaitingRoom) => &[&of_a_turn],
+            (None, System::Settlement | System::Reservations | System::Bookings) => &[],
+        };
         for rule in senders(template, &path) {
             let alternatives = alternatives(&rule.properties["EventPattern"]);
             let own: Vec<&Value> = alternatives
@@ -219,8 +262,6 @@ fn own_changes_of_customers(project: &Project, faults: &mut Faults) {
                 .filter(|alternative| items(&alternative["source"]).contains(&&json!(OWN_SOURCE)))
                 .map(|alternative| &alternative["detail"])
                 .collect();
-            let by_client = json!({"by": ["client"]});
-            let expected: &[&Value] = if by_customers { &[&by_client] } else { &[] };
             let fault = format!("{}: of the source {OWN_SOURCE} it must take {expected:?} alone", rule.id);
             faults.unless(own == expected, fault);
         }
@@ -245,11 +286,12 @@ fn texts(list: &Value) -> Result<Vec<String>, String> {
 fn undeliverable_kept(project: &Project, faults: &mut Faults) {
     let retries = json!({"MaximumEventAgeInSeconds": 86_400, "MaximumRetryAttempts": 185});
     for path in project.template.paths() {
-        let kept = json!({"Arn": path.dead_letters.get("Arn")});
+        let Some(dead_letters) = path.dead_letters else { continue };
+        let kept = json!({"Arn": dead_letters.get("Arn")});
         for rule in senders(&project.template, &path) {
             for target in items(&rule.properties["Targets"]) {
                 faults.unless(target["RetryPolicy"] == retries, format!("{}: set RetryPolicy to {retries}", rule.id));
-                let fault = format!("{}: set DeadLetterConfig to {}", rule.id, path.dead_letters.id);
+                let fault = format!("{}: set DeadLetterConfig to {}", rule.id, dead_letters.id);
                 faults.unless(target["DeadLetterConfig"] == kept, fault);
             }
         }
@@ -285,25 +327,36 @@ fn over_tls_alone(project: &Project, faults: &mut Faults) {
     }
 }
 
-/// The rule itself sends to the queue, and to the dead-letter queue what it can't deliver.
+/// The rule itself sends to the queue, and to the dead-letter queue what it can't deliver. Where functions send, the account's
+/// own policies say which.
 fn only_its_rule_sends(project: &Project, faults: &mut Faults) {
     let stack = Stack::new(&project.template, &[]);
     for path in project.template.paths() {
-        for rule in senders(&project.template, &path) {
-            for queue in [path.queue, path.dead_letters] {
-                let policies = policies(&project.template, &queue);
-                let statements = policies.iter().flat_map(|policy| statements(&stack, policy));
-                let statements: Vec<Value> = statements.filter(|statement| statement["Effect"] != "Deny").collect();
-                let expected = json!({
+        let rules = senders(&project.template, &path).into_iter().map(|rule| {
+            let of_it = json!({"ArnEquals": {"aws:SourceArn": stack.value(&rule.get("Arn"))}});
+            (json!({"Service": "events.amazonaws.com"}), of_it)
+        });
+        let account = (json!({"AWS": stack.value(&json!({"Ref": "AWS::AccountId"}))}), Value::Null);
+        let allowed: Vec<_> = if path.code.is_fed_by_the_bus { rules.collect() } else { vec![account] };
+        for queue in std::iter::once(path.queue).chain(path.dead_letters) {
+            let policies = policies(&project.template, &queue);
+            let statements = policies.iter().flat_map(|policy| statements(&stack, policy));
+            let statements: Vec<Value> = statements.filter(|statement| statement["Effect"] != "Deny").collect();
+            let expected = |(who, condition): &(Value, Value)| {
+                let mut expected = json!({
                     "Effect": "Allow",
-                    "Principal": {"Service": "events.amazonaws.com"},
+                    "Principal": who,
                     "Action": "sqs:SendMessage",
                     "Resource": stack.value(&queue.get("Arn")),
-                    "Condition": {"ArnEquals": {"aws:SourceArn": stack.value(&rule.get("Arn"))}},
                 });
-                let fault = format!("{}: its queue policies must allow this alone: {expected}", queue.id);
-                faults.unless(statements == [expected], fault);
-            }
+                if !condition.is_null() {
+                    expected["Condition"] = condition.clone();
+                }
+                expected
+            };
+            let expected: Vec<Value> = allowed.iter().map(expected).collect();
+            let fault = format!("{}: its queue policies must allow this alone: {expected:?}", queue.id);
+            faults.unless(statements == expected, fault);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Event source mappings: how Lambda reads a queue for a function.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use local_stack::catalogue::Trigger;
 use serde_json::json;
@@ -9,7 +9,7 @@ use super::{Faults, Rule};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{Deployed, FUNCTION, QUEUE, attribute, items, mappings, nodes, reference},
+    template::{Deployed, FUNCTION, QUEUE, attribute, items, mappings, nodes, number, reference},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -73,6 +73,7 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit("^(0|[2-9]|[1-9][0-9]{1,2}|1000)$", "^[0-9]+$"),
             edit("{MaximumConcurrency: !Ref MaximumConcurrency}", "{MaximumConcurrency: 1}"),
+            edit("ScalingConfig: {MaximumConcurrency: 2}", "ScalingConfig: {MaximumConcurrency: 1}"),
             edit("!Not [!Equals [!Ref MaximumConcurrency, \"0\"]]", "!Not [!Equals [!Ref MaximumConcurrency, \"1\"]]"),
         ],
     },
@@ -131,9 +132,13 @@ fn one_reader(project: &Project, faults: &mut Faults) {
             readers.entry(queue).or_default().push(function.id);
         }
     }
+    // What nobody reads but a person: dead letters, and the places of batches of a stream.
+    let buried = nodes(template.section("Resources")).into_iter().flat_map(|node| {
+        [&node["deadLetterTargetArn"], &node["OnFailure"]["Destination"]].map(|queue| attribute(queue, "Arn"))
+    });
+    let buried: BTreeSet<&str> = buried.flatten().collect();
     for (queue, readers) in readers {
-        let is_read = template.resource(queue).is_some_and(|queue| !queue.properties["RedrivePolicy"].is_null());
-        let expected = usize::from(is_read);
+        let expected = usize::from(!buried.contains(queue));
         let fault = format!("{queue}: {expected} functions must read it, and these do: {readers:?}");
         faults.unless(readers.len() == expected, fault);
     }
@@ -164,6 +169,9 @@ fn limit_is_taken(project: &Project, faults: &mut Faults) {
     each_mapping(project, |id, mapping| {
         if mapping["ScalingConfig"].is_null() {
             return;
+        }
+        if let Some(limit) = number(&mapping["ScalingConfig"]["MaximumConcurrency"]) {
+            return faults.unless((2..=1_000).contains(&limit), format!("{id}: Lambda takes no limit of {limit}"));
         }
         let bounds = nodes(&mapping["ScalingConfig"]).into_iter().filter_map(reference);
         let bound = bounds.into_iter().find(|name| name.ends_with("Concurrency")).unwrap_or("MaximumConcurrency");

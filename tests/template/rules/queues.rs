@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use local_stack::catalogue::System;
 use serde_json::json;
-use shared::backoff::LONGEST_WAIT;
+use shared::{backoff::LONGEST_WAIT, waiting_room::clock::SECONDS};
 
 use super::{Faults, Rule};
 use crate::{
     project::{Project, edit},
-    template::{FUNCTION, QUEUE, Resource, Template, attribute, mappings, nodes},
+    template::{QUEUE, Resource, Template, mappings, nodes},
 };
 
 const DAY: u64 = 24 * 60 * 60;
@@ -58,10 +59,15 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "each queue that is read has a dead-letter queue of its own",
+        name: "each queue that is read has a dead-letter queue of its own, unless its messages are worth nothing later",
         check: dead_letter_queue_of_its_own,
         breaks: &[
             edit("          RedrivePolicy:\n", "          Redrive:\n"),
+            edit(
+                "      MessageRetentionPeriod: 120\n",
+                "      MessageRetentionPeriod: 120\n      RedrivePolicy:\n        \
+                 deadLetterTargetArn: !GetAtt ReservationChangedGivenUpQueue.Arn\n",
+            ),
             edit(
                 "- !Sub ${EventType}DeadLetterQueue\n              - Arn\n            maxReceiveCount",
                 "- PaymentFailedDeadLetterQueue\n              - Arn\n            maxReceiveCount",
@@ -77,6 +83,15 @@ pub(crate) const RULES: &[Rule] = &[
                 "${AWS::AccountId}:${AWS::StackName}-${Function}",
                 "${AWS::AccountId}:${AWS::StackName}-payment-failed",
             ),
+        ],
+    },
+    Rule {
+        name: "a message that is worth nothing later outlives its delay, and no repeat of it",
+        check: lives_for_once,
+        breaks: &[
+            edit("      MessageRetentionPeriod: 120\n", "      MessageRetentionPeriod: 60\n"),
+            edit("      MessageRetentionPeriod: 120\n", "      MessageRetentionPeriod: 345600\n"),
+            edit("      MessageRetentionPeriod: 120\n", ""),
         ],
     },
     Rule {
@@ -132,12 +147,13 @@ fn retention(template: &Template, queue: Resource<'_>, faults: &mut Faults) -> O
 /// A message's age counts from when it was first sent, in its dead-letter queue too.
 fn dead_outlive_waiting(project: &Project, faults: &mut Faults) {
     for path in project.template.paths() {
+        let Some(dead_letters) = path.dead_letters else { continue };
         let waiting = retention(&project.template, path.queue, faults);
-        let dead = retention(&project.template, path.dead_letters, faults);
+        let dead = retention(&project.template, dead_letters, faults);
         let (Some(waiting), Some(dead)) = (waiting, dead) else { continue };
         let fault = format!(
             "{}: keep messages longer than the {waiting} s of {}, or what waited long is gone at once",
-            path.dead_letters.id, path.queue.id
+            dead_letters.id, path.queue.id
         );
         faults.unless(dead > waiting && dead <= LONGEST_RETENTION, fault);
     }
@@ -147,19 +163,24 @@ fn dead_outlive_waiting(project: &Project, faults: &mut Faults) {
 fn known_longer_than_alive(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     for path in template.paths() {
-        // The inbox of the bookings is cleaned by a function of its own.
-        let cleaner = template.deployed().into_iter().find(|deployed| deployed.entry.name == booking_migrate::NAME);
-        let forgets = match (path.code.settling, cleaner) {
-            (None, Some(cleaner)) => cleaner.function,
-            (Some(_), _) | (None, None) => path.function,
+        let forgets = match path.code.system() {
+            System::Settlement | System::Reservations => path.function,
+            // The inbox of the bookings is cleaned by a function of its own.
+            System::Bookings => {
+                let deployed = template.deployed().into_iter();
+                let mut cleaners = deployed.filter(|deployed| deployed.entry.name == booking_migrate::NAME);
+                cleaners.next().map_or(path.function, |cleaner| cleaner.function)
+            }
+            // A place is what it is, however often it is told.
+            System::WaitingRoom => continue,
         };
         let days = template.range(&forgets.variables()["IDEMPOTENCY_TTL_DAYS"]).map(|(least, _)| least);
         let Some(days) = days else {
             faults.add(format!("{}: IDEMPOTENCY_TTL_DAYS must be a number", path.function.id));
             continue;
         };
-        let queues = [path.queue, path.dead_letters];
-        let alive: u64 = queues.into_iter().filter_map(|queue| retention(template, queue, faults)).sum();
+        let queues = std::iter::once(path.queue).chain(path.dead_letters);
+        let alive: u64 = queues.filter_map(|queue| retention(template, queue, faults)).sum();
         let fault = format!(
             "{}: a message lives for {} days, and IDEMPOTENCY_TTL_DAYS can be {days}: raise its MinValue above that",
             path.function.id,
@@ -174,7 +195,7 @@ fn known_longer_than_alive(project: &Project, faults: &mut Faults) {
 fn received_before_forgotten(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let most = |value| template.range(value).map_or(u64::MAX, |(_, most)| most);
-    for path in template.paths() {
+    for path in template.paths().into_iter().filter(|path| path.code.keeps_dead_letters) {
         let Some(kept) = retention(template, path.queue, faults) else { continue };
         let variables = path.function.variables();
         let last = most(&variables["MAX_RETRIES"]);
@@ -196,28 +217,42 @@ fn dead_letter_queue_of_its_own(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let mut taken = BTreeSet::new();
     for path in template.paths() {
-        let (queue, dead_letters) = (path.queue.id, path.dead_letters.id);
-        let fault = format!("{queue}: {dead_letters} holds another queue's dead letters; give each queue its own");
-        faults.unless(taken.insert(dead_letters), fault);
-        let fault = format!("{dead_letters} must be a queue and none that a function reads");
-        let is_queue = path.dead_letters.body["Type"] == QUEUE;
-        faults.unless(is_queue && path.dead_letters.properties["RedrivePolicy"].is_null(), fault);
+        let queue = path.queue.id;
+        let Some(dead_letters) = path.dead_letters else {
+            let fault = format!("{queue}: add a RedrivePolicy, or messages are lost when they expire");
+            faults.unless(!path.code.keeps_dead_letters, fault);
+            continue;
+        };
+        let fault = format!("{queue}: take the RedrivePolicy away; nobody mends what it would keep");
+        faults.unless(path.code.keeps_dead_letters, fault);
+        let id = dead_letters.id;
+        let fault = format!("{queue}: {id} holds another queue's dead letters; give each queue its own");
+        faults.unless(taken.insert(id), fault);
+        let fault = format!("{id} must be a queue and none that a function reads");
+        let is_read = template.paths().iter().any(|path| path.queue.id == id);
+        faults.unless(dead_letters.body["Type"] == QUEUE && !is_read, fault);
     }
-    let read = template.of_type(FUNCTION).into_iter().flat_map(mappings);
-    for queue in read.filter_map(|mapping| template.resource(attribute(&mapping["Queue"], "Arn")?)) {
-        let has_one = attribute(&queue.properties["RedrivePolicy"]["deadLetterTargetArn"], "Arn").is_some();
-        faults.unless(has_one, format!("{}: add a RedrivePolicy, or messages are lost when they expire", queue.id));
+}
+
+/// A tick is sent up to [`SECONDS`] before it is due. One that has waited as long again is done by others, and each that is
+/// kept longer is worked for nothing when its function comes back.
+fn lives_for_once(project: &Project, faults: &mut Faults) {
+    for path in project.template.paths().into_iter().filter(|path| !path.code.keeps_dead_letters) {
+        let Some(kept) = retention(&project.template, path.queue, faults) else { continue };
+        let fault = format!("{}: keep messages for more than {SECONDS} s, and for twice that at most", path.queue.id);
+        faults.unless(kept > SECONDS && kept <= SECONDS * 2, fault);
     }
 }
 
 fn takes_from_its_queue_alone(project: &Project, faults: &mut Faults) {
     const ARN: &str = "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:";
     for path in project.template.paths() {
+        let Some(dead_letters) = path.dead_letters else { continue };
         let name = path.queue.properties["QueueName"]["Fn::Sub"].as_str().unwrap_or_default();
         let expected =
             json!({"redrivePermission": "byQueue", "sourceQueueArns": [{"Fn::Sub": format!("{ARN}{name}")}]});
-        let fault = format!("{}: RedriveAllowPolicy must be {expected}", path.dead_letters.id);
-        faults.unless(!name.is_empty() && path.dead_letters.properties["RedriveAllowPolicy"] == expected, fault);
+        let fault = format!("{}: RedriveAllowPolicy must be {expected}", dead_letters.id);
+        faults.unless(!name.is_empty() && dead_letters.properties["RedriveAllowPolicy"] == expected, fault);
     }
 }
 

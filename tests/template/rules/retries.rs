@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use local_stack::{
     catalogue,
-    stack::{MAX_RECEIVES, MOVED_AFTER},
+    stack::{MAX_RECEIVES, MOVED_AFTER, WAITING_ROOM_KEYS},
 };
 use serde_json::json;
-use shared::{backoff::Backoff, config::Source, trigger::sqs::Limits};
+use shared::{
+    backoff::Backoff,
+    config::{Source, secret::SecretFields},
+    trigger::sqs::Limits,
+};
 
 use super::{Faults, Rule, environment, stages};
 use crate::{
@@ -63,7 +67,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "somebody hears of an outage before an event dies of it",
         check: heard_of_before_death,
         breaks: &[
-            edit("Default: 300", "Default: 900"),
+            edit("Default: 300\n  LateApproval", "Default: 900\n  LateApproval"),
             edit("EvaluationPeriods: 3", "EvaluationPeriods: 15"),
             edit("$.attempt >= 10", "$.attempt >= 12"),
             edit(
@@ -93,13 +97,16 @@ pub(super) fn defaults(path: &Path<'_>) -> Result<Limits, String> {
                 "IDEMPOTENCY_TABLE" => Some("idempotency".to_owned()),
                 "INVENTORY_GRPC_ADDR" => Some("inventory:8021".to_owned()),
                 "RESERVATION_API_BASE" => Some("http://reservation-api:8010".to_owned()),
+                "GRPC_REALTIME_SERVICE_ENDPOINT" => Some("realtime:8057".to_owned()),
                 "DB_HOST" => Some("database".to_owned()),
                 "DB_USER" | "DB_PASSWORD" => Some("holdfast_app".to_owned()),
+                "WAITING_ROOM_TABLE" | "EVENT_BUS_NAME" => Some("holdfast".to_owned()),
                 _ => None,
             }
         }
     }
-    environment::within_runtime(|| catalogue::composed(path.name, &Bare, None, path.code.limits))
+    let secret = SecretFields::parse(&json!({"waiting_room_key": WAITING_ROOM_KEYS}).to_string());
+    environment::within_runtime(|| catalogue::composed(path.name, &Bare, Some(secret), path.code.limits))
         .map_err(|error| error.to_string())
 }
 
@@ -115,7 +122,7 @@ fn retries(stack: &Stack<'_>, path: &Path<'_>) -> Option<(u32, Backoff)> {
 
 fn dead_lettered_before_moved(project: &Project, faults: &mut Faults) {
     let template = &project.template;
-    for path in template.paths() {
+    for path in template.paths().into_iter().filter(|path| path.code.keeps_dead_letters) {
         let last = template.range(&path.function.variables()["MAX_RETRIES"]).map(|(_, most)| most);
         let moved = template.range(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]).map(|(least, _)| least);
         let above = last.zip(moved).is_some_and(|(last, moved)| moved > last);
@@ -139,11 +146,16 @@ fn defaults_are_one(project: &Project, faults: &mut Faults) {
                 continue;
             }
         };
-        let same = (deployed.max_receives, deployed.backoff) == (plain.max_receives, plain.backoff);
+        // Where nobody is given up by the number of tries, people wait, and shorter than an event.
+        let same_wait = deployed.backoff == plain.backoff || !path.code.gives_up;
+        let same = deployed.max_receives == plain.max_receives && same_wait;
         let fault = format!("{id}: by default the template gives it {deployed:?}, and the code itself {plain:?}");
         faults.unless(same, fault);
         let fault = format!("{id}: the local stack's MAX_RECEIVES must be {}", plain.max_receives);
         faults.unless(plain.max_receives == MAX_RECEIVES, fault);
+        if !path.code.gives_up {
+            continue;
+        }
         let moved = number(&path.queue.properties["RedrivePolicy"]["maxReceiveCount"]);
         let fault = format!("{}: the local stack's MOVED_AFTER must be its maxReceiveCount", path.queue.id);
         faults.unless(moved == Some(MOVED_AFTER.into()), fault);
@@ -162,7 +174,7 @@ fn counted_from(template: &Template, path: &Path<'_>) -> Option<u32> {
 /// The names are those of the log, which `tests/integration/telemetry.rs` holds the code to.
 fn failing_counted(project: &Project, faults: &mut Faults) {
     let template = &project.template;
-    for path in template.paths() {
+    for path in template.paths().into_iter().filter(|path| path.code.keeps_dead_letters) {
         let id = path.function.id;
         let group = &path.function.properties["LoggingConfig"]["LogGroup"];
         let pattern = counted_from(template, &path).is_some();
@@ -191,7 +203,7 @@ fn heard_of_before_death(project: &Project, faults: &mut Faults) {
     let given = stages::stages(project).into_iter().map(|(name, stage)| (name, stages::overrides(stage, "deploy")));
     for (stage, parameters) in given.chain([("by default", Vec::new())]) {
         let stack = Stack::new(template, &parameters);
-        for path in template.paths() {
+        for path in template.paths().into_iter().filter(|path| path.code.gives_up) {
             let Some((last, backoff)) = retries(&stack, &path) else {
                 faults.add(format!("{stage}: {} must have MAX_RETRIES and a back-off", path.name));
                 continue;

@@ -64,8 +64,23 @@ pub(crate) const RULES: &[Rule] = &[
             ),
             edit("${ReservationsTable.Arn}/index/user", "${ReservationsTable.Arn}"),
             edit("Action: dynamodb:GetItem\n", "Action: [dynamodb:GetItem, dynamodb:Query]\n"),
-            edit("table/${WaitingRoomTableName}", "table/${ReservationsTable}"),
+            edit("Resource: !GetAtt WaitingRoomTable.Arn", "Resource: !GetAtt IdempotencyTable.Arn"),
             edit("[\"line#*\"]", "[\"item#*\"]"),
+            edit(
+                "[dynamodb:GetItem, dynamodb:PutItem, dynamodb:UpdateItem]",
+                "[dynamodb:GetItem, dynamodb:UpdateItem]",
+            ),
+            edit("[dynamodb:BatchGetItem, dynamodb:DeleteItem, ", "[dynamodb:BatchGetItem, "),
+            edit("[dynamodb:GetItem, dynamodb:Query, dynamodb:UpdateItem]", "[dynamodb:Query, dynamodb:UpdateItem]"),
+            edit(
+                "Action: sqs:SendMessage\n                Resource: !GetAtt WaitingRoomJoinedQueue.Arn",
+                "Action: sqs:SendMessage\n                Resource: !GetAtt WaitingRoomTickedQueue.Arn",
+            ),
+            edit(
+                "Roles: [!Ref WaitingRoomTickedRole, !Ref WaitingRoomSettledRole]",
+                "Roles: [!Ref WaitingRoomTickedRole]",
+            ),
+            edit("$default/PUT/internal/reservations/*", "$default/PATCH/internal/reservations/*"),
             edit("                  Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: [\"line#*\"]}}\n", ""),
             edit("Resource: !GetAtt ReservationsTable.Arn", "Resource: !GetAtt IdempotencyTable.Arn"),
         ],
@@ -76,6 +91,7 @@ pub(crate) const RULES: &[Rule] = &[
         breaks: &[
             edit_in(File::Deploying, "role/holdfast-dev-ReservationChangedRole-*", "role/holdfast-dev-ChangedRole-*"),
             edit_in(File::Deploying, "role/holdfast-dev-PaymentApprovedRole-*", "role/payment-approved"),
+            edit_in(File::Deploying, "role/holdfast-dev-WaitingRoomTickedRole-*", "role/waiting-room-ticked"),
             edit(
                 "Roles: [!Ref BookingCreatedRole]\n      PolicyName: RequestRefunds",
                 "Roles: [!Ref BookingCancelledRole]\n      PolicyName: RequestRefunds",
@@ -167,15 +183,17 @@ fn needed(template: &Template, deployed: &Deployed<'_>, path: Option<&Path<'_>>)
         ("secretsmanager:GetSecretValue", &secret, "SecretStore::read reads the one secret"),
     ]);
     needed.extend(match path {
-        Some(path) => match path.code.settling {
-            Some(settling) => needed_to_settle(template, path, settling),
-            None => needed_to_book(template, path),
+        Some(path) => match (path.code.settling, deployed.entry.system) {
+            (Some(settling), _) => needed_to_settle(template, path, settling),
+            (None, System::WaitingRoom) => needed_to_wait(template, path),
+            (None, System::Settlement | System::Reservations | System::Bookings) => needed_to_book(template, path),
         },
         None => match (deployed.entry.trigger, deployed.entry.system) {
             (Trigger::Queue | Trigger::Http, _) => needed_to_serve(function),
             (Trigger::Stream, _) => needed_to_tell(template, function),
+            (Trigger::Schedule, System::WaitingRoom) => needed_to_wind_up(function),
             // It works in the database alone.
-            (Trigger::Schedule, System::Bookings | System::WaitingRoom) => Needed::new(),
+            (Trigger::Schedule, System::Bookings) => Needed::new(),
             (Trigger::Schedule, System::Settlement | System::Reservations) => needed_to_sweep(function),
         },
     });
@@ -188,13 +206,15 @@ fn grants(grants: &[(&str, &Option<Value>, &'static str)]) -> Needed {
     grants.iter().filter_map(grant).collect()
 }
 
-/// The table that a variable of a function names.
-fn table(function: Resource<'_>, variable: &str) -> Option<Value> {
-    Some(json!({"Fn::GetAtt": [reference(&function.variables()[variable])?, "Arn"]}))
+/// The table that a variable of a function names, or the queue, where the stack has it.
+fn named_by(function: Resource<'_>, variable: &str) -> Option<Value> {
+    let named = nodes(&function.variables()[variable]).into_iter().find_map(reference)?;
+    Some(json!({"Fn::GetAtt": [named, "Arn"]}))
 }
 
 fn needed_to_serve(function: Resource<'_>) -> Needed {
-    let table = table(function, "RESERVATIONS_TABLE");
+    let table = named_by(function, "RESERVATIONS_TABLE");
+    let lines = named_by(function, "WAITING_ROOM_TABLE");
     let index = reference(&function.variables()["RESERVATIONS_TABLE"])
         .map(|table| json!({"Fn::Sub": format!("${{{table}.Arn}}/index/user")}));
     grants(&[
@@ -202,26 +222,19 @@ fn needed_to_serve(function: Resource<'_>) -> Needed {
         ("dynamodb:UpdateItem", &table, "Table::create and Table::write are updates, and so is the look at the start"),
         ("dynamodb:BatchGetItem", &table, "Table::list reads the reservations of a page"),
         ("dynamodb:Query", &index, "Table::list finds those of a customer by the index"),
-        (
-            "dynamodb:GetItem",
-            &Some(lines()),
-            "Entrance asks whether a show has a line, and looks at the table at its start",
-        ),
+        ("dynamodb:GetItem", &lines, "Entrance asks whether a show has a line, and looks at the table at its start"),
     ])
 }
 
 fn needed_to_tell(template: &Template, function: Resource<'_>) -> Needed {
-    let table = table(function, "RESERVATIONS_TABLE");
+    let table = named_by(function, "RESERVATIONS_TABLE");
     let stream =
         reference(&function.variables()["RESERVATIONS_TABLE"]).map(|table| json!({"Fn::GetAtt": [table, "StreamArn"]}));
-    let expiries = nodes(&function.variables()["EXPIRY_QUEUE_URL"]).into_iter().find_map(reference);
-    let queue = expiries.map(|queue| json!({"Fn::GetAtt": [queue, "Arn"]}));
+    let queue = named_by(function, "EXPIRY_QUEUE_URL");
     let given_up = Some(
         function.properties["Events"]["Changes"]["Properties"]["DestinationConfig"]["OnFailure"]["Destination"].clone(),
     );
-    let bus = template.of_type("AWS::Events::EventBus").first().map(|bus| bus.get("Arn"));
-    let other_bus = "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/${EventBusName}";
-    let other_bus = Some(json!({"Fn::Sub": other_bus}));
+    let [bus, other_bus] = buses(template);
     const LAMBDA: &str = "Lambda reads the stream with the function's role";
     const RELAY: &str = "the relay publishes, on the stack's bus or on that of a parameter";
     grants(&[
@@ -231,24 +244,91 @@ fn needed_to_tell(template: &Template, function: Resource<'_>) -> Needed {
         ("dynamodb:ListStreams", &stream, LAMBDA),
         ("dynamodb:UpdateItem", &table, "Table::clear forgets what is published"),
         ("sqs:SendMessage", &queue, "the relay sends timers"),
-        ("sqs:SendMessageBatch", &queue, "MiniStack asks for the batch's own action, which AWS does not have"),
+        ("sqs:SendMessageBatch", &queue, BATCH),
         ("sqs:SendMessage", &given_up, "Lambda tells there of batches that it gives up"),
         ("events:PutEvents", &bus, RELAY),
         ("events:PutEvents", &other_bus, RELAY),
     ])
 }
 
+const BATCH: &str = "MiniStack asks for the batch's own action, which AWS does not have";
+
 fn needed_to_sweep(function: Resource<'_>) -> Needed {
-    let table = table(function, "RESERVATIONS_TABLE");
+    let table = named_by(function, "RESERVATIONS_TABLE");
     grants(&[
         ("dynamodb:Scan", &table, "Table::scan looks for what was missed"),
         ("dynamodb:UpdateItem", &table, "Table::touch and Table::write are updates"),
     ])
 }
 
-/// What every function does at its queue and at its dead-letter queue.
+fn needed_to_wind_up(function: Resource<'_>) -> Needed {
+    let (table, ticks) = (named_by(function, "WAITING_ROOM_TABLE"), named_by(function, "TICK_QUEUE_URL"));
+    grants(&[
+        ("dynamodb:Query", &table, "Table::open_shows finds the open lines"),
+        ("dynamodb:GetItem", &table, "Table::line tells how old a line's last tick is"),
+        ("dynamodb:UpdateItem", &table, "Table::probe looks at the table at the start"),
+        ("sqs:SendMessage", &ticks, "Queue::send_all sends ticks"),
+        ("sqs:SendMessageBatch", &ticks, BATCH),
+    ])
+}
+
+/// What a function of the waiting room does. A transaction needs what its single writes need.
+fn needed_to_wait(template: &Template, path: &Path<'_>) -> Needed {
+    const PROBED: &str = "Table::probe looks at the table at the start";
+    const TOLD: &str = "notice::publish tells what became of a place, on the stack's bus or on that of a parameter";
+    const TIMER: &str = "Desk::rearm sends the timer of a reservation that is open though its time is over";
+    let (queue, table) = (Some(path.queue.get("Arn")), named_by(path.function, "WAITING_ROOM_TABLE"));
+    let [bus, other_bus] = buses(template);
+    let [get, put] = ["GET", "PUT"].map(|method| internal_route(template, method));
+    let expiries = named_by(path.function, "EXPIRY_QUEUE_URL");
+    let turns = [
+        ("execute-api:Invoke", &get, "Settling::settle asks what the reservation of a turn is"),
+        ("execute-api:Invoke", &put, "Settling::settle ends a reservation before it is made, so that the turn is over"),
+        ("events:PutEvents", &bus, TOLD),
+        ("events:PutEvents", &other_bus, TOLD),
+        ("dynamodb:GetItem", &table, "Table::line and Table::item"),
+        ("dynamodb:Query", &table, "Table::standing finds who stands at a position"),
+        (
+            "dynamodb:UpdateItem",
+            &table,
+            "Table::replace moves a place, and Table::end notes that its customer may join anew",
+        ),
+    ];
+    let own: Vec<(&str, &Option<Value>, &'static str)> = match path.name {
+        waiting_room_joined::NAME => vec![
+            ("dynamodb:GetItem", &table, "Table::line says whether the line is open"),
+            ("dynamodb:PutItem", &table, "Table::join puts people and their block"),
+            ("dynamodb:UpdateItem", &table, PROBED),
+            ("sqs:SendMessage", &queue, "a join that waits on its last receive is sent anew"),
+        ],
+        waiting_room_called::NAME => Vec::new(),
+        waiting_room_ticked::NAME => [
+            ("dynamodb:BatchGetItem", &table, "Table::pages and Table::items"),
+            ("dynamodb:PutItem", &table, "Table::append and Table::carry_out put lines, runs and pages"),
+            ("dynamodb:DeleteItem", &table, "Table::clear, Table::forget and Table::close"),
+            ("sqs:SendMessage", &expiries, TIMER),
+            ("sqs:SendMessageBatch", &expiries, BATCH),
+        ]
+        .into_iter()
+        .chain(turns)
+        .collect(),
+        _ => turns.into(),
+    };
+    let mut needed = needed_at_queues(path);
+    needed.extend(grants(&own));
+    needed
+}
+
+/// A route to what is internal of the reservations, for one of them.
+fn internal_route(template: &Template, method: &str) -> Option<Value> {
+    let api = template.of_type(API).first().map(|api| api.id)?;
+    let account = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}";
+    Some(json!({"Fn::Sub": format!("{account}:${{{api}}}/$default/{method}/internal/reservations/*")}))
+}
+
+/// What every function does at its queue and at its dead-letter queue, if it has one.
 fn needed_at_queues(path: &Path<'_>) -> Needed {
-    let (queue, dead_letters) = (Some(path.queue.get("Arn")), Some(path.dead_letters.get("Arn")));
+    let (queue, dead_letters) = (Some(path.queue.get("Arn")), path.dead_letters.map(|queue| queue.get("Arn")));
     grants(&[
         ("sqs:ReceiveMessage", &queue, "Lambda polls the queue with the function's role"),
         ("sqs:DeleteMessage", &queue, "Lambda deletes what the function does not report"),
@@ -309,13 +389,8 @@ fn needed_to_book(template: &Template, path: &Path<'_>) -> Needed {
 }
 
 fn needed_to_settle(template: &Template, path: &Path<'_>, settling: Settling) -> Needed {
-    let table = table(path.function, "IDEMPOTENCY_TABLE");
-    let route = |method: &str| {
-        let api = template.of_type(API).first().map(|api| api.id)?;
-        let account = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}";
-        Some(json!({"Fn::Sub": format!("{account}:${{{api}}}/$default/{method}/internal/reservations/*")}))
-    };
-    let (get, patch) = (route("GET"), route("PATCH"));
+    let table = named_by(path.function, "IDEMPOTENCY_TABLE");
+    let [get, patch] = ["GET", "PATCH"].map(|method| internal_route(template, method));
     let [bus, other_bus] = buses(template);
     let queue = Some(path.queue.get("Arn"));
     let mut needed = vec![
@@ -349,7 +424,7 @@ fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
         let statements = statements(&project.template, role);
         let mut grants = Vec::new();
         for statement in statements {
-            let condition = condition(path, statement);
+            let condition = condition(&deployed, path, statement);
             let plain = statement["Effect"] == "Allow" && statement["Condition"] == condition;
             let fault = format!("{}: Effect must be Allow, and Condition {condition}", role.id);
             faults.unless(plain, format!("{fault}: {statement}"));
@@ -372,21 +447,18 @@ fn allows_what_the_code_does(project: &Project, faults: &mut Faults) {
 }
 
 /// The one condition that a statement must have. Any other may never hold, and then the function can do nothing.
-fn condition(path: Option<&Path<'_>>, statement: &Value) -> Value {
+fn condition(deployed: &Deployed<'_>, path: Option<&Path<'_>>, statement: &Value) -> Value {
+    let lines = named_by(deployed.function, "WAITING_ROOM_TABLE");
     let keys = match path {
         // `shared::idempotency` makes every key of the event type and `#`, that of the look at the start included.
         Some(path) if statement["Action"] == "dynamodb:UpdateItem" => format!("{}#*", path.code.event_type),
         // `waiting_room::table` keeps lines under such keys, and `reservation::entrance` reads nothing else of it.
-        None if statement["Resource"] == lines() => "line#*".to_owned(),
+        None if deployed.entry.system == System::Reservations && lines.as_ref() == Some(&statement["Resource"]) => {
+            "line#*".to_owned()
+        }
         Some(_) | None => return Value::Null,
     };
     json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [keys]}})
-}
-
-/// The table of the waiting room, which another stack may have.
-fn lines() -> Value {
-    const TABLE: &str = "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/${WaitingRoomTableName}";
-    json!({"Fn::Sub": TABLE})
 }
 
 /// Traces and network interfaces can't be limited to a resource, so AWS's own policies are taken for them.

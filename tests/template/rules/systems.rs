@@ -27,8 +27,8 @@ pub(crate) const RULES: &[Rule] = &[
         name: "a system is switched by a parameter of its name, which is off unless the system is older than its switch",
         check: has_its_switch,
         breaks: &[
-            edit("[Settlement, Reservations, Bookings]", "[Settlement, Reservations, Bookings, GradualDeployments]"),
-            edit("        Parameters: [Settlement, Reservations, Bookings]\n", ""),
+            edit("Bookings, WaitingRoom]\n", "Bookings, WaitingRoom, GradualDeployments]\n"),
+            edit("        Parameters: [Settlement, Reservations, Bookings, WaitingRoom]\n", ""),
             edit(
                 "    AllowedValues: [\"true\", \"false\"]\n    Default: \"true\"",
                 "    AllowedValues: [\"true\", \"false\"]\n    Default: \"false\"",
@@ -44,7 +44,7 @@ pub(crate) const RULES: &[Rule] = &[
         name: "a function is there with the system that the catalogue has it in, and without it is not",
         check: is_of_its_system,
         breaks: &[
-            edit("[Settlement, Reservations, Bookings]", "[Settlement, Reservations]"),
+            edit("Bookings, WaitingRoom]\n", "Bookings]\n"),
             edit(
                 "    Condition: HasReservations\n    Metadata: {BuildMethod",
                 "    Condition: HasSettlement\n    Metadata: {BuildMethod",
@@ -94,6 +94,9 @@ pub(crate) const RULES: &[Rule] = &[
             ),
             edit("    Condition: SettlesAtOwnApi\n", "    Condition: HasSettlement\n"),
             edit("    Condition: SettlesAtOwnApi\n", "    Condition: HasReservations\n"),
+            edit("    Condition: SpendsTurnsAtOwnApi\n", "    Condition: HasWaitingRoom\n"),
+            edit("!If [HasWaitingRoom, !Ref WaitingRoomTable, \"\"]", "!Ref WaitingRoomTable"),
+            edit("EXPIRY_QUEUE_URL: !If [HasSettlement, !Ref Res", "EXPIRY_QUEUE_URL: !If [HasWaitingRoom, !Ref Res"),
             edit(
                 "    Condition: ServesCustomers\n    Properties:\n      ApiId: !Ref Api\n      Name",
                 "    Properties:\n      ApiId: !Ref Api\n      Name",
@@ -371,6 +374,10 @@ Resources:
     Type: AWS::CloudFormation::Stack
     Condition: HasBookings
     Properties: {TemplateURL: .template/dashboard-bookings.yaml}
+  FurtherRoomsDashboard:
+    Type: AWS::CloudFormation::Stack
+    Condition: HasBookings
+    Properties: {TemplateURL: .template/dashboard-waiting-room.yaml}
 Outputs:
   Rooms: {Condition: HasBookings, Value: !Ref RoomQueue}
 "#;

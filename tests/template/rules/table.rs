@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Faults, Rule};
 use crate::{
     project::{Project, edit},
-    template::Template,
+    template::{Template, number},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -30,6 +30,9 @@ pub(crate) const RULES: &[Rule] = &[
             edit("{StreamViewType: NEW_IMAGE}", "{StreamViewType: KEYS_ONLY}"),
             edit("SSESpecification: {SSEEnabled: true}", "SSESpecification: {SSEEnabled: false}"),
             edit("  ReservationsTable:\n", "  Table:\n"),
+            edit("{AttributeName: sk, KeyType: RANGE}", "{AttributeName: pk, KeyType: RANGE}"),
+            edit("      WarmThroughput: {ReadUnits", "      OnDemandThroughput: {ReadUnits"),
+            edit("    MinValue: 4000\n", "    MinValue: 3999\n"),
         ],
     },
     Rule {
@@ -39,20 +42,44 @@ pub(crate) const RULES: &[Rule] = &[
             edit("IDEMPOTENCY_TABLE: !Ref IdempotencyTable", "IDEMPOTENCY_TABLE: IdempotencyTable"),
             edit("IDEMPOTENCY_TABLE: !Ref IdempotencyTable", "IDEMPOTENCY_TABLE: !Ref ReservationsTable"),
             edit("RESERVATIONS_TABLE: !Ref ReservationsTable", "RESERVATIONS_TABLE: !Ref IdempotencyTable"),
+            edit("WAITING_ROOM_TABLE: !Ref WaitingRoomTable", "WAITING_ROOM_TABLE: !Ref ReservationsTable"),
+            edit(
+                "!If [HasWaitingRoom, !Ref WaitingRoomTable, \"\"]",
+                "!If [HasWaitingRoom, !Ref WaitingRoomTable, none]",
+            ),
         ],
     },
 ];
 
 /// The tables by the variables that name them. Integration tests hold the code to the rest.
-const NAMED_BY: [(&str, &str); 2] =
-    [("IDEMPOTENCY_TABLE", "IdempotencyTable"), ("RESERVATIONS_TABLE", "ReservationsTable")];
+const NAMED_BY: [(&str, &str); 3] = [
+    ("IDEMPOTENCY_TABLE", "IdempotencyTable"),
+    ("RESERVATIONS_TABLE", "ReservationsTable"),
+    ("WAITING_ROOM_TABLE", "WaitingRoomTable"),
+];
 
-/// What a table has beside what all have: that of `shared::idempotency` nothing, that of `shared::reservation::table` an index,
-/// and a stream for what is to be published.
+/// What a new table takes at once, in reads and in writes. DynamoDB refuses to be told less.
+const FRESH: [(&str, u64); 2] = [("WaitingRoomWarmReads", 12_000), ("WaitingRoomWarmWrites", 4_000)];
+
+/// What a table has beside what all have: that of `shared::idempotency` nothing but its key, that of
+/// `shared::reservation::table` an index, and a stream for what is to be published; that of `shared::waiting_room::table` a
+/// second key, and reads and writes that are there when a sale opens.
 fn own(table: &str) -> Vec<(&'static str, Value)> {
     let attribute = |name: &str, kind: &str| json!({"AttributeName": name, "AttributeType": kind});
-    if table != "ReservationsTable" {
-        return vec![("AttributeDefinitions", json!([attribute("id", "S")]))];
+    let by_id = || ("KeySchema", json!([{"AttributeName": "id", "KeyType": "HASH"}]));
+    match table {
+        "ReservationsTable" => {}
+        "WaitingRoomTable" => {
+            let [reads, writes] = FRESH.map(|(parameter, _)| json!({"Ref": parameter}));
+            let keys = [("pk", "HASH"), ("sk", "RANGE")];
+            let keys = keys.map(|(name, kind)| json!({"AttributeName": name, "KeyType": kind}));
+            return vec![
+                ("KeySchema", json!(keys)),
+                ("AttributeDefinitions", json!([attribute("pk", "S"), attribute("sk", "S")])),
+                ("WarmThroughput", json!({"ReadUnitsPerSecond": reads, "WriteUnitsPerSecond": writes})),
+            ];
+        }
+        _ => return vec![by_id(), ("AttributeDefinitions", json!([attribute("id", "S")]))],
     }
     let index = json!({
         "IndexName": "user",
@@ -64,6 +91,7 @@ fn own(table: &str) -> Vec<(&'static str, Value)> {
     });
     let attributes = [attribute("id", "S"), attribute("user_id", "S"), attribute("created_at", "N")];
     vec![
+        by_id(),
         ("AttributeDefinitions", json!(attributes)),
         ("GlobalSecondaryIndexes", json!([index])),
         ("StreamSpecification", json!({"StreamViewType": "NEW_IMAGE"})),
@@ -78,7 +106,6 @@ fn tables(project: &Project, faults: &mut Faults) {
     for table in tables {
         let common = [
             ("BillingMode", json!("PAY_PER_REQUEST")),
-            ("KeySchema", json!([{"AttributeName": "id", "KeyType": "HASH"}])),
             ("TimeToLiveSpecification", json!({"AttributeName": "expiration", "Enabled": true})),
             ("PointInTimeRecoverySpecification", json!({"PointInTimeRecoveryEnabled": true})),
             ("SSESpecification", json!({"SSEEnabled": true})),
@@ -90,14 +117,23 @@ fn tables(project: &Project, faults: &mut Faults) {
             faults.unless(table.body[policy] == "Retain", format!("{}: {policy} must be Retain", table.id));
         }
     }
+    for (parameter, fresh) in FRESH {
+        let least = project.template.range(&json!({"Ref": parameter})).map(|(least, _)| least);
+        let default = number(&project.template.section("Parameters")[parameter]["Default"]);
+        let same = least == Some(fresh) && default == Some(fresh);
+        faults.unless(same, format!("{parameter}: its least value and its default must be {fresh}"));
+    }
 }
 
 fn given_its_table(project: &Project, faults: &mut Faults) {
     let given = |template: &Template, variable: &str, table: &str| {
         let functions = template.deployed().into_iter().map(|deployed| deployed.function);
         let named = functions.filter(|function| !function.variables()[variable].is_null());
+        // A function of another system is given it only where it is made.
+        let reference = json!({"Ref": table});
+        let conditional = json!({"Fn::If": ["HasWaitingRoom", reference, ""]});
         let (right, wrong): (Vec<_>, Vec<_>) =
-            named.partition(|function| function.variables()[variable] == json!({"Ref": table}));
+            named.partition(|function| [&reference, &conditional].contains(&&function.variables()[variable]));
         (right.len(), wrong.into_iter().map(|function| function.id.to_owned()).collect::<Vec<_>>())
     };
     for (variable, table) in NAMED_BY {
