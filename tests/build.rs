@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "booking_worker/v1/booking_worker.proto",
         "payment/v1/payment.proto",
+        "realtime/v1/realtime.proto",
         "reservation/v1/inventory.proto",
         "reservation/v1/reservation.proto",
     ];

@@ -9,5 +9,6 @@ pub mod inventory;
 pub mod payments;
 pub mod postgres;
 pub mod queue;
+pub mod realtime;
 pub mod reservations;
 pub mod tls;

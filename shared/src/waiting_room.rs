@@ -3,9 +3,9 @@
 //!
 //! What decides is pure: the names of places ([`id`]), their order ([`sequence`]), what becomes of a place ([`place`]), and
 //! whose turn it is ([`plan`]), all of them about one [`mod@line`]. The [`table`] keeps it. What acts stands on both: who joins
-//! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), and a place follows what
-//! became of its reservation ([`settled`]). Customers ask the [`service`], which tells them their [`outlook`], and operators open
-//! [`lines`] and set them.
+//! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), a place follows what became
+//! of its reservation ([`settled`]), and who is connected is told at once ([`called`]). Customers ask the [`service`], which tells
+//! them their [`outlook`], and operators open [`lines`] and set them.
 //!
 //! ```text
 //!  join:      message -> item + block of pending people     one transaction, Table::join
@@ -16,6 +16,7 @@
 //!  a turn:    A -> H -> S                                   each a compare-and-set of one place, Table::replace
 //! ```
 
+pub mod called;
 pub mod clock;
 mod configured;
 pub mod desk;
@@ -26,6 +27,7 @@ pub mod line;
 pub mod lines;
 pub mod measured;
 pub mod message;
+pub mod news;
 mod notice;
 pub mod outlook;
 pub mod place;

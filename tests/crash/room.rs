@@ -2,7 +2,11 @@
 //! the ways that a place can take. The queue brings what had no answer, and the clock ticks on; then nobody may have two places,
 //! no ticket may be given twice, and no turn may be stuck.
 
-use std::{collections::BTreeMap, sync::OnceLock, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+    time::Instant,
+};
 
 use futures_util::{StreamExt, stream};
 use local_stack::{
@@ -18,7 +22,7 @@ use local_stack::{
 };
 use serde_json::json;
 use shared::waiting_room::{
-    id::PlaceKeys,
+    id::{PlaceId, PlaceKeys},
     line::Scope,
     message::{JoinMessage, TickMessage},
     place::Turn,
@@ -36,6 +40,7 @@ const JOINED: &str = waiting_room_joined::NAME;
 const TICKED: &str = waiting_room_ticked::NAME;
 const SETTLED: &str = waiting_room_settled::NAME;
 const CLOCK: &str = waiting_room_clock::NAME;
+const CALLED: &str = waiting_room_called::NAME;
 
 /// A try to act once more, at most so often.
 const TRIES: usize = 20;
@@ -52,6 +57,8 @@ enum Act {
     Tick,
     /// It is told what became of the reservation of the first place.
     Tell(&'static str),
+    /// The customer of the first place, who is connected, is told what became of it, and everybody that the line is sold out.
+    Push,
     /// The minute begins.
     Wind,
 }
@@ -68,7 +75,7 @@ struct Way {
     end: (&'static str, u64),
 }
 
-const WAYS: [Way; 8] = [
+const WAYS: [Way; 9] = [
     Way {
         name: "people join and are called",
         tickets: 2,
@@ -118,6 +125,13 @@ const WAYS: [Way; 8] = [
         acts: &[Act::Tell("reservation.failed")],
         end: ("A1", 1),
     },
+    Way {
+        name: "who is connected is told",
+        tickets: 1,
+        people: &[(Some('C'), false, None)],
+        acts: &[Act::Push],
+        end: ("C1", 1),
+    },
     Way { name: "a minute begins", tickets: 1, people: &[], acts: &[Act::Wind], end: ("", 0) },
 ];
 
@@ -166,8 +180,8 @@ impl Site {
         let stack = Stack::start().await.expect("the stack starts");
         let stack = stack.with_variable("RELEASE_GRACE_SECONDS", "1");
         let deploy = |name: &'static str| (name, stack.deploy(name, binaries[name].clone(), 2).expect("it is there"));
-        let functions: BTreeMap<_, _> = [JOINED, TICKED, SETTLED, CLOCK].map(deploy).into();
-        let queues = [JOINED, TICKED, SETTLED].map(|name| (name, stack.queue(name))).into();
+        let functions: BTreeMap<_, _> = [JOINED, TICKED, SETTLED, CLOCK, CALLED].map(deploy).into();
+        let queues = [JOINED, TICKED, SETTLED, CALLED].map(|name| (name, stack.queue(name))).into();
         // What is counted is the work and not a start.
         for act in way.acts {
             let nothing = if act.function() == CLOCK { "{}" } else { r#"{"Records": []}"# };
@@ -181,7 +195,15 @@ impl Site {
         let show_id = format!("evt_{number}");
         let standing = |(index, (place, overdue, reservation)): (usize, &(Option<char>, bool, Option<Status>))| {
             let user_id = format!("usr_{index}");
-            Standing { user_id, seats: 1, place: *place, overdue: *overdue, reservation: *reservation, left: false }
+            Standing {
+                user_id,
+                seats: 1,
+                place: *place,
+                overdue: *overdue,
+                reservation: *reservation,
+                left: false,
+                connected: true,
+            }
         };
         let people = way.people.iter().enumerate().map(standing).collect();
         let given = GivenLine { event_id: show_id.clone(), tickets: way.tickets, closed: false, paused: false, people };
@@ -209,6 +231,7 @@ impl Site {
     fn set_wire(&self, wire: &Tripwire) {
         self.stack.aws.set_tripwire(wire.clone());
         self.stack.reservations.set_tripwire(wire.clone());
+        self.stack.realtime.set_tripwire(wire.clone());
     }
 
     /// Acts until it is done, however often somebody dies meanwhile.
@@ -270,7 +293,13 @@ impl Site {
         ids.dedup();
         assert_eq!(ids.len() as u64, joined, "nobody has two places");
         assert!(self.table.blocks(&line).await.expect("they can be read").is_empty(), "nobody is left without a place");
-        assert!(self.stack.dead_letters(JOINED).is_empty() && self.stack.dead_letters(SETTLED).is_empty());
+        let buried = [JOINED, SETTLED, CALLED].map(|name| self.stack.dead_letters(name).len());
+        assert_eq!(buried, [0; 3], "nothing is given up");
+        let heard = self.stack.realtime.heard().into_iter().filter(|push| push.event_id() == show_id);
+        let heard: BTreeSet<String> = heard.map(|push| push.to_string()).collect();
+        let pushed = way.acts.iter().any(|act| matches!(act, Act::Push));
+        let told = ["all: line.sold_out", "usr_0: position 1"].into_iter().filter(|_| pushed);
+        assert_eq!(heard, told.map(str::to_owned).collect(), "each is told, and a repeat says the same");
     }
 }
 
@@ -280,6 +309,7 @@ impl Act {
             Self::Join => JOINED,
             Self::Tick => TICKED,
             Self::Tell(_) => SETTLED,
+            Self::Push => CALLED,
             Self::Wind => CLOCK,
         }
     }
@@ -302,6 +332,13 @@ impl Act {
                 let (reservation_id, item) = (turn.reservation_id(), id.to_string());
                 let detail = json!({"event_id": show_id, "reservation_id": reservation_id, "queue_item_id": item});
                 vec![json!({"source": "holdfast", "detail-type": detail_type, "detail": detail}).to_string()]
+            }
+            Self::Push => {
+                let place = PlaceId::of(1, [7; 16]).to_string();
+                let passed = json!({"event_id": show_id, "queue_item_id": place, "user_id": "usr_0", "position": 1});
+                let sold_out = json!({"event_id": show_id, "tickets": 1});
+                let event = |kind: &str, detail| json!({"source": "holdfast", "detail-type": kind, "detail": detail});
+                [event("place.passed", passed), event("line.sold_out", sold_out)].map(|event| event.to_string()).into()
             }
             Self::Wind => Vec::new(),
         }

@@ -12,6 +12,7 @@ use local_stack::{
     gateway::{AUDIENCE, Issuer},
     inventory::{Inventory, SeatState},
     ministack::MiniStack,
+    realtime::Realtime,
     stack::WAITING_ROOM_KEYS,
 };
 use reqwest::{Method, StatusCode};
@@ -64,7 +65,9 @@ async fn people_are_called_one_after_the_other_and_places_follow_their_reservati
     let inventory = Inventory::default();
     inventory.stock(SHOW, &[], 1);
     inventory.price(SHOW, 3_800, "EUR");
-    let room = Room::deploy(&inventory).await;
+    let realtime = Realtime::default();
+    PEOPLE.iter().for_each(|user_id| realtime.connect(user_id, SHOW));
+    let room = Room::deploy(&inventory, &realtime).await;
     let told = subscribe(&room.account, "announcer", &["place.called", "place.settled"]).await;
     is_error(&room.reserve("usr_1", None).await, 403, "ADMISSION_REQUIRED");
 
@@ -108,6 +111,15 @@ async fn people_are_called_one_after_the_other_and_places_follow_their_reservati
     assert_eq!(inventory.oversold(), Vec::<String>::new());
 
     everybody_was_told(&room.account, &told).await;
+    let turns = [(1, "usr_3", first), (2, "usr_2", second)];
+    let heard = turns.iter().flat_map(|(position, user_id, turn)| {
+        [format!("{user_id}: position {position}"), format!("{user_id}: lost {}", turn.reservation_id())]
+    });
+    let expected: BTreeSet<String> = heard.chain(["usr_1: position 3".to_owned()]).collect();
+    until("who is connected has heard of each", async || {
+        realtime.heard().iter().map(ToString::to_string).collect::<BTreeSet<_>>() == expected
+    })
+    .await;
     the_account_shows_how_it_went(&room.account).await;
     delete(&room.account).await;
     only_tables_are_left(&room.account, 3, &[]).await;
@@ -115,18 +127,22 @@ async fn people_are_called_one_after_the_other_and_places_follow_their_reservati
 
 impl Room {
     /// Deploys the stack, and opens the line.
-    async fn deploy(inventory: &Inventory) -> Self {
+    async fn deploy(inventory: &Inventory, realtime: &Realtime) -> Self {
         let account = sam::account("waiting-room").await;
         let issuer = Issuer::start_on(0).await.unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let inventory_address = listener.local_addr().unwrap().to_string();
         tokio::spawn(inventory.clone().serve(listener));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let realtime_address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(realtime.clone().serve(listener));
         let keys = json!({"waiting_room_key": WAITING_ROOM_KEYS, "admission_key": KEY});
         let (keys, issuer_url) = (secret(&account, "keys", &keys).await, issuer.url());
         let parameters = [
             ("WaitingRoom", "true"),
             ("SecretArn", &keys),
             ("InventoryGrpcAddr", &inventory_address),
+            ("RealtimeGrpcAddr", &realtime_address),
             ("JwtIssuer", &issuer_url),
             ("JwtAudience", AUDIENCE),
             ("JwtScope", SCOPE),
@@ -257,6 +273,7 @@ async fn the_account_shows_how_it_went(account: &MiniStack) {
         ("clock", "the minute is wound up"),
         ("ticked", "\"outcome\":\"success\""),
         ("settled", "\"outcome\":\"success\""),
+        ("called", "\"outcome\":\"success\""),
     ] {
         let lines = log(account, &format!("waiting-room-{function}")).await;
         assert!(lines.contains(says), "{function}:\n{lines}");

@@ -10,6 +10,7 @@ mod bad_input;
 mod batch;
 mod batch_at_once;
 mod budget;
+mod called;
 mod carried;
 mod configuration;
 mod confirm;

@@ -164,11 +164,14 @@ async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
 /// What a binary is made of is what its `main` composes, by type. The names of operations stay in it as text.
 #[test]
 fn a_function_carries_the_clients_that_it_calls_and_no_other() {
-    const ALL: [&str; 9] = [
+    const ALL: [&str; 12] = [
         "BatchGetItem",
+        "BroadcastEvent",
         "ChangeMessageVisibility",
         "CommitReservation",
         "GetItem",
+        "NotifyBookingResult",
+        "NotifyQueuePosition",
         "PutEvents",
         "ReleaseHold",
         "ReserveSeat",
@@ -199,6 +202,9 @@ fn a_function_carries_the_clients_that_it_calls_and_no_other() {
     expected.insert(waiting_room_ticked::NAME, calling);
     let serving = BTreeSet::from(["BatchGetItem", "GetItem", "SendMessageBatch", "UpdateItem"]);
     expected.insert(waiting_room::NAME, serving);
+    let telling =
+        BTreeSet::from(["BroadcastEvent", "ChangeMessageVisibility", "NotifyBookingResult", "NotifyQueuePosition"]);
+    expected.insert(waiting_room_called::NAME, telling);
     expected.insert(waiting_room_clock::NAME, BTreeSet::from(["GetItem", "SendMessageBatch", "UpdateItem"]));
     for function in NAMES {
         let binary = fs::read(&binaries()[function]).unwrap();

@@ -272,7 +272,7 @@ pub const RECORDING: [Fed; 2] = [
 ];
 
 /// Every function of the waiting room that reads a queue of its own.
-pub const WAITING: [Fed; 3] = [
+pub const WAITING: [Fed; 4] = [
     Fed {
         name: waiting_room_joined::NAME,
         event_type: "line.joined",
@@ -300,10 +300,19 @@ pub const WAITING: [Fed; 3] = [
         gives_up: true,
         limits: |parts| waiting_room_settled::compose(parts).map(|worker| worker.limits),
     },
+    Fed {
+        name: waiting_room_called::NAME,
+        event_type: "line.called",
+        settling: None,
+        is_fed_by_the_bus: true,
+        keeps_dead_letters: true,
+        gives_up: true,
+        limits: |parts| waiting_room_called::compose(parts).map(|worker| worker.limits),
+    },
 ];
 
 /// Every other function.
-const OTHERS: [Entry; 12] = [
+const OTHERS: [Entry; 13] = [
     other!(reservation_api, Reservations, Http),
     other!(reservation_rpc, Reservations, Http),
     other!(reservation_changed, Reservations, Stream),
@@ -315,6 +324,7 @@ const OTHERS: [Entry; 12] = [
     other!(waiting_room_joined, WaitingRoom, Queue),
     other!(waiting_room_ticked, WaitingRoom, Queue),
     other!(waiting_room_settled, WaitingRoom, Queue),
+    other!(waiting_room_called, WaitingRoom, Queue),
     other!(waiting_room_clock, WaitingRoom, Schedule),
 ];
 

@@ -16,10 +16,7 @@ use tonic::{
     Code, Request, Response, Status,
     metadata::MetadataMap,
     service::Routes,
-    transport::{
-        Server,
-        server::{ServerTlsConfig, TcpIncoming},
-    },
+    transport::{Server, server::ServerTlsConfig},
 };
 
 use self::books::{Act, Books, Stock, audit};
@@ -34,7 +31,7 @@ use crate::{
             inventory_service_server::{InventoryService, InventoryServiceServer, SERVICE_NAME},
         },
     },
-    reflection::with_reflection,
+    reflection::serve,
     tripwire::Tripwire,
 };
 
@@ -191,18 +188,13 @@ pub enum ServeError {
 impl Inventory {
     /// Serves until the task is dropped, with reflection.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
-        self.serve_by(Server::builder(), listener).await
+        serve(Server::builder(), Routes::new(InventoryServiceServer::new(self)), SERVICE_NAME, listener).await
     }
 
     /// As [`Self::serve`], to callers that speak TLS and have whatever certificate `tls` asks them for.
     pub async fn serve_tls(self, listener: TcpListener, tls: ServerTlsConfig) -> Result<(), ServeError> {
-        self.serve_by(Server::builder().tls_config(tls)?, listener).await
-    }
-
-    async fn serve_by(self, mut server: Server, listener: TcpListener) -> Result<(), ServeError> {
-        let routes = with_reflection(Routes::new(InventoryServiceServer::new(self)), &[SERVICE_NAME])?;
-        server.add_routes(routes).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await?;
-        Ok(())
+        let routes = Routes::new(InventoryServiceServer::new(self));
+        serve(Server::builder().tls_config(tls)?, routes, SERVICE_NAME, listener).await
     }
 
     /// Lets free seats be there, and so many places without numbers.

@@ -11,6 +11,7 @@
 //! | [`aws`], [`pattern`] | the AWS endpoint: SQS, EventBridge, Secrets Manager, DynamoDB by `dynoxide` | per-entry failures, rules, conditions |
 //! | [`inventory`] | the inventory service, over gRPC | no release of sold seats, no sale of another's seats |
 //! | [`payments`] | the payment service, over gRPC | a payment is its customer's |
+//! | [`realtime`] | the realtime service, over gRPC | who is not connected hears nothing |
 //! | [`reservations`] | the reservation API, over REST | one atomic step from HOLD to one end |
 //! | [`till`] | where a customer pays | |
 //! | [`postgres`] | the database of the bookings: a real one | everything |
@@ -47,6 +48,7 @@ pub mod stream;
 
 pub mod inventory;
 pub mod payments;
+pub mod realtime;
 pub mod reservations;
 pub mod till;
 

@@ -12,11 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::sleep};
-use tonic::{
-    Code, Request, Response, Status,
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
-};
+use tonic::{Code, Request, Response, Status, service::Routes, transport::Server};
 
 use crate::{
     inventory::ServeError,
@@ -29,7 +25,7 @@ use crate::{
             payment_service_server::{PaymentService, PaymentServiceServer, SERVICE_NAME},
         },
     },
-    reflection::with_reflection,
+    reflection::serve,
     tripwire::Tripwire,
 };
 
@@ -122,12 +118,7 @@ impl Payments {
     /// # Errors
     /// When the listener or the protocol fails.
     pub async fn serve(self, listener: TcpListener) -> Result<(), ServeError> {
-        let routes = with_reflection(Routes::new(PaymentServiceServer::new(self)), &[SERVICE_NAME])?;
-        Server::builder()
-            .add_routes(routes)
-            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
-            .await?;
-        Ok(())
+        serve(Server::builder(), Routes::new(PaymentServiceServer::new(self)), SERVICE_NAME, listener).await
     }
 
     /// Tells `publisher` of each end of a payment from now on.

@@ -26,6 +26,11 @@ pub mod payment {
         tonic::include_proto!("payment.v1");
     }
 }
+pub mod realtime {
+    pub mod v1 {
+        tonic::include_proto!("realtime.v1");
+    }
+}
 pub mod reservation {
     pub mod v1 {
         tonic::include_proto!("reservation.v1");

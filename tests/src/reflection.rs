@@ -1,9 +1,28 @@
 //! gRPC reflection, by which grpcurl and grpcui ask a server what it offers.
 
-use tonic::service::Routes;
+use tokio::net::TcpListener;
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
 use tonic_reflection::server::{Builder, Error};
 
-use crate::proto::DESCRIPTORS;
+use crate::{inventory::ServeError, proto::DESCRIPTORS};
+
+/// Serves a gRPC service until the task is dropped, with reflection.
+///
+/// # Errors
+/// When the listener or the protocol fails.
+pub(crate) async fn serve(
+    mut server: Server,
+    routes: Routes,
+    service: &str,
+    listener: TcpListener,
+) -> Result<(), ServeError> {
+    let routes = with_reflection(routes, &[service])?;
+    server.add_routes(routes).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await?;
+    Ok(())
+}
 
 /// The routes, with what tells of these services of theirs. It comes in both versions, because tools still ask for the older one.
 ///

@@ -16,6 +16,7 @@ use crate::{
     mapping::{Mapping, MappingOptions},
     payments::Payments,
     queue::{Queue, QueueOptions, Redrive},
+    realtime::Realtime,
     reservations::{Reservation, Reservations},
     scenario::Given,
 };
@@ -55,13 +56,17 @@ pub struct Stack {
     pub payments: Payments,
     /// Where the payment service listens.
     pub payment_address: SocketAddr,
+    /// The realtime service.
+    pub realtime: Realtime,
+    /// Where the realtime service listens.
+    pub realtime_address: SocketAddr,
     /// The reservation API.
     pub reservations: Reservations,
     /// Where the reservation API listens.
     pub reservation_address: SocketAddr,
     dead_letters: BTreeMap<String, Queue>,
     variables: BTreeMap<String, String>,
-    _servers: Arc<[AbortOnDropHandle<()>; 3]>,
+    _servers: Arc<[AbortOnDropHandle<()>; 4]>,
 }
 
 /// Why the stack could not start.
@@ -130,7 +135,7 @@ impl Stack {
             .collect();
 
         let (inventory, reservations) = (Inventory::default(), Reservations::default());
-        let payments = Payments::default();
+        let (payments, realtime) = (Payments::default(), Realtime::default());
         payments.publish_by({
             let aws = aws.clone();
             move |(detail_type, detail)| {
@@ -140,6 +145,7 @@ impl Stack {
         });
         let (inventory_listener, inventory_address) = listen(ports.inventory).await?;
         let (payment_listener, payment_address) = listen(ports.payments).await?;
+        let (realtime_listener, realtime_address) = listen(0).await?;
         let (reservation_listener, reservation_address) = listen(ports.reservations).await?;
         let servers = [
             tokio::spawn({
@@ -149,6 +155,10 @@ impl Stack {
             tokio::spawn({
                 let payments = payments.clone();
                 async move { drop(payments.serve(payment_listener).await) }
+            }),
+            tokio::spawn({
+                let realtime = realtime.clone();
+                async move { drop(realtime.serve(realtime_listener).await) }
             }),
             tokio::spawn({
                 let reservations = reservations.clone();
@@ -162,6 +172,8 @@ impl Stack {
             inventory_address,
             payments,
             payment_address,
+            realtime,
+            realtime_address,
             reservations,
             reservation_address,
             dead_letters,
@@ -206,6 +218,7 @@ impl Stack {
             ("IDEMPOTENCY_TABLE", TABLE.to_owned()),
             ("INVENTORY_GRPC_ADDR", self.inventory_address.to_string()),
             ("PAYMENT_GRPC_ADDR", self.payment_address.to_string()),
+            ("GRPC_REALTIME_SERVICE_ENDPOINT", self.realtime_address.to_string()),
             ("RESERVATION_API_BASE", format!("http://{}", self.reservation_address)),
             ("EVENT_BUS_NAME", BUS.to_owned()),
             ("JOINED_QUEUE_URL", format!("{}/000000000000/waiting-room-joined", self.aws.url())),

@@ -18,7 +18,7 @@ use shared::{
     telemetry::metrics::Metric,
     trigger::{http, kafka, sqs, stream},
     waiting_room::{
-        desk, joined,
+        called, desk, joined,
         measured::{self, Processed},
         settled,
     },
@@ -36,6 +36,7 @@ pub(crate) fn outcomes(function: Fed) -> BTreeSet<&'static str> {
         (None, "booking.created") => [Success, Duplicate, Refused].map(Named::name).into(),
         (None, "line.joined") => joined::Outcome::ALL.iter().map(|outcome| outcome.name()).collect(),
         (None, "line.ticked") => desk::Outcome::ALL.iter().map(|outcome| outcome.name()).collect(),
+        (None, "line.called") => called::Outcome::ALL.iter().map(|outcome| outcome.name()).collect(),
         (None, "line.settled") => settled::Outcome::ALL.iter().map(|outcome| outcome.name()).collect(),
         (None, _) => [Success, Duplicate, Early, Superseded].map(Named::name).into(),
     };

@@ -10,7 +10,7 @@ use std::{
 use local_stack::build::workspace;
 
 /// What knows of a system: the systems themselves, their domains and the clients of their services.
-const SYSTEMS: [&str; 9] = [
+const SYSTEMS: [&str; 10] = [
     "settlement",
     "booking",
     "waiting_room",
@@ -19,6 +19,7 @@ const SYSTEMS: [&str; 9] = [
     "field",
     "client::inventory",
     "client::payments",
+    "client::realtime",
     "client::reservations",
 ];
 
@@ -26,13 +27,14 @@ const SYSTEMS: [&str; 9] = [
 const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];
 
 /// What keeps the domain's values, and serves those who ask for them.
-const KEEPING: [&str; 16] = [
+const KEEPING: [&str; 17] = [
     "admission::token",
     "reservation::entrance",
     "reservation::relay",
     "reservation::service",
     "reservation::sweep",
     "reservation::table",
+    "waiting_room::called",
     "waiting_room::clock",
     "waiting_room::configured",
     "waiting_room::desk",

@@ -37,6 +37,8 @@ names! {
         Ticked = "line.ticked",
         /// Something became of a reservation.
         Settled = "line.settled",
+        /// Something is to be told to who waits.
+        Called = "line.called",
     }
 }
 
@@ -51,6 +53,18 @@ names! {
         Settled = "place.settled",
         /// The last ticket was sold.
         SoldOut = "line.sold_out",
+    }
+}
+
+names! {
+    /// How a turn ended: the `outcome` of what is published of it.
+    pub enum End {
+        /// With tickets.
+        Sold = "sold",
+        /// Without any.
+        Ended = "ended",
+        /// Before there was a reservation, because its customer left or was not heard of.
+        GivenUp = "given_up",
     }
 }
 
@@ -165,30 +179,47 @@ impl ReservationMessage {
     /// # Errors
     /// Permanent: a body that is wrong once is wrong forever.
     pub fn parse(body: &str) -> Result<Self, Failure> {
-        let envelope = Object::read(body).map_err(|fault| malformed(format!("the body {fault}")))?;
-        let stated =
-            required(&envelope, "detail-type", |value| value.as_str().map(str::to_owned).ok_or("must be a string"))?;
-        if !RESERVATION_EVENTS.contains(&stated.as_str()) {
-            let message = format!(
-                "detail-type must be one of a reservation, not {:?}; check the rule that routes it here",
-                quoted(&stated)
-            );
-            return Err(Failure::permanent(ErrorCode::UnknownType, message));
-        }
-        let detail = envelope.object("detail").map_err(|fault| unusable("detail", &fault))?;
-        let detail = detail.ok_or_else(|| invalid("detail is missing".to_owned()))?;
+        let known = |stated: &str| RESERVATION_EVENTS.contains(&stated).then_some(());
+        let ((), detail) = event(body, "one of a reservation", known)?;
         let show_id = required(&detail, "event_id", field::id)?;
         let reservation_id = required(&detail, "reservation_id", field::id)?;
-        let item = optional(&detail, "queue_item_id", |value| {
-            value.as_str().and_then(|text| text.parse::<PlaceId>().ok()).ok_or("must be the name of a place")
-        })?;
+        let item = optional(&detail, "queue_item_id", place)?;
         // A reservation says itself which turn made it. One that names another place was made by nobody's turn.
         let turn = Turn::of_reservation(&reservation_id).filter(|turn| Some(turn.id) == item);
         Ok(Self { show_id, turn })
     }
 }
 
-fn required<T: PartialEq, R: AsRef<str>>(
+/// Reads an event in EventBridge's envelope: what `known` makes of its type, which is one of `these`, and its detail.
+///
+/// # Errors
+/// Permanent: a body that is wrong once is wrong forever.
+pub(super) fn event<'a, T>(
+    body: &'a str,
+    these: &str,
+    known: impl FnOnce(&str) -> Option<T>,
+) -> Result<(T, Object<'a>), Failure> {
+    let envelope = Object::read(body).map_err(|fault| malformed(format!("the body {fault}")))?;
+    let stated = required(&envelope, "detail-type", text)?;
+    let kind = known(&stated).ok_or_else(|| {
+        let stated = quoted(&stated);
+        let message = format!("detail-type must be {these}, not {stated:?}; check the rule that routes it here");
+        Failure::permanent(ErrorCode::UnknownType, message)
+    })?;
+    let detail = envelope.object("detail").map_err(|fault| unusable("detail", &fault))?;
+    Ok((kind, detail.ok_or_else(|| invalid("detail is missing".to_owned()))?))
+}
+
+/// The name of a place.
+pub(super) fn place(value: &Value) -> Result<PlaceId, &'static str> {
+    value.as_str().and_then(|text| text.parse().ok()).ok_or("must be the name of a place")
+}
+
+pub(super) fn text(value: &Value) -> Result<String, &'static str> {
+    value.as_str().map(str::to_owned).ok_or("must be a string")
+}
+
+pub(super) fn required<T: PartialEq, R: AsRef<str>>(
     fields: &Object<'_>,
     name: &str,
     rule: impl Fn(&Value) -> Result<T, R>,
@@ -196,7 +227,7 @@ fn required<T: PartialEq, R: AsRef<str>>(
     optional(fields, name, rule)?.ok_or_else(|| invalid(format!("{name} is missing")))
 }
 
-fn optional<T: PartialEq, R: AsRef<str>>(
+pub(super) fn optional<T: PartialEq, R: AsRef<str>>(
     fields: &Object<'_>,
     name: &str,
     rule: impl Fn(&Value) -> Result<T, R>,
@@ -204,7 +235,7 @@ fn optional<T: PartialEq, R: AsRef<str>>(
     json::one([fields], &[name], rule).map_err(failure)
 }
 
-fn whole<T: TryFrom<u64>>(value: &Value) -> Result<T, &'static str> {
+pub(super) fn whole<T: TryFrom<u64>>(value: &Value) -> Result<T, &'static str> {
     value.as_u64().and_then(|number| number.try_into().ok()).ok_or("must be a whole number in range")
 }
 

@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{
     line::Line,
-    message::EventKind,
+    message::{End, EventKind},
     place::{Entry, State, Turn},
 };
 use crate::{
@@ -20,9 +20,9 @@ pub(super) fn of_place(line: &Line, turn: &Turn, user_id: Option<&str>, to: &Ent
     let (kind, outcome) = match to.state {
         State::Called => (EventKind::Called, None),
         State::Passed => (EventKind::Passed, None),
-        State::Sold => (EventKind::Settled, Some("sold")),
-        State::Ended => (EventKind::Settled, Some("ended")),
-        State::GivenUp => (EventKind::Settled, Some("given_up")),
+        State::Sold => (EventKind::Settled, Some(End::Sold)),
+        State::Ended => (EventKind::Settled, Some(End::Ended)),
+        State::GivenUp => (EventKind::Settled, Some(End::GivenUp)),
         State::Admitted | State::Leaving | State::Holding => return None,
     };
     let mut detail = json!({
@@ -43,7 +43,7 @@ pub(super) fn of_place(line: &Line, turn: &Turn, user_id: Option<&str>, to: &Ent
         say("seats", to.seats.into());
     }
     if let Some(outcome) = outcome {
-        say("outcome", outcome.into());
+        say("outcome", outcome.name().into());
     }
     if matches!(to.state, State::Sold | State::Ended) {
         say("reservation_id", turn.reservation_id().into());

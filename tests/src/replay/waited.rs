@@ -40,7 +40,8 @@ pub(super) async fn run(replay: &Replay, file: &EventFile, waited: &Waited) -> F
             put_line(&replay.stack, &table, line).await?;
         }
         let ticks = replay.stack.queue(TICKS);
-        let published = replay.stack.aws.bus_entries().len();
+        let before =
+            Before { published: replay.stack.aws.bus_entries().len(), heard: replay.stack.realtime.heard().len() };
         let mut records = Vec::new();
         if let Some(event) = &waited.event {
             let invocation = replay.function(&file.function)?.invoke(event.to_string()).await;
@@ -69,7 +70,7 @@ pub(super) async fn run(replay: &Replay, file: &EventFile, waited: &Waited) -> F
             }
         }
         for (report, promise) in records.iter_mut().zip(waited.then.iter().flatten()) {
-            let found = look(replay, &table, promise, published, &ticks).await?;
+            let found = look(replay, &table, promise, before, &ticks).await?;
             report.faults.extend(faults(promise, report, &found));
         }
         Ok::<_, String>(records)
@@ -82,12 +83,20 @@ pub(super) async fn run(replay: &Replay, file: &EventFile, waited: &Waited) -> F
     }
 }
 
+/// How much there was before the delivery.
+#[derive(Clone, Copy)]
+struct Before {
+    published: usize,
+    heard: usize,
+}
+
 /// How a line stands.
 #[derive(Default)]
 struct Found {
     places: String,
     pending: usize,
     told: Vec<String>,
+    heard: Vec<String>,
     ticks: usize,
 }
 
@@ -95,7 +104,7 @@ async fn look(
     replay: &Replay,
     table: &Table,
     promise: &Turned,
-    published: usize,
+    before: Before,
     ticks: &crate::queue::Queue,
 ) -> Result<Found, String> {
     let Some(show_id) = &promise.event_id else { return Ok(Found::default()) };
@@ -104,8 +113,10 @@ async fn look(
         let blocks = table.blocks(&line).await.map_err(|error| error.to_string())?;
         found.pending = blocks.iter().map(|block| block.people.len()).sum();
     }
-    let entries = replay.stack.aws.bus_entries().into_iter().skip(published);
+    let entries = replay.stack.aws.bus_entries().into_iter().skip(before.published);
     found.told = entries.filter(|entry| entry.detail["event_id"] == **show_id).map(|entry| entry.detail_type).collect();
+    let heard = replay.stack.realtime.heard().into_iter().skip(before.heard);
+    found.heard = heard.filter(|push| push.event_id() == show_id).map(|push| push.to_string()).collect();
     found.ticks = ticks.messages().iter().filter(|message| message.body.contains(show_id.as_str())).count();
     Ok(found)
 }
@@ -138,6 +149,8 @@ fn faults(promise: &Turned, report: &RecordReport, found: &Found) -> Vec<String>
         promise.pending.map(|pending| pending.to_string()),
     );
     expect("what went out about the line is", found.told.join(", "), promise.told.as_ref().map(|told| told.join(", ")));
+    let promised = promise.heard.as_ref().map(|heard| heard.join(", "));
+    expect("what people heard about the line is", found.heard.join(", "), promised);
     expect("its ticks are", found.ticks.to_string(), promise.ticks.map(|ticks| ticks.to_string()));
     faults
 }
@@ -162,6 +175,9 @@ pub async fn put_line(stack: &Stack, table: &Table, given: &GivenLine) -> Result
     table.open(&line).await.map_err(|error| error.to_string())?;
     let keys = PlaceKeys::read(WAITING_ROOM_KEYS).map_err(|error| error.to_string())?;
     let id = |user_id: &str| keys.id(&scope, user_id).ok_or_else(|| "the stack has no such key".to_owned());
+    for person in given.people.iter().filter(|person| person.connected) {
+        stack.realtime.connect(&person.user_id, &given.event_id);
+    }
     let mut joins = Vec::new();
     for (at, person) in (0..).zip(&given.people) {
         let (id, arrival) = (id(&person.user_id)?, now - MINUTE + at);

@@ -163,7 +163,8 @@ const BOOKED: [&str; 26] = [
 ];
 
 /// The cases of events of the waiting room.
-const WAITED: [&str; 16] = [
+const WAITED: [&str; 24] = [
+    "absent",
     "admitted-overdue",
     "all-is-well",
     "batch-mixed",
@@ -172,13 +173,20 @@ const WAITED: [&str; 16] = [
     "confirmed",
     "created",
     "duplicate",
+    "ended",
     "expired",
     "failed",
+    "given-up",
+    "late",
     "malformed-body",
     "nobody-waits",
+    "passed",
     "single",
+    "sold",
+    "sold-out",
     "superseded",
     "unknown-line",
+    "without-customer",
     "without-turn",
 ];
 

@@ -59,6 +59,9 @@ pub struct Standing {
     /// Whether he has left the line.
     #[serde(default)]
     pub left: bool,
+    /// Whether he is connected to the realtime service, and looks at the show.
+    #[serde(default)]
+    pub connected: bool,
 }
 
 /// What a record comes to, and how the line that it is about stands after the whole batch. What is left out is not judged.
@@ -77,6 +80,8 @@ pub struct Turned {
     pub pending: Option<usize>,
     /// The types of what was put on the bus about the line.
     pub told: Option<Vec<String>>,
+    /// What people who are connected were told about the line.
+    pub heard: Option<Vec<String>>,
     /// The ticks of the line in its queue.
     pub ticks: Option<usize>,
 }
@@ -117,8 +122,8 @@ pub(super) fn read(entry: &Entry, text: &[u8], faults: &mut Vec<String>) -> Opti
     }
     for (index, turned) in waited.then.iter().flatten().enumerate() {
         let about_none = turned.event_id.is_none();
-        let is_judged =
-            turned.places.is_some() || turned.pending.is_some() || turned.told.is_some() || turned.ticks.is_some();
+        let Turned { places, pending, told, heard, ticks, .. } = turned;
+        let is_judged = places.is_some() || pending.is_some() || told.is_some() || heard.is_some() || ticks.is_some();
         if about_none && is_judged {
             faults.push(format!("scenario.then[{index}]: name the line that it is about by \"event_id\""));
         }

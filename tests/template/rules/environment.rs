@@ -36,6 +36,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("          WAITING_ROOM_TABLE: !If [HasWaitingRoom, !Ref WaitingRoomTable, \"\"]\n", ""),
             edit("          CALL_WINDOW_SECONDS: !Ref CallWindowSeconds\n", ""),
             edit("          TICK_QUEUE_URL: !Ref WaitingRoomTickedQueue\n", ""),
+            edit("          GRPC_REALTIME_SERVICE_ENDPOINT: !Ref RealtimeGrpcAddr\n", ""),
             edit("          HOLD_SECONDS: !Ref HoldSeconds\n", "          HOLD: !Ref HoldSeconds\n"),
         ],
     },
@@ -141,10 +142,11 @@ const READ_BY_OTHERS: [(&str, &str); 3] = [
 const BESIDE_A_VERSION: [&str; 2] = ["Events", "DeploymentPreference"];
 
 /// A value for each parameter that may be empty, so that what it switches on is on.
-pub(super) const PLACEHOLDERS: [(&str, &str); 11] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 12] = [
     ("ReservationApiBase", "https://reservation-api.example"),
     ("InventoryGrpcAddr", "inventory.example:8021"),
     ("PaymentGrpcAddr", "payments.example:8031"),
+    ("RealtimeGrpcAddr", "realtime.example:8041"),
     ("SecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:holdfast-AbCdEf"),
     ("OtlpEndpoint", "http://collector.example:4318"),
     ("AwsEndpointUrl", "http://127.0.0.1:4566"),
@@ -226,11 +228,12 @@ fn recorded<T>(
     make: impl FnOnce(&dyn Source, Option<Result<SecretFields, String>>) -> T,
 ) -> (T, BTreeSet<String>) {
     let recording = Recording { values: stack.environment(function), asked: RefCell::default() };
-    // A secret may stand in for both addresses, but only one that is read.
+    // A secret may stand in for the addresses, but only one that is read.
     let has_secret = recording.values.get("USE_SECRET_MANAGER").is_some_and(|value| value == "true");
     let fields = json!({
         "reservation_api_base": "https://secret.example",
         "inventory_grpc_addr": "secret.example:1",
+        "grpc_realtime_service_endpoint": "secret.example:2",
         "username": "holdfast",
         "password": "a-password",
         "admission_key": "a key of at least 32 bytes, which guards nothing",

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use local_stack::catalogue::System;
 use serde_json::{Value, json};
-use shared::{settlement::event::EventType, waiting_room::message::RESERVATION_EVENTS};
+use shared::{
+    name::Named,
+    settlement::event::EventType,
+    waiting_room::message::{EventKind, RESERVATION_EVENTS},
+};
 
 use super::{Faults, Rule};
 use crate::{
@@ -43,6 +47,8 @@ pub(crate) const RULES: &[Rule] = &[
             edit("          - reservation.failed\n", ""),
             edit("          - reservation.failed\n", "          - reservation.failed\n          - place.called\n"),
             edit("Arn: !GetAtt WaitingRoomSettledQueue.Arn", "Arn: !GetAtt WaitingRoomJoinedQueue.Arn"),
+            edit("          - place.passed\n", ""),
+            edit("          - line.sold_out\n", "          - line.sold_out\n          - reservation.created\n"),
             edit("      EventBusName: !If [MakesBus, !Ref EventBus, !Ref EventBusName]\n", ""),
         ],
     },
@@ -125,7 +131,7 @@ pub(crate) const RULES: &[Rule] = &[
 ];
 
 /// The rules that send to the path's queue.
-fn senders<'t>(template: &'t Template, path: &Path<'_>) -> Vec<Resource<'t>> {
+pub(super) fn senders<'t>(template: &'t Template, path: &Path<'_>) -> Vec<Resource<'t>> {
     let sends = |rule: &Resource<'_>| {
         let targets = items(&rule.properties["Targets"]);
         targets.into_iter().any(|target| attribute(&target["Arn"], "Arn") == Some(path.queue.id))
@@ -168,6 +174,9 @@ fn events_of_its_function(project: &Project, faults: &mut Faults) {
                 let named = |name: &str| (name.to_owned(), None);
                 let settled = match (path.code.settling, path.code.system()) {
                     (Some(settling), _) => announcements(settling.workflow.event_type),
+                    (None, System::WaitingRoom) if path.name == waiting_room_called::NAME => {
+                        EventKind::ALL.iter().map(|kind| named(kind.name())).collect()
+                    }
                     (None, System::WaitingRoom) => RESERVATION_EVENTS.into_iter().map(named).collect(),
                     (None, System::Settlement | System::Reservations | System::Bookings) => {
                         BTreeSet::from([named(path.code.event_type)])
@@ -241,6 +250,8 @@ fn own_changes_of_customers(project: &Project, faults: &mut Faults) {
                 EventType::ReservationConfirmed | EventType::ReservationCancelled => &[&by_client],
                 EventType::ReservationExpired | EventType::PaymentApproved | EventType::PaymentFailed => &[],
             },
+            // Nobody else tells of places.
+            (None, System::WaitingRoom) if path.name == waiting_room_called::NAME => &[&Value::Null],
             (None, System::WaitingRoom) => &[&of_a_turn],
             (None, System::Settlement | System::Reservations | System::Bookings) => &[],
         };

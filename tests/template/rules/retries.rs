@@ -97,6 +97,7 @@ pub(super) fn defaults(path: &Path<'_>) -> Result<Limits, String> {
                 "IDEMPOTENCY_TABLE" => Some("idempotency".to_owned()),
                 "INVENTORY_GRPC_ADDR" => Some("inventory:8021".to_owned()),
                 "RESERVATION_API_BASE" => Some("http://reservation-api:8010".to_owned()),
+                "GRPC_REALTIME_SERVICE_ENDPOINT" => Some("realtime:8057".to_owned()),
                 "DB_HOST" => Some("database".to_owned()),
                 "DB_USER" | "DB_PASSWORD" => Some("holdfast_app".to_owned()),
                 "WAITING_ROOM_TABLE" | "EVENT_BUS_NAME" => Some("holdfast".to_owned()),

@@ -320,6 +320,7 @@ fn needed_to_wait(template: &Template, path: &Path<'_>) -> Needed {
             ("dynamodb:UpdateItem", &table, PROBED),
             ("sqs:SendMessage", &queue, "a join that waits on its last receive is sent anew"),
         ],
+        waiting_room_called::NAME => Vec::new(),
         waiting_room_ticked::NAME => [
             ("dynamodb:BatchGetItem", &table, "Table::pages and Table::items"),
             ("dynamodb:PutItem", &table, "Table::append and Table::carry_out put lines, runs and pages"),

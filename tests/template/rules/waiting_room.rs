@@ -1,9 +1,9 @@
 //! The waiting room: that what it can't work with is refused before anything is deployed, and that lines which go wrong, or
 //! stand still, call somebody.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Faults, Rule, alarms};
+use super::{Faults, Rule, alarms, events};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
@@ -60,6 +60,17 @@ pub(crate) const RULES: &[Rule] = &[
             ),
         ],
     },
+    Rule {
+        name: "where nobody can be told at once, nothing is kept for it, and where somebody can it is told",
+        check: told_where_somebody_listens,
+        breaks: &[
+            edit("      State: !If [TellsAtOnce, ENABLED, DISABLED]\n", ""),
+            edit("            Enabled: !If [TellsAtOnce, true, false]\n", ""),
+            edit("State: !If [TellsAtOnce, ENABLED, DISABLED]", "State: !If [TellsAtOnce, DISABLED, ENABLED]"),
+            edit("            Enabled: !If [TellsAtOnce, true, false]\n", "            Enabled: false\n"),
+            edit("!Not [!Equals [!Ref RealtimeGrpcAddr, \"\"]]", "!Not [!Equals [!Ref PaymentGrpcAddr, \"\"]]"),
+        ],
+    },
 ];
 
 const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:keys-AbCdEf";
@@ -106,6 +117,27 @@ fn lines_raise_them(project: &Project, faults: &mut Faults) {
         ("booking_worker_admitted_without_seat_total", &["Sum"], 1),
     ] {
         alarms::require(&project.template, (&namespace, metric, &[]), statistics, at_most, faults);
+    }
+}
+
+/// Without the address the function would not start, and its messages would pile up as dead letters.
+fn told_where_somebody_listens(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let paths = template.paths();
+    let Some(path) = paths.iter().find(|path| path.name == waiting_room_called::NAME) else {
+        faults.add("nobody is told at once");
+        return;
+    };
+    let mapping = &path.function.properties["Events"]["Queue"]["Properties"]["Enabled"];
+    for (address, state, polls) in [("", "DISABLED", false), ("realtime:8041", "ENABLED", true)] {
+        let given = [("WaitingRoom", "true"), ("PaymentGrpcAddr", ""), ("RealtimeGrpcAddr", address)];
+        let stack = Stack::new(template, &given);
+        let states: Vec<Value> =
+            events::senders(template, path).iter().map(|rule| stack.value(&rule.properties["State"])).collect();
+        let found = (states, stack.value(mapping));
+        let expected = (vec![json!(state)], json!(polls));
+        let fault = format!("{}: with the address {address:?} rule and mapping are {found:?}", path.function.id);
+        faults.unless(found == expected, fault);
     }
 }
 

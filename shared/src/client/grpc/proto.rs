@@ -18,6 +18,11 @@ pub(in crate::client) mod payment {
         tonic::include_proto!("payment.v1");
     }
 }
+pub(in crate::client) mod realtime {
+    pub(crate) mod v1 {
+        tonic::include_proto!("realtime.v1");
+    }
+}
 pub(in crate::client) mod reservation {
     pub(crate) mod v1 {
         tonic::include_proto!("reservation.v1");

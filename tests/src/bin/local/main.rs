@@ -44,8 +44,8 @@ rooms 101, 102 and 103. Without a PostgreSQL the files about bookings are left o
   aws sqs receive-message --queue-url URL --message-attribute-names All --attribute-names All | cargo local -
   cargo local message.json --write > events/payment-approved/my-case.json
 
-Exit status: 0 every file kept its promise, or promised nothing; 1 an outcome is not the promised one, an invocation
-failed, or a seat was sold twice; 2 nothing could be run: an unreadable file, a failed build, a wrong argument.";
+Exit status: 0 every promise was kept; 1 an outcome is not the promised one, an invocation failed, a seat was sold twice, or
+the sale broke a promise; 2 nothing could be run: an unreadable file, a failed build, a wrong argument.";
 
 /// Runs the function binaries against an in-process stack: Lambda Runtime API, SQS, EventBridge, DynamoDB, the inventory
 /// service and the reservation API, all on loopback. Nothing needs to be installed and nothing leaves this machine.

@@ -1,0 +1,141 @@
+//! Who is connected is told at once that it is his turn, that his turn has passed, what became of his reservation, and that a
+//! line is sold out.
+//!
+//! A push is only a hint. Whoever does not get it finds out when he asks, so that what nobody hears is done, and what comes too
+//! late to be of use is not sent. The same push twice says the same again, so that no record is kept of what was sent.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+use tracing::info_span;
+
+use super::{
+    message::{EventKind, Kind},
+    news::{Became, News, PlaceNews, What},
+};
+use crate::{
+    client::realtime::{Booking, Customer, Reached, RealtimeClient},
+    config::ConfigError,
+    deadline::{Deadline, epoch_ms, moment},
+    failure::Failure,
+    name::{Named, names},
+    start::{Parts, probe},
+    telemetry::trace::TraceContext,
+    trigger::{Decoded, Done, Message, Processor},
+};
+
+names! {
+    /// How news end.
+    pub enum Outcome {
+        /// Somebody has it.
+        Success = "success",
+        /// Whoever would want to know is not connected.
+        Absent = "absent",
+        /// The turn that it tells of is over.
+        Late = "late",
+        /// There is nobody to tell, or nothing that could be told.
+        Ignored = "ignored",
+    }
+}
+
+/// Tells who is connected.
+#[derive(Debug)]
+pub struct Tell {
+    name: &'static str,
+    realtime: RealtimeClient,
+}
+
+impl Tell {
+    /// As the environment says: `GRPC_REALTIME_SERVICE_ENDPOINT`. Nothing: what is wrong is noted.
+    pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
+        let realtime = RealtimeClient::configured(&mut parts.reader);
+        Some(Self { name: parts.name, realtime: realtime? })
+    }
+
+    async fn tell_one(
+        &self,
+        show_id: &str,
+        PlaceNews { user_id, position, became, .. }: PlaceNews,
+        trace: &TraceContext,
+    ) -> Result<Done<Outcome>, Failure> {
+        let Some(user_id) = user_id else {
+            return Ok(Done::noted(Outcome::Ignored, "the event names no customer".to_owned()));
+        };
+        let customer = Customer { user_id: &user_id, show_id };
+        let reached = match became {
+            Became::Called { until } if until <= epoch_ms(SystemTime::now()) => {
+                return Ok(Done::noted(Outcome::Late, format!("the call ended at {}", moment(until))));
+            }
+            Became::GivenUp => {
+                return Ok(Done::noted(Outcome::Ignored, "there was no reservation to tell of".to_owned()));
+            }
+            Became::Called { .. } | Became::Passed => self.realtime.place(customer, position, trace).await?,
+            Became::Sold { reservation_id, seats } => {
+                let message = format!("You have {seats} {}.", if seats == 1 { "ticket" } else { "tickets" });
+                let booking = Booking { reservation_id: &reservation_id, has_tickets: true, message: &message };
+                self.realtime.booking(customer, booking, trace).await?
+            }
+            Became::Ended { reservation_id } => {
+                let message = "Your reservation ended without tickets.";
+                let booking = Booking { reservation_id: &reservation_id, has_tickets: false, message };
+                self.realtime.booking(customer, booking, trace).await?
+            }
+        };
+        Ok(told(reached))
+    }
+
+    async fn tell_all(&self, show_id: &str, tickets: u64, trace: &TraceContext) -> Result<Done<Outcome>, Failure> {
+        let payload = json!({"event_id": show_id, "tickets": tickets}).to_string();
+        Ok(told(self.realtime.everybody(show_id, EventKind::SoldOut.name(), &payload, trace).await?))
+    }
+}
+
+fn told(reached: Reached) -> Done<Outcome> {
+    Done::of(match reached {
+        Reached::Somebody => Outcome::Success,
+        Reached::Nobody => Outcome::Absent,
+    })
+}
+
+impl<R: Message> Processor<R> for Tell {
+    type Item = News;
+    type Outcome = Outcome;
+
+    fn name(&self) -> &'static str {
+        Kind::Called.name()
+    }
+
+    fn budget(&self) -> Duration {
+        self.realtime.budget()
+    }
+
+    async fn probe(&self) -> Result<(), ConfigError> {
+        let Self { name, realtime } = self;
+        probe::service(name, "GRPC_REALTIME_SERVICE_ENDPOINT", realtime.address(), realtime.connect()).await;
+        Ok(())
+    }
+
+    /// News of one place are told one after the other.
+    fn decode(&self, record: &R) -> Result<Decoded<News>, Failure> {
+        let item = News::parse(record.body())?;
+        let place_id = match &item.what {
+            What::Place(news) => Some(news.id.to_string()),
+            What::SoldOut { .. } => None,
+        };
+        let span = info_span!("news", event_id = item.show_id, place_id);
+        let key = place_id.unwrap_or_else(|| item.show_id.clone());
+        Ok(Decoded { item, key, span, producer: record.producer(&[], &[]) })
+    }
+
+    async fn process(
+        &self,
+        News { show_id, what }: News,
+        trace: &TraceContext,
+        _deadline: Deadline,
+    ) -> Result<Done<Outcome>, Failure> {
+        match what {
+            What::Place(news) => self.tell_one(&show_id, news, trace).await,
+            What::SoldOut { tickets } => self.tell_all(&show_id, tickets, trace).await,
+        }
+    }
+}
