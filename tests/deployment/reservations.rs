@@ -44,7 +44,7 @@ impl Api {
         Self { client: Client::builder().no_proxy().build().unwrap(), url, issuer }
     }
 
-    fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
     }
 

@@ -1,6 +1,6 @@
 //! A line as it is deployed: joins become places, the clock's ticks call them one after the other, and a place follows its
-//! reservation, which is made at the deployed API. Each role suffices for what its function does. What lets people in over HTTP
-//! is stood in for by its messages, its changes of the table and its tokens.
+//! reservation, which is made at the deployed API. Each role suffices for what its function does. The first three come by one
+//! batch of messages, so that their order is known; the last of them is let in at the door, and another joins there.
 
 use std::{
     collections::BTreeSet,
@@ -44,6 +44,9 @@ const MINUTE: u64 = 60_000;
 
 /// The people, in the order in which they reach the gateway.
 const PEOPLE: [&str; 3] = ["usr_1", "usr_2", "usr_3"];
+
+/// Who joins at the door when all others have been called.
+const LATE: &str = "usr_4";
 
 /// A line with a single ticket, and what stands around it.
 struct Room {
@@ -108,6 +111,7 @@ async fn people_are_called_one_after_the_other_and_places_follow_their_reservati
     })
     .await;
     is_error(&room.reserve("usr_2", Some(second)).await, 409, "RESERVATION_EXPIRED");
+    the_door_lets_in_and_takes_on(&room, &inventory).await;
     assert_eq!(inventory.oversold(), Vec::<String>::new());
 
     everybody_was_told(&room.account, &told).await;
@@ -123,6 +127,37 @@ async fn people_are_called_one_after_the_other_and_places_follow_their_reservati
     the_account_shows_how_it_went(&room.account).await;
     delete(&room.account).await;
     only_tables_are_left(&room.account, 3, &[]).await;
+}
+
+/// The last in line asks, is let in, and holds the seat by the token that he is given; somebody else joins, and everybody may see
+/// how far the line is, and its page.
+async fn the_door_lets_in_and_takes_on(room: &Room, inventory: &Inventory) {
+    let place = json!({"queueItemId": room.id("usr_1")});
+    let admitted = room.call(Some("usr_1"), "GetQueuePosition", &place).await;
+    assert_eq!((&admitted["status"], &admitted["position"]), (&json!("processing"), &json!(3)), "{admitted}");
+    let token = admitted["admissionToken"].as_str().unwrap_or_else(|| panic!("no token in {admitted}"));
+    assert_eq!(room.call(Some("usr_1"), "GetQueuePosition", &place).await["admissionToken"], token, "asked again");
+    let held = room.reserve_by("usr_1", Some(token.to_owned())).await;
+    assert_eq!(
+        (held.status, &held.body["reservationId"]),
+        (StatusCode::CREATED, &admitted["reservationId"]),
+        "{held:?}"
+    );
+    assert_eq!(inventory.seat_state(held.body["reservationId"].as_str().unwrap()), SeatState::Held);
+    until("his place holds", async || room.states().await == [State::Ended, State::Ended, State::Holding]).await;
+
+    let joined = room.call(Some(LATE), "EnqueueBooking", &json!({"eventId": SHOW, "seatCount": 1})).await;
+    assert_eq!(joined["queueItemId"], room.id(LATE), "{joined}");
+    room.wind_up().await;
+    let place = json!({"queueItemId": room.id(LATE)});
+    until("he has his place", async || room.call(Some(LATE), "GetQueuePosition", &place).await["position"] == 4).await;
+    let stranger = room.call(Some("usr_2"), "GetQueuePosition", &place).await;
+    assert_eq!(stranger["code"], "permission_denied", "{stranger}");
+    let status = room.call(None, "GetQueueStatus", &json!({"eventId": SHOW})).await;
+    assert_eq!((&status["state"], &status["serving"]), (&json!("all_taken"), &json!(3)), "{status}");
+    let page = room.api.ask(Method::GET, "/waiting-room").send().await.unwrap();
+    assert_eq!(page.status(), StatusCode::OK);
+    assert!(page.text().await.unwrap().contains("<title>"));
 }
 
 impl Room {
@@ -218,6 +253,21 @@ impl Room {
         Turn { id: standing[&position].id, position, call: admitted.call }
     }
 
+    /// The name of somebody's place.
+    fn id(&self, user_id: &str) -> String {
+        PlaceKeys::read(WAITING_ROOM_KEYS).unwrap().id(&self.scope, user_id).unwrap().to_string()
+    }
+
+    /// One call at the door, with the token of a customer or without any.
+    async fn call(&self, user_id: Option<&str>, method: &str, message: &Value) -> Value {
+        let path = format!("/booking_worker.v1.BookingWorkerService/{method}");
+        let ask = match user_id {
+            Some(user_id) => self.api.ask_as(user_id, Method::POST, &path),
+            None => self.api.ask(Method::POST, &path),
+        };
+        answer(ask.timeout(Duration::from_secs(30)).json(message)).await.body
+    }
+
     /// What the API says to somebody who wants the seat, by the right of a turn, if he has one.
     async fn reserve(&self, user_id: &str, turn: Option<Turn>) -> Answer {
         let token = turn.map(|turn| {
@@ -233,6 +283,10 @@ impl Room {
             };
             token(&admission).unwrap()
         });
+        self.reserve_by(user_id, token).await
+    }
+
+    async fn reserve_by(&self, user_id: &str, token: Option<String>) -> Answer {
         let mut wish = json!({"eventId": SHOW, "quantity": 1});
         if let Some(token) = token {
             wish["reservationToken"] = json!(token);
@@ -280,6 +334,9 @@ async fn the_account_shows_how_it_went(account: &MiniStack) {
         assert!(!lines.contains("AccessDenied"), "its role suffices:\n{lines}");
         assert!(PEOPLE.iter().all(|user_id| !lines.contains(user_id)), "a line names a customer:\n{lines}");
     }
+    let lines = log(account, "waiting-room").await;
+    assert!(lines.contains("GetQueuePosition") && !lines.contains("AccessDenied"), "its role suffices:\n{lines}");
+    assert!(PEOPLE.iter().chain(&[LATE]).all(|user_id| !lines.contains(user_id)), "a line names a customer:\n{lines}");
     let alarms = alarms(account, "").await;
     for alarm in
         ["joined-placement-lag", "ticked-tick-age", "ticked-late-joins", "clock-stopped", "joined-dead-letters"]
