@@ -432,6 +432,20 @@ async fn who_did_not_answer_comes_back_and_is_called_again() {
 }
 
 #[tokio::test]
+async fn who_comes_back_when_all_is_sold_is_told_so() {
+    let door = Door::of(1).await;
+    door.room.seated(&[("usr_1", 1), ("usr_2", 1)]).await;
+    door.room.run_out(1).await;
+    door.room.tick().await;
+    let sold = Entry { state: State::Sold, ..door.room.entry(2).await };
+    door.room.replace(2, sold).await;
+    door.room.tick().await;
+    assert_eq!(door.room.places().await, "P1 S1");
+    sleep(Duration::from_millis(1_100)).await; // So long the function believes what it knows of the line.
+    assert_eq!(door.stands("usr_1").await, of("waiting", "sold_out"));
+}
+
+#[tokio::test]
 async fn whose_turn_is_over_stands_at_the_end_again_and_who_is_in_it_does_not() {
     let door = Door::of(2).await;
     door.room.seated(&[("usr_1", 1), ("usr_2", 1), ("usr_3", 1)]).await;

@@ -615,7 +615,9 @@ impl WaitingRoom {
             State::Ended => over(Detail::Ended),
             State::Passed if is_called_again(&entry) && line.is_open_for_joining(now) => {
                 let outlook = Outlook::behind(line, 0, now);
-                let waits = bare(Status::Waiting, Detail::Passed, spread(outlook.ask_after));
+                // Nobody is called any more when all is sold, those who come back no more than the others.
+                let detail = if outlook.stage == Stage::SoldOut { Detail::SoldOut } else { Detail::Passed };
+                let waits = bare(Status::Waiting, detail, spread(outlook.ask_after));
                 Ok(Shown { outlook: Some(outlook), ..waits })
             }
             State::Passed => over(Detail::Passed),
