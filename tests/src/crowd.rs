@@ -7,7 +7,6 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -15,11 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
 use reqwest::Client;
 use shared::waiting_room::table::{Table, TableError};
 use tokio::{
     sync::{Semaphore, mpsc},
+    task::{JoinError, JoinSet},
     time::{sleep, sleep_until},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -196,9 +195,9 @@ pub enum CrowdError {
     /// No client could be made.
     #[error("make an HTTP client: {0}")]
     Client(#[from] reqwest::Error),
-    /// A function could not be deployed.
-    #[error("deploy a function: {0}")]
-    Deploy(#[from] io::Error),
+    /// What a customer does is at fault.
+    #[error("let a customer in: {0}")]
+    Visit(#[from] JoinError),
     /// Something did not come to an end.
     #[error("the sale has not come to rest {minutes} minutes after its last customer: {0}", minutes = PATIENCE.as_secs() / 60)]
     Stuck(String),
@@ -250,22 +249,24 @@ pub async fn hold(
 
     let mut random = fastrand::Rng::with_seed(options.seed);
     let started = Instant::now();
-    let mut visits = FuturesUnordered::new();
+    let mut visits = JoinSet::new();
     for number in 0..options.people {
         let person = Person::with(number, &options, &mut random);
         let comes_at = started + options.arrive_within.mul_f64(random.f64());
         let venue = venue.clone();
-        visits.push(tokio::spawn(async move {
+        visits.spawn(async move {
             sleep_until(comes_at.into()).await;
             person.visit(&venue).await
-        }));
+        });
     }
     let mut people = Vec::new();
     while !visits.is_empty() {
-        tokio::select! {
-            Some(visit) = visits.next() => people.extend(visit),
-            looked = watch.look() => progress(Progress { done: people.len(), ..looked? }),
+        // A look is never cut off by whoever is done meanwhile: where many are, nobody would look.
+        let looked = watch.look().await?;
+        while let Some(visit) = visits.try_join_next() {
+            people.push(visit?);
         }
+        progress(Progress { done: people.len(), ..looked });
     }
     let elapsed = started.elapsed();
     drop(blows); // What comes to rest now does so as after any death.

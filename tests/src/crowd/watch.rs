@@ -38,6 +38,7 @@ pub(super) struct Watch {
     venue: Arc<Venue>,
     watched: Watched,
     inside: usize,
+    progress: Progress,
     /// The seats that counted at the last look, by position and call.
     counted: BTreeMap<u64, (u16, u32)>,
     idle: Option<Idle>,
@@ -65,10 +66,17 @@ struct Idle {
 
 impl Watch {
     pub(super) fn of(venue: Arc<Venue>) -> Self {
-        Self { venue, watched: Watched::default(), inside: 0, counted: BTreeMap::new(), idle: None }
+        Self {
+            venue,
+            watched: Watched::default(),
+            inside: 0,
+            progress: Progress::default(),
+            counted: BTreeMap::new(),
+            idle: None,
+        }
     }
 
-    /// Waits for the next look, and looks.
+    /// Waits for the next look, and looks. Where the line went on meanwhile, it is as at the last one.
     pub(super) async fn look(&mut self) -> Result<Progress, CrowdError> {
         sleep(PACE).await;
         for request in self.venue.sale.stack.aws.take_requests() {
@@ -76,7 +84,7 @@ impl Watch {
             counts.requests += 1;
             counts.records += records(&request);
         }
-        let Some((line, pages)) = self.read().await? else { return Ok(Progress::default()) };
+        let Some((line, pages)) = self.read().await? else { return Ok(self.progress) };
         let now = epoch_ms(SystemTime::now());
         let entries = || pages.entries.range(..=line.serving);
         self.inside = entries().filter(|(_, entry)| entry.state.is_inside()).count();
@@ -104,7 +112,8 @@ impl Watch {
         let (joined, serving) = (line.joined, line.serving);
         let inside = taken.saturating_sub(sold);
         self.watched.samples.push(Sample { at: self.venue.opened.elapsed(), joined, serving, inside, sold });
-        Ok(Progress { joined, called: serving, sold, done: 0 })
+        self.progress = Progress { joined, called: serving, sold, done: 0 };
+        Ok(self.progress)
     }
 
     /// Places whose turn is going on.
