@@ -75,18 +75,20 @@ impl Judge {
 /// # Panics
 /// When something does not hold.
 pub(crate) fn judge(input: &str) {
-    let sent = Sent::read(input);
-    let event = match RawValue::from_string(input.to_owned()) {
-        Ok(event) => event,
-        Err(_) => match RawValue::from_string(sent.event().to_string()) {
-            Ok(event) => event,
-            Err(error) => panic!("what was written as JSON is none: {error}"),
-        },
+    // JSON may stand between spaces, so the texts do not tell which of the two an input is.
+    let (event, sent) = match RawValue::from_string(input.to_owned()) {
+        Ok(event) => (event, None),
+        Err(_) => {
+            let sent = Sent::read(input);
+            match RawValue::from_string(sent.event().to_string()) {
+                Ok(event) => (event, Some(sent)),
+                Err(error) => panic!("what was written as JSON is none: {error}"),
+            }
+        }
     };
-    let is_built = event.get() != input;
     let (answer, seen) = JUDGE.with(|judge| judge.answer(&event));
     check(&answer, seen.as_ref());
-    if let Some(seen) = seen.filter(|_| is_built) {
+    if let (Some(sent), Some(seen)) = (sent, seen) {
         sent.check(&seen);
     }
 }
