@@ -19,6 +19,7 @@ mod cold;
 mod cost;
 mod memory;
 mod relay;
+mod room;
 mod scale;
 mod size;
 mod warm;

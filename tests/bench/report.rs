@@ -3,6 +3,7 @@
 use std::env::consts::ARCH;
 
 use comfy_table::{CellAlignment, Table, presets};
+use local_stack::placing::{self, Load};
 
 use crate::{
     arguments::Arguments,
@@ -14,6 +15,7 @@ use crate::{
     figure::{Figure, number},
     memory::{LARGE_BATCH, Memory},
     price::{self, Measured},
+    room::{self, Design, Room},
     scale::Step,
     sections::Results,
     size::{LEVEL, Size},
@@ -25,7 +27,7 @@ use crate::{
 /// Prints everything that was measured.
 pub(crate) fn print(results: &Results, bars: &[Bar], workplace: &Workplace, arguments: &Arguments) {
     println!("{}\n", conditions(workplace, arguments));
-    let Results { cold, warm, cost, memory, sizes, scale, bookings } = results;
+    let Results { cold, warm, cost, memory, sizes, scale, bookings, room } = results;
     if let Some(cold) = cold {
         println!("{}\n", starts(cold));
     }
@@ -57,6 +59,9 @@ pub(crate) fn print(results: &Results, bars: &[Bar], workplace: &Workplace, argu
         }
         Some(Err(why)) => println!("Left out, the bookings: {why}.\n"),
         None => {}
+    }
+    if let Some(room) = room {
+        println!("{}\n", designs(room));
     }
     if let (Some(warm), Some(cost)) = (warm, cost) {
         println!("{}\n", million(warm, cost));
@@ -184,6 +189,27 @@ fn starts_of_bookings(bookings: &Bookings) -> Table {
     for (name, starts) in [(BOOKING, &bookings.ours), ("no-op", &bookings.no_op)] {
         table.add_row(row(&format!("{name}, to the first poll"), &starts.first_poll));
         table.add_row(row(&format!("{name}, to the first answer"), &starts.first_answer));
+    }
+    table
+}
+
+fn designs(room: &Room) -> Table {
+    let Load { people, within, overtaken_by, copied, killed, .. } = room::LOAD;
+    let title = format!(
+        "{people} joins within {} s, overtaken by {overtaken_by} at most, each {copied}th twice; each {killed}th batch dies",
+        within.as_secs()
+    );
+    let mut table = table(&title, &["median", "least - most", "runs"]);
+    for Design { way, figures } in &room.designs {
+        let name = match way {
+            placing::Way::Ours => "ours",
+            placing::Way::Counter => "a counter, by batch",
+        };
+        for (what, figure) in figures {
+            let (least, most) = (number(figure.percentile(0)), number(figure.percentile(100)));
+            let (median, runs) = (number(figure.median()), figure.runs().to_string());
+            table.add_row([format!("{name}: {what}"), median, format!("{least} - {most}"), runs]);
+        }
     }
     table
 }

@@ -1,12 +1,15 @@
 //! The parts of a run, one after the other.
 
 use clap::ValueEnum;
+use local_stack::catalogue::NAMES;
 
 use crate::{
-    bookings::{self, Bookings},
+    batch::FUNCTION,
+    bookings::{self, BOOKING, Bookings},
     cold::{self, Cold},
     cost::{self, Cost},
     memory::{self, Memory},
+    room::{self, Room},
     scale::{self, Scale},
     size::{self, Size},
     stop::Stop,
@@ -31,6 +34,8 @@ pub(crate) enum Section {
     Scale,
     /// bookings in PostgreSQL, beside others who write them
     Bookings,
+    /// the waiting room, beside a counter that is raised batch by batch
+    WaitingRoom,
 }
 
 /// What the parts found; a part that was not asked for found nothing.
@@ -44,11 +49,12 @@ pub(crate) struct Results {
     pub(crate) scale: Option<Scale>,
     /// Or why there are none.
     pub(crate) bookings: Option<Result<Bookings, String>>,
+    pub(crate) room: Option<Room>,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Size, Self::Cold, Self::Warm, Self::Cost, Self::Memory, Self::Scale, Self::Bookings];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Size, Self::Cold, Self::Warm, Self::Cost, Self::Memory, Self::Scale, Self::Bookings, Self::WaitingRoom];
 
     /// What it is called where a person waits for it, or reads that it is invalid.
     pub(crate) fn title(self) -> &'static str {
@@ -60,6 +66,17 @@ impl Section {
             Self::Size => "sizes",
             Self::Scale => "environments side by side",
             Self::Bookings => "bookings",
+            Self::WaitingRoom => "the waiting room",
+        }
+    }
+
+    /// The functions that it measures.
+    pub(crate) fn functions(self) -> &'static [&'static str] {
+        match self {
+            Self::Size => &NAMES,
+            Self::Cold | Self::Warm | Self::Cost | Self::Memory | Self::Scale => &[FUNCTION],
+            Self::Bookings => &[BOOKING],
+            Self::WaitingRoom => &room::FUNCTIONS,
         }
     }
 
@@ -73,6 +90,7 @@ impl Section {
             Self::Size => results.sizes = Some(size::measure(workplace)?),
             Self::Scale => results.scale = Some(workplace.unbound(scale::measure(workplace))??),
             Self::Bookings => results.bookings = Some(workplace.unbound(bookings::measure(workplace))??),
+            Self::WaitingRoom => results.room = Some(workplace.unbound(room::measure(workplace))??),
         }
         Ok(())
     }

@@ -4,16 +4,19 @@ use std::{future::Future, io, path::Path};
 
 use local_stack::{
     build::{Binaries, BuildError, by_profile},
-    catalogue::NAMES,
     cores::{self, Awake},
+    placing::COUNTER,
 };
 use tokio::{runtime::Builder, task::yield_now};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{arguments::Arguments, batch::FUNCTION, bookings::BOOKING, sections::Section};
+use crate::{arguments::Arguments, sections::Section};
 
 /// The function that does nothing, an example of `shared`.
 pub(crate) const NO_OP: &str = "no_op";
+
+/// The examples of `shared` that are measured beside the functions.
+const EXAMPLES: [&str; 2] = [NO_OP, COUNTER];
 
 /// What every measurement needs to know.
 pub(crate) struct Workplace {
@@ -25,19 +28,16 @@ pub(crate) struct Workplace {
 impl Workplace {
     /// Builds what is to be measured.
     pub(crate) fn prepare(arguments: &Arguments, sections: &[Section]) -> Result<Self, BuildError> {
-        // The sizes need each function; everything else needs one, and linking one may take minutes.
-        let functions = match sections {
-            _ if sections.contains(&Section::Size) => &NAMES[..],
-            [Section::Bookings] => &[BOOKING][..],
-            _ if sections.contains(&Section::Bookings) => &[FUNCTION, BOOKING][..],
-            _ => &[FUNCTION][..],
-        };
+        // Each part names what it needs, because linking one may take minutes.
+        let mut functions: Vec<&str> = sections.iter().flat_map(|section| section.functions()).copied().collect();
+        functions.sort_unstable();
+        functions.dedup();
         let binaries = if let Some(folder) = &arguments.binaries {
-            let names = functions.iter().copied().chain([NO_OP]);
+            let names = functions.iter().copied().chain(EXAMPLES);
             names.map(|name| (name.to_owned(), folder.join(name))).collect()
         } else {
             let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-functions");
-            by_profile(&arguments.profile, &target, functions, &[NO_OP])?
+            by_profile(&arguments.profile, &target, &functions, &EXAMPLES)?
         };
         Ok(Self { binaries, quick: arguments.quick, cores: cores::allowed() })
     }

@@ -24,6 +24,7 @@ mod kafka;
 mod outcomes;
 mod own_word;
 mod pictures;
+mod placing;
 mod records;
 mod redrive;
 mod reflection;

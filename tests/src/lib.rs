@@ -26,6 +26,7 @@
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
 //! | [`soak`] | thousands of events while everything goes wrong | nothing lost, nothing twice |
 //! | [`crowd`] | people who want more tickets than there are | one place each, no ticket twice |
+//! | [`placing`], [`arrivals`] | the same people in two designs of a line, and how far their places are from the order of arrival | |
 //! | [`books`] | who audits a sale when it has ended | a payment is sold or given back |
 //! | [`build`] | the function binaries, built by cargo | |
 //! | [`cores`], [`process`] | where a process runs, and what it takes | |
@@ -65,8 +66,10 @@ pub mod tripwire;
 
 pub mod ministack;
 
+pub mod arrivals;
 pub mod books;
 pub mod crowd;
+pub mod placing;
 pub mod soak;
 
 pub mod admission;
