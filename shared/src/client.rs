@@ -12,3 +12,5 @@ pub mod queue;
 pub mod realtime;
 pub mod reservations;
 pub mod tls;
+
+pub use self::grpc::Connection;

@@ -15,10 +15,10 @@ use std::{
 };
 
 use reqwest::Client;
-use shared::waiting_room::table::{Table, TableError};
+use shared::waiting_room::table::Table;
 use tokio::{
     sync::{Semaphore, mpsc},
-    task::{JoinError, JoinSet},
+    task::JoinSet,
     time::{sleep, sleep_until},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -34,8 +34,8 @@ use crate::{
     process::Process,
     queue::Queue,
     replay,
-    sale::{Sale, SaleError, SalePorts},
-    stack::{FUNCTION_TIMEOUT, RESERVATIONS, Stack, StackError},
+    sale::{HeldError, Sale, SalePorts},
+    stack::{FUNCTION_TIMEOUT, RESERVATIONS, Stack},
     till::PRICE,
 };
 
@@ -175,35 +175,6 @@ impl Report {
     }
 }
 
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum CrowdError {
-    /// The stack did not start.
-    #[error(transparent)]
-    Stack(#[from] StackError),
-    /// The sale did not open.
-    #[error(transparent)]
-    Sale(#[from] SaleError),
-    /// A table could not be read.
-    #[error(transparent)]
-    Aws(#[from] AwsError),
-    /// The waiting room's table could not be read or written.
-    #[error(transparent)]
-    Table(#[from] TableError),
-    /// The line could not be opened.
-    #[error("open the line: {0}")]
-    Line(String),
-    /// No client could be made.
-    #[error("make an HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
-    /// What a customer does is at fault.
-    #[error("let a customer in: {0}")]
-    Visit(#[from] JoinError),
-    /// Something did not come to an end.
-    #[error("the sale has not come to rest {minutes} minutes after its last customer: {0}", minutes = PATIENCE.as_secs() / 60)]
-    Stuck(String),
-}
-
 /// How far a sale is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
@@ -239,7 +210,7 @@ pub async fn hold(
     options: Options,
     binaries: &Binaries,
     mut progress: impl FnMut(Progress),
-) -> Result<Report, CrowdError> {
+) -> Result<Report, HeldError> {
     let venue = Arc::new(Venue::open(options, binaries).await?);
     let (worked, told) = mpsc::unbounded_channel();
     drop(told); // Who works is seen by what becomes of the line.
@@ -277,7 +248,7 @@ pub async fn hold(
 }
 
 impl Venue {
-    async fn open(options: Options, binaries: &Binaries) -> Result<Self, CrowdError> {
+    async fn open(options: Options, binaries: &Binaries) -> Result<Self, HeldError> {
         let seconds = |time: Duration| time.as_secs().to_string();
         let Windows { call, booking, hold, longest_wait: _ } = options.windows;
         let stack = Stack::start()
@@ -292,7 +263,7 @@ impl Venue {
         stack.inventory.price(SHOW, price, currency);
         let table = replay::table(&stack);
         let sale = Sale::open(stack, binaries, SalePorts::default()).await?;
-        admission::open_line(&sale.stack.aws, SHOW, options.tickets).await.map_err(CrowdError::Line)?;
+        admission::open_line(&sale.stack.aws, SHOW, options.tickets).await.map_err(HeldError::Line)?;
         let http = Client::builder().timeout(FUNCTION_TIMEOUT).build()?;
         let (joining, asking) = (Semaphore::new(JOINING_AT_ONCE), Semaphore::new(ASKING_AT_ONCE));
         let (paid, killed) = (Mutex::default(), AtomicUsize::default());
@@ -301,7 +272,7 @@ impl Venue {
 
     /// Waits until every queue is empty and no place is inside any more. Whoever was killed at work leaves messages hidden for
     /// minutes: their time is let pass when no worker can hold them any more.
-    async fn come_to_rest(&self, watch: &mut Watch) -> Result<(), CrowdError> {
+    async fn come_to_rest(&self, watch: &mut Watch) -> Result<(), HeldError> {
         let (started, mut skipped) = (Instant::now(), Instant::now());
         let settles = |name: &str| name != waiting_room_ticked::NAME;
         loop {
@@ -320,7 +291,7 @@ impl Venue {
             }
             if started.elapsed() > PATIENCE {
                 let what = format!("{waiting} messages wait, {inside} places are inside, {} are sold", sample.sold);
-                return Err(CrowdError::Stuck(what));
+                return Err(HeldError::Stuck { after: PATIENCE, what });
             }
         }
     }

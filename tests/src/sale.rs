@@ -4,9 +4,10 @@
 
 use std::{collections::BTreeMap, io, time::Duration};
 
+use shared::waiting_room::table::TableError;
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, interval_at},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -20,7 +21,7 @@ use crate::{
     mapping::Delivery,
     postgres::Database,
     queue::{Queue, QueueOptions},
-    stack::{BUS, RESERVATIONS, Stack},
+    stack::{BUS, RESERVATIONS, Stack, StackError},
     stream::{StreamDelivery, StreamMapping, StreamOptions},
     template::{SCOPE, Template, TemplateError},
 };
@@ -92,6 +93,43 @@ pub enum SaleError {
     /// The clock of the waiting room failed.
     #[error("wind the clock of the waiting room: {0}")]
     Clock(FunctionError),
+}
+
+/// Why a sale with people in it was not held to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum HeldError {
+    /// The stack did not start.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// The sale did not open.
+    #[error(transparent)]
+    Sale(#[from] SaleError),
+    /// A table could not be read.
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    /// The waiting room's table could not be read or written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The line could not be opened.
+    #[error("open the line: {0}")]
+    Line(String),
+    /// A function could not be deployed.
+    #[error("deploy a function: {0}")]
+    Deploy(#[from] io::Error),
+    /// No client could be made.
+    #[error("make an HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+    /// What a customer does is at fault.
+    #[error("let a customer in: {0}")]
+    Visit(#[from] JoinError),
+    /// Something did not come to an end.
+    #[error("the sale has not come to rest {} minutes after its last customer: {what}", .after.as_secs() / 60)]
+    Stuck {
+        /// So long it was waited for.
+        after: Duration,
+        /// What is left.
+        what: String,
+    },
 }
 
 /// What polls; it ends with this value.

@@ -76,7 +76,7 @@ pub(super) enum Fault {
 
 /// A connection to a service; clones share it.
 #[derive(Debug, Clone)]
-pub(super) struct Connection {
+pub struct Connection {
     endpoint: Endpoint,
     current: Arc<Mutex<Current>>,
     timeout: Duration,
@@ -139,12 +139,12 @@ impl Connection {
     }
 
     /// The longest that one call takes.
-    pub(super) fn budget(&self) -> Duration {
+    pub fn budget(&self) -> Duration {
         self.timeout
     }
 
     /// Where the service is.
-    pub(super) fn address(&self) -> &Uri {
+    pub fn address(&self) -> &Uri {
         self.endpoint.uri()
     }
 
@@ -152,7 +152,7 @@ impl Connection {
     ///
     /// # Errors
     /// Why there is no connection within the timeout of a call.
-    pub(super) async fn connect(&self) -> Result<(), String> {
+    pub async fn connect(&self) -> Result<(), String> {
         let line = match tokio::time::timeout(self.timeout, Line::made_to(&self.endpoint)).await {
             Ok(Ok(line)) => line,
             Ok(Err(error)) => return Err(chain(&error)),

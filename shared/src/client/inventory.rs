@@ -4,7 +4,7 @@ mod answer;
 
 use std::time::{Duration, SystemTime};
 
-use tonic::{Response, Status as GrpcStatus, transport::Uri};
+use tonic::{Response, Status as GrpcStatus};
 
 pub use self::answer::{Error, ErrorCode, ReserveError};
 use self::answer::{committed, released, reserved};
@@ -49,7 +49,7 @@ pub struct InventoryClient(Connection);
 
 impl InventoryClient {
     /// A client whose calls take `timeout` at most, connecting included. It connects on the first call, or earlier by
-    /// [`InventoryClient::connect`], so it must be made inside a Tokio runtime.
+    /// [`Connection::connect`], so it must be made inside a Tokio runtime.
     ///
     /// # Errors
     /// When no channel can be made of `address` and `tls`.
@@ -64,22 +64,9 @@ impl InventoryClient {
         Connection::configured(reader, &NAMES, address).map(Self)
     }
 
-    /// The longest that one call takes.
-    pub fn budget(&self) -> Duration {
-        self.0.budget()
-    }
-
-    /// Where the service is.
-    pub fn address(&self) -> &Uri {
-        self.0.address()
-    }
-
-    /// Connects now, TLS included, and keeps the connection for the calls to come. Without one, the first call connects.
-    ///
-    /// # Errors
-    /// Why there is no connection within the timeout of a call.
-    pub async fn connect(&self) -> Result<(), String> {
-        self.0.connect().await
+    /// The connection that its calls go over.
+    pub fn connection(&self) -> &Connection {
+        &self.0
     }
 
     /// Holds seats, or any of a quantity where the allotment names none, until `hold_expires_at`. `Ok`: these seats are held,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::{Code, transport::Uri};
+use tonic::Code;
 
 use super::grpc::{
     Connection, Fault, Names, code_and_text, described,
@@ -69,22 +69,9 @@ impl PaymentClient {
         }
     }
 
-    /// The longest that one call takes.
-    pub fn budget(&self) -> Duration {
-        self.0.budget()
-    }
-
-    /// Where the service is.
-    pub fn address(&self) -> &Uri {
-        self.0.address()
-    }
-
-    /// Connects now, TLS included, and keeps the connection for the calls to come.
-    ///
-    /// # Errors
-    /// Why there is no connection within the timeout of a call.
-    pub async fn connect(&self) -> Result<(), String> {
-        self.0.connect().await
+    /// The connection that its calls go over.
+    pub fn connection(&self) -> &Connection {
+        &self.0
     }
 
     /// What the service says of this customer's payment.

@@ -227,7 +227,7 @@ impl Reservations {
     async fn probe(&self, name: &str) -> Result<(), ConfigError> {
         let payments = async {
             if let Some(payments) = &self.payments {
-                probe::service(name, "PAYMENT_GRPC_ADDR", payments.address(), payments.connect()).await;
+                probe::connection(name, "PAYMENT_GRPC_ADDR", payments.connection()).await;
             }
         };
         let lines = async {
@@ -239,7 +239,7 @@ impl Reservations {
         let (table, lines, (), ()) = join!(
             probe::table(name, "RESERVATIONS_TABLE", self.table.probe()),
             lines,
-            probe::service(name, "INVENTORY_GRPC_ADDR", self.inventory.address(), self.inventory.connect()),
+            probe::connection(name, "INVENTORY_GRPC_ADDR", self.inventory.connection()),
             payments,
         );
         table.and(lines)

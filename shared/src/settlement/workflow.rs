@@ -123,7 +123,7 @@ impl<L: LostRace> Processor<Record> for Settler<L> {
     /// whichever takes longer.
     fn budget(&self) -> Duration {
         let Services { idempotency, reservations, inventory } = &self.services;
-        idempotency.budget() + reservations.budget() + inventory.budget().max(self.lost_race.budget())
+        idempotency.budget() + reservations.budget() + inventory.connection().budget().max(self.lost_race.budget())
     }
 
     /// Looks at all three services at once. The connections that this opens are those of the first records.
@@ -141,7 +141,7 @@ impl<L: LostRace> Processor<Record> for Settler<L> {
         let (table, (), ()) = join!(
             probe::table(name, "IDEMPOTENCY_TABLE", idempotency.probe(&key)),
             probe::service(name, "RESERVATION_API_BASE", reservations.base(), reservations.probe()),
-            probe::service(name, "INVENTORY_GRPC_ADDR", inventory.address(), inventory.connect()),
+            probe::connection(name, "INVENTORY_GRPC_ADDR", inventory.connection()),
         );
         table
     }

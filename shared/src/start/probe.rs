@@ -9,7 +9,10 @@ use std::{fmt, time::Duration};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-use crate::{client::aws::table::Unfit, config::ConfigError};
+use crate::{
+    client::{Connection, aws::table::Unfit},
+    config::ConfigError,
+};
 
 /// The longest look at a service, however long its calls may take: Lambda gives an environment ten seconds to start, and
 /// reading the secret may have taken two of them.
@@ -38,6 +41,11 @@ pub async fn table(
             Ok(())
         }
     }
+}
+
+/// Connects to a service, so that its first call need not, and looks by that whether it is there.
+pub async fn connection(function: &str, variable: &str, connection: &Connection) {
+    service(function, variable, connection.address(), connection.connect()).await;
 }
 
 /// Looks at a service, and says which variable to look at when it did not answer. `address` must hold no credentials.

@@ -106,12 +106,12 @@ impl<R: Message> Processor<R> for Tell {
     }
 
     fn budget(&self) -> Duration {
-        self.realtime.budget()
+        self.realtime.connection().budget()
     }
 
     async fn probe(&self) -> Result<(), ConfigError> {
         let Self { name, realtime } = self;
-        probe::service(name, "GRPC_REALTIME_SERVICE_ENDPOINT", realtime.address(), realtime.connect()).await;
+        probe::connection(name, "GRPC_REALTIME_SERVICE_ENDPOINT", realtime.connection()).await;
         Ok(())
     }
 

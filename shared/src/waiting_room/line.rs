@@ -310,11 +310,11 @@ impl Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> Settings {
-        Settings {
+impl Line {
+    /// A line of ten tickets that is open since the beginning of time, for tests.
+    pub(super) fn example() -> Self {
+        let scope = Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 };
+        let settings = Settings {
             tickets: 10,
             seats_max: 4,
             max_inside: None,
@@ -322,12 +322,21 @@ mod tests {
             closes_at: 1_000_000,
             paused: false,
             draws: false,
-        }
+        };
+        Self::open(scope, settings).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Line::example().settings
     }
 
     fn line() -> Line {
-        let scope = Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 };
-        Line::open(scope, settings()).unwrap()
+        Line::example()
     }
 
     #[test]

@@ -123,7 +123,7 @@ mod tests {
 
     use super::*;
     use crate::waiting_room::{
-        line::{Line, Scope, Settings},
+        line::Line,
         notice,
         place::{Entry, State, Turn},
     };
@@ -133,16 +133,7 @@ mod tests {
     }
 
     fn line() -> Line {
-        let settings = Settings {
-            tickets: 10,
-            seats_max: 4,
-            max_inside: None,
-            opens_at: 0,
-            closes_at: 1_000_000,
-            paused: false,
-            draws: false,
-        };
-        Line::open(Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 }, settings).unwrap()
+        Line::example()
     }
 
     fn read(detail_type: &str, detail: &Value) -> Result<News, Failure> {

@@ -95,24 +95,11 @@ fn letter(state: State) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiting_room::{
-        id::PlaceId,
-        line::{Scope, Settings},
-    };
+    use crate::waiting_room::id::PlaceId;
 
     #[test]
     fn a_place_is_told_when_somebody_has_to_know() {
-        let settings = Settings {
-            tickets: 10,
-            seats_max: 4,
-            max_inside: None,
-            opens_at: 0,
-            closes_at: 1_000_000,
-            paused: false,
-            draws: false,
-        };
-        let scope = Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 };
-        let line = Line::open(scope, settings).unwrap();
+        let line = Line::example();
         let turn = Turn { id: PlaceId::of(1, [7; 16]), position: 12, call: 1 };
         let told = |state| of_place(&line, &turn, Some("usr_1"), &Entry { state, ..Entry::called(2, 60_000) });
         let called = told(State::Called).unwrap();

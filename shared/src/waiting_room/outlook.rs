@@ -179,24 +179,17 @@ mod tests {
     use super::*;
     use crate::{
         name::Named,
-        waiting_room::line::{Sample, Scope, Settings},
+        waiting_room::line::{Sample, Settings},
     };
 
     const MINUTE: u64 = 60_000;
 
     /// A line of 100 tickets, which opens after 10 minutes and closes after an hour.
     fn line() -> Line {
-        let scope = Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 };
-        let settings = Settings {
-            tickets: 100,
-            seats_max: 4,
-            max_inside: None,
-            opens_at: 10 * MINUTE,
-            closes_at: 60 * MINUTE,
-            paused: false,
-            draws: false,
-        };
-        Line::open(scope, settings).unwrap()
+        let line = Line::example();
+        let settings =
+            Settings { tickets: 100, opens_at: 10 * MINUTE, closes_at: 60 * MINUTE, ..line.settings.clone() };
+        Line { settings, ..line }
     }
 
     /// The same in its eleventh minute, in which two places a second were called.

@@ -205,19 +205,10 @@ fn count(people: &[Pending]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiting_room::line::{Scope, Settings};
+    use crate::waiting_room::line::Settings;
 
     fn line() -> Line {
-        let settings = Settings {
-            tickets: 10,
-            seats_max: 4,
-            max_inside: None,
-            opens_at: 0,
-            closes_at: 1_000_000,
-            paused: false,
-            draws: false,
-        };
-        Line::open(Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 }, settings).unwrap()
+        Line::example()
     }
 
     fn person(arrival: Moment, number: u32) -> Pending {

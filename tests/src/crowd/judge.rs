@@ -8,13 +8,14 @@ use std::{
 use shared::waiting_room::{line::Line, sequence::Pending};
 
 use super::{
-    CrowdError, Report, SHOW, Venue,
+    Report, SHOW, Venue,
     person::{Fate, Person},
     watch::Watched,
 };
 use crate::{
     arrivals::{displacement, inversions, late},
     books::{Books, Breach, Kept},
+    sale::HeldError,
 };
 
 /// A free ticket whose turn is somebody's is his after so many ticks at most.
@@ -26,9 +27,9 @@ pub(super) async fn report(
     watched: Watched,
     started: Instant,
     elapsed: Duration,
-) -> Result<Report, CrowdError> {
+) -> Result<Report, HeldError> {
     let line = venue.table.line(SHOW).await?;
-    let line = line.ok_or_else(|| CrowdError::Stuck(format!("the line of {SHOW} is gone")))?;
+    let line = line.ok_or_else(|| HeldError::Line(format!("the line of {SHOW} is gone")))?;
     let places = venue.table.standing(&line, &(1..=line.joined).collect()).await?;
     let places: Vec<Pending> = places.into_values().collect();
     let books = Books::of(&venue.sale.stack).await?;

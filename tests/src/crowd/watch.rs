@@ -12,8 +12,8 @@ use shared::{
 };
 use tokio::time::sleep;
 
-use super::{Counts, CrowdError, Progress, SEATS_MAX, SHOW, Venue};
-use crate::aws::Request;
+use super::{Counts, Progress, SEATS_MAX, SHOW, Venue};
+use crate::{aws::Request, sale::HeldError};
 
 /// Between two looks.
 const PACE: Duration = Duration::from_millis(250);
@@ -77,7 +77,7 @@ impl Watch {
     }
 
     /// Waits for the next look, and looks. Where the line went on meanwhile, it is as at the last one.
-    pub(super) async fn look(&mut self) -> Result<Progress, CrowdError> {
+    pub(super) async fn look(&mut self) -> Result<Progress, HeldError> {
         sleep(PACE).await;
         for request in self.venue.sale.stack.aws.take_requests() {
             let counts = self.watched.operations.entry(request.operation().to_owned()).or_default();
@@ -126,7 +126,7 @@ impl Watch {
     }
 
     /// The line and its pages that are not folded yet; nothing, when the line has gone on between the two reads.
-    async fn read(&self) -> Result<Option<(Line, Pages)>, CrowdError> {
+    async fn read(&self) -> Result<Option<(Line, Pages)>, HeldError> {
         let table = &self.venue.table;
         let Some(line) = table.line(SHOW).await? else { return Ok(None) };
         match table.pages(&line, line.folded).await {

@@ -5,7 +5,6 @@ mod history;
 
 use std::{
     collections::BTreeMap,
-    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,8 +24,8 @@ use crate::{
     lambda::Function,
     payments::{Course, Order},
     process::Process,
-    sale::{Running, Sale, SaleError, SalePorts, Worked},
-    stack::{FUNCTION_TIMEOUT, RESERVATIONS, Stack, StackError},
+    sale::{HeldError, Running, Sale, SalePorts, Worked},
+    stack::{FUNCTION_TIMEOUT, RESERVATIONS, Stack},
 };
 
 const SHOW: &str = "evt_soak";
@@ -75,29 +74,6 @@ pub struct Report {
     pub elapsed: Duration,
     /// What must not be.
     pub breaches: Vec<Breach>,
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum CustomersError {
-    /// The stack did not start.
-    #[error(transparent)]
-    Stack(#[from] StackError),
-    /// The sale did not open.
-    #[error(transparent)]
-    Sale(#[from] SaleError),
-    /// The table could not be read.
-    #[error(transparent)]
-    Aws(#[from] AwsError),
-    /// No client could be made.
-    #[error("make an HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
-    /// A function could not be deployed.
-    #[error("deploy a function: {0}")]
-    Deploy(#[from] io::Error),
-    /// Something did not come to an end.
-    #[error("the sale has not ended {minutes} minutes after its last customer: {0}", minutes = PATIENCE.as_secs() / 60)]
-    Stuck(String),
 }
 
 /// What a customer sets out to do with his hold.
@@ -179,11 +155,7 @@ struct Soak {
 ///
 /// # Errors
 /// When it could not be run to its end.
-pub async fn run(
-    options: Options,
-    binaries: &Binaries,
-    mut progress: impl FnMut(usize),
-) -> Result<Report, CustomersError> {
+pub async fn run(options: Options, binaries: &Binaries, mut progress: impl FnMut(usize)) -> Result<Report, HeldError> {
     let stack = Stack::start().await?.with_variable("HOLD_SECONDS", HOLD);
     let sale = Sale::open(stack, binaries, SalePorts::default()).await?;
     let (worked, done) = mpsc::unbounded_channel();
@@ -386,7 +358,7 @@ impl Soak {
 
     /// Waits until every reservation has ended and every queue is empty. Whoever was killed at work leaves messages hidden for
     /// minutes: their time is let pass when no worker can hold a lease any more.
-    async fn ends(&self, running: Running, mut done: mpsc::UnboundedReceiver<Worked>) -> Result<(), CustomersError> {
+    async fn ends(&self, running: Running, mut done: mpsc::UnboundedReceiver<Worked>) -> Result<(), HeldError> {
         let (started, mut last) = (Instant::now(), Instant::now());
         loop {
             sleep(Duration::from_millis(200)).await;
@@ -409,7 +381,10 @@ impl Soak {
                 last = Instant::now();
             }
             if started.elapsed() > PATIENCE {
-                return Err(CustomersError::Stuck(format!("{waiting} messages wait, and these are open: {left:#?}")));
+                return Err(HeldError::Stuck {
+                    after: PATIENCE,
+                    what: format!("{waiting} messages wait, and these are open: {left:#?}"),
+                });
             }
         }
     }

@@ -1,22 +1,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::waiting_room::line::{Scope, Settings};
+use crate::waiting_room::line::Settings;
 
 const NOW: Moment = 10_000_000;
 
 fn line(tickets: u32, joined: u64) -> Line {
-    let settings = Settings {
-        tickets,
-        seats_max: 4,
-        max_inside: None,
-        opens_at: 0,
-        closes_at: 100_000_000,
-        paused: false,
-        draws: false,
-    };
-    let scope = Scope { show_id: "evt_1".to_owned(), generation: 1, key_version: 1 };
-    Line { joined, ..Line::open(scope, settings).unwrap() }
+    let line = Line::example();
+    Line { joined, settings: Settings { tickets, closes_at: 100_000_000, ..line.settings.clone() }, ..line }
 }
 
 fn person(position: u64, seats: u8) -> Person {
