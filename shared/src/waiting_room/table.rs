@@ -17,11 +17,12 @@
 //! was consumed, or the item that was written.
 
 mod joining;
+mod known;
 mod leaving;
 mod order;
 mod turns;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::{
@@ -35,6 +36,7 @@ use aws_sdk_dynamodb::{
 };
 use aws_smithy_types::error::operation::BuildError;
 
+use self::known::Known;
 pub use self::{
     joining::{Item, Join, Joined},
     leaving::Spot,
@@ -115,17 +117,18 @@ pub enum Written {
     Overtaken,
 }
 
-/// The table.
+/// The table. Copies share what they have read of the order of lines, which never changes.
 #[derive(Debug, Clone)]
 pub struct Table {
     client: Client,
     name: String,
+    known: Arc<Known>,
 }
 
 impl Table {
     /// The table of this name.
     pub fn new(client: Client, name: impl Into<String>) -> Self {
-        Self { client, name: name.into() }
+        Self { client, name: name.into(), known: Arc::default() }
     }
 
     /// The table that `WAITING_ROOM_TABLE` names.

@@ -1,6 +1,9 @@
 //! The order of a line: blocks of people become runs of places, and a person finds his place by the time of his arrival.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -9,7 +12,9 @@ use super::{
     Attributes, EXPIRATION, NOT_DYNAMODB, PERSON, SK, Table, TableError, Transacted, Written, bytes, deletion,
     finished,
     joining::{STRIPES, block_key, block_name},
-    key, number, of_line, ordinal, people, person, text, unavailable, unreadable, whole, written,
+    key,
+    known::{Beginnings, Late},
+    number, of_line, ordinal, people, person, text, unavailable, unreadable, whole, written,
 };
 use crate::{
     client::aws::fault,
@@ -127,21 +132,21 @@ impl Table {
         if arrival >= line.cut {
             return Ok(None);
         }
-        let what = format!("the position of {id}");
-        if let Some(start) = self.segment_of(&what, line, (arrival, id)).await?
-            && let Some(place) = self.search(&what, &line.scope, (arrival, id), vec![start]).await?
-        {
+        let (what, scope) = (format!("the position of {id}"), &line.scope);
+        let mut starts: Vec<u64> = self.segment_of(&what, line, (arrival, id)).await?.into_iter().collect();
+        // Whoever was late and was found before is found without asking anew who else was late.
+        starts.extend(self.known.late(scope, arrival));
+        if let Some(place) = self.search(&what, scope, (arrival, id), &starts).await? {
             return Ok(line.position_of(place));
         }
-        let mut starts = Vec::new();
-        for note in self.query(&what, &of_line("late", &line.scope), None).await? {
-            let is_his = whole(&what, &note, "first")? <= arrival && arrival <= whole(&what, &note, "last")?;
-            if is_his {
-                let start = ordinal_of(&what, &note)?;
-                starts.extend((start..start + whole(&what, &note, "people")?).step_by(SEGMENT));
-            }
+        for note in self.query(&what, &of_line("late", scope), None).await? {
+            let arrivals = (whole(&what, &note, "first")?, whole(&what, &note, "last")?);
+            let note = Late { start: ordinal_of(&what, &note)?, people: whole(&what, &note, "people")?, arrivals };
+            self.known.keep_late(scope, note);
         }
-        let place = self.search(&what, &line.scope, (arrival, id), starts).await?;
+        let more: Vec<u64> =
+            self.known.late(scope, arrival).into_iter().filter(|start| !starts.contains(start)).collect();
+        let place = self.search(&what, scope, (arrival, id), &more).await?;
         Ok(place.and_then(|place| line.position_of(place)))
     }
 
@@ -226,6 +231,19 @@ impl Table {
         line: &Line,
         (arrival, id): (Moment, PlaceId),
     ) -> Result<Option<u64>, TableError> {
+        let directory = match self.known.run(&line.scope, arrival) {
+            Some(directory) => directory,
+            None => match self.run_of(what, line, arrival).await? {
+                Some(directory) => directory,
+                None => return Ok(None),
+            },
+        };
+        let before = directory.iter().take_while(|(first, _)| *first <= (arrival, id));
+        Ok(before.last().map(|(_, start)| *start))
+    }
+
+    /// The run in which somebody stands who arrived then and was not late. It is known from now on.
+    async fn run_of(&self, what: &str, line: &Line, arrival: Moment) -> Result<Option<Arc<Beginnings>>, TableError> {
         let first = RunName { cut: arrival + 1, start: 0 };
         let call = self
             .client
@@ -250,29 +268,47 @@ impl Table {
             let (mut first, mut start) = ([0; PERSON], [0; 8]);
             first.copy_from_slice(&entry[..PERSON]);
             start.copy_from_slice(&entry[PERSON..]);
-            (person(&first, &line.scope), u64::from_be_bytes(start))
+            let first = person(&first, &line.scope);
+            ((first.arrival, first.id), u64::from_be_bytes(start))
         };
-        let before = entries.iter().map(parts).take_while(|(first, _)| (first.arrival, first.id) <= (arrival, id));
-        Ok(before.last().map(|(_, start)| start))
+        let directory: Arc<Beginnings> = Arc::new(entries.iter().map(parts).collect());
+        let name = text(what, run, SK)?;
+        let cut = name.split('#').next().and_then(|cut| cut.parse().ok());
+        let cut = cut.ok_or_else(|| unreadable(what, "a run has no name"))?;
+        self.known.keep_run(&line.scope, cut, &directory);
+        Ok(Some(directory))
     }
 
     async fn search(
         &self,
         what: &str,
         scope: &Scope,
-        (arrival, id): (Moment, PlaceId),
-        starts: Vec<u64>,
+        who: (Moment, PlaceId),
+        starts: &[u64],
     ) -> Result<Option<u64>, TableError> {
-        let keys = starts.into_iter().map(|start| key(&of_line("seg", scope), &ordinal(start))).collect();
-        for segment in self.batch(what, keys).await? {
-            let start = ordinal_of(what, &segment)?;
-            let people = people(what, &segment, scope)?;
-            let index = people.iter().position(|person| (person.arrival, person.id) == (arrival, id));
-            if let Some(index) = index {
-                return Ok(Some(start + index as u64 + 1));
+        let place_in = |start: u64, people: &[Pending]| {
+            let index = people.iter().position(|person| (person.arrival, person.id) == who)?;
+            Some(start + index as u64 + 1)
+        };
+        let mut unknown = Vec::new();
+        for start in starts {
+            match self.known.segment(scope, *start) {
+                None => unknown.push(key(&of_line("seg", scope), &ordinal(*start))),
+                Some(people) => {
+                    if let Some(place) = place_in(*start, &people) {
+                        return Ok(Some(place));
+                    }
+                }
             }
         }
-        Ok(None)
+        let mut place = None;
+        for segment in self.batch(what, unknown).await? {
+            let start = ordinal_of(what, &segment)?;
+            let people: Arc<[Pending]> = people(what, &segment, scope)?.into();
+            self.known.keep_segment(scope, start, &people);
+            place = place.or_else(|| place_in(start, &people));
+        }
+        Ok(place)
     }
 }
 

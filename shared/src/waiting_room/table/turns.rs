@@ -160,12 +160,18 @@ impl Table {
         found.into_iter().map(returned).collect()
     }
 
-    /// Notes that somebody came back after his call had run out. The tick calls him again, or forgets it.
+    /// Notes that somebody came back after his call had run out, if that is not noted yet: he asks every few seconds, and a
+    /// look costs a tenth of the write. The tick calls him again, or forgets it.
     ///
     /// # Errors
-    /// When it is not known whether it was noted.
+    /// When it is not known whether it is noted.
     pub async fn come_back(&self, line: &Line, position: u64, person: Pending) -> Result<(), TableError> {
         let what = format!("who came back to place {position} of the line of {}", line.scope.show_id);
+        if let Some(noted) = self.get(&what, &of_line("back", &line.scope), &ordinal(position)).await?
+            && people(&what, &noted, &line.scope)? == [person]
+        {
+            return Ok(());
+        }
         let put = self
             .put(key(&of_line("back", &line.scope), &ordinal(position)))
             .item("people", written(&[person]))
