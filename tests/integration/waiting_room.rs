@@ -716,6 +716,8 @@ async fn each_minute_every_open_line_gets_seventy_five_ticks() {
     room.table.open(&Line::open(other, settings(1)).unwrap()).await.unwrap();
     let invocation = room.functions[CLOCK].invoke("{}").await;
     assert_eq!(invocation.result.as_deref(), Ok(&b"null"[..]));
+    let asked = room.stack.aws.requests();
+    assert!(asked.iter().all(|request| request.target != UPDATE), "it only reads, and its look at the start does too");
     let messages = room.queues[TICKED].messages();
     assert_eq!(messages.len(), 150);
     let waits = |show_id: &str| {

@@ -85,7 +85,7 @@ impl Function for Clock {
     type Response = ();
 
     async fn probe(&self) -> Result<(), ConfigError> {
-        probe::table(self.name, "WAITING_ROOM_TABLE", self.table.probe()).await
+        probe::table(self.name, "WAITING_ROOM_TABLE", self.table.probe_lines()).await
     }
 
     fn ready(&self) {

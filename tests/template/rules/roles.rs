@@ -72,6 +72,7 @@ pub(crate) const RULES: &[Rule] = &[
             ),
             edit("[dynamodb:BatchGetItem, dynamodb:DeleteItem, ", "[dynamodb:BatchGetItem, "),
             edit("[dynamodb:GetItem, dynamodb:Query, dynamodb:UpdateItem]", "[dynamodb:Query, dynamodb:UpdateItem]"),
+            edit("[dynamodb:GetItem, dynamodb:Query]", "[dynamodb:GetItem, dynamodb:Query, dynamodb:UpdateItem]"),
             edit(
                 "Action: sqs:SendMessage\n                Resource: !GetAtt WaitingRoomJoinedQueue.Arn",
                 "Action: sqs:SendMessage\n                Resource: !GetAtt WaitingRoomTickedQueue.Arn",
@@ -266,8 +267,11 @@ fn needed_to_wind_up(function: Resource<'_>) -> Needed {
     let (table, ticks) = (named_by(function, "WAITING_ROOM_TABLE"), named_by(function, "TICK_QUEUE_URL"));
     grants(&[
         ("dynamodb:Query", &table, "Table::open_shows finds the open lines"),
-        ("dynamodb:GetItem", &table, "Table::line tells how old a line's last tick is"),
-        ("dynamodb:UpdateItem", &table, "Table::probe looks at the table at the start"),
+        (
+            "dynamodb:GetItem",
+            &table,
+            "Table::line tells how old a line's last tick is, and Table::probe_lines is the look at the start",
+        ),
         ("sqs:SendMessage", &ticks, "Queue::send_all sends ticks"),
         ("sqs:SendMessageBatch", &ticks, BATCH),
     ])
