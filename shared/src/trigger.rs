@@ -32,6 +32,10 @@ pub trait Processor<R>: Sync {
     /// How many records it wants to see at once.
     const PORTION: Portion = Portion::Record;
 
+    /// For records that nothing which may pass ever ends, however often they come: the longest that one waits for its next
+    /// delivery. Nothing: a record is given up on its last receive, and waits as the back-off has it.
+    const NEVER_GIVEN_UP: Option<Duration> = None;
+
     /// The longest that [`Processor::process`] takes: the sum of the time-outs of the calls that it makes one after the other.
     /// For a processor of whole batches: the longest from one look at the deadline to the next.
     fn budget(&self) -> Duration;

@@ -9,7 +9,7 @@ use std::{
 use local_stack::{
     aws::Failure,
     gateway::{Gateway, Issuer, Target},
-    lambda::Function,
+    lambda::{Function, FunctionOptions},
     queue::{Message, Queue},
     sale,
     stack::{RESERVATIONS, Stack, WAITING_ROOM, WAITING_ROOM_KEYS},
@@ -339,6 +339,30 @@ async fn a_join_is_tried_until_its_line_closes_however_often() {
     assert_eq!(messages.pop().map(|message| message.body), Some(join.body()), "it keeps its arrival");
     room.set(|settings| settings.closes_at = now()).await;
     assert_eq!(room.deliver(JOINED).await, [ended("superseded")]);
+}
+
+#[tokio::test]
+async fn a_join_that_finds_no_time_on_its_last_receive_is_sent_anew() {
+    let mut room = Room::of(10).await;
+    let function = room.functions[JOINED].clone();
+    // Less than its calls may take, so that none of its records can start.
+    let hurried = FunctionOptions { timeout: Duration::from_secs(5), ..function.options().clone() };
+    room.functions.insert(JOINED, Function::start(hurried).unwrap());
+    room.join("usr_1", 1, 1);
+    let first = room.queues[JOINED].messages().remove(0);
+    for received_before in [3, 11] {
+        let receipt = room.queues[JOINED].receive(1).remove(0).receipt;
+        room.queues[JOINED].delete(&receipt).unwrap();
+        room.queues[JOINED].send(Message { received_before, ..Message::new(first.body.clone()) }).unwrap();
+        assert_eq!(room.deliver(JOINED).await[0].0, "retried", "receive {}", received_before + 1);
+        let waits = room.queues[JOINED].messages();
+        assert_eq!((waits.len(), &waits[0].body), (1, &first.body), "it keeps its arrival");
+        assert!(waits[0].visible_in <= Duration::from_secs(2), "{:?}", waits[0].visible_in);
+        room.queues[JOINED].skip_wait();
+    }
+    assert!(room.stack.dead_letters(JOINED).is_empty());
+    room.functions.insert(JOINED, function);
+    assert_eq!(room.deliver(JOINED).await, [ended("success")]);
 }
 
 #[tokio::test]

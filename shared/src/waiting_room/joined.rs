@@ -22,7 +22,7 @@ use crate::{
     client::aws::CALL_TIMEOUT,
     config::ConfigError,
     deadline::{Deadline, epoch_ms},
-    failure::{Failure, Wait},
+    failure::Failure,
     name::{Named, names},
     start::{Parts, probe},
     telemetry::{
@@ -51,9 +51,6 @@ names! {
         UnknownLine = "unknown_line",
     }
 }
-
-/// How long a join waits at most for its next try.
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Puts people into their lines.
 #[derive(Debug)]
@@ -108,7 +105,7 @@ impl Joining {
                 let message = format!("there is no line of {}; open it, then redrive", scope.show_id);
                 return all(&|| Verdict::Failed(Failure::permanent(ErrorCode::UnknownLine, message.clone())));
             }
-            Known::Unknown(cause) => return all(&|| Verdict::Failed(again(&cause))),
+            Known::Unknown(cause) => return all(&|| Verdict::Failed(Failure::transient(cause.as_str()))),
         };
         let named: Option<Vec<Join>> = joins
             .iter()
@@ -121,13 +118,13 @@ impl Joining {
         let Some(named) = named else {
             let version = scope.key_version;
             let cause = format!("the secret has no key {version}, which the line of {} is named by", scope.show_id);
-            return all(&|| Verdict::Failed(again(&cause)));
+            return all(&|| Verdict::Failed(Failure::transient(cause.as_str())));
         };
         match self.table.join(&line, &named, now).await {
             Ok(outcomes) => self.told(scope, &named, &outcomes, now, recorder),
             Err(error @ (TableError::Unavailable { .. } | TableError::Unreadable { .. })) => {
                 let cause = error.to_string();
-                all(&|| Verdict::Failed(again(&cause)))
+                all(&|| Verdict::Failed(Failure::transient(cause.as_str())))
             }
         }
     }
@@ -143,7 +140,7 @@ impl Joining {
     ) -> Vec<Verdict<Outcome>> {
         let mut told = BTreeSet::new();
         let verdict = |join: &Join| match outcomes.get(&join.id) {
-            None => Verdict::Failed(again("the table did not say whether he has a place")),
+            None => Verdict::Failed(Failure::transient("the table did not say whether he has a place")),
             Some(Joined::New) if told.insert(join.id) => {
                 let by = self.name;
                 info!(audit = true, place_id = %join.id, event_id = scope.show_id, to = "placed", by, "a place was made");
@@ -160,16 +157,15 @@ impl Joining {
     }
 }
 
-/// It is tried again until the line closes, however often: nothing but the wait is an end.
-fn again(cause: &str) -> Failure {
-    Failure::Early { message: cause.to_owned(), wait: Wait::Due(LONGEST_WAIT.mul_f64(0.5 + fastrand::f64() / 2.0)) }
-}
-
 impl<R: Message> Processor<R> for Joining {
     type Item = JoinMessage;
     type Outcome = Outcome;
 
     const PORTION: Portion = Portion::Batch;
+
+    /// Nobody is given up before his line closes, whether it is the table that is away, time that is short, or this code that
+    /// panics on his batch.
+    const NEVER_GIVEN_UP: Option<Duration> = Some(Duration::from_secs(2));
 
     fn name(&self) -> &'static str {
         Kind::Joined.name()
@@ -203,7 +199,7 @@ impl<R: Message> Processor<R> for Joining {
         match verdict {
             Some(Verdict::Done(done)) => Ok(done),
             Some(Verdict::Failed(failure)) => Err(failure),
-            Some(Verdict::Away(_) | Verdict::Unstarted) | None => Err(again("it was not begun")),
+            Some(Verdict::Away(_) | Verdict::Unstarted) | None => Err(Failure::transient("it was not begun")),
         }
     }
 

@@ -338,6 +338,9 @@ impl<P: Processor<Record>> Worker<P> {
         let last = self.limits.max_receives;
         let (code, outcome, wait) = match failure {
             Failure::Early { wait, .. } => return self.wait_for(record, *wait).await,
+            Failure::Transient { wait, .. } if P::NEVER_GIVEN_UP.is_some() => {
+                return self.wait_for(record, *wait).await;
+            }
             Failure::Permanent { code, .. } => (*code, Outcome::Rejected.name(), Wait::BackOff),
             Failure::Transient { wait, .. } if record.receive_count < last => {
                 return self.postpone(record, *wait).await;
@@ -358,10 +361,10 @@ impl<P: Processor<Record>> Worker<P> {
         }
     }
 
-    /// Lets a message wait that came before its time, and that is no failure: it must not run out of receives, nor of the
+    /// Lets a message wait that came before its time, or that is never given up: it must not run out of receives, nor of the
     /// time that its queue keeps it. Before either happens it is sent anew.
     async fn wait_for(&self, record: &Record, wait: Wait) -> Ending {
-        let wait = self.limits.backoff.wait(record.receive_count, wait);
+        let wait = self.wait(record, wait);
         let runs_out =
             record.receive_count >= self.limits.max_receives || record.age(SystemTime::now()) > RENEWED_AFTER;
         if runs_out {
@@ -374,7 +377,12 @@ impl<P: Processor<Record>> Worker<P> {
     }
 
     async fn postpone(&self, record: &Record, wait: Wait) -> Ending {
-        self.hide(record, self.limits.backoff.wait(record.receive_count, wait)).await
+        self.hide(record, self.wait(record, wait)).await
+    }
+
+    fn wait(&self, record: &Record, wait: Wait) -> Duration {
+        let wait = self.limits.backoff.wait(record.receive_count, wait);
+        P::NEVER_GIVEN_UP.map_or(wait, |longest| wait.min(longest))
     }
 
     async fn hide(&self, record: &Record, wait: Duration) -> Ending {
@@ -385,7 +393,7 @@ impl<P: Processor<Record>> Worker<P> {
     }
 
     /// Ends the records that were not started. Those on their last receive are dead-lettered, because SQS would otherwise
-    /// move them without a reason. The others are made visible again, all in one call: at once, because another environment
+    /// move them without a reason, or sent anew where the processor gives none up. The others are made visible again, all in one call: at once, because another environment
     /// may have the time; by back-off where nothing could start, because then none will have. What the time does not allow
     /// is left to the queue's visibility: an answer that comes too late would put the whole batch back.
     async fn give_back(&self, unstarted: Vec<Looked>, short: ShortOfTime, deadline: Deadline) -> Vec<(String, Ending)> {
@@ -404,7 +412,7 @@ impl<P: Processor<Record>> Worker<P> {
         let mut ended = Vec::with_capacity(last.len() + returning.len());
 
         let wait = |record: &Record| match short.nothing_started {
-            true => self.limits.backoff.wait(record.receive_count, Wait::BackOff),
+            true => self.wait(record, Wait::BackOff),
             false => Duration::ZERO,
         };
         let (spans, records): (Vec<_>, Vec<_>) = returning
@@ -428,7 +436,7 @@ impl<P: Processor<Record>> Worker<P> {
             ended.push((record.message_id, Ending::retried()));
         }
 
-        let dead_lettered = stream::iter(last).map(|Looked { record, span, producer }| {
+        let disposed = stream::iter(last).map(|Looked { record, span, producer }| {
             let late = late.clone();
             async move {
                 let trace = self.start_trace(&record, producer);
@@ -440,7 +448,7 @@ impl<P: Processor<Record>> Worker<P> {
                 (record.message_id, ending)
             }
         });
-        ended.extend(dead_lettered.buffer_unordered(self.limits.concurrency).collect::<Vec<_>>().await);
+        ended.extend(disposed.buffer_unordered(self.limits.concurrency).collect::<Vec<_>>().await);
         ended
     }
 
