@@ -1,8 +1,12 @@
 //! What every figure is held against.
 
+use local_stack::placing;
+
 use crate::{
     bar::{Bar, Bound},
     bookings::{Bookings, Who},
+    figure::Figure,
+    room::{self, Room},
     scale::{Scale, Step},
     sections::Results,
     stage::Latencies,
@@ -49,6 +53,9 @@ pub(crate) fn bars(results: &Results, workplace: &Workplace) -> Vec<Bar> {
     if let Some(Ok(bookings)) = &results.bookings {
         bars.extend(of_bookings(bookings));
     }
+    if let Some(room) = &results.room {
+        bars.extend(of_line(room));
+    }
     bars.extend(results.scale.as_ref().and_then(|scale| growth(scale, workplace)));
     bars
 }
@@ -77,6 +84,18 @@ fn of_bookings(bookings: &Bookings) -> Vec<Bar> {
         Bar::times("bookings, cold start to the first poll", ours, 3.0, no_op),
     ];
     ratios.into_iter().flatten().chain(others).collect()
+}
+
+/// What no death and no copy may do to our line.
+fn of_line(room: &Room) -> Vec<Bar> {
+    let ours = room.designs.iter().filter(|design| design.way == placing::Way::Ours);
+    let counts = ours.flat_map(|design| design.figures.iter().map(|counted| (design.is_calm, counted)));
+    let held = counts.filter(|(_, (what, _))| [room::GAPS, room::TWICE].contains(what));
+    let bar = |(is_calm, (what, figure)): (bool, &(&str, Figure))| {
+        let dying = if is_calm { "" } else { " whose processes die" };
+        Bar::of(format!("our line{dying}, {what}"), figure.percentile(100), "", Bound::AtMost(0.0))
+    };
+    held.map(bar).collect()
 }
 
 /// Two environments against one. The driver and its services want a core too, so that two cores can't tell.

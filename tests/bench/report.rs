@@ -15,7 +15,7 @@ use crate::{
     figure::{Figure, number},
     memory::{LARGE_BATCH, Memory},
     price::{self, Measured},
-    room::{self, Design, Room},
+    room::{self, Design, Price, Room},
     scale::Step,
     sections::Results,
     size::{LEVEL, Size},
@@ -62,6 +62,7 @@ pub(crate) fn print(results: &Results, bars: &[Bar], workplace: &Workplace, argu
     }
     if let Some(room) = room {
         println!("{}\n", designs(room));
+        println!("{}\n", prices(&room.prices));
     }
     if let (Some(warm), Some(cost)) = (warm, cost) {
         println!("{}\n", million(warm, cost));
@@ -194,13 +195,12 @@ fn starts_of_bookings(bookings: &Bookings) -> Table {
 }
 
 fn designs(room: &Room) -> Table {
-    let Load { people, within, overtaken_by, copied, killed, .. } = room::LOAD;
-    let title = format!(
-        "{people} joins within {} s, overtaken by {overtaken_by} at most, each {copied}th twice; each {killed}th batch dies",
-        within.as_secs()
-    );
+    let Load { people, within, overtaken_by, copied, .. } = room::CALM;
+    let seconds = within.as_secs();
+    let title =
+        format!("{people} joins within {seconds} s, overtaken by {overtaken_by} at most, each {copied}th twice");
     let mut table = table(&title, &["median", "least - most", "runs"]);
-    for Design { way, figures } in &room.designs {
+    for Design { way, is_calm, figures } in &room.designs {
         let name = match way {
             placing::Way::Ours => "ours",
             placing::Way::Counter => "a counter, by batch",
@@ -208,8 +208,21 @@ fn designs(room: &Room) -> Table {
         for (what, figure) in figures {
             let (least, most) = (number(figure.percentile(0)), number(figure.percentile(100)));
             let (median, runs) = (number(figure.median()), figure.runs().to_string());
-            table.add_row([format!("{name}: {what}"), median, format!("{least} - {most}"), runs]);
+            let dying = if *is_calm { String::new() } else { format!(", each {}th batch dies", room::DEATHS) };
+            table.add_row([format!("{name}{dying}: {what}"), median, format!("{least} - {most}"), runs]);
         }
+    }
+    table
+}
+
+fn prices(prices: &[Price]) -> Table {
+    let titles = ["processor ms", "p5 - p95", "requests", "read units", "write units", "bytes", "customer's bytes"];
+    let mut table = table("one of them, at the line's table", &titles);
+    for Price { what, processor, requests, read, written, table_bytes, client_bytes } in prices {
+        let [requests, read, written] = [requests, read, written].map(|count| number(*count));
+        let (median, bytes, own) =
+            (number(processor.median()), format!("{table_bytes:.0}"), format!("{client_bytes:.0}"));
+        table.add_row([(*what).to_owned(), median, processor.spread(), requests, read, written, bytes, own]);
     }
     table
 }

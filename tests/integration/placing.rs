@@ -1,6 +1,6 @@
 //! What the benchmark counts of our line and of a counter, on a load that is small enough for a test. Times are no test's.
 
-use std::time::Duration;
+use std::{num::NonZero, time::Duration};
 
 use local_stack::{
     build,
@@ -15,7 +15,7 @@ const LOAD: Load = Load {
     within: Duration::ZERO,
     overtaken_by: 8,
     copied: 10,
-    killed: 4,
+    killed: NonZero::new(4),
     tick: Duration::from_secs(3_600),
     seed: 1,
 };

@@ -8,6 +8,7 @@ use std::{
     future::pending,
     io,
     net::SocketAddr,
+    ops::AddAssign,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,6 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use dynoxide::Database;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
@@ -71,6 +73,48 @@ impl Request {
     pub fn operation(&self) -> &str {
         self.target.rsplit('.').next().unwrap_or_default()
     }
+}
+
+/// What requests took whose answers said so: none that was refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Taken {
+    /// Requests.
+    pub requests: usize,
+    /// Read units or write units, as the operation is, by the database's own arithmetic.
+    pub units: f64,
+    /// Bytes of the requests' bodies, and of the answers'.
+    pub bytes: (usize, usize),
+}
+
+impl AddAssign for Taken {
+    fn add_assign(&mut self, more: Self) {
+        self.requests += more.requests;
+        self.units += more.units;
+        self.bytes = (self.bytes.0 + more.bytes.0, self.bytes.1 + more.bytes.1);
+    }
+}
+
+/// The part of an answer of DynamoDB's that says what it took.
+#[derive(Deserialize)]
+struct Answered {
+    #[serde(rename = "ConsumedCapacity")]
+    consumed: Option<Consumed>,
+}
+
+/// Of one table, or of the one table that a batch or a transaction is about.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Consumed {
+    One(Capacity),
+    Several(Vec<Capacity>),
+}
+
+#[derive(Deserialize)]
+struct Capacity {
+    #[serde(rename = "TableName")]
+    table: String,
+    #[serde(rename = "CapacityUnits")]
+    units: f64,
 }
 
 /// How a request fails on demand.
@@ -145,6 +189,7 @@ struct Settings {
     entries_to_fail: usize,
     secrets: BTreeMap<String, String>,
     requests: Vec<Request>,
+    taken: BTreeMap<(String, String), Taken>,
     latency: Duration,
     failures: Vec<Planned>,
     tripwire: Tripwire,
@@ -203,6 +248,14 @@ impl AwsEndpoint {
     /// A client of the tables, with the SDK's own patience.
     pub fn tables(&self) -> aws_sdk_dynamodb::Client {
         tables_at(&self.url)
+    }
+
+    /// As [`AwsEndpoint::tables`], past records, latency and failures: for who only looks on.
+    pub fn tables_unseen(&self) -> aws_sdk_dynamodb::Client {
+        match &self.shared.dynamodb {
+            Dynamo::Emulator { url, .. } => tables_at(url),
+            Dynamo::Tables(_) => self.tables(),
+        }
     }
 
     /// Makes the queue known by its name.
@@ -265,6 +318,15 @@ impl AwsEndpoint {
     /// The requests so far, which are forgotten by that: for who counts more of them than a memory holds.
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.shared.lock().requests)
+    }
+
+    /// What the operations on this table took so far, which is forgotten by that.
+    pub fn take_taken(&self, table: &str) -> BTreeMap<String, Taken> {
+        let mut state = self.shared.lock();
+        let (of_it, others) = std::mem::take(&mut state.taken).into_iter().partition(|((of, _), _)| of == table);
+        state.taken = others;
+        let of_it: BTreeMap<(String, String), Taken> = of_it;
+        of_it.into_iter().map(|((_, operation), taken)| (operation, taken)).collect()
     }
 
     /// Delays every answer from now on until so long after its request, but not the effect.
@@ -490,11 +552,33 @@ impl Shared {
         (settings.latency, failure)
     }
 
+    /// Counts what an answer says that it took.
+    fn note_taken(&self, operation: &str, sent: usize, answer: &[u8]) {
+        let Ok(Answered { consumed: Some(consumed) }) = serde_json::from_slice(answer) else { return };
+        let Some(Capacity { table, units }) = (match consumed {
+            Consumed::One(one) => Some(one),
+            Consumed::Several(several) => several.into_iter().next(),
+        }) else {
+            return;
+        };
+        let taken = Taken { requests: 1, units, bytes: (sent, answer.len()) };
+        *self.lock().taken.entry((table, operation.to_owned())).or_default() += taken;
+    }
+
     async fn dispatch(&self, target: &str, headers: HeaderMap, body: Bytes, input: &Value) -> Response {
         let answer = match target.split_once('.') {
             Some(("DynamoDB_20120810", operation)) => {
                 return match &self.dynamodb {
-                    Dynamo::Emulator { http, url } => forward(http.post(url), headers, body).await,
+                    Dynamo::Emulator { http, url } => {
+                        let sent = body.len();
+                        match forward(http.post(url), headers, body).await {
+                            Ok(answer) => {
+                                self.note_taken(operation, sent, &answer.2);
+                                answer.into_response()
+                            }
+                            Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
+                        }
+                    }
                     Dynamo::Tables(tables) => {
                         let (status, body) = tables.call(operation, input);
                         (status, [(header::CONTENT_TYPE, JSON)], body.to_string()).into_response()
@@ -533,22 +617,20 @@ impl Shared {
 }
 
 /// Hands a request on byte for byte; only what belongs to the connection stays behind.
-async fn forward(request: reqwest::RequestBuilder, mut headers: HeaderMap, body: Bytes) -> Response {
+async fn forward(
+    request: reqwest::RequestBuilder,
+    mut headers: HeaderMap,
+    body: Bytes,
+) -> reqwest::Result<(StatusCode, HeaderMap, Bytes)> {
     headers.remove(header::HOST);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
-    let answer = match request.headers(headers).body(body).send().await {
-        Ok(response) => {
-            let (status, mut headers) = (response.status(), response.headers().clone());
-            headers.remove(header::CONTENT_LENGTH);
-            headers.remove(header::TRANSFER_ENCODING);
-            headers.remove(header::CONNECTION);
-            response.bytes().await.map(|body| (status, headers, body))
-        }
-        Err(error) => Err(error),
-    };
-    answer
-        .map_or_else(|error| (StatusCode::BAD_GATEWAY, error.to_string()).into_response(), IntoResponse::into_response)
+    let response = request.headers(headers).body(body).send().await?;
+    let (status, mut headers) = (response.status(), response.headers().clone());
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::CONNECTION);
+    response.bytes().await.map(|body| (status, headers, body))
 }
 
 /// An error answer of the AWS JSON protocol.

@@ -27,15 +27,14 @@ pub use self::{person::Fate, watch::Sample};
 use self::{person::Person, watch::Watch};
 use crate::{
     admission,
-    aws::AwsError,
+    aws::{AwsError, Taken},
     books::Breach,
     build::Binaries,
     lambda::Function,
     process::Process,
     queue::Queue,
-    replay,
     sale::{HeldError, Sale, SalePorts},
-    stack::{FUNCTION_TIMEOUT, RESERVATIONS, Stack},
+    stack::{FUNCTION_TIMEOUT, RESERVATIONS, Stack, WAITING_ROOM},
     till::PRICE,
 };
 
@@ -152,8 +151,12 @@ pub struct Report {
     pub killed: usize,
     /// Requests of customers: joins, questions for a place, and all others.
     pub requests: [usize; 3],
+    /// The bytes of those requests' bodies and of their answers'.
+    pub bytes: [usize; 3],
     /// Requests of the functions to AWS, by operation.
     pub operations: BTreeMap<String, Counts>,
+    /// What those on the waiting room's table took, by operation.
+    pub taken: BTreeMap<String, Taken>,
     /// From the first click to the last answer.
     pub elapsed: Duration,
     /// What must not be.
@@ -161,6 +164,14 @@ pub struct Report {
 }
 
 impl Report {
+    /// The read units and the write units of the waiting room's table.
+    pub fn units(&self) -> (f64, f64) {
+        let reads = |operation: &str| matches!(operation, "GetItem" | "BatchGetItem" | "Query");
+        let (read, written): (Vec<_>, Vec<_>) = self.taken.iter().partition(|(operation, _)| reads(operation));
+        let sum = |taken: &[(&String, &Taken)]| taken.iter().map(|(_, taken)| taken.units).sum::<f64>();
+        (sum(&read), sum(&written))
+    }
+
     /// What came of it, in a sentence.
     pub fn verdict(&self) -> String {
         let kept = match self.breaches.len() {
@@ -261,7 +272,7 @@ impl Venue {
         stack.inventory.stock(SHOW, &[], options.tickets * 2);
         let (price, currency) = PRICE;
         stack.inventory.price(SHOW, price, currency);
-        let table = replay::table(&stack);
+        let table = Table::new(stack.aws.tables_unseen(), WAITING_ROOM);
         let sale = Sale::open(stack, binaries, SalePorts::default()).await?;
         admission::open_line(&sale.stack.aws, SHOW, options.tickets).await.map_err(HeldError::Line)?;
         let http = Client::builder().timeout(FUNCTION_TIMEOUT).build()?;

@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::pending,
     io,
+    num::NonZero,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -68,8 +69,8 @@ pub struct Load {
     pub overtaken_by: u32,
     /// The queue hands each so many-th message over twice.
     pub copied: u32,
-    /// Each so many-th batch loses the process that works it: in turn before its first write, and after it.
-    pub killed: usize,
+    /// Each so many-th batch loses the process that works it: in turn before its first write, and after it. Nothing: none does.
+    pub killed: Option<NonZero<usize>>,
     /// How often our line is worked. Who is placed later than a line holds people back stands behind those who came after him.
     pub tick: Duration,
     /// What the chances are drawn from.
@@ -163,7 +164,7 @@ pub async fn place(way: Way, load: &Load, binaries: &Binaries) -> Result<Placed,
     sent.reverse();
 
     let mut killed = 0;
-    let (started, mut ticked, mut batches) = (Instant::now(), Instant::now(), 0);
+    let (started, mut ticked, mut batches) = (Instant::now(), Instant::now(), 0_usize);
     loop {
         while sent.last().is_some_and(|join| join.at <= started.elapsed()) {
             let Some(join) = sent.pop() else { break };
@@ -173,12 +174,13 @@ pub async fn place(way: Way, load: &Load, binaries: &Binaries) -> Result<Placed,
             ticked = Instant::now();
             site.tick().await?;
         }
-        let dies = (batches + 1) % load.killed.max(1) == 0;
-        let side = if (batches + 1) / load.killed.max(1) % 2 == 1 { Side::After } else { Side::Before };
-        match site.deliver(way, dies.then_some(side)).await? {
+        let batch = batches + 1;
+        let dies = load.killed.filter(|killed| batch % *killed == 0);
+        let dies = dies.map(|killed| if batch / killed % 2 == 1 { Side::After } else { Side::Before });
+        match site.deliver(way, dies).await? {
             Some(delivery) => {
-                batches += 1;
-                killed += if dies { delivery.batch.len() as u64 } else { 0 };
+                batches = batch;
+                killed += if dies.is_some() { delivery.batch.len() as u64 } else { 0 };
             }
             None if !sent.is_empty() => sleep(PACE).await,
             // What is left belongs to processes that were killed, and comes when their time is over.
@@ -323,7 +325,10 @@ impl Site {
 }
 
 /// A line that takes everybody and calls nobody yet.
-fn line(scope: Scope, now: Moment) -> Result<Line, SettingsError> {
+///
+/// # Errors
+/// None, unless lines can't be set so any more.
+pub fn line(scope: Scope, now: Moment) -> Result<Line, SettingsError> {
     const HOUR: Moment = 3_600_000;
 
     let settings = Settings {

@@ -225,3 +225,27 @@ async fn a_rule_hands_what_it_chooses_of_its_bus_to_its_queue() {
     assert_eq!(event["time"].as_str().unwrap().len(), "2026-11-20T09:14:20Z".len());
     assert!(endpoint.publish("nowhere", "shop", "paid", &detail).is_err());
 }
+
+#[tokio::test]
+async fn what_requests_take_is_counted_by_table_where_the_database_says_so() {
+    let (endpoint, config, _queue) = endpoint().await;
+    endpoint.create_waiting_room_table("lines").await.unwrap();
+    endpoint.create_waiting_room_table("others").await.unwrap();
+    let total = aws_sdk_dynamodb::types::ReturnConsumedCapacity::Total;
+    let tables = aws_sdk_dynamodb::Client::new(&config);
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    for (table, note) in [("lines", "x".repeat(1_500)), ("lines", String::new()), ("others", String::new())] {
+        let put = tables.put_item().table_name(table).item("pk", text("a")).item("sk", text("b"));
+        put.item("note", text(&note)).return_consumed_capacity(total.clone()).send().await.unwrap();
+    }
+    let get = || tables.get_item().table_name("lines").key("pk", text("a")).key("sk", text("b")).consistent_read(true);
+    get().return_consumed_capacity(total.clone()).send().await.unwrap();
+    get().send().await.unwrap();
+    let taken = endpoint.take_taken("lines");
+    let counted = |operation: &str| (taken[operation].requests, taken[operation].units);
+    // What is over a kilobyte takes two units to be written, and taking it away again does too.
+    assert_eq!((counted("PutItem"), counted("GetItem")), ((2, 4.0), (1, 1.0)), "{taken:?}");
+    assert!(taken["PutItem"].bytes.0 > 1_500 && taken["GetItem"].bytes.1 > 0, "{taken:?}");
+    assert_eq!(endpoint.take_taken("lines"), BTreeMap::new(), "it is forgotten");
+    assert_eq!(endpoint.take_taken("others")["PutItem"].requests, 1);
+}

@@ -53,9 +53,10 @@ pub(super) async fn report(
         people.iter().filter_map(|person| since_join(person, person.visit.called_at?)).collect();
     known_after.sort_unstable();
     waited.sort_unstable();
-    let mut requests = [0; 3];
+    let (mut requests, mut bytes) = ([0; 3], [0; 3]);
     for person in people {
         requests.iter_mut().zip(person.visit.requests).for_each(|(sum, more)| *sum += more);
+        bytes.iter_mut().zip(person.visit.bytes).for_each(|(sum, more)| *sum += more);
     }
     Ok(Report {
         options: venue.options,
@@ -73,7 +74,9 @@ pub(super) async fn report(
         refunds: books.refunds(),
         killed: venue.killed(),
         requests,
+        bytes,
         operations: watched.operations,
+        taken: watched.taken,
         samples: watched.samples,
         elapsed,
         breaches,

@@ -122,6 +122,8 @@ pub(super) struct Visit {
     /// Why he is lost.
     pub(super) last_words: Option<String>,
     pub(super) requests: [usize; 3],
+    /// Of their bodies and their answers'.
+    pub(super) bytes: [usize; 3],
 }
 
 /// What kind of request it is, for who counts them.
@@ -173,6 +175,9 @@ impl Person {
             self.visit.positions.extend(other.visit.positions);
             self.visit.last_words = self.visit.last_words.or(other.visit.last_words);
             for (sum, more) in self.visit.requests.iter_mut().zip(other.visit.requests) {
+                *sum += more;
+            }
+            for (sum, more) in self.visit.bytes.iter_mut().zip(other.visit.bytes) {
                 *sum += more;
             }
         } else {
@@ -354,10 +359,13 @@ impl Person {
             self.visit.requests[asked as usize] += 1;
             let answer = self.send(venue, &method, path, &body).await;
             drop(way);
+            if let Ok((_, _, bytes)) = &answer {
+                self.visit.bytes[asked as usize] += bytes;
+            }
             match answer {
-                Ok((status, body)) if status < 300 => return Ok(body),
-                Ok((status, body)) if status < 500 && status != 429 => return Err(Refused::Said(status, body)),
-                Ok((status, body)) => last = format!("{status} {body}"),
+                Ok((status, body, _)) if status < 300 => return Ok(body),
+                Ok((status, body, _)) if status < 500 && status != 429 => return Err(Refused::Said(status, body)),
+                Ok((status, body, _)) => last = format!("{status} {body}"),
                 Err(error) => last = error,
             }
             sleep(AGAIN.mul_f64(0.5 + self.impatience.f64())).await;
@@ -365,17 +373,26 @@ impl Person {
         Err(Refused::Silence(format!("{path}: {last}")))
     }
 
-    async fn send(&self, venue: &Venue, method: &Method, path: &str, body: &Value) -> Result<(u16, Value), String> {
+    /// Status and body of an answer, and the bytes of the bodies that went both ways.
+    async fn send(
+        &self,
+        venue: &Venue,
+        method: &Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Value, usize), String> {
         let token = venue.sale.issuer.token(&self.user_id, SCOPE, Duration::from_secs(3_600));
         let token = token.map_err(|error| error.to_string())?;
         let request = venue.http.request(method.clone(), format!("{}{path}", venue.sale.gateway.url()));
         // A tab has its own key, and the token makes both ask for one reservation.
         let key = format!("{}-{}", self.user_id, fastrand::u32(..));
         let request = request.bearer_auth(token).header("idempotency-key", key);
+        let sent = if body.is_null() { 0 } else { body.to_string().len() };
         let request = if body.is_null() { request } else { request.json(body) };
         let answer = request.send().await.map_err(|error| error.to_string())?;
         let status = answer.status().as_u16();
-        Ok((status, answer.json().await.unwrap_or_default()))
+        let body = answer.bytes().await.unwrap_or_default();
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default(), sent + body.len()))
     }
 }
 

@@ -13,7 +13,11 @@ use shared::{
 use tokio::time::sleep;
 
 use super::{Counts, Progress, SEATS_MAX, SHOW, Venue};
-use crate::{aws::Request, sale::HeldError};
+use crate::{
+    aws::{Request, Taken},
+    sale::HeldError,
+    stack::WAITING_ROOM,
+};
 
 /// Between two looks.
 const PACE: Duration = Duration::from_millis(250);
@@ -49,6 +53,7 @@ pub(super) struct Watch {
 pub(super) struct Watched {
     pub(super) samples: Vec<Sample>,
     pub(super) operations: BTreeMap<String, Counts>,
+    pub(super) taken: BTreeMap<String, Taken>,
     /// Seats beyond the tickets that counted at the same moment.
     pub(super) over: u32,
     /// The longest that tickets were free for who waited, and the ticks meanwhile.
@@ -83,6 +88,9 @@ impl Watch {
             let counts = self.watched.operations.entry(request.operation().to_owned()).or_default();
             counts.requests += 1;
             counts.records += records(&request);
+        }
+        for (operation, taken) in self.venue.sale.stack.aws.take_taken(WAITING_ROOM) {
+            *self.watched.taken.entry(operation).or_default() += taken;
         }
         let Some((line, pages)) = self.read().await? else { return Ok(self.progress) };
         let now = epoch_ms(SystemTime::now());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_sdk_dynamodb::{
     operation::update_item::UpdateItemError,
-    types::{AttributeValue, ReturnValue, TransactWriteItem, Update},
+    types::{AttributeValue, ReturnConsumedCapacity, ReturnValue, TransactWriteItem, Update},
 };
 
 use super::{
@@ -90,6 +90,7 @@ impl Table {
             .expression_attribute_values(":from", entry_text(from))
             .expression_attribute_values(":to", entry_text(to))
             .return_values(ReturnValue::AllNew)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .return_values_on_condition_check_failure(OLD);
         match call.send().await {
             Ok(answer) => {

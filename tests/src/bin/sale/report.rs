@@ -68,6 +68,16 @@ pub(crate) fn table(report: &Report) -> String {
     let [joins, questions, others] = report.requests;
     row("requests of customers: joins, questions, others", format!("{joins}, {questions}, {others}"));
     row("questions for each person", format!("{:.1}", per(questions, people)));
+    let [of_joins, of_questions, of_others] = report.bytes.map(|bytes| format!("{:.0}", per(bytes, people)));
+    row("bytes of their bodies and answers for each person", format!("{of_joins}, {of_questions}, {of_others}"));
+    let (read, written) = report.units();
+    let units = format!("{:.2}, {:.2}", read / people, written / people);
+    row("units of the line's table for each person: read, write", units);
+    let bytes: usize = report.taken.values().map(|taken| taken.bytes.0 + taken.bytes.1).sum();
+    row(
+        "bytes of the requests that took them and of their answers for each person",
+        format!("{:.0}", per(bytes, people)),
+    );
     for (operation, counts) in &report.operations {
         let each = format!("{:.2}", per(counts.records, people));
         row(operation, format!("{} requests, {} records, {each} for each person", counts.requests, counts.records));
