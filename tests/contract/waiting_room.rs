@@ -4,11 +4,15 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use local_stack::{build::workspace, ring};
 use serde_json::{Value, json};
+use shared::{
+    deadline::{epoch_ms, moment},
+    waiting_room::draw::Draw,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -337,6 +341,44 @@ async fn who_misses_his_turn_is_told_so_and_is_called_again() {
     tab.sees("You are called again, before those behind you").await;
     visit.usher.gives_back("usr_3", &next).await;
     tab.sees("It is your turn").await;
+    is_content(&tab);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_in_a_draw_is_told_so_and_has_his_number_after_it() {
+    let Some(visit) = Visit::to(1, &[]).await else { return };
+    let opens_in = async |seconds: u64| {
+        let opens_at = moment(epoch_ms(SystemTime::now() + Duration::from_secs(seconds)));
+        visit.usher.set_line(json!({"opens_at": opens_at})).await;
+    };
+    // Only a line that has not opened yet can be switched to a draw.
+    opens_in(3_600).await;
+    visit.usher.set_line(json!({"draw": true})).await;
+    visit.usher.all_join(&["usr_2", "usr_3"].map(str::to_owned)).await;
+    let tab = visit.joined(1).await;
+    visit.usher.until("all have places", async || visit.usher.line().await["joined"] == 3).await;
+    for _ in 0..2 {
+        tab.sees("You are in the draw").await;
+        tab.sees("Everybody who comes before the sale opens stands in an order that is drawn then, at ").await;
+        tab.sees("Whether you came early or late does not matter. Your number is here after the draw.").await;
+        assert!(heard(&tab).await.starts_with("You are in the draw. Everybody who comes before"));
+        assert_eq!(tab.evaluate("/number \\d|People before you/.test(document.body.innerText)").await, false);
+        tab.reload().await;
+    }
+    tab.picture(&picture("draw")).await;
+
+    opens_in(1).await;
+    visit.usher.until("the first is called", async || visit.usher.line().await["serving"] == 1).await;
+    let line = visit.usher.line().await;
+    let draw = Draw { seed: line["draw_seed"].as_str().unwrap().to_owned(), size: 3 };
+    tab.reload().await; // An hour before its opening a page asks every two minutes.
+    // He came last of the three.
+    tab.sees(match draw.turn_of(3) {
+        1 => "It is your turn",
+        2 => "You are next",
+        _ => "You are number 3",
+    })
+    .await;
     is_content(&tab);
 }
 

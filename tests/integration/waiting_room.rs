@@ -25,7 +25,7 @@ use shared::{
         message::{JoinMessage, TickMessage},
         place::{Change, Entry, State, Turn},
         sequence::sequence,
-        table::{Replaced, Table, Written},
+        table::{Join, Replaced, Table, Written},
     },
 };
 
@@ -819,4 +819,65 @@ async fn places_are_drawn_once_at_the_opening_and_whoever_comes_later_stands_beh
     room.seated(&[("usr_late", 1)]).await;
     assert_eq!(room.positions(&["usr_late"]).await, [Some(21)]);
     assert_eq!(room.line().await.draw, Some(draw), "it never changes");
+}
+
+/// DynamoDB answers a query with 1 MB at most and says where it goes on.
+#[tokio::test]
+async fn what_is_more_than_one_answer_to_a_query_is_read_to_its_end() {
+    let room = Room::of(4).await;
+    let others = ["evt_2", "evt_3"].map(|show_id| Scope { show_id: show_id.to_owned(), ..room.scope.clone() });
+    for other in others {
+        assert_eq!(room.table.open(&Line::open(other, settings(1)).unwrap()).await.unwrap(), Written::Made);
+    }
+    room.seated(&[("usr_1", 1), ("usr_2", 1), ("usr_3", 1), ("usr_4", 1)]).await;
+    let late = ["usr_5", "usr_6", "usr_7"];
+    for user_id in late {
+        room.seated(&[(user_id, 1)]).await;
+    }
+    for position in 1..=4 {
+        room.run_out(position).await;
+    }
+    room.tick().await;
+    assert_eq!(room.places().await, "P1 P1 P1 P1 C1 C1 C1");
+    let line = room.line().await;
+    for (position, person) in room.table.standing(&line, &(1..=4).collect()).await.unwrap() {
+        room.table.come_back(&line, position, person).await.unwrap();
+    }
+    // Of 33 blocks three lie in one of the 16 partitions at least.
+    for number in 0..33 {
+        let user_id = format!("usr_new_{number}");
+        let join = Join { id: room.id(&user_id), user_id, seats: 1, arrival: now() - MINUTE, request: None };
+        room.table.join(&line, &[join], now()).await.unwrap();
+    }
+    let partitions = ["lines", "new#", "back#", "late#", "seg#"];
+    for record in room.stack.aws.scan(WAITING_ROOM).await.unwrap() {
+        if partitions.iter().any(|partition| record["pk"]["S"].as_str().unwrap().starts_with(partition)) {
+            let grown = json!({
+                "TableName": WAITING_ROOM, "Key": {"pk": record["pk"], "sk": record["sk"]},
+                "UpdateExpression": "SET padding = :padding",
+                "ExpressionAttributeValues": {":padding": {"S": "x".repeat(395_000)}},
+            });
+            room.stack.aws.dynamodb("UpdateItem", &grown).await.unwrap();
+        }
+    }
+
+    room.stack.aws.clear_requests();
+    assert_eq!(room.table.open_shows().await.unwrap(), [SHOW, "evt_2", "evt_3"]);
+    let back: Vec<u64> = room.table.returned(&room.scope).await.unwrap().into_keys().collect();
+    assert_eq!(back, [1, 2, 3, 4], "who came back");
+    assert_eq!(room.positions(&late).await, [Some(5), Some(6), Some(7)], "who was late");
+    let standing = room.table.standing(&line, &(1..=7).collect()).await.unwrap();
+    let expected = (1..=7).map(|number| room.id(&format!("usr_{number}")));
+    assert_eq!(standing.values().map(|person| person.id).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert_eq!(room.tick().await, ended("success"));
+    assert_eq!((room.line().await.joined, room.table.blocks(&line).await.unwrap().len()), (40, 0), "who joined");
+
+    let went_on = |partition: &str| {
+        room.stack.aws.requests().iter().any(|request| {
+            let of = request.body["ExpressionAttributeValues"][":pk"]["S"].as_str().unwrap_or_default();
+            of.starts_with(partition) && request.body["ExclusiveStartKey"].is_object()
+        })
+    };
+    let short: Vec<&str> = partitions.into_iter().filter(|partition| !went_on(partition)).collect();
+    assert!(short.is_empty(), "one answer had all of these, and nothing is shown by them: {short:?}");
 }

@@ -16,6 +16,7 @@ use local_stack::{
     queue,
     ring::{on_path, skip_or_fail},
     sale,
+    stack::WAITING_ROOM_KEYS,
     template::{SCOPE, Template},
 };
 use prost::Message;
@@ -26,7 +27,8 @@ use shared::{
     reservation::Status,
     waiting_room::{
         draw::Draw,
-        line::Settings,
+        id::PlaceKeys,
+        line::{Line, Scope, Settings},
         message::{JoinMessage, TickMessage},
         place::{Change, Entry, State},
         plan::Move,
@@ -39,7 +41,7 @@ use tonic_prost::ProstCodec;
 use url::Url;
 
 use crate::{
-    harness::binaries,
+    harness::{binaries, log_lines},
     reflection::services_at,
     reservation_api::{Answer, Ask, answer_of, ask},
     waiting_room::{JOINED, MINUTE, Room, SHOW, TICKED, ended, now, settings},
@@ -154,7 +156,11 @@ impl Door {
 
     /// A reservation by a turn, by REST.
     async fn reserve(&self, user_id: &str, place: &Value) -> Response {
-        let wish = json!({"eventId": SHOW, "quantity": 1, "reservationToken": place["admissionToken"]});
+        self.reserve_for(SHOW, user_id, place).await
+    }
+
+    async fn reserve_for(&self, show_id: &str, user_id: &str, place: &Value) -> Response {
+        let wish = json!({"eventId": show_id, "quantity": 1, "reservationToken": place["admissionToken"]});
         let url = format!("{}/v1/reservations", self.gateway.url());
         let request = self.http.post(url).bearer_auth(self.token(user_id)).header("idempotency-key", user_id);
         request.json(&wish).send().await.unwrap()
@@ -215,6 +221,107 @@ async fn somebody_joins_is_placed_let_in_and_buys() {
     assert_eq!((&sold["status"], &sold["reservationId"]), (&json!("completed"), &admitted["reservationId"]));
     assert_eq!(sold.get("pollAfterMs"), None, "nothing changes any more");
     assert_eq!(sold.get("admissionToken"), None);
+}
+
+#[tokio::test]
+async fn a_claim_that_is_repeated_counts_once_and_is_answered_the_same() {
+    let door = Door::of(2).await;
+    door.room.seated(&[("usr_1", 1), ("usr_2", 1), ("usr_3", 1)]).await;
+    let id = door.room.id("usr_1").to_string();
+    let right = async || {
+        let place = door.place("usr_1").await;
+        ["admissionToken", "admittedUntil", "reservationId"].map(|name| place[name].as_str().unwrap().to_owned())
+    };
+    let (first, at_once, third) = tokio::join!(right(), right(), right());
+    door.room.tick().await;
+    let later = right().await;
+    assert!(
+        [&at_once, &third, &later].into_iter().all(|again| *again == first),
+        "{first:?} {at_once:?} {third:?} {later:?}"
+    );
+    let line = door.room.line().await;
+    assert_eq!((door.room.places().await.as_str(), line.taken, line.inside, line.serving), ("A1 C1", 2, 2, 2));
+    let lines = log_lines(&door.function.all_logs());
+    let let_in = lines.iter().filter(|line| line["audit"] == true && line["place_id"] == id && line["to"] == "A");
+    assert_eq!(let_in.count(), 1, "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_ticket_of_one_line_calls_nobody_of_another_and_neither_does_its_token_buy_there() {
+    const OTHER: &str = "evt_2";
+
+    let door = Door::of(1).await;
+    let (room, scope) = (&door.room, Scope { show_id: OTHER.to_owned(), ..door.room.scope.clone() });
+    room.stack.inventory.stock(OTHER, &[], 10);
+    assert_eq!(room.table.open(&Line::open(scope.clone(), settings(1)).unwrap()).await.unwrap(), Written::Made);
+    room.seated(&[("usr_1", 1), ("usr_2", 1)]).await;
+    for (user_id, arrival) in [("usr_3", now() - MINUTE), ("usr_4", now() - MINUTE + 1)] {
+        let (scope, user_id) = (scope.clone(), user_id.to_owned());
+        let join = JoinMessage { scope, user_id, seats: 1, arrival, request: None };
+        room.queues[JOINED].send(queue::Message::new(join.body())).unwrap();
+    }
+    room.deliver(JOINED).await;
+    let tick_both = async || {
+        for show_id in [SHOW, OTHER] {
+            let body = TickMessage { show_id: show_id.to_owned() }.body();
+            room.queues[TICKED].send(queue::Message::new(body)).unwrap();
+            assert_eq!(room.deliver(TICKED).await, [ended("success")], "{show_id}");
+        }
+        let line = room.table.line(OTHER).await.unwrap().unwrap();
+        let pages = room.table.pages(&line, 0).await.unwrap();
+        let others: Vec<State> = pages.entries.values().map(|entry| entry.state).collect();
+        (room.places().await, others)
+    };
+    assert_eq!(tick_both().await, ("C1".to_owned(), vec![State::Called]), "each has one ticket");
+
+    // A ticket of the other line comes back, and three more are given to it.
+    let first = room.table.entry(&scope, 1).await.unwrap().unwrap();
+    let over = Entry { state: State::Ended, deadline: now() - 1, ..first };
+    room.table.replace(&scope, 1, first, over).await.unwrap();
+    assert_eq!(tick_both().await, ("C1".to_owned(), vec![State::Ended, State::Called]));
+    let line = room.table.line(OTHER).await.unwrap().unwrap();
+    room.table.set(&line.set(settings(4), now()).unwrap()).await.unwrap();
+    assert_eq!(tick_both().await, ("C1".to_owned(), vec![State::Ended, State::Called]), "usr_2 waits for his own");
+
+    let keys = PlaceKeys::read(WAITING_ROOM_KEYS).unwrap();
+    let id = keys.id(&scope, "usr_4").unwrap().to_string();
+    let place = door.call("usr_4", "GetQueuePosition", json!({"queueItemId": id})).await.unwrap();
+    assert_eq!(place["detail"], "admitted", "{place}");
+    let refused = door.reserve("usr_4", &place).await;
+    assert_eq!(refused.status(), 403, "his token is for {OTHER}, and he wants {SHOW}");
+    assert_eq!(door.reserve_for(OTHER, "usr_4", &place).await.status(), 201);
+}
+
+#[tokio::test]
+async fn nobody_is_told_that_it_is_his_turn_in_a_line_that_is_closed() {
+    let door = Door::of(3).await;
+    door.room.seated(&[("usr_1", 1), ("usr_2", 1), ("usr_3", 1), ("usr_4", 1)]).await;
+    let admitted = door.place("usr_1").await;
+    assert_eq!(admitted["detail"], "admitted");
+    door.room.run_out(3).await;
+    door.room.tick().await;
+    assert_eq!(door.room.places().await, "A1 C1 P1 C1");
+
+    // It is closed while it is paused, so that no call has run out.
+    door.room.set(|settings| (settings.paused, settings.closes_at) = (true, now())).await;
+    sleep(Duration::from_millis(1_100)).await; // So long the function believes what it knows of the line.
+    let status = door.call("usr_1", "GetQueueStatus", json!({"eventId": SHOW})).await.unwrap();
+    assert_eq!(status["state"], "closed");
+    for user_id in ["usr_2", "usr_3", "usr_4"] {
+        let place = door.place(user_id).await;
+        assert_eq!((&place["status"], &place["detail"]), (&json!("expired"), &json!("closed")), "{place}");
+        assert_eq!((&place["message"], place.get("admissionToken")), (&json!("the sale is over"), None), "{place}");
+        assert_eq!(place.get("pollAfterMs"), None, "nothing changes any more");
+        assert_eq!(door.enqueue(user_id, 1).await["status"], "expired", "{user_id}: joining says the same");
+    }
+    assert!(door.room.table.returned(&door.room.scope).await.unwrap().is_empty(), "nobody is called again");
+    assert_eq!(door.place("usr_1").await["admissionToken"], admitted["admissionToken"], "who is in may finish");
+    assert_eq!(door.reserve("usr_1", &admitted).await.status(), 201);
+    for position in [2, 4] {
+        door.room.run_out(position).await;
+    }
+    door.room.tick().await;
+    assert_eq!(door.room.places().await, "A1 P1 P1 P1", "and the line can come to its end");
 }
 
 #[tokio::test]
@@ -569,7 +676,7 @@ async fn a_line_that_takes_nobody_says_why_and_keeps_who_stands_in_it() {
     assert_eq!(door.enqueue("usr_2", 1).await["queuePosition"], 2);
 
     let line = door.room.line().await;
-    let sold = shared::waiting_room::line::Line { sold_out_at: Some(1), version: line.version + 1, ..line };
+    let sold = Line { sold_out_at: Some(1), version: line.version + 1, ..line };
     assert_eq!(door.room.table.set(&sold).await.unwrap(), Written::Made);
     tokio::time::sleep(Duration::from_secs(1)).await;
     door.is_refused("usr_9", "EnqueueBooking", wish.clone(), "failed_precondition", "sold").await;

@@ -805,6 +805,15 @@ pub const REMOVALS: &[Removal] = &[
     },
     Removal {
         guard: "waiting-room",
+        then: "of what is more than 1 MB only the first part is read",
+        file: "shared/src/waiting_room/table.rs",
+        text: "after = answer.last_evaluated_key;",
+        instead: "after = answer.last_evaluated_key.filter(|_| what.is_empty());",
+        test: Test::of("integration", "waiting_room::what_is_more_than_one_answer_to_a_query_is_read_to_its_end"),
+        says: "evt_3",
+    },
+    Removal {
+        guard: "waiting-room",
         then: "a lost timer is never sent again",
         file: "shared/src/waiting_room/desk.rs",
         text: "if let Some(until) = open_until.filter(|until| until + ms(PATIENCE) <= now)",
@@ -847,6 +856,15 @@ pub const REMOVALS: &[Removal] = &[
         instead: "&& self.keys.id(&line.scope, user_id).is_some()",
         test: Test::of("integration", "waiting_room_rpc::each_mistake_has_its_code_and_nothing_is_sent"),
         says: "it is refused",
+    },
+    Removal {
+        guard: "waiting-room-door",
+        then: "it is somebody's turn in a line that is closed",
+        file: "shared/src/waiting_room/service.rs",
+        text: "claimed.filter(|_| place.line.is_open_for_joining(now))",
+        instead: "claimed.filter(|_| place.line.version > 0)",
+        test: Test::of("integration", "waiting_room_rpc::nobody_is_told_that_it_is_his_turn_in_a_line_that_is_closed"),
+        says: "admitted",
     },
     Removal {
         guard: "waiting-room-door",

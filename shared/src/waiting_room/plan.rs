@@ -128,7 +128,8 @@ pub fn plan(
         written: BTreeSet::new(),
         now,
     };
-    if !line.settings.paused {
+    // A line that is over does not go on, and gives nobody his window again.
+    if !line.settings.paused || !line.is_open_for_joining(now) {
         tick.pass(terms);
     }
     if line.may_call(now, terms) {

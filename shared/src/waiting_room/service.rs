@@ -82,7 +82,7 @@ names! {
         Paused = "paused",
         /// He waits, and all tickets are sold.
         SoldOut = "sold_out",
-        /// His turn did not come before the line closed.
+        /// The line closed before his turn came, or before he answered.
         Closed = "closed",
         /// It is his turn, and he has not asked for his place since.
         Called = "called",
@@ -360,8 +360,9 @@ impl WaitingRoom {
                 self.hear(&place.item, now).await;
                 return self.shown(&place, now);
             };
+            // A call may outlive its line: an operator closes it earlier, or it closes while it is paused.
             let claimed = entry.after(Change::Claim { until: now + ms(self.terms.booking_window) });
-            if let Some(to) = claimed {
+            if let Some(to) = claimed.filter(|_| place.line.is_open_for_joining(now)) {
                 let made = Move { position: spot.position, from: Some(entry), to };
                 match self.table.admit(&place.line.scope, made, &place.item, now).await? {
                     Written::Overtaken => continue,
@@ -601,6 +602,10 @@ impl WaitingRoom {
         };
         match entry.state {
             State::Called | State::Passed if item.ended_at.is_some() => over(Detail::Cancelled),
+            State::Called | State::Passed if !line.is_open_for_joining(now) => {
+                let outlook = Outlook::behind(line, 0, now);
+                Ok(Shown { outlook: Some(outlook), ..bare(Status::Expired, Detail::Closed, outlook.ask_after) })
+            }
             State::Called => Ok(Shown { seats: Some(entry.seats), ..in_turn(Detail::Called) }),
             State::Admitted => {
                 let admitted = self.admitted(item, spot.position, &entry, now)?;
@@ -613,7 +618,7 @@ impl WaitingRoom {
                 Ok(Shown { seats: Some(entry.seats), reservation_id: Some(reservation_id), ..sold })
             }
             State::Ended => over(Detail::Ended),
-            State::Passed if is_called_again(&entry) && line.is_open_for_joining(now) => {
+            State::Passed if is_called_again(&entry) => {
                 let outlook = Outlook::behind(line, 0, now);
                 // Nobody is called any more when all is sold, those who come back no more than the others.
                 let detail = if outlook.stage == Stage::SoldOut { Detail::SoldOut } else { Detail::Passed };

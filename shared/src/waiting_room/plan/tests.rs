@@ -70,6 +70,9 @@ fn a_call_that_ran_out_passes_and_its_ticket_goes_on_in_the_same_tick() {
     assert_eq!(moves(&plan), "1P1 2C1");
     let paused = Line { settings: Settings { paused: true, ..line.settings.clone() }, ..line.clone() };
     assert_eq!(moves(&tick(&paused, &pages(&["C1:10000000:1:0"]), &[], &people(&line, &[1]))), "");
+    let closed = Line { settings: Settings { closes_at: NOW, ..paused.settings.clone() }, ..paused };
+    let last = tick(&closed, &pages(&["C1:10000000:1:0"]), &[], &people(&line, &[1]));
+    assert_eq!((moves(&last).as_str(), last.is_over), ("1P1", true), "nobody gets his window again");
     let resumed = Line { resumed_at: NOW - 1, ..line.clone() };
     assert_eq!(moves(&tick(&resumed, &pages(&["C1:10000000:1:0"]), &[], &people(&line, &[1]))), "", "a whole window");
 }
