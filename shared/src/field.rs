@@ -1,6 +1,8 @@
 //! The rules of single fields, the same for what a producer sends and for what the reservation API answers. A rule's text
 //! fits after the field's name.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 const LONGEST_ID: usize = 256;
@@ -13,6 +15,15 @@ const LONGEST_KEY: usize = 255;
 
 /// The most tickets that a customer may wish for at once.
 pub const MOST_WISHED: u32 = 10;
+
+/// The longest extension that is understood, in seconds. How much of it a hold gets, its terms say.
+pub const LONGEST_EXTENSION: u32 = 86_400;
+
+/// The reservations of a page where nobody says.
+pub const USUAL_PAGE: u8 = 20;
+
+/// The most reservations of a page.
+pub const LONGEST_PAGE: u8 = 100;
 
 /// An id: opaque, but fit for a URL's path segment and a log line.
 ///
@@ -98,6 +109,24 @@ pub fn quantity(value: &Value, seats: usize) -> Result<u32, String> {
     Ok(quantity)
 }
 
+/// How much longer a hold shall last, in seconds.
+///
+/// # Errors
+/// The rule that the number breaks.
+pub fn extension(seconds: impl TryInto<u32>) -> Result<Duration, &'static str> {
+    let seconds = seconds.try_into().ok().filter(|seconds| (1..=LONGEST_EXTENSION).contains(seconds));
+    seconds.map(|seconds| Duration::from_secs(seconds.into())).ok_or("must be a whole number from 1 to 86,400")
+}
+
+/// How many reservations a page shall have.
+///
+/// # Errors
+/// The rule that the number breaks.
+pub fn page_size(size: impl TryInto<u8>) -> Result<u8, &'static str> {
+    let size = size.try_into().ok().filter(|size| (1..=LONGEST_PAGE).contains(size));
+    size.ok_or("must be a whole number from 1 to 100")
+}
+
 /// A number, or a string of digits: some producers quote every value.
 pub fn whole_number(value: &Value) -> Option<u64> {
     match value {
@@ -115,4 +144,23 @@ pub fn whole_number(value: &Value) -> Option<u64> {
 pub fn carried(text: String) -> Option<String> {
     let fits = !text.trim().is_empty() && text.chars().nth(LONGEST_CARRIED).is_none();
     fits.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_and_a_page_have_their_ends_and_the_rule_names_them() {
+        for (seconds, fits) in [(-1, false), (0, false), (1, true), (86_400, true), (86_401, false), (i64::MAX, false)]
+        {
+            let expected = u64::try_from(seconds).map(Duration::from_secs).ok().filter(|_| fits);
+            assert_eq!(extension(seconds).ok(), expected, "{seconds}");
+        }
+        for (size, fits) in [(-1, false), (0, false), (1, true), (100, true), (101, false), (i32::MAX, false)] {
+            assert_eq!(page_size(size).is_ok(), fits, "{size}");
+        }
+        assert_eq!(extension(0), Err("must be a whole number from 1 to 86,400"));
+        assert_eq!(page_size(0), Err("must be a whole number from 1 to 100"));
+    }
 }

@@ -608,15 +608,20 @@ async fn a_whole_number_may_be_written_as_a_float() {
 async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
     let stack = Stack::start().await.unwrap();
     let mut environment = stack.environment(reservation_api::NAME);
-    for (name, value) in
-        [("RESERVATIONS_TABLE", ""), ("HOLD_SECONDS", "10"), ("MAX_HOLD_SECONDS", "901"), ("INVENTORY_GRPC_ADDR", "x")]
-    {
+    let wrong = [
+        ("RESERVATIONS_TABLE", ""),
+        ("HOLD_SECONDS", "10"),
+        ("MAX_HOLD_SECONDS", "901"),
+        ("HOLD_GRACE_SECONDS", "120"),
+        ("INVENTORY_GRPC_ADDR", "x"),
+    ];
+    for (name, value) in wrong {
         environment.insert(name.to_owned(), value.to_owned());
     }
     let binary = binaries()[reservation_api::NAME].clone();
     let function = stack.deploy_with(reservation_api::NAME, binary.clone(), 1, environment.clone()).unwrap();
     let Err(FunctionError::Init(text)) = function.invoke("{}").await.result else { panic!("it must not start") };
-    for name in ["RESERVATIONS_TABLE", "HOLD_SECONDS", "MAX_HOLD_SECONDS", "INVENTORY_GRPC_ADDR"] {
+    for (name, _) in wrong {
         assert!(text.contains(name), "{name} is missing in {text}");
     }
     let mut environment = stack.environment(reservation_api::NAME);

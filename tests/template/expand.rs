@@ -61,11 +61,12 @@ fn bound(node: &Value, variable: &str, item: &str) -> Value {
 
 fn reduced(fields: Map<String, Value>, mappings: &Value) -> Result<Value, String> {
     let node = Value::Object(fields);
-    if let Some([map, first, second]) = node["Fn::FindInMap"].as_array().map(Vec::as_slice)
+    if let Some([map, first, second, otherwise @ ..]) = node["Fn::FindInMap"].as_array().map(Vec::as_slice)
         && let (Some(map), Some(first), Some(second)) = (map.as_str(), first.as_str(), second.as_str())
     {
-        let found = &mappings[map][first][second];
-        return if found.is_null() { Err(format!("{node} finds nothing")) } else { Ok(found.clone()) };
+        let otherwise = otherwise.first().and_then(|otherwise| otherwise.get("DefaultValue"));
+        let found = Some(&mappings[map][first][second]).filter(|found| !found.is_null()).or(otherwise);
+        return found.cloned().ok_or_else(|| format!("{node} finds nothing"));
     }
     if let Some((resource, attribute)) = node["Fn::GetAtt"].as_str().and_then(|text| text.split_once('.')) {
         return Ok(json!({"Fn::GetAtt": [resource, attribute]}));
@@ -134,6 +135,8 @@ C: 1",
     #[test]
     fn what_is_known_is_filled_in_and_the_rest_stays_open() {
         check("!FindInMap [Types, A, Name]", json!("alpha"));
+        check("!FindInMap [Types, A, Name, {DefaultValue: !Ref P}]", json!("alpha"));
+        check("!FindInMap [Types, A, Color, {DefaultValue: !Ref P}]", json!({"Ref": "P"}));
         check(
             "!Sub ['${AWS::StackName}-${N}', {N: !FindInMap [Types, B, Name]}]",
             json!({"Fn::Sub": "${AWS::StackName}-beta"}),

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shared::{
     admission::Denied,
+    field::{LONGEST_PAGE, USUAL_PAGE},
     name::Named,
     reservation::{
         Status,
@@ -759,8 +760,8 @@ fn listing() -> Vec<Parameter> {
     let limit = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(1))
-        .maximum(Some(100))
-        .default(Some(json!(20)))
+        .maximum(Some(LONGEST_PAGE))
+        .default(Some(json!(USUAL_PAGE)))
         .build();
     let query = |name, about, schema| parameter(name, ParameterIn::Query, Required::False, about, schema);
     vec![

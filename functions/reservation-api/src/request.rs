@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use axum::http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use serde_json::{Map, Value};
 use shared::{
-    field::{self, MOST_WISHED},
+    field::{self, MOST_WISHED, USUAL_PAGE},
     json::{NotAnObject, Object},
     reservation::{
         Status,
@@ -21,9 +21,6 @@ use crate::refusal::Refusal;
 
 /// A longer body is not read.
 pub const LONGEST_BODY: usize = 64 * 1024;
-
-/// The reservations of a page where nobody says.
-const USUAL_PAGE: u8 = 20;
 
 /// The customer that the front door has found to be calling. Without one nothing is done, whatever the route says.
 ///
@@ -91,9 +88,10 @@ pub fn listing(query: &[(String, String)]) -> Result<Listing, Refusal> {
                 Ok(show_id) => listing.show_id = Some(show_id),
                 Err(_) => fault(name, SHOW),
             },
-            "limit" => match value.parse().ok().filter(|limit| (1..=100).contains(limit)) {
-                Some(limit) => listing.limit = limit,
-                None => fault(name, "must be a whole number from 1 to 100"),
+            // What is no number is no size of a page either.
+            "limit" => match field::page_size(value.parse().unwrap_or(0_u64)) {
+                Ok(limit) => listing.limit = limit,
+                Err(rule) => fault(name, rule),
             },
             "cursor" => match Cursor::read(value) {
                 Some(cursor) => listing.after = Some(cursor),
@@ -166,11 +164,11 @@ impl<'a> Fields<'a> {
 
     /// How much longer a hold shall last.
     pub fn extension(&mut self) -> Duration {
-        let seconds = self.required("extensionSeconds", "extension_seconds", |value| {
-            let seconds = whole(value).as_u64().filter(|seconds| (1..=86_400).contains(seconds));
-            seconds.ok_or("must be a whole number from 1 to 86,400")
+        let longer = self.required("extensionSeconds", "extension_seconds", |value| {
+            // What is no whole number is no length either.
+            field::extension(whole(value).as_u64().unwrap_or(0))
         });
-        Duration::from_secs(seconds.unwrap_or_default())
+        longer.unwrap_or_default()
     }
 
     /// What a function asks for.

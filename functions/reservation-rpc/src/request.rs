@@ -6,7 +6,7 @@ use std::time::Duration;
 use connectrpc::ConnectError;
 use serde_json::{Value, json};
 use shared::{
-    field::{self, MOST_WISHED},
+    field::{self, MOST_WISHED, USUAL_PAGE},
     reservation::{
         Status,
         lifecycle::Wish,
@@ -19,9 +19,6 @@ use crate::{
     fault::of,
     proto::reservation::v1::{CreateReservationRequest, ListReservationsRequest, ReservationStatus},
 };
-
-/// The reservations of a page where nobody says.
-const USUAL_PAGE: u8 = 20;
 
 /// The wish of a creation.
 ///
@@ -91,9 +88,7 @@ pub(crate) fn optional_key(key: &str) -> Result<Option<&str>, ConnectError> {
 /// # Errors
 /// The rule that it breaks.
 pub(crate) fn extension(seconds: i32) -> Result<Duration, ConnectError> {
-    let seconds = u64::try_from(seconds).ok().filter(|seconds| (1..=86_400).contains(seconds));
-    let rule = "extension_seconds must be a whole number from 1 to 86,400";
-    seconds.map(Duration::from_secs).ok_or_else(|| ConnectError::invalid_argument(rule))
+    field::extension(seconds).map_err(|rule| ConnectError::invalid_argument(format!("extension_seconds {rule}")))
 }
 
 /// Which reservations a list asks for.
@@ -125,10 +120,12 @@ pub(crate) fn listing(request: &ListReservationsRequest) -> Result<Listing, Conn
         if pagination.page > 1 {
             faults.push("page is not counted here: go on with the cursor of the answer before".to_owned());
         }
-        match u8::try_from(pagination.page_size) {
-            Ok(0) => {}
-            Ok(size @ 1..=100) => listing.limit = size,
-            Ok(_) | Err(_) => faults.push("page_size must be from 1 to 100".to_owned()),
+        // In protobuf zero is what nobody said.
+        if pagination.page_size != 0 {
+            match field::page_size(pagination.page_size) {
+                Ok(size) => listing.limit = size,
+                Err(rule) => faults.push(format!("page_size {rule}")),
+            }
         }
         if !pagination.cursor.is_empty() {
             listing.after = Cursor::read(&pagination.cursor);

@@ -12,7 +12,7 @@
 //!      --------------------- its deadline --> EXPIRED
 //! ```
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,14 @@ impl Terms {
         longest_hold: Duration::from_secs(900),
         grace: Duration::from_secs(10_800),
     };
+
+    /// A creation takes up to [`LEASE`], and then a customer has to pay.
+    pub const SHORTEST_HOLD: Duration = Duration::from_secs(30);
+
+    /// The graces that there can be. A timer that was lost is made up for within an hour and two minutes, and what it sends
+    /// lives for half an hour of faults: before that the inventory must not free seats by itself. After the two weeks for which
+    /// a dead letter is kept, no event comes that needs them.
+    pub const GRACES: RangeInclusive<Duration> = Duration::from_secs(7_200)..=Duration::from_secs(1_209_600);
 }
 
 names! {

@@ -1,7 +1,10 @@
 //! What can be done with reservations, whoever asks and by whichever protocol: a customer through REST or RPC, or the
 //! functions that settle events.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::future::LocalBoxFuture;
 use tokio::join;
@@ -147,7 +150,7 @@ pub struct Listing {
     pub status: Option<Status>,
     /// Only those for this show.
     pub show_id: Option<String>,
-    /// How many are looked at, 100 at most.
+    /// How many are looked at, [`LONGEST_PAGE`](crate::field::LONGEST_PAGE) at most.
     pub limit: u8,
     /// Where the page before ended.
     pub after: Option<Cursor>,
@@ -544,18 +547,77 @@ impl Terms {
             longest_hold: reader.seconds("MAX_HOLD_SECONDS", longest_hold),
             grace: reader.seconds("HOLD_GRACE_SECONDS", grace),
         };
-        let shortest = Duration::from_secs(30);
-        if terms.hold < shortest || terms.hold > terms.longest_hold {
-            reader.fault("HOLD_SECONDS", "must be at least 30 and at most MAX_HOLD_SECONDS");
-        }
-        // The queue of expiries delays a timer for so long at most.
-        if terms.longest_hold > longest_hold {
-            reader.fault("MAX_HOLD_SECONDS", "must be at most 900");
+        for (name, fault) in terms.faults() {
+            reader.fault(name, fault);
         }
         terms
+    }
+
+    /// What of these terms can't be kept, each with its variable.
+    fn faults(self) -> Vec<(&'static str, String)> {
+        let longest = Self::DEFAULT.longest_hold;
+        // A hold is judged by a longest one that there can be.
+        let holds = Self::SHORTEST_HOLD..=self.longest_hold.clamp(Self::SHORTEST_HOLD, longest);
+        let terms = [
+            ("MAX_HOLD_SECONDS", self.longest_hold, Self::SHORTEST_HOLD..=longest, "no queue delays its timer longer"),
+            ("HOLD_SECONDS", self.hold, holds, "it must be long enough to pay, and MAX_HOLD_SECONDS at most"),
+            ("HOLD_GRACE_SECONDS", self.grace, Self::GRACES, "an event that is late must still find its seats held"),
+        ];
+        let wrong = terms.into_iter().filter(|(_, value, range, _)| !range.contains(value));
+        let fault = |(name, value, range, why): (_, Duration, RangeInclusive<Duration>, _)| {
+            let [least, most, value] = [*range.start(), *range.end(), value].map(|time| time.as_secs());
+            (name, format!("must be from {least} to {most}, not {value}: {why}"))
+        };
+        wrong.map(fault).collect()
     }
 }
 
 fn now() -> u64 {
     epoch_ms(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The terms of these seconds, or what is wrong with them.
+    fn configured(hold: &str, longest_hold: &str, grace: &str) -> Result<Terms, ConfigError> {
+        let variables = [("HOLD_SECONDS", hold), ("MAX_HOLD_SECONDS", longest_hold), ("HOLD_GRACE_SECONDS", grace)];
+        let source: BTreeMap<_, _> =
+            variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut reader = Reader::new(&source);
+        let terms = Terms::configured(&mut reader);
+        reader.finish(Some(terms))
+    }
+
+    #[test]
+    fn each_time_has_its_default_and_may_be_at_either_end() {
+        assert_eq!(configured("", "", ""), Ok(Terms::DEFAULT));
+        for (hold, longest_hold, grace) in [("30", "30", "7200"), ("900", "900", "1209600")] {
+            assert!(configured(hold, longest_hold, grace).is_ok(), "{hold}, {longest_hold}, {grace}");
+        }
+    }
+
+    #[test]
+    fn a_time_beyond_its_ends_is_refused_with_what_it_may_be() {
+        let fault = |hold, longest_hold, grace| match configured(hold, longest_hold, grace) {
+            Err(ConfigError(faults)) => faults.join("\n"),
+            Ok(terms) => format!("{terms:?}"),
+        };
+        for (hold, longest_hold, grace, expected) in [
+            ("29", "", "", "HOLD_SECONDS must be from 30 to 900, not 29:"),
+            ("901", "", "", "HOLD_SECONDS must be from 30 to 900, not 901:"),
+            ("61", "60", "", "HOLD_SECONDS must be from 30 to 60, not 61:"),
+            ("", "901", "", "MAX_HOLD_SECONDS must be from 30 to 900, not 901:"),
+            ("", "29", "", "MAX_HOLD_SECONDS must be from 30 to 900, not 29:"),
+            ("", "", "7199", "HOLD_GRACE_SECONDS must be from 7200 to 1209600, not 7199:"),
+            ("", "", "10800000", "HOLD_GRACE_SECONDS must be from 7200 to 1209600, not 10800000:"),
+        ] {
+            let faults = fault(hold, longest_hold, grace);
+            assert!(faults.lines().any(|fault| fault.starts_with(expected)), "{expected} is missing in: {faults}");
+        }
+        assert_eq!(fault("29", "901", "1").lines().count(), 3);
+    }
 }

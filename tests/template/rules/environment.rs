@@ -73,6 +73,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("MinValue: 3\n", "MinValue: 0\n"),
             edit("MinValue: 30\n", "MinValue: 29\n"),
             edit("MaxValue: 900\n", "MaxValue: 901\n"),
+            edit("HOLD_GRACE_SECONDS: \"10800\"", "HOLD_GRACE_SECONDS: \"7199\""),
             // Without a secret there is no key, and the rule says so before the functions do.
             edit(
                 "  PlacesHaveKeys:\n    RuleCondition: !Equals [!Ref WaitingRoom, \"true\"]\n",

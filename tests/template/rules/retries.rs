@@ -18,7 +18,7 @@ use crate::{
     code::FAILING,
     evaluate::Stack,
     project::{File, Project, edit, edit_in},
-    template::{Path, Template, number},
+    template::{FUNCTION, Path, Template, number},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -68,6 +68,13 @@ pub(crate) const RULES: &[Rule] = &[
         check: heard_of_before_death,
         breaks: &[
             edit("Default: 300\n  LateApproval", "Default: 900\n  LateApproval"),
+            edit("OldestMessageSeconds: \"1500\"", "OldestMessageSeconds: \"1499\""),
+            edit(", OldestMessageSeconds: \"1500\"", ""),
+            edit(
+                "            - HasReservations\n            - !FindInMap",
+                "            - HasSettlement\n            - !FindInMap",
+            ),
+            edit("MAX_HOLD_SECONDS: \"900\"", "MAX_HOLD_SECONDS: \"901\""),
             edit("EvaluationPeriods: 3", "EvaluationPeriods: 15"),
             edit("$.attempt >= 10", "$.attempt >= 12"),
             edit(
@@ -81,6 +88,9 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
 ];
+
+/// For so long whoever is on call hears nothing of a delayed message that has become due.
+const WORKED_AFTER_A_DELAY: Duration = Duration::from_secs(600);
 
 /// The shortest and the longest that a message waits before its last receive when nothing asks for a longer wait.
 pub(super) fn window(last_receive: u32, backoff: &Backoff) -> (Duration, Duration) {
@@ -197,7 +207,9 @@ fn failing_counted(project: &Project, faults: &mut Faults) {
 }
 
 /// With the defaults and in each stage: an alarm on events that fail goes off two receives before the last or earlier, and
-/// the one on the age of messages before the shortest time that an event lives for, however short its waits are.
+/// the one on the age of messages before the shortest time that an event lives for, however short its waits are. Where
+/// messages are delayed on purpose, their age says less: that alarm must not go off for a message that is only delayed, and
+/// the first of the two is the one that tells of a death.
 fn heard_of_before_death(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let given = stages::stages(project).into_iter().map(|(name, stage)| (name, stages::overrides(stage, "deploy")));
@@ -216,8 +228,18 @@ fn heard_of_before_death(project: &Project, faults: &mut Faults) {
                 path.name
             );
             faults.unless(in_time, fault);
-            match alarm_after(template, &stack, &path) {
-                Some(alarm) => {
+            match (age_alarm(template, &stack, &path), longest_delay(template, &stack, &path)) {
+                (Some(alarm), Some(delay)) => {
+                    let at_least = delay + WORKED_AFTER_A_DELAY;
+                    let fault = format!(
+                        "{stage}: messages in {} are delayed for up to {delay:?}, so the alarm on their age must have a \
+                         Threshold of {at_least:?} or more, and it has {:?}",
+                        path.queue.id, alarm.threshold
+                    );
+                    faults.unless(alarm.threshold >= at_least, fault);
+                }
+                (Some(alarm), None) => {
+                    let alarm = alarm.threshold + alarm.evaluated;
                     let fault = format!(
                         "{stage}: an event of {} is dead after {least:?} to {most:?}, and an alarm on its age fires \
                          after {alarm:?}; raise MaxReceives or BackoffCapMs, or lower OldestMessageAlarmSeconds",
@@ -225,22 +247,43 @@ fn heard_of_before_death(project: &Project, faults: &mut Faults) {
                     );
                     faults.unless(alarm < least, fault);
                 }
-                None => faults.add(format!("{stage}: add an alarm on the age of messages in {}", path.queue.id)),
+                (None, _) => faults.add(format!("{stage}: add an alarm on the age of messages in {}", path.queue.id)),
             }
         }
     }
 }
 
-/// How old the oldest message is when the alarm on it fires.
-fn alarm_after(template: &Template, stack: &Stack<'_>, path: &Path<'_>) -> Option<Duration> {
+/// An alarm on the age of the oldest message.
+struct AgeAlarm {
+    /// The age that it goes off above.
+    threshold: Duration,
+    /// For so long the age must be above it.
+    evaluated: Duration,
+}
+
+fn age_alarm(template: &Template, stack: &Stack<'_>, path: &Path<'_>) -> Option<AgeAlarm> {
     let alarms = template.of_type("AWS::CloudWatch::Alarm");
     let queue = path.queue.get("QueueName");
     let alarm = alarms.iter().map(|alarm| alarm.properties).find(|alarm| {
         alarm["MetricName"] == "ApproximateAgeOfOldestMessage" && alarm["Dimensions"][0]["Value"] == queue
     })?;
-    let threshold = number(&stack.value(&alarm["Threshold"]))?;
-    let evaluated = number(&alarm["Period"])? * number(&alarm["EvaluationPeriods"])?;
-    Some(Duration::from_secs(threshold + evaluated))
+    let threshold = Duration::from_secs(number(&stack.value(&alarm["Threshold"]))?);
+    let evaluated = Duration::from_secs(number(&alarm["Period"])? * number(&alarm["EvaluationPeriods"])?);
+    Some(AgeAlarm { threshold, evaluated })
+}
+
+/// How long a message in this queue may be delayed on purpose; nothing, where none is. A timer is a message that is delayed
+/// until its hold's deadline, and no function of the stack lets a hold last longer than this.
+fn longest_delay(template: &Template, stack: &Stack<'_>, path: &Path<'_>) -> Option<Duration> {
+    let functions = template.of_type(FUNCTION).into_iter().filter(|function| stack.makes(function.body));
+    let environments: Vec<_> = functions.map(|function| stack.environment(function)).collect();
+    let url = stack.value(&path.queue.reference());
+    let takes_timers = environments
+        .iter()
+        .any(|variables| variables.get("EXPIRY_QUEUE_URL").is_some_and(|timers| url == timers.as_str()));
+    let longest_hold =
+        environments.iter().filter_map(|variables| variables.get("MAX_HOLD_SECONDS")?.parse().ok()).max();
+    longest_hold.filter(|_| takes_timers).map(Duration::from_secs)
 }
 
 /// Whether one such event is enough for an alarm.
