@@ -6,17 +6,14 @@ use std::{
     time::Duration,
 };
 
-use local_stack::{
-    postgres::{PostgresError, RING, Server},
-    ring,
-};
+use local_stack::postgres::{PostgresError, Server};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use crate::{
     authority::{Authority, Issued},
     door::Door,
-    house::{House, booking, booking_with},
+    house::{House, booking, booking_with, found},
 };
 
 /// A server in TLS, and who vouches for it.
@@ -36,11 +33,6 @@ async fn vouched() -> Option<&'static Vouched> {
         Ok(Vouched { server, authority, issued })
     };
     found(VOUCHED.get_or_init(start).await.as_ref())
-}
-
-/// A server that is there; what keeps it away is said, or fails where the ring must run.
-fn found<T>(server: Result<T, &PostgresError>) -> Option<T> {
-    server.inspect_err(|error| ring::skip_or_fail(RING, &error.to_string())).ok()
 }
 
 /// A house whose functions reach the database by TLS at `host` and trust `authorities`.
@@ -103,7 +95,7 @@ async fn a_server_with_a_certificate_for_another_host_is_refused() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_told_nothing_where_tls_is_asked_for() {
-    let Some(server) = found(Server::without_tls().as_ref().copied()) else { return };
+    let Some(server) = found(Server::of_our_own().as_ref().copied()) else { return };
     waits(server, "localhost", &Authority::new().pem(), "the server does not support TLS").await;
 }
 

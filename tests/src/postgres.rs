@@ -12,9 +12,9 @@ use std::{
     env, fmt, fs, io,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -65,7 +65,7 @@ pub struct Server {
     password: Option<String>,
     number: AtomicU32,
     template: OnceCell<()>,
-    _process: Option<Process>,
+    process: Option<Process>,
 }
 
 /// A database of a test's own.
@@ -142,11 +142,12 @@ impl Server {
         Ok(Box::leak(Box::new(Self::start(&Setup { identity, ..Setup::default() })?)))
     }
 
-    /// A server of our own that speaks no TLS, whatever `DATABASE_URL` names. It ends with this process.
+    /// A server that nobody else is at, whatever `DATABASE_URL` names: one that may be restarted. It speaks no TLS, and ends with
+    /// this process.
     ///
     /// # Errors
     /// This machine has no programs, or it does not start.
-    pub fn without_tls() -> Result<&'static Self, PostgresError> {
+    pub fn of_our_own() -> Result<&'static Self, PostgresError> {
         Ok(Box::leak(Box::new(Self::start(&Setup::default())?)))
     }
 
@@ -168,7 +169,7 @@ impl Server {
             password: None,
             number: AtomicU32::new(0),
             template: OnceCell::new(),
-            _process: Some(started),
+            process: Some(started),
         })
     }
 
@@ -187,8 +188,28 @@ impl Server {
             password,
             number: AtomicU32::new(0),
             template: OnceCell::new(),
-            _process: None,
+            process: None,
         })
+    }
+
+    /// Lets the server crash, and starts it again, which keeps what was committed.
+    ///
+    /// # Errors
+    /// It is none of our own, or does not come back.
+    pub async fn restart(&self) -> Result<(), PostgresError> {
+        let Some(process) = &self.process else {
+            return Err(PostgresError::Start("it is somebody else's, who may restart it".to_owned()));
+        };
+        let witness = self.client("postgres").await?;
+        process.restart()?;
+        let started = Instant::now();
+        while !witness.is_closed() || !process.answers() {
+            if started.elapsed() > PATIENCE {
+                return Err(PostgresError::TimedOut("a server that crashed stays away".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// A client with all rights in a database.
@@ -393,12 +414,13 @@ struct Setup {
     identity: Option<(String, String)>,
 }
 
-/// A server of our own. A shell watches it: when the shell's input ends, because this process did, in whatever way, it stops the
-/// server and takes its folder away.
+/// A server of our own. A shell watches it: each line of the shell's input lets the server crash and start again, and when the
+/// input ends, because this process did, in whatever way, the shell stops the server and takes its folder away.
 #[derive(Debug)]
 struct Process {
     port: u16,
     watch: Child,
+    orders: Mutex<Option<ChildStdin>>,
 }
 
 impl Process {
@@ -413,10 +435,16 @@ else
     printf 'host all holdfast_app all scram-sha-256\n' >"$data/pg_hba.conf"
 fi
 printf 'host all all 127.0.0.1/32 trust\n' >>"$data/pg_hba.conf"
-"$programs/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync="$flush" \
-    -c full_page_writes="$flush" -c ssl="$ssl" -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=fatal >>"$data.log" 2>&1 </dev/null &
-server=$!
-cat >/dev/null
+start() {
+    "$programs/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync="$flush" \
+        -c full_page_writes="$flush" -c ssl="$ssl" -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=fatal >>"$data.log" 2>&1 </dev/null &
+    server=$!
+}
+start
+while read -r _; do
+    kill -QUIT "$server"; wait "$server"
+    start
+done
 kill -INT "$server"; wait "$server"
 rm -rf "$data" "$data.log"
 "#;
@@ -437,9 +465,10 @@ rm -rf "$data" "$data.log"
         if let Some((certificate, key)) = &setup.identity {
             command.env("CERTIFICATE", certificate).env("KEY", key);
         }
-        let watch =
+        let mut watch =
             command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut process = Self { port, watch };
+        let orders = Mutex::new(watch.stdin.take());
+        let mut process = Self { port, watch, orders };
         let started = Instant::now();
         while !process.answers() {
             let log = || fs::read_to_string(data.with_extension("log")).unwrap_or_default();
@@ -452,6 +481,14 @@ rm -rf "$data" "$data.log"
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(process)
+    }
+
+    fn restart(&self) -> io::Result<()> {
+        use std::io::Write;
+
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders = orders.as_mut().ok_or_else(|| io::Error::other("nobody watches the server"))?;
+        orders.write_all(b"\n")
     }
 
     /// Whether it takes connections: while it starts, it answers a client's greeting by an error.
