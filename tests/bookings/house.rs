@@ -13,9 +13,9 @@ use local_stack::{
     build::{self, Binaries},
     lambda::{Function, Invocation},
     mapping::Verdict,
-    postgres::{Database, FURNITURE, Server},
+    postgres::{Database, FURNITURE, PostgresError, RING, Server},
     queue::{Message, Queue, QueueOptions, Redrive, Snapshot},
-    replay,
+    replay, ring,
     stack::{FUNCTION_TIMEOUT, MOVED_AFTER, Stack},
 };
 use serde_json::{Value, json};
@@ -167,6 +167,11 @@ impl Desk {
         let counts = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get(metric)?.as_u64());
         counts.sum()
     }
+}
+
+/// A server that is there; what keeps it away is said, or fails where the ring must run.
+pub(crate) fn found<T>(server: Result<T, &PostgresError>) -> Option<T> {
+    server.inspect_err(|error| ring::skip_or_fail(RING, &error.to_string())).ok()
 }
 
 /// The variables of a function of this house.

@@ -3,6 +3,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
+#[path = "../integration/authority.rs"]
+mod authority;
+mod door;
 mod house;
 
 mod bad_input;
@@ -14,5 +17,6 @@ mod interrupted;
 mod migrations;
 mod outcomes;
 mod private;
+mod sign_in;
 mod spans;
 mod topics;

@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tonic::Code;
 
 use crate::{
+    authority::Authority,
     harness::{Sent, World, attribute, log_lines},
-    tls::Authority,
 };
 
 const NAME: &str = waiting_room_called::NAME;

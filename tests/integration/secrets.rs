@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::{
+    authority::{Authority, Issued},
     harness::{PAYMENT, Sent, World, event, event_with},
-    tls::{Authority, Issued, encrypted},
+    tls::encrypted,
 };
 
 const SECRET: &str = "holdfast/production";

@@ -4,59 +4,25 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use local_stack::{inventory::SeatState, lambda::FunctionError, reservations::Status, stack::Stack};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
 use serde_json::{Value, json};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use uuid::Uuid;
 
-use crate::harness::{World, binaries, event, log_lines};
+use crate::{
+    authority::{Authority, Issued},
+    harness::{World, binaries, event, log_lines},
+};
 
 const SECRET: &str = "holdfast/tls";
 
-/// An authority for certificates, each valid for one name.
-pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate and its key, both PEM.
-pub(crate) struct Issued {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
-}
-
 impl Authority {
-    pub(crate) fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Authorities of one name are told apart by their signatures only, and the error would then name those.
-        params.distinguished_name.push(DnType::CommonName, Uuid::new_v4().to_string());
-        let key = KeyPair::generate().expect("a key is made");
-        Self(CertifiedIssuer::self_signed(params, key).expect("the authority signs itself"))
-    }
-
-    pub(crate) fn pem(&self) -> String {
-        self.0.pem()
-    }
-
-    pub(crate) fn issue(&self, name: &str) -> Issued {
-        let params = CertificateParams::new([name.to_owned()]).expect("the name is one of DNS");
-        let key = KeyPair::generate().expect("a key is made");
-        let certificate = params.signed_by(&key, &self.0).expect("the authority signs").pem();
-        Issued { certificate, key: key.serialize_pem() }
-    }
-
     /// A server's side of TLS, with a certificate for this name.
     pub(crate) fn server(&self, name: &str) -> ServerTlsConfig {
         let Issued { certificate, key } = self.issue(name);
@@ -205,14 +171,8 @@ async fn tls_material_that_cannot_be_used_stops_the_start_and_does_not_show() {
 }
 
 /// Takes TLS off before a server that speaks none; the answer is its URL.
-async fn terminated(server: SocketAddr, Issued { certificate, key }: &Issued) -> String {
-    let chain = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("the certificate is PEM");
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("the key is PEM");
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|versions| versions.with_no_client_auth().with_single_cert(vec![chain], key))
-        .expect("the pair is usable");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+async fn terminated(server: SocketAddr, issued: &Issued) -> String {
+    let acceptor = issued.acceptor();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port is free");
     let port = listener.local_addr().expect("a bound listener has an address").port();
     tokio::spawn(async move {

@@ -12,9 +12,9 @@ use std::{
     env, fmt, fs, io,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{
-        OnceLock,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -65,7 +65,7 @@ pub struct Server {
     password: Option<String>,
     number: AtomicU32,
     template: OnceCell<()>,
-    _process: Option<Process>,
+    process: Option<Process>,
 }
 
 /// A database of a test's own.
@@ -121,7 +121,7 @@ impl Server {
     /// There is none, or it does not start.
     pub fn of_this_process() -> Result<&'static Self, &'static PostgresError> {
         static SERVER: OnceLock<Result<Server, PostgresError>> = OnceLock::new();
-        SERVER.get_or_init(|| Self::find(Flush::Off)).as_ref()
+        SERVER.get_or_init(|| Self::find(Setup::default())).as_ref()
     }
 
     /// A server that flushes what is committed, as those do that are measured. It ends with this process.
@@ -129,26 +129,48 @@ impl Server {
     /// # Errors
     /// There is none, or it does not start.
     pub fn that_flushes() -> Result<&'static Self, PostgresError> {
-        Ok(Box::leak(Box::new(Self::find(Flush::On)?)))
+        Ok(Box::leak(Box::new(Self::find(Setup { flushes: true, ..Setup::default() })?)))
+    }
+
+    /// A server of our own that shows a certificate, PEM like its key, and lets the functions' role in over TLS. Without TLS it
+    /// asks for that role's password in clear, for who stands in front of it. It ends with this process.
+    ///
+    /// # Errors
+    /// This machine has no programs, or it does not start.
+    pub fn that_speaks_tls(certificate: &str, key: &str) -> Result<&'static Self, PostgresError> {
+        let identity = Some((certificate.to_owned(), key.to_owned()));
+        Ok(Box::leak(Box::new(Self::start(&Setup { identity, ..Setup::default() })?)))
+    }
+
+    /// A server that nobody else is at, whatever `DATABASE_URL` names: one that may be restarted. It speaks no TLS, and ends with
+    /// this process.
+    ///
+    /// # Errors
+    /// This machine has no programs, or it does not start.
+    pub fn of_our_own() -> Result<&'static Self, PostgresError> {
+        Ok(Box::leak(Box::new(Self::start(&Setup::default())?)))
     }
 
     /// Finds a server, or starts one. One that is named flushes as its owner wants.
-    fn find(flush: Flush) -> Result<Self, PostgresError> {
-        if let Some(url) = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
-            return Self::named(&url);
+    fn find(setup: Setup) -> Result<Self, PostgresError> {
+        match env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
+            Some(url) => Self::named(&url),
+            None => Self::start(&setup),
         }
+    }
+
+    fn start(setup: &Setup) -> Result<Self, PostgresError> {
         let programs = programs().ok_or(PostgresError::NotFound)?;
-        let started = Process::start(&programs, flush).map_err(|error| PostgresError::Start(error.to_string()))?;
-        let server = Self {
+        let started = Process::start(&programs, setup).map_err(|error| PostgresError::Start(error.to_string()))?;
+        Ok(Self {
             host: "127.0.0.1".to_owned(),
             port: started.port,
             owner: "postgres".to_owned(),
             password: None,
             number: AtomicU32::new(0),
             template: OnceCell::new(),
-            _process: Some(started),
-        };
-        Ok(server)
+            process: Some(started),
+        })
     }
 
     fn named(url: &str) -> Result<Self, PostgresError> {
@@ -166,8 +188,28 @@ impl Server {
             password,
             number: AtomicU32::new(0),
             template: OnceCell::new(),
-            _process: None,
+            process: None,
         })
+    }
+
+    /// Lets the server crash, and starts it again, which keeps what was committed.
+    ///
+    /// # Errors
+    /// It is none of our own, or does not come back.
+    pub async fn restart(&self) -> Result<(), PostgresError> {
+        let Some(process) = &self.process else {
+            return Err(PostgresError::Start("it is somebody else's, who may restart it".to_owned()));
+        };
+        let witness = self.client("postgres").await?;
+        process.restart()?;
+        let started = Instant::now();
+        while !witness.is_closed() || !process.answers() {
+            if started.elapsed() > PATIENCE {
+                return Err(PostgresError::TimedOut("a server that crashed stays away".to_owned()));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
     }
 
     /// A client with all rights in a database.
@@ -363,31 +405,46 @@ fn is_root() -> bool {
     false
 }
 
-/// Whether a server of our own writes to the disk what is committed before it says so.
-#[derive(Clone, Copy, Debug)]
-enum Flush {
-    On,
-    Off,
+/// What a server of our own is started with.
+#[derive(Debug, Default)]
+struct Setup {
+    /// Whether it writes to the disk what is committed before it says so.
+    flushes: bool,
+    /// The certificate that it shows, and its key. Without, it speaks no TLS.
+    identity: Option<(String, String)>,
 }
 
-/// A server of our own. A shell watches it: when the shell's input ends, because this process did, in whatever way, it stops the
-/// server and takes its folder away.
+/// A server of our own. A shell watches it: each line of the shell's input lets the server crash and start again, and when the
+/// input ends, because this process did, in whatever way, the shell stops the server and takes its folder away.
 #[derive(Debug)]
 struct Process {
     port: u16,
     watch: Child,
+    orders: Mutex<Option<ChildStdin>>,
 }
 
 impl Process {
-    fn start(programs: &Path, flush: Flush) -> io::Result<Self> {
+    fn start(programs: &Path, setup: &Setup) -> io::Result<Self> {
         const WATCH: &str = r#"
-data="$1"; programs="$2"; port="$3"; flush="$4"
+data="$1"; programs="$2"; port="$3"; flush="$4"; ssl="$5"
 "$programs/initdb" -D "$data" -U postgres -A trust --no-sync -E UTF8 --locale=C >"$data.log" 2>&1 || exit 1
-printf 'host all holdfast_app all scram-sha-256\nhost all all 127.0.0.1/32 trust\n' >"$data/pg_hba.conf"
-"$programs/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync="$flush" \
-    -c full_page_writes="$flush" -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=fatal >>"$data.log" 2>&1 </dev/null &
-server=$!
-cat >/dev/null
+if [ "$ssl" = on ]; then
+    (umask 077; printf '%s' "$CERTIFICATE" >"$data/server.crt"; printf '%s' "$KEY" >"$data/server.key")
+    printf 'hostssl all holdfast_app all scram-sha-256\nhostnossl all holdfast_app all password\n' >"$data/pg_hba.conf"
+else
+    printf 'host all holdfast_app all scram-sha-256\n' >"$data/pg_hba.conf"
+fi
+printf 'host all all 127.0.0.1/32 trust\n' >>"$data/pg_hba.conf"
+start() {
+    "$programs/postgres" -D "$data" -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync="$flush" \
+        -c full_page_writes="$flush" -c ssl="$ssl" -c max_connections=200 -c shared_buffers=64MB -c log_min_messages=fatal >>"$data.log" 2>&1 </dev/null &
+    server=$!
+}
+start
+while read -r _; do
+    kill -QUIT "$server"; wait "$server"
+    start
+done
 kill -INT "$server"; wait "$server"
 rm -rf "$data" "$data.log"
 "#;
@@ -402,13 +459,16 @@ rm -rf "$data" "$data.log"
             }
             false => Command::new("sh"),
         };
-        command.args(["-c", WATCH, "sh"]).arg(&data).arg(programs).arg(port.to_string()).arg(match flush {
-            Flush::On => "on",
-            Flush::Off => "off",
-        });
-        let watch =
+        let switch = |is_on: bool| if is_on { "on" } else { "off" };
+        command.args(["-c", WATCH, "sh"]).arg(&data).arg(programs).arg(port.to_string());
+        command.args([switch(setup.flushes), switch(setup.identity.is_some())]);
+        if let Some((certificate, key)) = &setup.identity {
+            command.env("CERTIFICATE", certificate).env("KEY", key);
+        }
+        let mut watch =
             command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut process = Self { port, watch };
+        let orders = Mutex::new(watch.stdin.take());
+        let mut process = Self { port, watch, orders };
         let started = Instant::now();
         while !process.answers() {
             let log = || fs::read_to_string(data.with_extension("log")).unwrap_or_default();
@@ -421,6 +481,14 @@ rm -rf "$data" "$data.log"
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(process)
+    }
+
+    fn restart(&self) -> io::Result<()> {
+        use std::io::Write;
+
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders = orders.as_mut().ok_or_else(|| io::Error::other("nobody watches the server"))?;
+        orders.write_all(b"\n")
     }
 
     /// Whether it takes connections: while it starts, it answers a client's greeting by an error.

@@ -104,6 +104,8 @@ pub const GUARDS: &[&str] = &[
     "booking-overlap",
     "booking-refund",
     "booking-connection",
+    "booking-token",
+    "booking-trust",
     "waiting-page",
 ];
 
@@ -1417,6 +1419,24 @@ ON CONFLICT (booking_id) DO NOTHING";
         instead: "            Decision::Connection => false,
             Decision::Access",
         test: Test::of("bookings", "hard_cases::case_5_a_writer_that_became_a_reader_is_left_for_another_connection"),
+        says: r#"left: "retried""#,
+    },
+    Removal {
+        guard: "booking-trust",
+        then: "a database that nobody vouches for is taken for one that is away",
+        file: "shared/src/client/postgres/fault.rs",
+        text: "matches!(error, rustls::Error::InvalidCertificate(_))",
+        instead: "matches!(error, rustls::Error::DecryptError)",
+        test: Test::of("bookings", "sign_in::a_server_of_another_authority_is_refused"),
+        says: r#""the database is not trusted" is missing"#,
+    },
+    Removal {
+        guard: "booking-token",
+        then: "a token is to last for longer than RDS takes",
+        file: "shared/src/client/postgres/access.rs",
+        text: "settings.expires_in = Some(TOKEN_LASTS);",
+        instead: "settings.expires_in = Some(TOKEN_LASTS * 2);",
+        test: Test::of("bookings", "sign_in::a_token_for_the_very_connection_signs_in_in_place_of_a_password"),
         says: r#"left: "retried""#,
     },
     Removal {

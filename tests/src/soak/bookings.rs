@@ -1,11 +1,13 @@
 //! The soak of the bookings: thousands of events about few rooms, on a real PostgreSQL, while its server, the network and the
 //! bus go wrong and functions are killed.
 //!
-//! Both functions run as they are deployed, in environments of their own, each behind its queue. The queues' clocks run ahead,
-//! so that nobody sits out a back-off. When the queues are empty, the rows are held against the events.
+//! Both functions run as they are deployed, in environments of their own, each behind its queue and a topic: an event comes by the
+//! one or the other, and its copy by either. The queues' clocks run ahead, so that nobody sits out a back-off. When queues and
+//! topics are empty, the rows are held against the events.
 
 mod history;
 mod judge;
+mod topic;
 mod trouble;
 
 use std::{
@@ -19,14 +21,16 @@ use std::{
 };
 
 use tokio::{sync::mpsc, task::JoinError, time::MissedTickBehavior};
-use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::history::{History, Order};
 pub use self::trouble::TROUBLES;
+use self::{
+    history::{History, Order, Way},
+    topic::Topic,
+};
 use crate::{
     build::Binaries,
-    lambda::Function,
+    lambda::{Function, Invocation},
     mapping::{Delivery, Mapping, MappingOptions},
     postgres::{Database, PostgresError, Server, wire::Wire},
     queue::{Message, Queue, QueueError, QueueOptions, Redrive, Snapshot},
@@ -66,6 +70,10 @@ pub struct Report {
     pub messages: usize,
     /// Events that were sent before or after their turn.
     pub displaced: usize,
+    /// Messages that came by a topic; the others came by a queue.
+    pub by_topic: usize,
+    /// Batches of a topic that came again.
+    pub read_again: usize,
     /// Invocations of both functions.
     pub invocations: usize,
     /// Invocations that had no answer, such as those of killed processes.
@@ -116,7 +124,8 @@ pub enum BookingsError {
     Stuck(usize),
 }
 
-/// Runs a soak on a database of its own. `progress` hears how many messages are still to end.
+/// Runs a soak on a database of its own. The server is restarted, so that nobody else may be at it. `progress` hears how many
+/// messages are still to end.
 ///
 /// # Errors
 /// When it could not be run to its end.
@@ -135,39 +144,55 @@ pub async fn run(
     let started = Instant::now();
     site.let_happen(&history.orders, &mut progress).await?;
     is_calm.store(true, Ordering::Relaxed);
-    let troubles = trouble.await??;
+    let (troubles, deadlocks) = trouble.await??;
     site.redrive()?;
     site.let_happen(&[], &mut progress).await?;
     let elapsed = started.elapsed();
     let mut report = std::mem::take(&mut site.report);
     report.troubles.extend(troubles);
+    report.deadlocks = deadlocks;
+    report.by_topic = history.orders.iter().filter(|order| order.way == Way::Topic).count();
     report.events = options.events;
     report.messages = history.orders.len();
     report.displaced = history.displaced;
     report.elapsed = elapsed;
-    judge::judge(&history, &site.sql, &site.stack.aws.bus_entries(), &site.dead(), report).await
+    // The server was restarted since the last.
+    judge::judge(&history, &site.database.client().await?, &site.stack.aws.bus_entries(), &site.dead(), report).await
 }
 
 /// The stack, the functions and their database.
 struct Site {
     stack: Stack,
     database: Database,
-    sql: Client,
     wire: Arc<Wire>,
     desks: Vec<Desk>,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
+    of_topics: mpsc::UnboundedReceiver<Invocation>,
     report: Report,
 }
 
-/// A function behind its queue.
+/// A function behind its queue and its topic.
 struct Desk {
     queue: Queue,
+    topic: Topic,
     dead_letters: Queue,
     function: Function,
     _mapping: AbortOnDropHandle<()>,
 }
 
 impl Desk {
+    fn take(&mut self, order: &Order) -> Result<(), QueueError> {
+        match order.way {
+            Way::Queue => drop(self.queue.send(Message::new(order.body.clone()))?),
+            Way::Topic => drop(self.topic.produce(&order.booking_id, &order.body)),
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> usize {
+        self.queue.len() + self.topic.waiting()
+    }
+
     fn let_time_pass(&self) {
         let is_idle = self.function.processes_in_hand().is_empty();
         self.queue.elapse(if is_idle { SKIPPED_IDLE } else { SKIPPED_AT_WORK });
@@ -183,6 +208,7 @@ impl Site {
         sql.batch_execute(trouble::MADE_ON_PURPOSE).await?;
         let wire = Arc::new(Wire::to(&server.host, server.port).await?);
         let (sender, deliveries) = mpsc::unbounded_channel();
+        let (invocations, of_topics) = mpsc::unbounded_channel();
         let mut desks = Vec::new();
         for (name, environments) in FUNCTIONS {
             let dead_letters = Queue::new(format!("{name}-dlq"), QueueOptions::default());
@@ -200,9 +226,10 @@ impl Site {
             let function = stack.deploy_with(name, binary, environments, environment)?;
             let options = MappingOptions { maximum_concurrency: environments, ..MappingOptions::default() };
             let mapping = Mapping::new(queue.clone(), function.clone(), options).run(sender.clone());
-            desks.push(Desk { queue, dead_letters, function, _mapping: AbortOnDropHandle::new(mapping) });
+            let topic = Topic::of(&function, invocations.clone());
+            desks.push(Desk { queue, topic, dead_letters, function, _mapping: AbortOnDropHandle::new(mapping) });
         }
-        Ok(Self { stack, database, sql, wire, desks, deliveries, report: Report::default() })
+        Ok(Self { stack, database, wire, desks, deliveries, of_topics, report: Report::default() })
     }
 
     async fn trouble(
@@ -214,11 +241,12 @@ impl Site {
             random,
             is_calm,
             sql: self.database.client().await?,
-            database: self.database.name.clone(),
+            database: self.database.clone(),
             wire: self.wire.clone(),
             aws: self.stack.aws.clone(),
             functions: self.desks.iter().map(|desk| desk.function.clone()).collect(),
             made: BTreeMap::new(),
+            deadlocks: 0,
         })
     }
 
@@ -230,11 +258,12 @@ impl Site {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                Some(delivery) = self.deliveries.recv() => self.note(&delivery),
+                Some(delivery) = self.deliveries.recv() => self.note(&delivery.invocation),
+                Some(invocation) = self.of_topics.recv() => self.note_of_topic(&invocation),
                 _ = tick.tick() => {
-                    let mut waiting: usize = self.desks.iter().map(|desk| desk.queue.len()).sum();
+                    let mut waiting: usize = self.desks.iter().map(Desk::waiting).sum();
                     for order in orders.by_ref().take(WAITING.saturating_sub(waiting)) {
-                        self.desks[order.desk].queue.send(Message::new(order.body.clone()))?;
+                        self.desks[order.desk].take(order)?;
                         waiting += 1;
                     }
                     if waiting == 0 {
@@ -249,7 +278,10 @@ impl Site {
             }
         }
         while let Ok(delivery) = self.deliveries.try_recv() {
-            self.note(&delivery);
+            self.note(&delivery.invocation);
+        }
+        while let Ok(invocation) = self.of_topics.try_recv() {
+            self.note_of_topic(&invocation);
         }
         Ok(())
     }
@@ -275,14 +307,19 @@ impl Site {
         Ok(())
     }
 
-    fn note(&mut self, delivery: &Delivery) {
+    fn note_of_topic(&mut self, invocation: &Invocation) {
+        self.report.read_again += usize::from(invocation.result.is_err());
+        self.note(invocation);
+    }
+
+    fn note(&mut self, invocation: &Invocation) {
         self.report.invocations += 1;
-        self.report.unanswered += usize::from(delivery.invocation.result.is_err());
-        for line in LogLine::all(&delivery.invocation.logs) {
+        self.report.unanswered += usize::from(invocation.result.is_err());
+        for line in LogLine::all(&invocation.logs) {
             *self.report.outcomes.entry(line.outcome).or_default() += 1;
         }
         for (code, what) in trouble::TOLD {
-            let told = delivery.invocation.logs.iter().filter(|line| line.contains(code)).count();
+            let told = invocation.logs.iter().filter(|line| line.contains(code)).count();
             *self.report.troubles.entry(what).or_default() += told as u64;
         }
     }

@@ -13,7 +13,7 @@ use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
     sign::v4,
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::fault::Error;
 use crate::{
@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a token can be used. It is looked at when a connection is made, and never again.
 const TOKEN_LASTS: Duration = Duration::from_secs(15 * 60);
+
+/// What stands for itself in a token is what every SDK leaves as it is.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A user of the database, and what shows that we are him.
 #[derive(Debug)]
@@ -160,7 +163,7 @@ impl Signer {
             .build()
             .map_err(|error| told(&error))?
             .into();
-        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
         let mut url = format!("https://{host}:{port}/?Action=connect&DBUser={}", encoded(user));
         let signable = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(&[]));
         let signed = sign(signable.map_err(|error| told(&error))?, &parameters).map_err(|error| told(&error))?;
@@ -180,8 +183,14 @@ mod tests {
 
     use super::*;
 
+    /// What botocore 1.43.106 makes of the same by `generate_db_auth_token`, but for the order of its parts.
+    const OF_BOTOCORE: &str = "db.example:5432/?Action=connect&DBUser=holdfast_app&X-Amz-Algorithm=AWS4-HMAC-SHA256\
+&X-Amz-Credential=AKIDEXAMPLE%2F20260101%2Feu-west-1%2Frds-db%2Faws4_request&X-Amz-Date=20260101T000000Z\
+&X-Amz-Expires=900&X-Amz-SignedHeaders=host&X-Amz-Security-Token=session%2F%2B%3D\
+&X-Amz-Signature=86a63f5fbac76741f327a958fd3d89035ddfb4b26014ff1c55496b3808d4c3b6";
+
     #[tokio::test]
-    async fn a_token_is_a_signed_url_without_its_scheme() {
+    async fn a_token_is_what_other_sdks_sign() {
         let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("session/+=".to_owned()), None, "test");
         let signer = Signer {
             credentials: SharedCredentialsProvider::new(credentials),
@@ -189,18 +198,13 @@ mod tests {
         };
         let now = UNIX_EPOCH + Duration::from_secs(1_767_225_600);
         let token = signer.token("db.example", 5432, "holdfast_app", now).await.unwrap();
-        let token = token.expose();
-        assert!(token.starts_with("db.example:5432/?Action=connect&DBUser=holdfast%5Fapp&"), "{token}");
-        for part in [
-            "X-Amz-Algorithm=AWS4%2DHMAC%2DSHA256",
-            "X-Amz-Credential=AKIDEXAMPLE%2F20260101%2Feu%2Dwest%2D1%2Frds%2Ddb%2Faws4%5Frequest",
-            "X-Amz-Expires=900",
-            "X-Amz-Security-Token=session%2F%2B%3D",
-            "X-Amz-SignedHeaders=host",
-            "X-Amz-Signature=",
-        ] {
-            assert!(token.contains(part), "{part} is missing in {token}");
-        }
+        let parts = |token: &str| {
+            let (host, query) = token.split_once('?').unwrap();
+            let mut parts: Vec<String> = query.split('&').map(str::to_owned).collect();
+            parts.sort();
+            (host.to_owned(), parts)
+        };
+        assert_eq!(parts(token.expose()), parts(OF_BOTOCORE));
     }
 
     #[test]

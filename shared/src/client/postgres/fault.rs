@@ -2,11 +2,11 @@
 //!
 //! | SQLSTATE | decision |
 //! | --- | --- |
-//! | none: refused, reset, closed, TLS, DNS, too slow | [`Decision::Connection`] |
+//! | none: refused, reset, closed, DNS, too slow | [`Decision::Connection`] |
 //! | 08xxx, 57P01 to 57P03 (the server ends or starts), 25P03 and 57P05 (idle for too long), 25006 (read-only: the writer is a reader now) | [`Decision::Connection`] |
 //! | 28xxx (password or token refused) | [`Decision::Access`] |
 //! | 53xxx (connections, memory, disk), 2200H (a sequence is used up) | [`Decision::Queue`] |
-//! | 3D000, 3F000, 42501, 42703, 42883, 42P01, a schema that is too old | [`Decision::Unready`] |
+//! | 3D000, 3F000, 42501, 42703, 42883, 42P01, a schema that is too old, a server without TLS or with a certificate that we do not trust | [`Decision::Unready`] |
 //! | 22xxx but 2200H, 23502, 23514 | [`Decision::Reject`] |
 //! | anything else: 23503, 23505, 23P01, 40001, 40P01, 55P03, 57014, 25P02, XX000 ... | [`Decision::Record`] |
 //!
@@ -18,6 +18,9 @@ use tokio_postgres::error::SqlState;
 
 use crate::failure::quoted;
 
+/// What the driver says of a server that answers no to TLS. It has no type for it.
+const NO_TLS: &str = "server does not support TLS";
+
 /// What is to be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -27,7 +30,7 @@ pub enum Decision {
     Access,
     /// All of it, later: the server has too much to do.
     Queue,
-    /// All of it, once a person has migrated the schema or given a right.
+    /// All of it, once a person has migrated the schema, given a right, or said whom we trust.
     Unready,
     /// Each record by itself: one of them is in the way of the others. A record that is alone is tried again later.
     Record,
@@ -47,6 +50,8 @@ pub enum Error {
     },
     /// There is no connection any more, or none could be made.
     Lost(String),
+    /// Nobody whom we trust vouches for the server, or it speaks no TLS. Why.
+    Untrusted(String),
     /// No answer in time. What took so long.
     TimedOut(&'static str),
     /// There is nothing to connect with: why.
@@ -69,7 +74,7 @@ impl Error {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Sql { code, .. } => Some(code),
-            Self::Lost(_) | Self::TimedOut(_) | Self::NoAccess(_) | Self::TooOld { .. } => None,
+            Self::Lost(_) | Self::Untrusted(_) | Self::TimedOut(_) | Self::NoAccess(_) | Self::TooOld { .. } => None,
         }
     }
 
@@ -79,7 +84,7 @@ impl Error {
             Self::Sql { code, .. } => of_code(code),
             Self::Lost(_) | Self::TimedOut(_) => Decision::Connection,
             Self::NoAccess(_) => Decision::Access,
-            Self::TooOld { .. } => Decision::Unready,
+            Self::TooOld { .. } | Self::Untrusted(_) => Decision::Unready,
         }
     }
 }
@@ -103,10 +108,25 @@ impl From<tokio_postgres::Error> for Error {
                 code: answer.code().code().to_owned(),
                 constraint: answer.constraint().map(|name| quoted(name).into_owned()),
             },
-            // An answer that can't be read, or is none that was waited for, leaves the connection in a state that nobody knows.
-            None => Self::Lost(told(&error)),
+            None => match untrusted(&error) {
+                Some(why) => Self::Untrusted(why),
+                // An answer that can't be read, or is none that was waited for, leaves the connection in a state that nobody
+                // knows.
+                None => Self::Lost(told(&error)),
+            },
         }
     }
+}
+
+/// Why the server is not to be trusted, where that is what is wrong.
+fn untrusted(error: &tokio_postgres::Error) -> Option<String> {
+    let cause = std::error::Error::source(error)?;
+    if cause.to_string() == NO_TLS {
+        return Some(format!("the {NO_TLS}"));
+    }
+    let error = cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
+    // Of the others nobody can tell whether they are the network's.
+    matches!(error, rustls::Error::InvalidCertificate(_)).then(|| quoted(&error.to_string()).into_owned())
 }
 
 /// The driver's own words and those of the network. Neither knows a value.
@@ -123,6 +143,11 @@ impl fmt::Display for Error {
                 write!(f, "the database answers {code} by {constraint}{}", hint(code))
             }
             Self::Lost(why) => write!(f, "no connection to the database: {why}"),
+            Self::Untrusted(why) => write!(
+                f,
+                "the database is not trusted: {why}; DB_CA_PEM must hold the authority that signs its certificate, DB_HOST must \
+                 be a name in it, and the server must speak TLS"
+            ),
             Self::TimedOut(what) => write!(f, "the database did not answer in time: {what} took too long"),
             Self::NoAccess(why) => write!(f, "there is nothing to sign in to the database with: {why}"),
             Self::TooOld { found, needed } => write!(
@@ -138,7 +163,10 @@ impl std::error::Error for Error {}
 /// What a person can do about it.
 fn hint(code: &str) -> &'static str {
     match of_code(code) {
-        Decision::Access => ", so it refuses the user or the password; correct them in the secret",
+        Decision::Access => {
+            ", so it refuses the user, the password or the token; correct the secret, or with DB_AUTH=iam give the function's role \
+             rds-db:connect for this user, and the user rds_iam"
+        }
         Decision::Unready => ", so a table or a right is missing; run the function booking-migrate",
         Decision::Queue if code == SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED.code() => {
             ", so the sequence of the bookings' ids is used up; widen it"

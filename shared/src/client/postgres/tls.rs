@@ -87,7 +87,7 @@ impl Encryption {
     /// What makes a connection to `host` one in TLS; nothing, where it is to be none.
     pub(super) fn to(&self, host: &str) -> Result<Option<Handshake>, Error> {
         let Self::Tls(authorities) = self else { return Ok(None) };
-        let unusable = |error: &dyn fmt::Display| Error::Lost(format!("TLS: {}", quoted(&error.to_string())));
+        let unusable = |error: &dyn fmt::Display| Error::Untrusted(quoted(&error.to_string()).into_owned());
         let name = ServerName::try_from(host.to_owned()).map_err(|error| unusable(&error))?;
         let certificates = match authorities {
             Authorities::System => {

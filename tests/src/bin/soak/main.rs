@@ -21,8 +21,8 @@ use local_stack::{
 /// lost. What they were told is held against the books: one answer for a key, one owner for a seat, a status that only goes
 /// forward, each payment sold or refunded.
 ///
-/// Then guests book few rooms and give them up, where a PostgreSQL is found, while its server, the network and the bus go wrong
-/// and functions are killed: one row for a booking, one guest for a room, and each payment for a taken room requested back.
+/// Then guests book few rooms and give them up, by queues and by topics of Kafka, where PostgreSQL's programs are found, while
+/// its server crashes, the network and the bus go wrong and functions are killed: one row for a booking, one guest for a room, and each payment for a taken room requested back.
 ///
 /// The exit status is 1 when it finds such a thing, and 2 when nothing could be run. With the defaults it takes a quarter of
 /// an hour. 0 events, customers or bookings leave a part out.
@@ -106,13 +106,13 @@ async fn run(arguments: &Arguments) -> Result<Reports, Box<dyn std::error::Error
 
 /// The bookings, where there is a PostgreSQL.
 async fn book(arguments: &Arguments) -> Result<Option<bookings::Report>, Box<dyn std::error::Error>> {
-    let server = match Server::of_this_process() {
+    let server = match Server::of_our_own() {
         Ok(server) => server,
         Err(error @ PostgresError::NotFound) => {
             eprintln!("The bookings are left out: {error}.");
             return Ok(None);
         }
-        Err(error) => return Err(error.to_string().into()),
+        Err(error) => return Err(error.into()),
     };
     let (events, seed) = (arguments.bookings, arguments.seed);
     let binaries = build::these_functions(&["booking-created", "booking-cancelled"])?;

@@ -72,12 +72,15 @@ pub(crate) fn print_bookings(report: &bookings::Report) {
     report.faults.iter().for_each(|fault| println!("FAULT: {fault}"));
     let rows: Vec<String> = report.rows.iter().map(|(status, count)| format!("{count} {status}")).collect();
     println!(
-        "{} events about bookings in {} messages, {} invocations and {:.0} s: {}; {} refund requests, {} deadlocks, {} faults.",
+        "{} events about bookings in {} messages, {} of them by topics, {} invocations and {:.0} s: {}; {} batches of topics came \
+         again, {} refund requests, {} deadlocks, {} faults.",
         report.events,
         report.messages,
+        report.by_topic,
         report.invocations,
         report.elapsed.as_secs_f64(),
         rows.join(", "),
+        report.read_again,
         report.refunds,
         report.deadlocks,
         report.faults.len(),

@@ -1,5 +1,7 @@
 //! What the soak of the bookings sends: stays of few guests in few rooms, many of which overlap, and what is given up of them.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use time::{Date, Duration, Month};
 
@@ -19,6 +21,9 @@ const BY_A_STRANGER: u32 = 3;
 const TWICE: u32 = 20;
 const OUT_OF_TURN: u32 = 10;
 
+/// Of a hundred messages so many come by a topic.
+const BY_TOPIC: u32 = 40;
+
 /// What is given up is given up within so many events.
 const GIVEN_UP_WITHIN: usize = 300;
 
@@ -30,8 +35,8 @@ pub(super) struct History {
     pub(super) bookings: Vec<Booking>,
     pub(super) orders: Vec<Order>,
     pub(super) displaced: usize,
-    /// Messages that no guest has sent.
-    pub(super) of_strangers: usize,
+    /// What no guest has sent.
+    pub(super) of_strangers: BTreeSet<String>,
 }
 
 /// A stay.
@@ -53,7 +58,16 @@ pub(super) struct Booking {
 pub(super) struct Order {
     /// Of which function: 0 for what is booked, 1 for what is given up.
     pub(super) desk: usize,
+    pub(super) way: Way,
+    pub(super) booking_id: String,
     pub(super) body: String,
+}
+
+/// How a message comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Queue,
+    Topic,
 }
 
 /// An event, and when it comes.
@@ -87,13 +101,15 @@ pub(super) fn of(events: usize, random: &mut fastrand::Rng) -> History {
         let booking = Booking::random(bookings.len(), days, random);
         let by = |user: i32, is_of_a_stranger: bool, all: &mut Vec<Event>, random: &mut fastrand::Rng| {
             if all.len() < events {
-                let order = Order { desk: 1, body: booking.given_up_by(user, random).to_string() };
+                let body = booking.given_up_by(user, random).to_string();
+                let order = Order { desk: 1, way: Way::random(random), booking_id: booking.id.clone(), body };
                 all.push(Event { at: at + random.usize(1..GIVEN_UP_WITHIN), order, is_of_a_stranger });
                 return true;
             }
             false
         };
-        let created = Order { desk: 0, body: booking.body(random).to_string() };
+        let (body, way) = (booking.body(random).to_string(), Way::random(random));
+        let created = Order { desk: 0, way, booking_id: booking.id.clone(), body };
         all.push(Event { at, order: created, is_of_a_stranger: false });
         if random.u32(0..100) < BY_A_STRANGER {
             by(booking.user % GUESTS + 1, true, &mut all, random);
@@ -111,13 +127,21 @@ pub(super) fn of(events: usize, random: &mut fastrand::Rng) -> History {
         }
         if random.u32(0..100) < TWICE {
             let at = *at + random.usize(0..FAR);
-            copies.push(Event { at, order: order.clone(), is_of_a_stranger: *is_of_a_stranger });
+            let order = Order { way: Way::random(random), ..order.clone() };
+            copies.push(Event { at, order, is_of_a_stranger: *is_of_a_stranger });
         }
     }
     all.extend(copies);
     all.sort_by_key(|event| event.at);
-    let of_strangers = all.iter().filter(|event| event.is_of_a_stranger).count();
+    let of_strangers =
+        all.iter().filter(|event| event.is_of_a_stranger).map(|event| event.order.body.clone()).collect();
     History { bookings, orders: all.into_iter().map(|event| event.order).collect(), displaced, of_strangers }
+}
+
+impl Way {
+    fn random(random: &mut fastrand::Rng) -> Self {
+        if random.u32(0..100) < BY_TOPIC { Self::Topic } else { Self::Queue }
+    }
 }
 
 impl Booking {
@@ -167,6 +191,8 @@ mod tests {
         let history = of(5_000, &mut fastrand::Rng::with_seed(1));
         let copies = history.orders.len() - 5_000;
         assert!((800..1_200).contains(&copies) && (400..600).contains(&history.displaced), "{copies}");
+        let by_topic = history.orders.iter().filter(|order| order.way == Way::Topic).count();
+        assert!((2_200..2_600).contains(&by_topic), "{by_topic} of {}", history.orders.len());
         let given_up = history.bookings.iter().filter(|booking| booking.is_given_up).count();
         assert!(given_up * 4 > history.bookings.len(), "{given_up} of {}", history.bookings.len());
         let again = of(5_000, &mut fastrand::Rng::with_seed(1));

@@ -11,11 +11,11 @@ use std::{
 
 use tokio_postgres::{Client, types::Type};
 
-use super::BookingsError;
+use super::{BookingsError, judge};
 use crate::{
     aws::{AwsEndpoint, Failure},
     lambda::Function,
-    postgres::{APP, wire::Wire},
+    postgres::{APP, Database, wire::Wire},
     process::Process,
     tripwire::{Point, Side},
 };
@@ -54,9 +54,10 @@ const SLOW_LOCK: &str = "55P03, lock held for too long";
 const LOCK: &str = "row of the inbox locked by somebody";
 const BUS: &str = "bus refused or gave no answer";
 const KILLED: &str = "process killed at work";
+const RESTARTED: &str = "server crashed and was started again";
 
 /// Every trouble, by the names under which they are counted.
-pub const TROUBLES: [&str; 9] = [CUT, TERMINATED, READER, DEADLOCK, FULL, SLOW_LOCK, LOCK, BUS, KILLED];
+pub const TROUBLES: [&str; 10] = [CUT, TERMINATED, READER, DEADLOCK, FULL, SLOW_LOCK, LOCK, BUS, KILLED, RESTARTED];
 
 /// A wait that outlasts what the role of the functions allows for a lock.
 const TOO_LONG: Duration = Duration::from_millis(2_300);
@@ -69,35 +70,45 @@ pub(super) struct Trouble {
     pub(super) random: fastrand::Rng,
     pub(super) is_calm: Arc<AtomicBool>,
     pub(super) sql: Client,
-    pub(super) database: String,
+    pub(super) database: Database,
     pub(super) wire: Arc<Wire>,
     pub(super) aws: AwsEndpoint,
     pub(super) functions: Vec<Function>,
     pub(super) made: BTreeMap<&'static str, u64>,
+    /// Those that the server found before it crashed.
+    pub(super) deadlocks: i64,
 }
 
 impl Trouble {
-    /// Makes trouble until it is to be calm. The answer is how often, by what.
-    pub(super) async fn make(mut self) -> Result<BTreeMap<&'static str, u64>, BookingsError> {
+    /// Makes trouble until it is to be calm. The answer is how often, by what, and the deadlocks that a crashed server had found.
+    pub(super) async fn make(mut self) -> Result<(BTreeMap<&'static str, u64>, i64), BookingsError> {
         while !self.is_calm.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(self.random.u64(50..250))).await;
-            match self.random.u8(0..16) {
-                0..4 => self.cut(),
-                4..6 => self.terminate().await?,
-                6..8 => self.fail_over().await?,
-                8..9 => self.fill_connection_table().await?,
-                9..12 => self.lock().await?,
-                12..15 => self.refuse_events(),
-                _ => self.kill(),
+            match self.random.u8(0..34) {
+                0..8 => self.cut(),
+                8..12 => self.terminate().await?,
+                12..16 => self.fail_over().await?,
+                16..18 => self.fill_connection_table().await?,
+                18..24 => self.lock().await?,
+                24..30 => self.refuse_events(),
+                30..32 => self.kill(),
+                _ => self.restart().await?,
             }
         }
         self.cut_count();
+        self.count_told().await?;
+        Ok((self.made, self.deadlocks))
+    }
+
+    /// Counts what the sequences have, and lets them begin again.
+    async fn count_told(&mut self) -> Result<(), BookingsError> {
         for (sequence, what) in [("told_reader", READER), ("told_deadlock", DEADLOCK)] {
             let told = format!("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM {sequence}");
             let told: i64 = self.sql.query_typed_one(&told, &[]).await?.try_get(0)?;
             self.count(what, told.unsigned_abs());
+            self.sql.batch_execute(&format!("SELECT setval('{sequence}', 1, false)")).await?;
         }
-        Ok(self.made)
+        Ok(())
     }
 
     fn count(&mut self, what: &'static str, times: u64) {
@@ -139,7 +150,7 @@ INSERT INTO demoted SELECT pid FROM pg_stat_activity WHERE usename = 'holdfast_a
 
     /// Lets nobody in for a while, and those go who are.
     async fn fill_connection_table(&mut self) -> Result<(), BookingsError> {
-        let limited = |limit: i32| format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", self.database);
+        let limited = |limit: i32| format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", self.database.name);
         self.sql.batch_execute(&limited(0)).await?;
         let terminated = self.terminate_some(100).await;
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -173,6 +184,18 @@ ORDER BY booking_id FOR UPDATE";
             }
         }
         self.count(BUS, 1);
+    }
+
+    /// The server crashes: whoever is connected hears no word of it, and nobody can connect before it is started again.
+    async fn restart(&mut self) -> Result<(), BookingsError> {
+        // A crash forgets the server's counts, and lets sequences skip numbers.
+        self.deadlocks += judge::deadlocks(&self.sql).await?;
+        self.count_told().await?;
+        self.database.server.restart().await?;
+        self.sql = self.database.client().await?;
+        self.count_told().await?;
+        self.count(RESTARTED, 1);
+        Ok(())
     }
 
     fn kill(&mut self) {

@@ -32,6 +32,7 @@ fn what_is_no_word_of_postgresql_is_the_connections_fault() {
     assert_eq!(Error::Lost("closed".to_owned()).decision(), Decision::Connection);
     assert_eq!(Error::TimedOut("a transaction").decision(), Decision::Connection);
     assert_eq!(Error::NoAccess("no credentials".to_owned()).decision(), Decision::Access);
+    assert_eq!(Error::Untrusted("UnknownIssuer".to_owned()).decision(), Decision::Unready);
     assert_eq!(Error::TooOld { found: 1, needed: 2 }.decision(), Decision::Unready);
 }
 
