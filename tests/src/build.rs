@@ -66,6 +66,15 @@ pub fn by_profile(profile: &str, target: &Path, functions: &[&str], examples: &[
     build(command, functions, examples)
 }
 
+/// Builds all functions nearly as they are deployed (the profile `release-check`), for a program that loads them with so much
+/// that a build for debugging would be measured instead.
+pub fn release_functions() -> Result<Binaries, BuildError> {
+    let program = env::current_exe()?;
+    // The program is in the folder of its profile, in the target directory.
+    let target = program.ancestors().nth(2).ok_or_else(|| BuildError::Missing(program.display().to_string()))?;
+    by_profile("release-check", &target.join("release-check"), &NAMES, &[])
+}
+
 fn build(mut command: Command, functions: &[&str], examples: &[&str]) -> Result<Binaries, BuildError> {
     command.args(functions.iter().flat_map(|function| ["--package", function, "--bin", function]));
     if !examples.is_empty() {

@@ -89,6 +89,9 @@ pub enum Fate {
     PaidLate,
     /// He was called three times, and this machine was too slow to let him answer.
     PassedOver,
+    /// He was let in, and his time to reserve ran out before he had an answer: this machine was too slow, or who was to answer
+    /// was killed.
+    RanOut,
     /// He had no answer for too long, or one that says nothing.
     Lost,
 }
@@ -100,6 +103,8 @@ pub(super) struct Person {
     pub(super) habit: Habit,
     seats: u8,
     impatience: fastrand::Rng,
+    /// What he signs in with. He signs in once, and not for each request.
+    token: Option<String>,
     pub(super) visit: Visit,
 }
 
@@ -157,6 +162,7 @@ impl Person {
             habit: Habit::drawn(random, options.some_pay_late),
             seats: if random.u8(0..100) < 20 { SEATS_MAX } else { 1 },
             impatience: random.fork(),
+            token: None,
             visit: Visit::default(),
         }
     }
@@ -244,6 +250,7 @@ impl Person {
                 // Whoever asks again after his call is called again.
                 ("waiting" | "processing", _) => {}
                 ("expired", "passed") => return Ok(Fate::PassedOver),
+                ("expired", "ended") if self.visit.called_at.is_some() => return Ok(Fate::RanOut),
                 _ => return Err(Refused::Said(200, told)),
             }
         }
@@ -375,14 +382,19 @@ impl Person {
 
     /// Status and body of an answer, and the bytes of the bodies that went both ways.
     async fn send(
-        &self,
+        &mut self,
         venue: &Venue,
         method: &Method,
         path: &str,
         body: &Value,
     ) -> Result<(u16, Value, usize), String> {
-        let token = venue.sale.issuer.token(&self.user_id, SCOPE, Duration::from_secs(3_600));
-        let token = token.map_err(|error| error.to_string())?;
+        let token = match &self.token {
+            Some(token) => token,
+            None => {
+                let token = venue.sale.issuer.token(&self.user_id, SCOPE, Duration::from_secs(24 * 3_600));
+                self.token.insert(token.map_err(|error| error.to_string())?)
+            }
+        };
         let request = venue.http.request(method.clone(), format!("{}{path}", venue.sale.gateway.url()));
         // A tab has its own key, and the token makes both ask for one reservation.
         let key = format!("{}-{}", self.user_id, fastrand::u32(..));

@@ -70,7 +70,7 @@ async fn main() -> ExitCode {
 /// True when every promise was kept.
 async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> {
     eprintln!("Building the functions ...");
-    let binaries = build::functions()?;
+    let binaries = build::release_functions()?;
     let seconds = |number: u16| Duration::from_secs(number.into());
     let options = Options {
         people: arguments.people,

@@ -97,6 +97,7 @@ fn told(fate: Fate) -> &'static str {
         Fate::GaveBack => "gave their seats back",
         Fate::PaidLate => "paid too late",
         Fate::PassedOver => "were called three times and did not answer",
+        Fate::RanOut => "were let in and had no answer in time",
         Fate::Lost => "were lost",
     }
 }
