@@ -48,7 +48,6 @@ pub(super) struct Watch {
 #[derive(Default)]
 pub(super) struct Watched {
     pub(super) samples: Vec<Sample>,
-    pub(super) operations: BTreeMap<String, Counts>,
     /// Seats beyond the tickets that counted at the same moment.
     pub(super) over: u32,
     /// The longest that tickets were free for who waited, and the ticks meanwhile.
@@ -79,11 +78,6 @@ impl Watch {
     /// Waits for the next look, and looks. Where the line went on meanwhile, it is as at the last one.
     pub(super) async fn look(&mut self) -> Result<Progress, CrowdError> {
         sleep(PACE).await;
-        for request in self.venue.sale.stack.aws.take_requests() {
-            let counts = self.watched.operations.entry(request.operation().to_owned()).or_default();
-            counts.requests += 1;
-            counts.records += records(&request);
-        }
         let Some((line, pages)) = self.read().await? else { return Ok(self.progress) };
         let now = epoch_ms(SystemTime::now());
         let entries = || pages.entries.range(..=line.serving);
@@ -127,7 +121,7 @@ impl Watch {
 
     /// The line and its pages that are not folded yet; nothing, when the line has gone on between the two reads.
     async fn read(&self) -> Result<Option<(Line, Pages)>, CrowdError> {
-        let table = &self.venue.table;
+        let table = &self.venue.doors.table;
         let Some(line) = table.line(SHOW).await? else { return Ok(None) };
         match table.pages(&line, line.folded).await {
             Ok(pages) => Ok(Some((line, pages))),
@@ -153,6 +147,15 @@ impl Watch {
             }
             Some(_) | None => Some(fresh()),
         };
+    }
+}
+
+/// Counts requests of the functions to AWS.
+pub(super) fn count(operations: &mut BTreeMap<String, Counts>, requests: Vec<Request>) {
+    for request in requests {
+        let counts = operations.entry(request.operation().to_owned()).or_default();
+        counts.requests += 1;
+        counts.records += records(&request);
     }
 }
 
