@@ -36,7 +36,7 @@ async fn a_sale_whose_functions_die_between_any_two_requests_comes_to_its_one_en
 /// blow that can hit it.
 async fn every_point(way: Way) -> Lane {
     let site = Site::of(&way).await;
-    let whole = Attempt::of(&site, &way, 0).finish(None, Blow::Killed).await;
+    let whole = Attempt::of(&site, &way, 0).await.finish(None, Blow::Killed).await;
     let hits = (1..).zip(&whole);
     let blows = hits.flat_map(|(request, hit)| Blow::ALL.map(|blow| (request, hit, blow)));
     let fitting = blows.filter(|(_, hit, blow)| blow.fits(hit));
@@ -47,7 +47,7 @@ async fn every_point(way: Way) -> Lane {
         let (site, own) = (site.clone(), way.clone());
         // In a task of its own, so that a panic is a fault of this point and the others still have their turn.
         let run = tokio::spawn(async move {
-            let run = async { Attempt::of(&site, &own, number).finish(Some(point), blow).await };
+            let run = async { Attempt::of(&site, &own, number).await.finish(Some(point), blow).await };
             timeout(PATIENCE, run).await.expect("it converges");
         });
         if let Err(error) = run.await {

@@ -5,6 +5,7 @@
 
 mod bookings;
 mod reservations;
+mod sale;
 mod sam;
 mod traffic;
 mod update;

@@ -25,7 +25,7 @@ const PAGE: &str = "https://shop.example";
 /// The API as its clients have it.
 pub(crate) struct Api {
     client: Client,
-    url: String,
+    pub(crate) url: String,
     issuer: Issuer,
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     aws::AwsError,
-    inventory::SeatState,
+    inventory::{Inventory, SeatState},
     sale::Sale,
     stack::{RESERVATIONS, Stack},
 };
@@ -59,13 +59,19 @@ impl Books {
     /// When the table of the reservations can't be read.
     pub async fn of(stack: &Stack) -> Result<Self, AwsError> {
         let items = stack.aws.scan(RESERVATIONS).await?;
+        let entries = stack.aws.bus_entries().into_iter();
+        let refunds = entries.filter(|entry| entry.detail_type == "payment.refund_requested");
+        Ok(Self::read(&items, refunds.map(|entry| entry.detail)))
+    }
+
+    /// The books by the items of the table of the reservations, and by the details of the refunds that were requested.
+    pub fn read(items: &[Value], requested: impl IntoIterator<Item = Value>) -> Self {
         let mut refunds: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for entry in stack.aws.bus_entries().into_iter().filter(|entry| entry.detail_type == "payment.refund_requested")
-        {
-            let text = |name: &str| entry.detail[name].as_str().unwrap_or_default().to_owned();
+        for detail in requested {
+            let text = |name: &str| detail[name].as_str().unwrap_or_default().to_owned();
             refunds.entry(text("payment_intent_id")).or_default().insert(text("idempotency_key"));
         }
-        Ok(Self { reservations: items.iter().filter_map(kept).collect(), refunds })
+        Self { reservations: items.iter().filter_map(kept).collect(), refunds }
     }
 
     /// How many payments have a refund.
@@ -75,16 +81,21 @@ impl Books {
 
     /// What contradicts itself: seats that are sold twice or stand elsewhere than their reservation, and dead letters.
     pub fn faults(&self, sale: &Sale) -> Vec<Breach> {
-        let oversold = sale.stack.inventory.oversold().into_iter();
-        let oversold = oversold.map(|what| Breach { about: "the inventory".to_owned(), what });
         let letters = sale.queues.keys().flat_map(|name| {
             let letters = sale.stack.dead_letters(name).messages();
-            letters
-                .into_iter()
-                .map(|letter| Breach { about: (*name).to_owned(), what: format!("a dead letter: {letter:?}") })
+            letters.into_iter().map(|letter| ((*name).to_owned(), format!("{letter:?}")))
         });
+        self.faults_by(&sale.stack.inventory, letters)
+    }
+
+    /// As [`Self::faults`], by an inventory, and by dead letters with the functions that they were for.
+    pub fn faults_by(&self, inventory: &Inventory, letters: impl IntoIterator<Item = (String, String)>) -> Vec<Breach> {
+        let oversold = inventory.oversold().into_iter();
+        let oversold = oversold.map(|what| Breach { about: "the inventory".to_owned(), what });
+        let letters = letters.into_iter();
+        let letters = letters.map(|(about, letter)| Breach { about, what: format!("a dead letter: {letter}") });
         let seats = self.reservations.iter().filter_map(|(id, kept)| {
-            let (status, seats) = (&kept.status, sale.stack.inventory.seat_state(id));
+            let (status, seats) = (&kept.status, inventory.seat_state(id));
             let what = format!("it is {status}, and its seats are {seats}");
             (!due(status).contains(&seats)).then(|| Breach { about: id.clone(), what })
         });

@@ -1,6 +1,7 @@
 //! A crowd that wants more tickets than there are: it joins the line of a show, waits, is let in, reserves and pays, or does
 //! not. Everything that it meets is the real functions, and what must hold is judged by the tables and the services' books.
 
+mod board;
 mod judge;
 mod person;
 mod watch;
@@ -17,20 +18,27 @@ use std::{
 use reqwest::Client;
 use shared::waiting_room::table::Table;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch as channel},
     task::JoinSet,
     time::{sleep, sleep_until},
 };
 use tokio_util::task::AbortOnDropHandle;
 
+use self::{
+    board::Board,
+    person::Person,
+    watch::{Load, Watch},
+};
 pub use self::{person::Fate, watch::Sample};
-use self::{person::Person, watch::Watch};
 use crate::{
     admission,
     aws::{AwsError, Taken},
-    books::Breach,
+    books::{Books, Breach},
     build::Binaries,
+    gateway::Issuer,
+    inventory::Inventory,
     lambda::Function,
+    payments::Payments,
     process::Process,
     queue::Queue,
     sale::{HeldError, Sale, SalePorts},
@@ -39,10 +47,10 @@ use crate::{
 };
 
 /// The show whose line it is.
-const SHOW: &str = "evt_sale";
+pub const SHOW: &str = "evt_sale";
 
 /// The most seats that a person wants.
-const SEATS_MAX: u8 = 2;
+pub const SEATS_MAX: u8 = 2;
 
 /// How many people ask for a place at the same moment at most, so that a small machine is not asked for more than it can do.
 const JOINING_AT_ONCE: usize = 32;
@@ -69,6 +77,9 @@ pub struct Options {
     pub windows: Windows,
     /// Whether some pay when their hold has run out, which makes a sale at least as long as a hold.
     pub some_pay_late: bool,
+    /// Whether people who know their place read what everybody may know of the line, as its page does, and ask for their own
+    /// place when it says something that is new for them. Else each asks as often as he is told.
+    pub reads_board: bool,
     /// Whether nobody is killed.
     pub is_calm: bool,
     /// What the chances are drawn from.
@@ -102,6 +113,7 @@ impl Options {
             longest_wait: Duration::from_secs(3),
         },
         some_pay_late: false,
+        reads_board: false,
         is_calm: true,
         seed: 1,
     };
@@ -199,21 +211,41 @@ pub struct Progress {
     pub done: usize,
 }
 
+/// What the customers of a sale meet, wherever its functions run.
+pub struct Doors {
+    /// The HTTP API, without a slash behind it.
+    pub url: String,
+    /// Who signs their tokens.
+    pub issuer: Issuer,
+    /// Where they pay.
+    pub payments: Payments,
+    /// The waiting room's table, by which their line is watched.
+    pub table: Table,
+}
+
+/// People before the doors of a sale, and who watches their line.
+pub struct Crowd {
+    venue: Arc<Venue>,
+    watch: Watch,
+    people: Vec<Person>,
+    started: Instant,
+    elapsed: Duration,
+}
+
 /// What everybody in a sale shares.
 struct Venue {
     options: Options,
-    sale: Sale,
-    table: Table,
+    doors: Doors,
     http: Client,
     joining: Semaphore,
     asking: Semaphore,
+    board: channel::Sender<Board>,
     /// The reservations that one of two tabs pays for.
     paid: Mutex<BTreeSet<String>>,
-    killed: AtomicUsize,
     opened: Instant,
 }
 
-/// Holds a sale. `progress` hears how far it is.
+/// Holds a sale on this machine. `progress` hears how far it is.
 ///
 /// # Errors
 /// When it could not be held to its end.
@@ -222,115 +254,171 @@ pub async fn hold(
     binaries: &Binaries,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, HeldError> {
-    let venue = Arc::new(Venue::open(options, binaries).await?);
+    let sale = Arc::new(open(options, binaries).await?);
+    let (url, issuer, payments) = (sale.gateway.url(), sale.issuer.clone(), sale.stack.payments.clone());
+    let doors = Doors { url, issuer, payments, table: Table::new(sale.stack.aws.tables_unseen(), WAITING_ROOM) };
+    let mut crowd = Crowd::before(doors, options)?;
     let (worked, told) = mpsc::unbounded_channel();
     drop(told); // Who works is seen by what becomes of the line.
-    let running = venue.sale.run(worked).await?;
-    venue.sale.wind().await?;
-    let blows = if options.is_calm { None } else { Some(AbortOnDropHandle::new(tokio::spawn(strike(venue.clone())))) };
-    let mut watch = Watch::of(venue.clone());
-
-    let mut random = fastrand::Rng::with_seed(options.seed);
-    let started = Instant::now();
-    let mut visits = JoinSet::new();
-    for number in 0..options.people {
-        let person = Person::with(number, &options, &mut random);
-        let comes_at = started + options.arrive_within.mul_f64(random.f64());
-        let venue = venue.clone();
-        visits.spawn(async move {
-            sleep_until(comes_at.into()).await;
-            person.visit(&venue).await
-        });
-    }
-    let mut people = Vec::new();
-    while !visits.is_empty() {
-        // A look is never cut off by whoever is done meanwhile: where many are, nobody would look.
-        let looked = watch.look().await?;
-        while let Some(visit) = visits.try_join_next() {
-            people.push(visit?);
-        }
-        progress(Progress { done: people.len(), ..looked });
-    }
-    let elapsed = started.elapsed();
+    let running = sale.run(worked).await?;
+    sale.wind().await?;
+    let killed = Arc::new(AtomicUsize::default());
+    let blows = strike(sale.clone(), options.seed, killed.clone());
+    let blows = if options.is_calm { None } else { Some(AbortOnDropHandle::new(tokio::spawn(blows))) };
+    let mut load = Load::default();
+    let looked = |looked| {
+        load.count(&sale.stack.aws);
+        progress(looked);
+    };
+    crowd.visit(looked).await?;
     drop(blows); // What comes to rest now does so as after any death.
-    venue.come_to_rest(&mut watch).await?;
+    come_to_rest(&sale, &mut crowd).await?;
     drop(running);
-    judge::report(&venue, &people, watch.end(), started, elapsed).await
+    load.count(&sale.stack.aws);
+    let books = Books::of(&sale.stack).await?;
+    let faults = books.faults(&sale);
+    let report = crowd.report(&books, faults).await?;
+    let Load { operations, taken } = load;
+    Ok(Report { killed: killed.load(Ordering::Relaxed), operations, taken, ..report })
+}
+
+/// Everything deployed on this machine, and the line open.
+async fn open(options: Options, binaries: &Binaries) -> Result<Sale, HeldError> {
+    let seconds = |time: Duration| time.as_secs().to_string();
+    let Windows { call, booking, hold, longest_wait: _ } = options.windows;
+    let stack = Stack::start()
+        .await?
+        .with_variable("CALL_WINDOW_SECONDS", &seconds(call))
+        .with_variable("BOOKING_WINDOW_SECONDS", &seconds(booking))
+        .with_variable("RELEASE_GRACE_SECONDS", "1")
+        .with_variable("HOLD_SECONDS", &seconds(hold));
+    stock(&stack.inventory, &options);
+    let sale = Sale::open(stack, binaries, SalePorts::default()).await?;
+    admission::open_line(&sale.stack.aws, SHOW, options.tickets).await.map_err(HeldError::Line)?;
+    Ok(sale)
+}
+
+/// Gives the show its places: twice those of the line, so that nothing but the line keeps anybody from too many of them.
+pub fn stock(inventory: &Inventory, options: &Options) {
+    inventory.stock(SHOW, &[], options.tickets * 2);
+    let (price, currency) = PRICE;
+    inventory.price(SHOW, price, currency);
+}
+
+/// Waits until every queue is empty and no place is inside any more. Whoever was killed at work leaves messages hidden for
+/// minutes: their time is let pass when no worker can hold them any more.
+async fn come_to_rest(sale: &Sale, crowd: &mut Crowd) -> Result<(), HeldError> {
+    let (started, mut skipped) = (Instant::now(), Instant::now());
+    let settles = |name: &str| name != waiting_room_ticked::NAME;
+    loop {
+        let inside = crowd.look().await?;
+        let queues = sale.queues.iter().filter(|(name, _)| settles(name));
+        let waiting: usize = queues.map(|(_, queue)| Queue::len(queue)).sum();
+        if waiting == 0 && inside == 0 && !has_unpublished(sale).await? {
+            return Ok(());
+        }
+        if skipped.elapsed() > FUNCTION_TIMEOUT + Duration::from_secs(2) {
+            for (_, queue) in sale.queues.iter().filter(|(name, _)| settles(name)) {
+                queue.skip_wait();
+            }
+            skipped = Instant::now();
+        }
+        if started.elapsed() > PATIENCE {
+            return Err(HeldError::Stuck {
+                after: PATIENCE,
+                what: format!("{waiting} messages wait, {inside} places are inside"),
+            });
+        }
+    }
+}
+
+async fn has_unpublished(sale: &Sale) -> Result<bool, AwsError> {
+    let found = sale.stack.aws.scan(RESERVATIONS).await?;
+    Ok(found.iter().any(|item| item.get("unpublished").is_some()))
+}
+
+impl Crowd {
+    /// People who have not come yet. The line of [`SHOW`] must be open.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub fn before(doors: Doors, options: Options) -> Result<Self, HeldError> {
+        let http = Client::builder().no_proxy().timeout(FUNCTION_TIMEOUT).build()?;
+        let (joining, asking) = (Semaphore::new(JOINING_AT_ONCE), Semaphore::new(ASKING_AT_ONCE));
+        let (board, _) = channel::channel(Board::default());
+        let (paid, opened) = (Mutex::default(), Instant::now());
+        let venue = Arc::new(Venue { options, doors, http, joining, asking, board, paid, opened });
+        let watch = Watch::of(venue.clone());
+        Ok(Self { venue, watch, people: Vec::new(), started: opened, elapsed: Duration::ZERO })
+    }
+
+    /// Lets everybody come, and waits until the last of them is done. `progress` hears how far it is at each look.
+    ///
+    /// # Errors
+    /// When the line can't be watched, or what a customer does is at fault.
+    pub async fn visit(&mut self, mut progress: impl FnMut(Progress)) -> Result<(), HeldError> {
+        let options = self.venue.options;
+        let board = options.reads_board.then(|| AbortOnDropHandle::new(tokio::spawn(board::show(self.venue.clone()))));
+        let mut random = fastrand::Rng::with_seed(options.seed);
+        self.started = Instant::now();
+        let mut visits = JoinSet::new();
+        for number in 0..options.people {
+            let person = Person::with(number, &options, &mut random);
+            let comes_at = self.started + options.arrive_within.mul_f64(random.f64());
+            let venue = self.venue.clone();
+            visits.spawn(async move {
+                sleep_until(comes_at.into()).await;
+                person.visit(&venue).await
+            });
+        }
+        while !visits.is_empty() {
+            // A look is never cut off by whoever is done meanwhile: where many are, nobody would look.
+            let looked = self.watch.look().await?;
+            while let Some(visit) = visits.try_join_next() {
+                self.people.push(visit?);
+            }
+            progress(Progress { done: self.people.len(), ..looked });
+        }
+        self.elapsed = self.started.elapsed();
+        drop(board);
+        Ok(())
+    }
+
+    /// Looks at the line once more. The answer is the number of places whose turn is going on.
+    ///
+    /// # Errors
+    /// When the line can't be read.
+    pub async fn look(&mut self) -> Result<usize, HeldError> {
+        self.watch.look().await?;
+        Ok(self.watch.inside())
+    }
+
+    /// What came of it when it has come to rest, by the books and what was found to contradict itself in them.
+    ///
+    /// # Errors
+    /// When the line can't be read.
+    pub async fn report(self, books: &Books, faults: Vec<Breach>) -> Result<Report, HeldError> {
+        let Self { venue, watch, people, started, elapsed } = self;
+        judge::report(&venue, &people, watch.end(), started, elapsed, (books, faults)).await
+    }
 }
 
 impl Venue {
-    async fn open(options: Options, binaries: &Binaries) -> Result<Self, HeldError> {
-        let seconds = |time: Duration| time.as_secs().to_string();
-        let Windows { call, booking, hold, longest_wait: _ } = options.windows;
-        let stack = Stack::start()
-            .await?
-            .with_variable("CALL_WINDOW_SECONDS", &seconds(call))
-            .with_variable("BOOKING_WINDOW_SECONDS", &seconds(booking))
-            .with_variable("RELEASE_GRACE_SECONDS", "1")
-            .with_variable("HOLD_SECONDS", &seconds(hold));
-        // Twice the places of the line, so that nothing but the line keeps anybody from too many of them.
-        stack.inventory.stock(SHOW, &[], options.tickets * 2);
-        let (price, currency) = PRICE;
-        stack.inventory.price(SHOW, price, currency);
-        let table = Table::new(stack.aws.tables_unseen(), WAITING_ROOM);
-        let sale = Sale::open(stack, binaries, SalePorts::default()).await?;
-        admission::open_line(&sale.stack.aws, SHOW, options.tickets).await.map_err(HeldError::Line)?;
-        let http = Client::builder().timeout(FUNCTION_TIMEOUT).build()?;
-        let (joining, asking) = (Semaphore::new(JOINING_AT_ONCE), Semaphore::new(ASKING_AT_ONCE));
-        let (paid, killed) = (Mutex::default(), AtomicUsize::default());
-        Ok(Self { options, sale, table, http, joining, asking, paid, killed, opened: Instant::now() })
-    }
-
-    /// Waits until every queue is empty and no place is inside any more. Whoever was killed at work leaves messages hidden for
-    /// minutes: their time is let pass when no worker can hold them any more.
-    async fn come_to_rest(&self, watch: &mut Watch) -> Result<(), HeldError> {
-        let (started, mut skipped) = (Instant::now(), Instant::now());
-        let settles = |name: &str| name != waiting_room_ticked::NAME;
-        loop {
-            let sample = watch.look().await?;
-            let queues = self.sale.queues.iter().filter(|(name, _)| settles(name));
-            let waiting: usize = queues.map(|(_, queue)| Queue::len(queue)).sum();
-            let inside = watch.inside();
-            if waiting == 0 && inside == 0 && !self.has_unpublished().await? {
-                return Ok(());
-            }
-            if skipped.elapsed() > FUNCTION_TIMEOUT + Duration::from_secs(2) {
-                for (_, queue) in self.sale.queues.iter().filter(|(name, _)| settles(name)) {
-                    queue.skip_wait();
-                }
-                skipped = Instant::now();
-            }
-            if started.elapsed() > PATIENCE {
-                let what = format!("{waiting} messages wait, {inside} places are inside, {} are sold", sample.sold);
-                return Err(HeldError::Stuck { after: PATIENCE, what });
-            }
-        }
-    }
-
-    fn killed(&self) -> usize {
-        self.killed.load(Ordering::Relaxed)
-    }
-
     /// Whether nobody has paid for this reservation yet.
     fn is_first_to_pay(&self, id: &str) -> bool {
         self.paid.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned())
     }
-
-    async fn has_unpublished(&self) -> Result<bool, AwsError> {
-        let found = self.sale.stack.aws.scan(RESERVATIONS).await?;
-        Ok(found.iter().any(|item| item.get("unpublished").is_some()))
-    }
 }
 
 /// Kills who is at work, now and then.
-async fn strike(venue: Arc<Venue>) {
-    let mut random = fastrand::Rng::with_seed(venue.options.seed);
+async fn strike(sale: Arc<Sale>, seed: u64, killed: Arc<AtomicUsize>) {
+    let mut random = fastrand::Rng::with_seed(seed);
     loop {
         sleep(BLOWS.mul_f64(random.f64() * 2.0)).await;
-        let at_work: Vec<u32> = venue.sale.functions.values().flat_map(Function::processes_in_hand).collect();
+        let at_work: Vec<u32> = sale.functions.values().flat_map(Function::processes_in_hand).collect();
         if let Some(process) = random.choice(&at_work) {
             Process(*process).kill();
-            venue.killed.fetch_add(1, Ordering::Relaxed);
+            killed.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -7,20 +7,25 @@ use std::{
 };
 
 use local_stack::{
+    admission,
     build::{self, Binaries},
     inventory,
     lambda::Function,
     payments::{Course, Order},
     process::Process,
     queue::{Message, Queue},
-    sale::{Sale, SalePorts},
-    stack::{RESERVATIONS, Stack},
+    sale::{Sale, SalePorts, access_key},
+    stack::{RESERVATIONS, Stack, WAITING_ROOM_KEYS},
     stream::StreamMapping,
     tripwire::{Point, Tripwire},
 };
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use shared::reservation::lifecycle::Wish;
+use shared::{
+    admission::Admission,
+    reservation::lifecycle::Wish,
+    waiting_room::{id::PlaceKeys, line::Scope},
+};
 use tokio::sync::Mutex;
 
 use super::way::{Act, Trouble, Way};
@@ -85,6 +90,7 @@ impl Blow {
             Self::KilledBesideAnother | Self::OvertakenByAnother => match hit.act {
                 Act::Relay | Act::Sweep => false,
                 Act::Create
+                | Act::TakeBack
                 | Act::Confirm
                 | Act::Cancel
                 | Act::Extend
@@ -117,6 +123,10 @@ pub(crate) struct Attempt {
     pub(crate) payment: std::sync::Mutex<Option<String>>,
     /// What the customer was told of each creation that had an answer.
     pub(crate) created: std::sync::Mutex<Vec<Value>>,
+    /// The answers to each try to take the turn back.
+    pub(crate) taken_back: std::sync::Mutex<Vec<u16>>,
+    /// His right to reserve, where his show has a line.
+    admission: Option<String>,
     /// The customer's, for the whole way: a signature takes longer than most answers.
     token: String,
     customer: String,
@@ -128,7 +138,9 @@ impl Act {
     /// Whether a function is invoked by it, itself or through the API.
     fn calls(self, function: &str) -> bool {
         match self {
-            Self::Create | Self::Confirm | Self::Cancel | Self::Extend => function == reservation_api::NAME,
+            Self::Create | Self::TakeBack | Self::Confirm | Self::Cancel | Self::Extend => {
+                function == reservation_api::NAME
+            }
             Self::Relay => function == reservation_changed::NAME,
             Self::Sweep => function == reservation_sweep::NAME,
             Self::Deliver(name) => function == name || function == reservation_api::NAME,
@@ -139,7 +151,7 @@ impl Act {
 
 impl Attempt {
     /// The way, ready to be taken. `number` is the attempt's own.
-    pub(crate) fn of(site: &Site, way: &Way, number: usize) -> Self {
+    pub(crate) async fn of(site: &Site, way: &Way, number: usize) -> Self {
         let (show, customer) = (format!("evt_{number}"), format!("usr_{number}"));
         let wish = Wish {
             user_id: customer.clone(),
@@ -153,7 +165,13 @@ impl Attempt {
         let inventory = &sale.stack.inventory;
         inventory.stock(&show, &["A-1", "A-2"].map(str::to_owned), 0);
         inventory.price(&show, 3_800, "EUR");
-        let id = wish.reservation_id();
+        let turn = turn(&customer, &show);
+        let (id, admission) = if way.by_turn {
+            admission::open_line(&sale.stack.aws, &show, 2).await.expect("the line is open");
+            (turn.reservation_id(), Some(admission::token(&turn).expect("a token")))
+        } else {
+            (wish.reservation_id(), None)
+        };
         match way.trouble {
             None => {}
             Some(Trouble::SeatTaken) => inventory.sell(&show, &format!("another-{number}"), &["A-2".to_owned()], 1),
@@ -168,6 +186,8 @@ impl Attempt {
             id,
             payment: std::sync::Mutex::default(),
             created: std::sync::Mutex::default(),
+            taken_back: std::sync::Mutex::default(),
+            admission,
             token,
             customer,
             site: site.clone(),
@@ -266,8 +286,16 @@ impl Attempt {
         nested
     }
 
-    /// Another environment does the same: the customer asks again, or the queue delivers its messages twice.
+    /// Another environment does the same: the customer asks again, or the queue delivers its messages twice. Of two who are at
+    /// one turn, the other comes.
     async fn another(&self, act: Act) {
+        let act = if act == Act::TakeBack {
+            Act::Create
+        } else if act == Act::Create && self.way.is_contended() {
+            Act::TakeBack
+        } else {
+            act
+        };
         if let Act::Deliver(name) = act {
             let queue = &self.sale.queues[name];
             for message in queue.messages() {
@@ -282,13 +310,17 @@ impl Attempt {
     async fn once(&self, act: Act) -> Done {
         match act {
             Act::Create => {
-                let body = json!({"eventId": self.show, "quantity": 2, "seatIds": ["A-1", "A-2"]});
+                let mut body = json!({"eventId": self.show, "quantity": 2, "seatIds": ["A-1", "A-2"]});
+                if let Some(token) = &self.admission {
+                    body["reservationToken"] = json!(token);
+                }
                 let (done, answer) = self.ask(Method::POST, "", &body).await;
                 if let Some((201, body)) = answer {
                     self.created.lock().unwrap().push(body);
                 }
                 done
             }
+            Act::TakeBack => self.take_back().await,
             Act::Confirm => {
                 let payment = self.payment.lock().unwrap().clone().expect("he has paid");
                 self.ask(Method::POST, &format!("/{}/confirm", self.id), &json!({"paymentIntentId": payment})).await.0
@@ -332,6 +364,18 @@ impl Attempt {
         queue.next_visible_in().map_or(Done::Yes, |wait| Done::Not(wait + Duration::from_millis(1)))
     }
 
+    /// What the waiting room sends when a turn is over. Not done while it is not known who has the turn.
+    async fn take_back(&self) -> Done {
+        let url = format!("{}/internal/reservations/{}", self.sale.gateway.url(), self.id);
+        let request = self.site.http.put(url).header("if-none-match", "*");
+        let mut request = request.build().expect("it is a request");
+        access_key().signs(&mut request).expect("it can be signed");
+        let Ok(answer) = self.site.http.execute(request).await else { return Done::Not(Duration::ZERO) };
+        let status = answer.status().as_u16();
+        self.taken_back.lock().unwrap().push(status);
+        if matches!(status, 200 | 201 | 412) { Done::Yes } else { Done::Not(Duration::from_secs(1)) }
+    }
+
     /// Sends a request of the customer's. Not done while its answer says to ask again.
     async fn ask(&self, method: Method, path: &str, body: &Value) -> (Done, Option<(u16, Value)>) {
         let request = self.site.http.request(method, format!("{}/v1/reservations{path}", self.sale.gateway.url()));
@@ -349,8 +393,9 @@ impl Attempt {
     }
 
     fn pay(&self, course: Course) -> Done {
+        let has_lost = self.way.is_contended() && self.created.lock().unwrap().is_empty();
         let mut payment = self.payment.lock().unwrap();
-        if payment.is_none() {
+        if payment.is_none() && !has_lost {
             let (reservation_id, user_id, currency) = (self.id.clone(), self.customer.clone(), "EUR".to_owned());
             let order = Order { reservation_id, user_id, amount: 7_600, currency, course };
             *payment = Some(self.sale.stack.payments.pay(order));
@@ -401,6 +446,13 @@ impl Attempt {
 enum Done {
     Yes,
     Not(Duration),
+}
+
+/// The turn of a customer in the line of a show, by the name that his place would have there.
+fn turn(customer: &str, show: &str) -> Admission {
+    let scope = Scope { show_id: show.to_owned(), generation: 1, key_version: 1 };
+    let id = PlaceKeys::read(WAITING_ROOM_KEYS).expect("they are keys").id(&scope, customer).expect("the key is there");
+    Admission { queue_item_id: id.to_string(), ..admission::turn(customer, show) }
 }
 
 /// Every server of the sale has the same wire.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use local_stack::{aws::BusEntry, inventory::Method};
+use local_stack::{
+    aws::BusEntry,
+    inventory::{Method, SeatState},
+};
 
 use super::attempt::Attempt;
 
@@ -17,6 +20,9 @@ impl Attempt {
         self.payment_is_right(&status);
         self.the_bus_was_told(&status);
         self.the_customer_was_told_one_thing();
+        if self.way.is_contended() {
+            self.one_of_the_two_has_the_turn(&status);
+        }
         for (name, queue) in self.queues() {
             assert!(queue.is_empty(), "{name} holds {:#?}", queue.messages());
         }
@@ -76,6 +82,20 @@ impl Attempt {
         let ids: BTreeSet<&str> = created.iter().filter_map(|body| body["reservationId"].as_str()).collect();
         assert!(ids.iter().all(|id| *id == self.id), "one answer for a key: {ids:?}");
         assert!(created.iter().all(|body| body["status"] == "HOLD"), "a creation is told as it was: {created:?}");
+    }
+
+    /// Either the customer has his seats and the waiting room was told so, or nobody can make the reservation any more, and its
+    /// customer never heard that he had it. Nothing is left half.
+    fn one_of_the_two_has_the_turn(&self, status: &str) {
+        let held = !self.created.lock().unwrap().is_empty();
+        let taken_back = self.taken_back.lock().unwrap();
+        let ended = taken_back.iter().any(|answer| matches!(answer, 200 | 201));
+        let seats = self.sale.stack.inventory.seat_state(&self.id);
+        let whole = match status {
+            "CONFIRMED" => held && !ended && taken_back.contains(&412) && seats == SeatState::Sold,
+            _ => !held && ended && !taken_back.contains(&412) && seats == SeatState::Unknown,
+        };
+        assert!(whole, "it is {status}, was held: {held}, was taken back: {taken_back:?}, and its seats are {seats}");
     }
 
     fn told_of(&self, detail_type: &str) -> impl Iterator<Item = BusEntry> {

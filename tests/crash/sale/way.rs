@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use local_stack::inventory::SeatState;
 
-use self::Act::{Cancel, Confirm, Create, Deliver, Extend, LoseStream, Pass, Pay, PayInVain, Relay, Sweep};
+use self::Act::{Cancel, Confirm, Create, Deliver, Extend, LoseStream, Pass, Pay, PayInVain, Relay, Sweep, TakeBack};
 
 /// Longer than a hold lasts.
 const HOLD: Duration = Duration::from_secs(61);
@@ -21,6 +21,8 @@ pub(crate) struct Way {
     pub(crate) ends: &'static [&'static str],
     /// What then has become of the seats.
     pub(crate) seats: &'static [SeatState],
+    /// Whether its show has a line, and its customer comes with a turn, which gives the reservation its name.
+    pub(crate) by_turn: bool,
     /// Whether the payment is to be given back.
     pub(crate) refund: bool,
     /// What the bus must have been told.
@@ -32,13 +34,15 @@ pub(crate) struct Way {
 pub(crate) enum Act {
     /// The customer asks for two seats, until he has an answer.
     Create,
+    /// The waiting room ends his turn: a reservation that is not made yet can't be made any more.
+    TakeBack,
     /// He says that he has paid.
     Confirm,
     /// He gives it up.
     Cancel,
     /// He asks for more time.
     Extend,
-    /// He pays, and his payment goes through.
+    /// He pays, and his payment goes through. Who has lost his turn has nothing to pay for.
     Pay,
     /// He pays, and his payment does not go through.
     PayInVain,
@@ -63,13 +67,20 @@ pub(crate) enum Trouble {
     HoldUnanswered,
 }
 
+impl Way {
+    /// Whether the customer and the waiting room are at one turn, so that one of the two has it in the end.
+    pub(crate) fn is_contended(&self) -> bool {
+        self.acts.contains(&TakeBack)
+    }
+}
+
 pub(crate) fn ways() -> Vec<Way> {
     const EXPIRED: &str = "reservation-expired";
     const CREATED: &str = "reservation.created";
 
     let way = |name, acts: &[Act], end: &'static [&'static str], seats, told| {
-        let (acts, trouble, refund) = (acts.to_vec(), None, false);
-        Way { name, acts, trouble, ends: end, seats, refund, told }
+        let (acts, trouble, by_turn, refund) = (acts.to_vec(), None, false, false);
+        Way { name, acts, trouble, ends: end, seats, by_turn, refund, told }
     };
     let sold: &[SeatState] = &[SeatState::Sold];
     let free: &[SeatState] = &[SeatState::Free];
@@ -164,5 +175,35 @@ pub(crate) fn ways() -> Vec<Way> {
             free,
             &["reservation.expired"],
         ),
+        Way {
+            by_turn: true,
+            ..way(
+                "it is made by a turn, and paid",
+                &[Create, Relay, Pay, Deliver("payment-approved"), Relay],
+                &["CONFIRMED"],
+                sold,
+                &[CREATED, "reservation.confirmed"],
+            )
+        },
+        Way {
+            by_turn: true,
+            ..way(
+                "its turn is taken back while it is made",
+                &[Create, TakeBack, Pay, Deliver("payment-approved"), Relay],
+                &["CONFIRMED", "EXPIRED"],
+                &[SeatState::Sold, SeatState::Unknown],
+                &[],
+            )
+        },
+        Way {
+            by_turn: true,
+            ..way(
+                "it is made while its turn is taken back",
+                &[TakeBack, Create, Pay, Deliver("payment-approved"), Relay],
+                &["CONFIRMED", "EXPIRED"],
+                &[SeatState::Sold, SeatState::Unknown],
+                &[],
+            )
+        },
     ]
 }

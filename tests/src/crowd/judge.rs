@@ -27,15 +27,15 @@ pub(super) async fn report(
     watched: Watched,
     started: Instant,
     elapsed: Duration,
+    (books, mut breaches): (&Books, Vec<Breach>),
 ) -> Result<Report, HeldError> {
-    let line = venue.table.line(SHOW).await?;
+    let table = &venue.doors.table;
+    let line = table.line(SHOW).await?;
     let line = line.ok_or_else(|| HeldError::Line(format!("the line of {SHOW} is gone")))?;
-    let places = venue.table.standing(&line, &(1..=line.joined).collect()).await?;
+    let places = table.standing(&line, &(1..=line.joined).collect()).await?;
     let places: Vec<Pending> = places.into_values().collect();
-    let books = Books::of(&venue.sale.stack).await?;
-    let mut breaches = books.faults(&venue.sale);
-    breaches.extend(of_line(&line, &watched, &books));
-    breaches.extend(of_people(people, &places, &books));
+    breaches.extend(of_line(&line, &watched, books));
+    breaches.extend(of_people(people, &places, books));
 
     let arrivals: Vec<u64> = places.iter().map(|place| place.arrival).collect();
     let first = arrivals.iter().min().copied().unwrap_or_default();
@@ -72,11 +72,11 @@ pub(super) async fn report(
         sold: books.reservations.values().map(tickets_of).sum(),
         unsold: watched.unsold,
         refunds: books.refunds(),
-        killed: venue.killed(),
+        killed: 0,
         requests,
         bytes,
-        operations: watched.operations,
-        taken: watched.taken,
+        operations: BTreeMap::new(),
+        taken: BTreeMap::new(),
         samples: watched.samples,
         elapsed,
         breaches,

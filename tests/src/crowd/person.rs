@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Options, SEATS_MAX, SHOW, Venue};
 use crate::{
@@ -21,6 +21,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Between two looks at a reservation that is on its way to an end.
 const LOOK: Duration = Duration::from_millis(700);
+
+/// Whoever reads the board asks for his own place so often all the same, and by that is heard of.
+const HEARTBEAT: Duration = Duration::from_secs(300);
 
 /// What a person is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +224,7 @@ impl Person {
         }
         let mut wait = milliseconds(&joined, "pollAfterMs");
         loop {
-            sleep(wait.min(venue.options.windows.longest_wait)).await;
+            self.wait(venue, wait).await;
             let told = self.call(venue, "GetQueuePosition", json!({"queueItemId": id})).await?;
             wait = milliseconds(&told, "pollAfterMs");
             let position = number(&told, "position");
@@ -254,6 +257,18 @@ impl Person {
                 _ => return Err(Refused::Said(200, told)),
             }
         }
+    }
+
+    /// Waits until he asks for his place again: as long as he is told, or until the board shows something that is new for him.
+    async fn wait(&mut self, venue: &Venue, told: Duration) {
+        let position = self.visit.known.map(|(_, position)| position);
+        let mut board = venue.board.subscribe();
+        let waits = position.filter(|position| venue.options.reads_board && !board.borrow().is_news_to(*position));
+        let Some(position) = waits else { return sleep(told.min(venue.options.windows.longest_wait)).await };
+        let news = board.wait_for(|board| board.is_news_to(position));
+        drop(timeout(HEARTBEAT, news).await);
+        // Not all ask at the same moment who read it at the same moment.
+        sleep(AGAIN.mul_f64(self.impatience.f64())).await;
     }
 
     /// Whether he has no place so long after his join that his message must be lost.
@@ -326,7 +341,7 @@ impl Person {
 
     fn pay(&mut self, venue: &Venue, id: &str, seats: u64, course: Course) {
         let (price, currency) = PRICE;
-        let payment = venue.sale.stack.payments.pay(Order {
+        let payment = venue.doors.payments.pay(Order {
             reservation_id: id.to_owned(),
             user_id: self.user_id.clone(),
             amount: price * i64::try_from(seats).unwrap_or_default(),
@@ -391,11 +406,11 @@ impl Person {
         let token = match &self.token {
             Some(token) => token,
             None => {
-                let token = venue.sale.issuer.token(&self.user_id, SCOPE, Duration::from_secs(24 * 3_600));
+                let token = venue.doors.issuer.token(&self.user_id, SCOPE, Duration::from_secs(24 * 3_600));
                 self.token.insert(token.map_err(|error| error.to_string())?)
             }
         };
-        let request = venue.http.request(method.clone(), format!("{}{path}", venue.sale.gateway.url()));
+        let request = venue.http.request(method.clone(), format!("{}{path}", venue.doors.url));
         // A tab has its own key, and the token makes both ask for one reservation.
         let key = format!("{}-{}", self.user_id, fastrand::u32(..));
         let request = request.bearer_auth(token).header("idempotency-key", key);

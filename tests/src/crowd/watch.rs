@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{Counts, Progress, SEATS_MAX, SHOW, Venue};
 use crate::{
-    aws::{Request, Taken},
+    aws::{Aws, Request, Taken},
     sale::HeldError,
     stack::WAITING_ROOM,
 };
@@ -52,8 +52,6 @@ pub(super) struct Watch {
 #[derive(Default)]
 pub(super) struct Watched {
     pub(super) samples: Vec<Sample>,
-    pub(super) operations: BTreeMap<String, Counts>,
-    pub(super) taken: BTreeMap<String, Taken>,
     /// Seats beyond the tickets that counted at the same moment.
     pub(super) over: u32,
     /// The longest that tickets were free for who waited, and the ticks meanwhile.
@@ -84,14 +82,6 @@ impl Watch {
     /// Waits for the next look, and looks. Where the line went on meanwhile, it is as at the last one.
     pub(super) async fn look(&mut self) -> Result<Progress, HeldError> {
         sleep(PACE).await;
-        for request in self.venue.sale.stack.aws.take_requests() {
-            let counts = self.watched.operations.entry(request.operation().to_owned()).or_default();
-            counts.requests += 1;
-            counts.records += records(&request);
-        }
-        for (operation, taken) in self.venue.sale.stack.aws.take_taken(WAITING_ROOM) {
-            *self.watched.taken.entry(operation).or_default() += taken;
-        }
         let Some((line, pages)) = self.read().await? else { return Ok(self.progress) };
         let now = epoch_ms(SystemTime::now());
         let entries = || pages.entries.range(..=line.serving);
@@ -135,7 +125,7 @@ impl Watch {
 
     /// The line and its pages that are not folded yet; nothing, when the line has gone on between the two reads.
     async fn read(&self) -> Result<Option<(Line, Pages)>, HeldError> {
-        let table = &self.venue.table;
+        let table = &self.venue.doors.table;
         let Some(line) = table.line(SHOW).await? else { return Ok(None) };
         match table.pages(&line, line.folded).await {
             Ok(pages) => Ok(Some((line, pages))),
@@ -161,6 +151,28 @@ impl Watch {
             }
             Some(_) | None => Some(fresh()),
         };
+    }
+}
+
+/// What the functions asked of AWS, by operation.
+#[derive(Default)]
+pub(super) struct Load {
+    pub(super) operations: BTreeMap<String, Counts>,
+    /// What those on the waiting room's table took.
+    pub(super) taken: BTreeMap<String, Taken>,
+}
+
+impl Load {
+    /// Counts what was asked since the last time.
+    pub(super) fn count(&mut self, aws: &Aws) {
+        for request in aws.take_requests() {
+            let counts = self.operations.entry(request.operation().to_owned()).or_default();
+            counts.requests += 1;
+            counts.records += records(&request);
+        }
+        for (operation, taken) in aws.take_taken(WAITING_ROOM) {
+            *self.taken.entry(operation).or_default() += taken;
+        }
     }
 }
 

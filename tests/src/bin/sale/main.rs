@@ -83,6 +83,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
             longest_wait: LONGEST_WAIT,
         },
         some_pay_late: true,
+        reads_board: false,
         is_calm: arguments.calm,
         seed: arguments.seed,
     };
