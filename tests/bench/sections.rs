@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::{
+    api::{self, Api, Step},
     bookings::{self, Bookings},
     cold::{self, Cold},
     cost::{self, Cost},
@@ -31,6 +32,8 @@ pub(crate) enum Section {
     Scale,
     /// bookings in PostgreSQL, beside others who write them
     Bookings,
+    /// the reservation API, request by request and in a closed loop, beside a create in Node
+    Api,
 }
 
 /// What the parts found; a part that was not asked for found nothing.
@@ -44,11 +47,12 @@ pub(crate) struct Results {
     pub(crate) scale: Option<Scale>,
     /// Or why there are none.
     pub(crate) bookings: Option<Result<Bookings, String>>,
+    pub(crate) api: Option<(Api, Vec<Step>)>,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Size, Self::Cold, Self::Warm, Self::Cost, Self::Memory, Self::Scale, Self::Bookings];
+    pub(crate) const ALL: [Self; 8] =
+        [Self::Size, Self::Cold, Self::Warm, Self::Cost, Self::Memory, Self::Scale, Self::Bookings, Self::Api];
 
     /// What it is called where a person waits for it, or reads that it is invalid.
     pub(crate) fn title(self) -> &'static str {
@@ -60,6 +64,7 @@ impl Section {
             Self::Size => "sizes",
             Self::Scale => "environments side by side",
             Self::Bookings => "bookings",
+            Self::Api => "the reservation API",
         }
     }
 
@@ -73,6 +78,11 @@ impl Section {
             Self::Size => results.sizes = Some(size::measure(workplace)?),
             Self::Scale => results.scale = Some(workplace.unbound(scale::measure(workplace))??),
             Self::Bookings => results.bookings = Some(workplace.unbound(bookings::measure(workplace))??),
+            Self::Api => {
+                let api = workplace.bound(api::measure(workplace))??;
+                let steps = workplace.unbound(api::side_by_side(workplace, &api))??;
+                results.api = Some((api, steps));
+            }
         }
         Ok(())
     }

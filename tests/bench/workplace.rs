@@ -1,6 +1,6 @@
 //! Where the figures are taken: the binaries, and the cores that they and the driver have to themselves.
 
-use std::{future::Future, io, path::Path};
+use std::{collections::BTreeSet, future::Future, io, path::Path};
 
 use local_stack::{
     build::{Binaries, BuildError, by_profile},
@@ -10,7 +10,7 @@ use local_stack::{
 use tokio::{runtime::Builder, task::yield_now};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{arguments::Arguments, batch::FUNCTION, bookings::BOOKING, sections::Section};
+use crate::{api::API, arguments::Arguments, batch::FUNCTION, bookings::BOOKING, sections::Section};
 
 /// The function that does nothing, an example of `shared`.
 pub(crate) const NO_OP: &str = "no_op";
@@ -25,19 +25,21 @@ pub(crate) struct Workplace {
 impl Workplace {
     /// Builds what is to be measured.
     pub(crate) fn prepare(arguments: &Arguments, sections: &[Section]) -> Result<Self, BuildError> {
-        // The sizes need each function; everything else needs one, and linking one may take minutes.
-        let functions = match sections {
-            _ if sections.contains(&Section::Size) => &NAMES[..],
-            [Section::Bookings] => &[BOOKING][..],
-            _ if sections.contains(&Section::Bookings) => &[FUNCTION, BOOKING][..],
-            _ => &[FUNCTION][..],
+        // The sizes need each function; every other part needs one, and linking one may take minutes.
+        let needed = |section: &Section| match section {
+            Section::Size => NAMES.to_vec(),
+            Section::Bookings => vec![BOOKING],
+            Section::Api => vec![API],
+            Section::Cold | Section::Warm | Section::Cost | Section::Memory | Section::Scale => vec![FUNCTION],
         };
+        let functions: BTreeSet<&str> = sections.iter().flat_map(needed).collect();
+        let functions: Vec<&str> = functions.into_iter().collect();
         let binaries = if let Some(folder) = &arguments.binaries {
             let names = functions.iter().copied().chain([NO_OP]);
             names.map(|name| (name.to_owned(), folder.join(name))).collect()
         } else {
             let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench-functions");
-            by_profile(&arguments.profile, &target, functions, &[NO_OP])?
+            by_profile(&arguments.profile, &target, &functions, &[NO_OP])?
         };
         Ok(Self { binaries, quick: arguments.quick, cores: cores::allowed() })
     }
