@@ -9,7 +9,7 @@ import { DynamoDBDocumentClient, PutCommand } from "@aws-sdk/lib-dynamodb";
 import { credentials, loadPackageDefinition } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
-const { IDEMPOTENCY_TABLE, INVENTORY_GRPC_ADDR, PROTO, RESERVATIONS_TABLE } = process.env;
+const { IDEMPOTENCY_TABLE, INVENTORY_GRPC_ADDR, INVENTORY_TIMEOUT_MS, PROTO, RESERVATIONS_TABLE } = process.env;
 const HOLD_SECONDS = 60;
 const GRACE_SECONDS = 11_700;
 
@@ -35,7 +35,7 @@ const config = new IdempotencyConfig({
 });
 
 function reserveSeat(request) {
-  const deadline = Date.now() + 1_000;
+  const deadline = Date.now() + Number(INVENTORY_TIMEOUT_MS);
   return new Promise((resolve, reject) => {
     inventory.reserveSeat(request, { deadline }, (error, answer) => (error ? reject(error) : resolve(answer)));
   });
