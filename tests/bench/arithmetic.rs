@@ -9,7 +9,7 @@ mod price;
 use self::{
     bar::{Bar, Bound},
     figure::{Figure, number},
-    price::{Item, Measured, items},
+    price::{Item, Measured, Mixed, items, served},
 };
 
 #[test]
@@ -73,6 +73,18 @@ fn every_part_of_the_price_is_the_product_that_it_shows() {
     assert_eq!(parts, expected.map(|(what, price)| (what, price.to_owned())));
     assert_eq!(items[0].arithmetic, "100000 invocations x 0.021 s x 0.25 GB = 525 GB-s x 0.0000133334 USD");
     assert_eq!(items[3].arithmetic, "sends; receives and deletes by 10: 1.2 million x 0.4 USD");
+}
+
+#[test]
+fn a_second_of_requests_is_served_by_as_many_environments_as_its_time_fills() {
+    let kind = |a_second, milliseconds, processor_ms| Mixed { a_second, milliseconds, processor_ms };
+    let served = served(&[kind(1_500.0, 56.2, 0.5), kind(28_500.0, 8.0, 0.2)], 512);
+    assert_eq!((served.environments.round(), served.processors.round()), (312.0, 6.0));
+    let parts = served.hour.each_ref().map(|item| (item.what, format!("{:.2}", item.price)));
+    // 108 million requests; 57 ms and 8 ms are billed: 313.5 s in a second, of half a gigabyte.
+    let expected = [("HTTP API", "108.00"), ("Lambda, requests", "21.60"), ("Lambda, time", "7.52")];
+    assert_eq!(parts, expected.map(|(what, price)| (what, price.to_owned())));
+    assert_eq!(served.hour[2].arithmetic, "1128600 s x 0.5 GB = 564300 GB-s x 0.0000133334 USD");
 }
 
 /// By the page's own assumptions, and no other figure beside it.

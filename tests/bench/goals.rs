@@ -3,6 +3,7 @@
 use local_stack::placing;
 
 use crate::{
+    api::{self, Api, Who as Server},
     bar::{Bar, Bound},
     bookings::{Bookings, Who},
     figure::Figure,
@@ -56,6 +57,7 @@ pub(crate) fn bars(results: &Results, workplace: &Workplace) -> Vec<Bar> {
     if let Some(room) = &results.room {
         bars.extend(of_line(room));
     }
+    bars.extend(results.api.iter().flat_map(|(api, _)| of_api(api)));
     bars.extend(results.scale.as_ref().and_then(|scale| growth(scale, workplace)));
     bars
 }
@@ -96,6 +98,25 @@ fn of_line(room: &Room) -> Vec<Bar> {
         Bar::of(format!("our line{dying}, {what}"), figure.percentile(100), "", Bound::AtMost(0.0))
     };
     held.map(bar).collect()
+}
+
+/// What the reservation API is held against.
+fn of_api(api: &Api) -> Vec<Bar> {
+    let ours = api.ways.iter().filter(|way| way.who == Server::Ours);
+    let of = |way: &api::Way| {
+        let mut bars = Vec::new();
+        for requests in &way.requests {
+            let what = |percent: &str| format!("{} of {}, {percent}", requests.asked.name(), api::API);
+            let limit = || (f64::from(way.who.calls_ms(requests.asked)), "the sum of its calls");
+            bars.push(Bar::times(what("p50"), requests.waiting.median(), 1.06, limit()));
+            bars.push(Bar::times(what("p99"), requests.waiting.percentile(99), 1.2, limit()));
+        }
+        let no_op = (api.no_op.first_poll.median(), "the no-op's");
+        let what = format!("{}, cold start to the first poll", api::API);
+        bars.push(Bar::times(what, way.starts.first_poll.median(), 3.0, no_op));
+        bars
+    };
+    ours.flat_map(of).collect()
 }
 
 /// Two environments against one. The driver and its services want a core too, so that two cores can't tell.

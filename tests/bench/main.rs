@@ -14,6 +14,7 @@ mod audit;
 mod batch;
 mod stage;
 
+mod api;
 mod bookings;
 mod cold;
 mod cost;

@@ -3,6 +3,9 @@
 
 const EVENTS: f64 = 1_000_000.0;
 
+/// In seconds.
+const HOUR: f64 = 3_600.0;
+
 /// For a gigabyte and a second on arm64, in the first tier.
 const LAMBDA_GB_SECOND: f64 = 0.000_013_333_4;
 
@@ -15,6 +18,9 @@ const EVENTBRIDGE_EVENTS: f64 = 1.00;
 
 /// For a gigabyte that is taken in, in the first tier of Lambda's logs.
 const LOGS_GIGABYTE: f64 = 0.50;
+
+/// For a million requests to an HTTP API, in the first tier.
+const HTTP_API_REQUESTS: f64 = 1.00;
 
 /// What the price follows from.
 pub(crate) struct Measured {
@@ -71,4 +77,47 @@ pub(crate) fn items(&Measured { batch, milliseconds, memory_mb, writes, log_byte
             price: logged * LOGS_GIGABYTE,
         },
     ]
+}
+
+/// Requests of one kind in a second, of 30,000 in all: a sale as the system that this replaces has planned for it, in which most
+/// people look at their reservations.
+pub(crate) struct Mixed {
+    pub(crate) a_second: f64,
+    /// How long one takes.
+    pub(crate) milliseconds: f64,
+    /// The processor time of one.
+    pub(crate) processor_ms: f64,
+}
+
+/// What serves such a second, and what an hour of it costs.
+pub(crate) struct Served {
+    /// Environments that work at any moment.
+    pub(crate) environments: f64,
+    /// Processors that are busy at any moment.
+    pub(crate) processors: f64,
+    /// The parts of an hour's price. What the table and the inventory cost is no part of it.
+    pub(crate) hour: [Item; 3],
+}
+
+/// The paper sum of a second with these requests.
+pub(crate) fn served(mixed: &[Mixed], memory_mb: u32) -> Served {
+    let sum = |of: fn(&Mixed) -> f64| mixed.iter().map(|kind| kind.a_second * of(kind)).sum::<f64>();
+    let (rate, environments) = (sum(|_| 1.0), sum(|kind| kind.milliseconds / 1_000.0));
+    let (requests, gigabytes) = (rate * HOUR, f64::from(memory_mb) / 1_024.0);
+    // Lambda bills whole milliseconds.
+    let seconds = sum(|kind| kind.milliseconds.ceil() / 1_000.0) * HOUR;
+    let of_millions = |what, each: f64| {
+        let millions = requests / EVENTS;
+        Item { what, arithmetic: format!("{millions} million x {each} USD"), price: millions * each }
+    };
+    let time = Item {
+        what: "Lambda, time",
+        arithmetic: format!(
+            "{seconds:.0} s x {gigabytes} GB = {:.0} GB-s x {LAMBDA_GB_SECOND} USD",
+            seconds * gigabytes
+        ),
+        price: seconds * gigabytes * LAMBDA_GB_SECOND,
+    };
+    let hour = [of_millions("HTTP API", HTTP_API_REQUESTS), of_millions("Lambda, requests", LAMBDA_REQUESTS), time];
+    Served { environments, processors: sum(|kind| kind.processor_ms / 1_000.0), hour }
 }

@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use local_stack::placing::{self, Load};
 
 use crate::{
+    api::{self, Api, Requests, Who as Server},
     arguments::Arguments,
     bar::{Bar, Bound},
     batch::FUNCTION,
@@ -14,7 +15,7 @@ use crate::{
     cost::{Cost, Share, Traffic},
     figure::{Figure, number},
     memory::{LARGE_BATCH, Memory},
-    price::{self, Measured},
+    price::{self, Measured, Mixed},
     room::{self, Design, Price, Room},
     scale::Step,
     sections::Results,
@@ -27,7 +28,7 @@ use crate::{
 /// Prints everything that was measured.
 pub(crate) fn print(results: &Results, bars: &[Bar], workplace: &Workplace, arguments: &Arguments) {
     println!("{}\n", conditions(workplace, arguments));
-    let Results { cold, warm, cost, memory, sizes, scale, bookings, room } = results;
+    let Results { cold, warm, cost, memory, sizes, scale, bookings, room, api } = results;
     if let Some(cold) = cold {
         println!("{}\n", starts(cold));
     }
@@ -63,6 +64,18 @@ pub(crate) fn print(results: &Results, bars: &[Bar], workplace: &Workplace, argu
     if let Some(room) = room {
         println!("{}\n", designs(room));
         println!("{}\n", prices(&room.prices));
+    }
+    if let Some((api, steps)) = api {
+        println!("{}\n", requests(api));
+        println!("{}\n", processor_and_memory(api));
+        println!("{}\n", starts_of_api(api));
+        println!("{}\n", closed_loop(steps));
+        if let Some(paper) = paper(api) {
+            println!("{paper}\n");
+        }
+        if let Some(why) = &api.left_out {
+            println!("Left out, the peer in Node: {why}.\n");
+        }
     }
     if let (Some(warm), Some(cost)) = (warm, cost) {
         println!("{}\n", million(warm, cost));
@@ -225,6 +238,83 @@ fn prices(prices: &[Price]) -> Table {
         table.add_row([(*what).to_owned(), median, processor.spread(), requests, read, written, bytes, own]);
     }
     table
+}
+
+fn requests(api: &Api) -> Table {
+    let mut table = table("a request to the reservation API, ms", &["its calls", "p50", "p99", "p5 - p95", "runs"]);
+    let each = api.ways.iter().flat_map(|way| way.requests.iter().map(move |requests| (&way.who, requests)));
+    let api::Latencies { table_ms, inventory_ms, payments_ms } = api::Latencies::NEARBY;
+    let services = format!("table, inventory and payments at {table_ms}, {inventory_ms} and {payments_ms} ms");
+    for (who, Requests { asked, waiting, busy, .. }) in each {
+        let calls = who.calls_ms(*asked).to_string();
+        for (services, calls, times) in
+            [(services.as_str(), calls, waiting), ("services at 0 ms", "0".to_owned(), busy)]
+        {
+            let name = format!("{}, {}, {services}", who.name(), asked.name());
+            let (p50, p99) = (number(times.median()), number(times.percentile(99)));
+            table.add_row([name, calls, p50, p99, times.spread(), times.runs().to_string()]);
+        }
+    }
+    table
+}
+
+fn processor_and_memory(api: &Api) -> Table {
+    let mut table = table("processor ms of 1,000 requests; peak memory, MiB", &["median", "p5 - p95", "runs"]);
+    for way in &api.ways {
+        for Requests { asked, processor, .. } in &way.requests {
+            table.add_row(row(&format!("{}, {}", way.who.name(), asked.name()), processor));
+        }
+    }
+    for way in &api.ways {
+        table.add_row(row(&format!("{}, peak memory", way.who.name()), &way.memory));
+    }
+    table
+}
+
+fn starts_of_api(api: &Api) -> Table {
+    let mut table = table("cold start of an API, ms", &["median", "p5 - p95", "runs"]);
+    let ways = api.ways.iter().map(|way| (way.who.name(), &way.starts));
+    for (name, starts) in ways.chain([("no-op", &api.no_op)]) {
+        table.add_row(row(&format!("{name}, to the first poll"), &starts.first_poll));
+        table.add_row(row(&format!("{name}, to the first answer"), &starts.first_answer));
+    }
+    table
+}
+
+fn closed_loop(steps: &[api::Step]) -> Table {
+    let titles = ["environments", "creates/s", "p5 - p95", "ms, p50", "ms, p95", "503s", "rounds"];
+    let mut table = table("a closed loop through the local HTTP API", &titles);
+    for api::Step { who, environments, rate, time, refused } in steps {
+        let (creates, rounds) = (number(rate.median()), rate.runs().to_string());
+        let (p50, p95) = (number(time.median()), number(time.percentile(95)));
+        let (name, environments, refused) = (who.name().to_owned(), environments.to_string(), refused.to_string());
+        table.add_row([name, environments, creates, rate.spread(), p50, p95, refused, rounds]);
+    }
+    table
+}
+
+/// The paper sum of 30,000 requests a second, by our figures.
+fn paper(api: &Api) -> Option<Table> {
+    let ours = api.ways.iter().find(|way| way.who == Server::Ours)?;
+    let mixed = |asked, a_second| {
+        let Requests { waiting, processor, .. } = ours.requests.iter().find(|requests| requests.asked == asked)?;
+        Some(Mixed { a_second, milliseconds: waiting.median(), processor_ms: processor.median() / 1_000.0 })
+    };
+    let kinds =
+        [mixed(api::Asked::Create, 1_500.0)?, mixed(api::Asked::Confirm, 800.0)?, mixed(api::Asked::Get, 27_700.0)?];
+    let served = price::served(&kinds, api::MEMORY_MB);
+    let mut table = table("30,000 requests a second, on paper", &["", "arithmetic"]);
+    table.add_row(["1,500 creates, 800 confirms, the rest gets".to_owned(), String::new(), String::new()]);
+    table.add_row(["environments at work".to_owned(), format!("{:.0}", served.environments), String::new()]);
+    table.add_row(["processors at work".to_owned(), number(served.processors), String::new()]);
+    for item in &served.hour {
+        let what = format!("an hour, {}, USD", item.what);
+        table.add_row([what, format!("{:.2}", item.price), item.arithmetic.clone()]);
+    }
+    if let Some(column) = table.column_mut(2) {
+        column.set_cell_alignment(CellAlignment::Left);
+    }
+    Some(table)
 }
 
 fn million(warm: &Warm, cost: &Cost) -> Table {

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use local_stack::catalogue::NAMES;
 
 use crate::{
+    api::{self, API, Api, Step},
     batch::FUNCTION,
     bookings::{self, BOOKING, Bookings},
     cold::{self, Cold},
@@ -36,6 +37,8 @@ pub(crate) enum Section {
     Bookings,
     /// the waiting room, beside a counter that is raised batch by batch
     WaitingRoom,
+    /// the reservation API, request by request and in a closed loop, beside a create in Node
+    Api,
 }
 
 /// What the parts found; a part that was not asked for found nothing.
@@ -50,11 +53,21 @@ pub(crate) struct Results {
     /// Or why there are none.
     pub(crate) bookings: Option<Result<Bookings, String>>,
     pub(crate) room: Option<Room>,
+    pub(crate) api: Option<(Api, Vec<Step>)>,
 }
 
 impl Section {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Size, Self::Cold, Self::Warm, Self::Cost, Self::Memory, Self::Scale, Self::Bookings, Self::WaitingRoom];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Size,
+        Self::Cold,
+        Self::Warm,
+        Self::Cost,
+        Self::Memory,
+        Self::Scale,
+        Self::Bookings,
+        Self::WaitingRoom,
+        Self::Api,
+    ];
 
     /// What it is called where a person waits for it, or reads that it is invalid.
     pub(crate) fn title(self) -> &'static str {
@@ -67,6 +80,7 @@ impl Section {
             Self::Scale => "environments side by side",
             Self::Bookings => "bookings",
             Self::WaitingRoom => "the waiting room",
+            Self::Api => "the reservation API",
         }
     }
 
@@ -77,6 +91,7 @@ impl Section {
             Self::Cold | Self::Warm | Self::Cost | Self::Memory | Self::Scale => &[FUNCTION],
             Self::Bookings => &[BOOKING],
             Self::WaitingRoom => &room::FUNCTIONS,
+            Self::Api => &[API],
         }
     }
 
@@ -91,6 +106,11 @@ impl Section {
             Self::Scale => results.scale = Some(workplace.unbound(scale::measure(workplace))??),
             Self::Bookings => results.bookings = Some(workplace.unbound(bookings::measure(workplace))??),
             Self::WaitingRoom => results.room = Some(workplace.unbound(room::measure(workplace))??),
+            Self::Api => {
+                let api = workplace.bound(api::measure(workplace))??;
+                let steps = workplace.unbound(api::side_by_side(workplace, &api))??;
+                results.api = Some((api, steps));
+            }
         }
         Ok(())
     }

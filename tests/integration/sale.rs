@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use local_stack::{
+    aws::Request,
     inventory::{Method as Reach, SeatState},
     payments::{Course, Order},
     queue::Message,
     sale::{self, SalePorts},
-    stack::{RESERVATIONS, Stack},
+    stack::{RESERVATIONS, Stack, TABLE},
     stream::StreamMapping,
     template::SCOPE,
 };
@@ -79,6 +80,22 @@ impl Sale {
         delivery.batch.iter().map(ended).collect()
     }
 
+    /// The writes that DynamoDB was asked for since the last look, none of which may have made an item too large for one unit.
+    async fn writes(&self) -> usize {
+        for table in [RESERVATIONS, TABLE] {
+            for item in self.stack.aws.scan(table).await.unwrap() {
+                assert!(size(&json!({"M": item})) <= 1_024, "{item:#}");
+            }
+        }
+        let is_write = |request: &Request| {
+            let reads = ["GetItem", "BatchGetItem", "Query", "Scan", "DescribeTable"];
+            // An environment looks at its table once, by a write that never has an effect, and that is no purchase's.
+            let looks = request.body["Key"]["id"]["S"].as_str().is_some_and(|id| id.ends_with("probe"));
+            request.target.starts_with("DynamoDB_") && !reads.contains(&request.operation()) && !looks
+        };
+        self.stack.aws.take_requests().iter().filter(|request| is_write(request)).count()
+    }
+
     /// What is on the bus of this type, as a rule has handed it to a queue.
     fn on_the_bus(&self, detail_type: &str) -> Vec<Value> {
         let entries = self.stack.aws.bus_entries().into_iter().filter(|entry| entry.detail_type == detail_type);
@@ -93,6 +110,19 @@ async fn answer(request: RequestBuilder, status: u16) -> Value {
     let (found, text) = (answer.status().as_u16(), answer.text().await.unwrap());
     assert_eq!(found, status, "{text}");
     serde_json::from_str(&text).unwrap()
+}
+
+/// The size of a value as DynamoDB counts it, rounded up: names, texts and digits as they are, and three bytes and one each for
+/// what holds others.
+fn size(value: &Value) -> usize {
+    let held = |values: Vec<usize>| 3 + values.iter().map(|size| size + 1).sum::<usize>();
+    match value.as_object().and_then(|value| value.iter().next()) {
+        Some((kind, Value::Array(list))) if kind == "L" => held(list.iter().map(size).collect()),
+        Some((_, Value::Object(fields))) => held(fields.iter().map(|(name, value)| name.len() + size(value)).collect()),
+        Some((_, Value::String(text))) => text.len(),
+        Some((_, Value::Bool(_))) => 1,
+        other => panic!("no value of a reservation or a claim: {other:?}"),
+    }
 }
 
 fn order(id: &str) -> Order {
@@ -187,6 +217,34 @@ async fn a_hold_that_its_customer_confirms_is_sold_by_its_event_and_once_more_by
     assert_eq!(commits.map(|call| call.had_effect).collect::<Vec<_>>(), [true, false]);
     assert_eq!(sale.on_the_bus("payment.refund_requested").len(), 0);
     assert_eq!(sale.stack.inventory.oversold(), [""; 0]);
+}
+
+/// What a purchase costs in DynamoDB, on paper 13 units: each write is one as long as its item has a kilobyte at most, a new item
+/// costs one more, for the index of its customer, and another where the relay sees the two writes of a create apart.
+#[tokio::test]
+async fn a_purchase_costs_13_write_units_at_most() {
+    let mut sale = Sale::open().await;
+    let id = sale.hold().await;
+    let (index, apart) = (1, 1);
+    let mut units = index + apart + sale.writes().await;
+    assert_eq!(units, 5, "pending, held, and what the relay clears behind both");
+    let payment = sale.stack.payments.pay(order(&id));
+    let named = json!({"reservationId": id, "paymentIntentId": payment});
+    answer(sale.ask(Method::POST, "/v1/reservations/confirm").json(&named), 200).await;
+    units += sale.writes().await;
+    sale.relay.drain().await.unwrap();
+    units += sale.writes().await;
+    assert_eq!(units, 7, "confirmed and cleared");
+    for (function, sum) in [("reservation-confirmed", 9), ("payment-approved", 11)] {
+        assert_eq!(sale.deliver(function).await, ["success"]);
+        units += sale.writes().await;
+        assert_eq!(units, sum, "{function}: a claim and its completion");
+    }
+    sale.send("reservation-expired", &due_timer(&id));
+    assert_eq!(sale.deliver("reservation-expired").await, ["superseded"]);
+    units += sale.writes().await;
+    assert_eq!(units, 13, "the timer: a claim and its completion");
+    assert_eq!(sale.state(&id).await, ("CONFIRMED".to_owned(), SeatState::Sold));
 }
 
 /// Hard case 9, saleor#14733, from the customer's own confirm: it comes too late, and his payment's event brings the refund.

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::{Counts, Progress, SEATS_MAX, SHOW, Venue};
 use crate::{
-    aws::{Aws, Request, Taken},
+    aws::{AwsEndpoint, Request, Taken},
     sale::HeldError,
     stack::WAITING_ROOM,
 };
@@ -164,7 +164,7 @@ pub(super) struct Load {
 
 impl Load {
     /// Counts what was asked since the last time.
-    pub(super) fn count(&mut self, aws: &Aws) {
+    pub(super) fn count(&mut self, aws: &AwsEndpoint) {
         for request in aws.take_requests() {
             let counts = self.operations.entry(request.operation().to_owned()).or_default();
             counts.requests += 1;
