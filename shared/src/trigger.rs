@@ -7,6 +7,8 @@ pub mod kafka;
 pub mod sqs;
 pub mod stream;
 
+mod worked;
+
 use std::{borrow::Cow, fmt::Debug, future::ready, time::Duration};
 
 use tracing::{Instrument, Span};

@@ -9,13 +9,12 @@ pub mod event;
 
 use std::{
     borrow::Cow,
-    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant},
 };
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use aws_sdk_sqs::{error::BuildError, types::MessageAttributeValue};
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -26,7 +25,7 @@ use crate::{
     client::queue,
     config::ConfigError,
     deadline::Deadline,
-    failure::{Failure, Wait, isolated, panicked},
+    failure::{Failure, Wait},
     json::Object,
     name::{Named, names},
     start::{Function, Parts},
@@ -37,11 +36,11 @@ use crate::{
     trigger::{
         Decoded, Done, Message, Processor, Task, Verdict,
         sqs::{
-            self, SOURCE, WORKER_DEAD_LETTERS, WORKER_EVENTS, WORKER_LATENCY, WORKER_UNSTARTED, Worker,
+            self, SOURCE, WORKER_EVENTS, WORKER_UNSTARTED, Worker,
             dead_letter::{DeadLetterReason, Letter, string},
-            millis,
             queue::QueueError,
         },
+        worked::{self, Handed, TOO_LATE, Together, millis},
     },
 };
 
@@ -208,7 +207,7 @@ impl<P: Processor<Record>> Consumer<P> {
                 Arrived::Readable(record) => {
                     let producer = record.producer(&[], &[]);
                     let span = self.span(&record.place, &producer);
-                    match span.in_scope(|| self.decode(&record)) {
+                    match span.in_scope(|| worked::decode(&self.worker.processor, &record)) {
                         Ok(Decoded { item, span, producer, .. }) => {
                             let looked = self.look_at(&record, span, producer);
                             tasks.push(Task { item, trace: looked.trace.outgoing.clone(), span: looked.span.clone() });
@@ -220,7 +219,12 @@ impl<P: Processor<Record>> Consumer<P> {
             }
         }
 
-        let verdicts = self.process(tasks, &readable, deadline).await;
+        let handed: Vec<Handed<'_, Record>> = readable
+            .iter()
+            .map(|(looked, record)| Handed { record, trace: &looked.trace.outgoing, span: &looked.span })
+            .collect();
+        let Worker { processor, tracing, .. } = &self.worker;
+        let verdicts = Together { processor, tracing, budget }.work(tasks, &handed, deadline).await;
         let away = verdicts.iter().find_map(|verdict| match verdict {
             Verdict::Away(why) => Some(why.clone()),
             Verdict::Done(_) | Verdict::Failed(_) | Verdict::Unstarted => None,
@@ -231,8 +235,8 @@ impl<P: Processor<Record>> Consumer<P> {
                 Verdict::Failed(failure) => failed.push((looked, failure)),
                 Verdict::Away(why) => failed.push((looked, Failure::transient(why))),
                 Verdict::Unstarted => {
-                    let why = "not started: too little time was left before the invocation's deadline".to_owned();
-                    failed.push((looked, Failure::Transient { message: why, wait: Wait::BackOff }));
+                    let message = TOO_LATE.to_owned();
+                    failed.push((looked, Failure::Transient { message, wait: Wait::BackOff }));
                 }
             }
         }
@@ -251,51 +255,6 @@ impl<P: Processor<Record>> Consumer<P> {
         Ok(())
     }
 
-    /// Hands all records to the processor. If its code panics, each of them is worked by itself, so that the one that it panics
-    /// on fails alone.
-    async fn process(
-        &self,
-        tasks: Vec<Task<P::Item>>,
-        readable: &[(Looked, Record)],
-        deadline: Deadline,
-    ) -> Vec<Verdict<P::Outcome>> {
-        if tasks.is_empty() {
-            return Vec::new();
-        }
-        let Worker { processor, tracing, .. } = &self.worker;
-        let budget = self.worker.limits.budget;
-        let for_processing = deadline.earlier_by(budget.saturating_sub(processor.budget()));
-        let at_once = AssertUnwindSafe(processor.process_all(tasks, tracing, for_processing)).catch_unwind().await;
-        if let Ok(mut verdicts) = at_once {
-            let missing = "the code gave no verdict on this record, which is a fault of it";
-            verdicts.resize_with(readable.len(), || Verdict::Failed(Failure::transient(missing)));
-            return verdicts;
-        }
-        let mut verdicts = Vec::with_capacity(readable.len());
-        for (looked, record) in readable {
-            let verdict = match self.decode(record) {
-                _ if deadline.remaining() < budget => Verdict::Unstarted,
-                Ok(Decoded { item, .. }) => {
-                    let task = Task { item, trace: looked.trace.outgoing.clone(), span: looked.span.clone() };
-                    let alone = processor.process_all(vec![task], tracing, for_processing);
-                    match isolated(alone.map(Ok)).await {
-                        Ok(mut verdicts) => verdicts.pop().unwrap_or(Verdict::Unstarted),
-                        Err(failure) => Verdict::Failed(failure),
-                    }
-                }
-                Err(failure) => Verdict::Failed(failure),
-            };
-            verdicts.push(verdict);
-        }
-        verdicts
-    }
-
-    /// Reads a record; a panic fails it alone.
-    fn decode(&self, record: &Record) -> Result<Decoded<P::Item>, Failure> {
-        catch_unwind(AssertUnwindSafe(|| self.worker.processor.decode(record)))
-            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-    }
-
     /// Sends a record to the dead-letter queue, or else to the function's own.
     async fn end(
         &self,
@@ -310,15 +269,8 @@ impl<P: Processor<Record>> Consumer<P> {
                 let reason = DeadLetterReason { code, message, event_type: self.name() };
                 match in_time(deadline, self.bury(&looked, &reason)).await {
                     Ok(()) => {
-                        let (outcome, latency_ms) = (sqs::Outcome::Rejected.name(), millis(started));
-                        error!(
-                            outcome,
-                            latency_ms,
-                            error = message,
-                            error_code = code,
-                            "record ended: {outcome}, sent to the dead-letter queue"
-                        );
-                        looked.trace.finish(KeyValue::new(OUTCOME, outcome), Some(message));
+                        let outcome = sqs::Outcome::Rejected.name();
+                        worked::buried(outcome, code, message, looked.trace, started);
                         return Ok(Ended { outcome, dead_letter_code: Some(code), parked: false });
                     }
                     Err(error) => {
@@ -402,20 +354,14 @@ impl Looked {
     }
 
     fn done<O: Named>(self, done: &Done<O>, started: Instant) -> Ended {
-        let (outcome, latency_ms) = (done.name(), millis(started));
-        self.span.in_scope(|| info!(outcome, latency_ms, note = done.note, "record ended: {outcome}"));
-        self.trace.finish(KeyValue::new(OUTCOME, outcome), None);
+        let outcome = self.span.in_scope(|| worked::done(done, self.trace, started));
         Ended { outcome, dead_letter_code: None, parked: false }
     }
 }
 
 impl Ended {
     fn record(&self, event_type: &'static str, latency: Duration, recorder: &mut Recorder) {
-        recorder.count(&WORKER_EVENTS, &[event_type, self.outcome], 1);
-        recorder.duration(&WORKER_LATENCY, &[event_type], latency);
-        if let Some(error_code) = self.dead_letter_code {
-            recorder.count(&WORKER_DEAD_LETTERS, &[event_type, error_code], 1);
-        }
+        worked::count(recorder, event_type, self.outcome, self.dead_letter_code, latency);
         if self.parked {
             recorder.count(&PARKED, &[event_type], 1);
         }

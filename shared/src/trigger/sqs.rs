@@ -14,7 +14,6 @@ use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use serde_json::value::RawValue;
 use tracing::{error, info};
 
-pub(super) use self::batch::millis;
 use self::queue::Queues;
 pub use self::record::{MissingMessageId, Record, SOURCE};
 use crate::{

@@ -4,31 +4,33 @@
 
 use std::{
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     time::{Duration, Instant, SystemTime},
 };
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tokio::time::timeout;
-use tracing::{Instrument, Span, error, info, info_span, warn};
+use tracing::{Instrument, Span, error, info_span, warn};
 
 use super::{
-    ErrorCode, Outcome, WORKER_DEAD_LETTERS, WORKER_EVENTS, WORKER_LATENCY, WORKER_UNSTARTED, Worker,
+    ErrorCode, Outcome, WORKER_UNSTARTED, Worker,
     dead_letter::DeadLetterReason,
     queue::joined,
     record::{MissingMessageId, Record},
 };
 use crate::{
     deadline::Deadline,
-    failure::{Failure, Wait, isolated, panicked},
+    failure::{Failure, Wait, isolated},
     name::Named,
     telemetry::{
         metrics::Recorder,
         trace::{OUTCOME, RecordTrace, TraceContext},
     },
-    trigger::{Decoded, Done, Message, Portion, Processor, Task, Verdict},
+    trigger::{
+        Decoded, Done, Message, Portion, Processor, Task, Verdict,
+        worked::{self, Handed, TOO_LATE, Together, millis},
+    },
 };
 
 /// A message that only waits for its time is sent anew once it is so old. A queue keeps it for ten days, and between two
@@ -51,11 +53,7 @@ impl Ending {
     }
 
     fn record(&self, event_type: &'static str, latency: Duration, recorder: &mut Recorder) {
-        recorder.count(&WORKER_EVENTS, &[event_type, self.outcome], 1);
-        recorder.duration(&WORKER_LATENCY, &[event_type], latency);
-        if let Some(error_code) = self.dead_letter_code {
-            recorder.count(&WORKER_DEAD_LETTERS, &[event_type, error_code], 1);
-        }
+        worked::count(recorder, event_type, self.outcome, self.dead_letter_code, latency);
     }
 }
 
@@ -159,7 +157,7 @@ impl<P: Processor<Record>> Worker<P> {
         let mut by_key: HashMap<String, usize> = HashMap::new();
         for record in records {
             let span = self.span(&record);
-            let decoded = span.in_scope(|| self.decode(&record));
+            let decoded = span.in_scope(|| worked::decode(&self.processor, &record));
             let index = match (&decoded, P::PORTION) {
                 (Ok(decoded), Portion::Record) => *by_key.entry(decoded.key.clone()).or_insert(groups.len()),
                 (Ok(_), Portion::Batch) => *by_key.entry(String::new()).or_insert(groups.len()),
@@ -179,12 +177,6 @@ impl<P: Processor<Record>> Worker<P> {
             });
         }
         groups
-    }
-
-    /// Reads a record; a panic fails it alone.
-    fn decode(&self, record: &Record) -> Result<Decoded<P::Item>, Failure> {
-        catch_unwind(AssertUnwindSafe(|| self.processor.decode(record)))
-            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
     }
 
     /// Works a group. What is not started before the deadline is to be handed back.
@@ -218,8 +210,7 @@ impl<P: Processor<Record>> Worker<P> {
         worked
     }
 
-    /// Hands all records of a group to the processor. If its code panics, each of them is worked by itself, so that the one
-    /// that it panics on fails alone.
+    /// Hands all records of a group to the processor.
     async fn work_at_once(&self, group: Group<P::Item>, deadline: Deadline) -> Worked {
         let mut worked = Worked::default();
         if deadline.remaining() < self.limits.budget {
@@ -240,27 +231,18 @@ impl<P: Processor<Record>> Worker<P> {
             };
             begun.push((looked, trace, failed));
         }
-        let for_processing = deadline.earlier_by(self.limits.budget.saturating_sub(self.processor.budget()));
-        let mut verdicts = match tasks.is_empty() {
-            true => None,
-            false => {
-                let at_once = self.processor.process_all(tasks, &self.tracing, for_processing);
-                AssertUnwindSafe(at_once).catch_unwind().await.ok().map(Vec::into_iter)
-            }
-        };
+        let handed: Vec<Handed<'_, Record>> = begun
+            .iter()
+            .filter(|(_, _, failed)| failed.is_none())
+            .map(|(looked, trace, _)| Handed { record: &looked.record, trace: &trace.outgoing, span: &looked.span })
+            .collect();
+        let together = Together { processor: &self.processor, tracing: &self.tracing, budget: self.limits.budget };
+        let mut verdicts = together.work(tasks, &handed, deadline).await.into_iter();
 
         let mut endings = Vec::with_capacity(begun.len());
         for (looked, trace, failed) in begun {
-            let verdict = match (failed, &mut verdicts) {
-                (Some(failed), _) => failed,
-                (None, Some(verdicts)) => verdicts.next().unwrap_or_else(|| {
-                    Verdict::Failed(Failure::transient(
-                        "the code gave no verdict on this record, which is a fault of it",
-                    ))
-                }),
-                (None, None) => self.work_alone(&looked, &trace, deadline).await,
-            };
-            let result = match verdict {
+            let verdict = failed.or_else(|| verdicts.next());
+            let result = match verdict.unwrap_or(Verdict::Unstarted) {
                 Verdict::Done(done) => Ok(done),
                 Verdict::Failed(failure) => Err(failure),
                 Verdict::Away(message) => Err(Failure::transient(message)),
@@ -279,20 +261,6 @@ impl<P: Processor<Record>> Worker<P> {
         worked
     }
 
-    /// Works one record of a group whose work panicked.
-    async fn work_alone(&self, looked: &Looked, trace: &RecordTrace, deadline: Deadline) -> Verdict<P::Outcome> {
-        if deadline.remaining() < self.limits.budget {
-            return Verdict::Unstarted;
-        }
-        match self.decode(&looked.record) {
-            Ok(Decoded { item, .. }) => {
-                let work = isolated(self.processor.process(item, &trace.outgoing, deadline));
-                work.instrument(looked.span.clone()).await.into()
-            }
-            Err(failure) => Verdict::Failed(failure),
-        }
-    }
-
     /// Does with the message what its result asks for, and writes the record's line.
     async fn end(
         &self,
@@ -303,10 +271,7 @@ impl<P: Processor<Record>> Worker<P> {
     ) -> Ending {
         let (ending, error) = match result {
             Ok(done) => {
-                let latency_ms = millis(started);
-                let outcome = done.name();
-                info!(outcome, latency_ms, note = done.note, "record ended: {outcome}");
-                trace.finish(KeyValue::new(OUTCOME, outcome), None);
+                let outcome = worked::done(&done, trace, started);
                 return Ending { outcome, report: false, dead_letter_code: None };
             }
             Err(failure) => (self.dispose(record, &failure).await, failure),
@@ -318,13 +283,10 @@ impl<P: Processor<Record>> Worker<P> {
         };
         match (ending.report, ending.dead_letter_code) {
             (true, _) => warn!(outcome, latency_ms, error = text, error_code, "record ended: {outcome}"),
-            (false, Some(_)) => error!(
-                outcome,
-                latency_ms,
-                error = text,
-                error_code,
-                "record ended: {outcome}, sent to the dead-letter queue"
-            ),
+            (false, Some(code)) => {
+                worked::buried(outcome, code, text, trace, started);
+                return ending;
+            }
             (false, None) => {
                 warn!(outcome, latency_ms, error = text, "record ended: {outcome}, sent to its own queue once more")
             }
@@ -405,7 +367,7 @@ impl<P: Processor<Record>> Worker<P> {
                 self.limits.budget.as_millis(),
             )
         } else {
-            "not started: too little time was left before the invocation's deadline".to_owned()
+            TOO_LATE.to_owned()
         });
         let (last, returning): (Vec<_>, Vec<_>) =
             unstarted.into_iter().partition(|looked| looked.record.receive_count >= self.limits.max_receives);
@@ -472,9 +434,4 @@ impl<P: Processor<Record>> Worker<P> {
             trace_id = record.producer(&[], &[]).trace_id(),
         )
     }
-}
-
-/// The time since then, as a log line has it.
-pub(in crate::trigger) fn millis(started: Instant) -> u64 {
-    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
