@@ -14,10 +14,10 @@ use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
     sign::v4,
 };
-use local_stack::postgres::{APP, Server};
+use local_stack::postgres::{APP, Server, wire::frame};
 use time::{PrimitiveDateTime, format_description};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy, split},
+    io::{AsyncReadExt, AsyncWriteExt, copy, split},
     net::{TcpListener, TcpStream},
 };
 use tokio_util::task::AbortOnDropHandle;
@@ -100,17 +100,16 @@ impl Shared {
         let (mut from_client, mut to_client) = split(client);
         let (mut from_server, mut to_server) = server.into_split();
         let requests = async {
-            let start_up = frame(&mut from_client, None).await?;
+            let start_up = frame(&mut from_client, false).await?;
             let user = parameter(&start_up, "user").ok_or_else(|| io::Error::other("no user"))?;
             to_server.write_all(&start_up).await?;
             // The first answer of a client is to the question for its password.
-            let kind = from_client.read_u8().await?;
-            let shown = frame(&mut from_client, Some(kind)).await?;
+            let shown = frame(&mut from_client, true).await?;
             let token = String::from_utf8_lossy(shown.get(5..shown.len() - 1).unwrap_or_default()).into_owned();
             let fault = self.fault(&token, &user).err();
             let password = if fault.is_none() { &self.password } else { &token };
             let length = u32::try_from(password.len() + 5).map_err(io::Error::other)?;
-            to_server.write_all(&[&[kind], &length.to_be_bytes()[..], password.as_bytes(), &[0]].concat()).await?;
+            to_server.write_all(&[&shown[..1], &length.to_be_bytes()[..], password.as_bytes(), &[0]].concat()).await?;
             self.heard.lock().unwrap().push(Token { text: token, fault });
             copy(&mut from_client, &mut to_server).await
         };
@@ -166,16 +165,6 @@ impl Shared {
             _ => Err("its time has run out"),
         }
     }
-}
-
-/// One message of a client; the first has no kind.
-async fn frame(from: &mut (impl AsyncRead + Unpin), kind: Option<u8>) -> io::Result<Vec<u8>> {
-    let length = from.read_u32().await?;
-    let mut message: Vec<u8> = kind.into_iter().chain(length.to_be_bytes()).collect();
-    let start = message.len();
-    message.resize(start + length.saturating_sub(4) as usize, 0);
-    from.read_exact(&mut message[start..]).await?;
-    Ok(message)
 }
 
 /// A parameter of a start-up message: behind its length and the version, names and values take turns.

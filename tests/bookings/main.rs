@@ -6,6 +6,7 @@
 #[path = "../integration/authority.rs"]
 mod authority;
 mod door;
+mod gate;
 mod house;
 
 mod bad_input;
@@ -13,6 +14,7 @@ mod crash;
 mod files;
 mod hard_cases;
 mod history;
+mod interleavings;
 mod interrupted;
 mod migrations;
 mod outcomes;

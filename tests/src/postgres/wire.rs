@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -233,8 +233,11 @@ impl Shared {
     }
 }
 
-/// One message of a client.
-async fn frame(from: &mut OwnedReadHalf, has_type: bool) -> io::Result<Vec<u8>> {
+/// One message of a client, of which the first alone has no type; or of a server.
+///
+/// # Errors
+/// The connection ended before.
+pub async fn frame(from: &mut (impl AsyncRead + Unpin), has_type: bool) -> io::Result<Vec<u8>> {
     let mut message = Vec::with_capacity(256);
     if has_type {
         message.push(from.read_u8().await?);

@@ -64,7 +64,11 @@ pub(crate) const RULES: &[Rule] = &[
             ),
             edit("            - Fn::Equals: [!Ref DatabaseAuth, iam]\n", "            - Fn::Equals: [1, 1]\n"),
             edit("            - Fn::Equals: [!Ref DatabaseTls, require]\n", "            - Fn::Equals: [1, 1]\n"),
-            edit("            - Fn::Equals: [!Ref DatabaseProxyCluster, \"\"]\n", "            - Fn::Equals: [1, 1]\n"),
+            edit("                - Fn::Equals: [!Ref DatabaseProxyInstance, \"\"]\n", ""),
+            edit(
+                "            - Fn::Equals: [!Ref DatabaseProxyCluster, \"\"]\n            - Fn::Equals",
+                "            - Fn::Equals: [1, 1]\n            - Fn::Equals",
+            ),
             edit(
                 "            - Fn::Not: [Fn::Equals: [!Ref KafkaClusterArn, \"\"]]\n",
                 "            - Fn::Equals: [1, 1]\n",
@@ -75,6 +79,18 @@ pub(crate) const RULES: &[Rule] = &[
                 "            - Fn::Not: [Fn::Equals: [!Ref KafkaSecretArn, \"\"]]\n",
                 "            - Fn::Equals: [1, 1]\n",
             ),
+        ],
+    },
+    Rule {
+        name: "a proxy leads to the cluster, or to the instance, that was named",
+        check: proxied_as_named,
+        breaks: &[
+            edit(
+                "!If [ProxiesInstance, !Ref AWS::NoValue, [!Ref DatabaseProxyCluster]]",
+                "[!Ref DatabaseProxyCluster]",
+            ),
+            edit("[!Ref DatabaseProxyInstance], !Ref AWS::NoValue]", "[!Ref DatabaseHost], !Ref AWS::NoValue]"),
+            edit(", !Condition ProxiesInstance]", ", !Equals [1, 2]]"),
         ],
     },
     Rule {
@@ -219,7 +235,7 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         ("InventoryGrpcAddr", "inventory.example:8021"),
         ("ReservationApiBase", "https://reservation-api.example"),
     ];
-    let refused: [&[(&str, &str)]; 15] = [
+    let refused: [&[(&str, &str)]; 17] = [
         &[("DatabaseHost", "")],
         &[("DatabaseOwnerSecretArn", "")],
         &[("DatabaseSecretArn", "")],
@@ -227,6 +243,8 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         &[("DatabaseTls", "disable")],
         &[("DatabaseProxyCluster", "bookings"), ("DatabaseAuth", "iam"), ("DatabaseSecretArn", "")],
         &[("DatabaseProxyCluster", "bookings"), ("VpcSubnetIds", "")],
+        &[("DatabaseProxyInstance", "bookings"), ("VpcSubnetIds", "")],
+        &[("DatabaseProxyCluster", "bookings"), ("DatabaseProxyInstance", "bookings")],
         &[("BookingKafka", "msk"), ("KafkaClusterArn", "")],
         &[("BookingKafka", "self-managed"), ("KafkaBootstrapServers", "")],
         &[("BookingKafka", "self-managed"), ("KafkaAuth", "IAM")],
@@ -236,11 +254,12 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         &[("BookingKafka", "msk"), ("KafkaAuth", "SASL_SCRAM_512_AUTH"), ("KafkaSecretArn", "")],
         &[("BookingKafka", "self-managed"), ("KafkaAuth", "BASIC_AUTH"), ("KafkaSecretArn", "")],
     ];
-    let taken: [&[(&str, &str)]; 8] = [
+    let taken: [&[(&str, &str)]; 9] = [
         &[],
         &[("Bookings", "false"), ("DatabaseHost", ""), ("DatabaseOwnerSecretArn", ""), ("DatabaseSecretArn", "")],
         &[("DatabaseAuth", "iam"), ("DatabaseSecretArn", "")],
         &[("DatabaseAuth", "iam"), ("DatabaseResourceId", ""), ("DatabaseProxyCluster", "bookings")],
+        &[("DatabaseAuth", "iam"), ("DatabaseResourceId", ""), ("DatabaseProxyInstance", "bookings")],
         &[("DatabaseTls", "disable"), ("DatabaseHost", "127.0.0.1")],
         &[("BookingKafka", "msk"), ("KafkaAuth", "IAM"), ("KafkaSecretArn", "")],
         &[("BookingKafka", "msk"), ("KafkaAuth", "CLIENT_CERTIFICATE_TLS_AUTH")],
@@ -257,6 +276,26 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         if let Err(refusal) = passes(given) {
             faults.add(format!("Rules: {given:?} must be taken, and is refused: {refusal}"));
         }
+    }
+}
+
+fn proxied_as_named(project: &Project, faults: &mut Faults) {
+    let template = &project.template;
+    let Some(targets) = template.of_type("AWS::RDS::DBProxyTargetGroup").into_iter().next() else {
+        faults.add("add the targets of the database's proxy");
+        return;
+    };
+    let (cluster, instance) = ("DBClusterIdentifiers", "DBInstanceIdentifiers");
+    for (parameter, named, other) in
+        [("DatabaseProxyCluster", cluster, instance), ("DatabaseProxyInstance", instance, cluster)]
+    {
+        let given = [("Bookings", "true"), ("DatabaseSecretArn", SECRET), (parameter, "bookings")];
+        let stack = Stack::new(template, &given);
+        let properties = stack.chosen(targets.properties);
+        let is_right = stack.holds(&json!({"Condition": "MakesDatabaseProxy"}))
+            && properties[named] == json!([{"Ref": parameter}])
+            && [json!({"Ref": "AWS::NoValue"}), json!(null)].contains(&properties[other]);
+        faults.unless(is_right, format!("{}: with {parameter} it must lead there, and nowhere else", targets.id));
     }
 }
 

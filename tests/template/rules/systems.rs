@@ -247,7 +247,7 @@ const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:booki
 fn refers_to_what_is_made(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let resources: BTreeSet<&str> = template.resources().iter().map(|resource| resource.id).collect();
-    let given: [&[(&str, &str)]; 7] = [
+    let given: [&[(&str, &str)]; 8] = [
         &[],
         &[("GradualDeployment", "true"), ("EventBusName", "an-existing-bus")],
         &[("JwtIssuer", "https://issuer.example"), ("JwtScope", "reserve"), ("CorsOrigins", "https://page.example")],
@@ -259,6 +259,7 @@ fn refers_to_what_is_made(project: &Project, faults: &mut Faults) {
             ("VpcSubnetIds", "subnet-1,subnet-2"),
         ],
         &[("DatabaseProxyCluster", "bookings"), ("DatabaseSecretArn", SECRET), ("DatabaseAuth", "iam")],
+        &[("DatabaseProxyInstance", "bookings"), ("DatabaseSecretArn", SECRET)],
     ];
     for on in subsets(&systems(template)) {
         for given in given {
