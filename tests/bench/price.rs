@@ -1,26 +1,15 @@
-//! What a million events cost on AWS in us-east-1, as of 2026-11, by the measured figures and with the arithmetic. It is the
-//! only arithmetic of prices here: the figures of .template/README.md are those that it makes of that page's assumptions.
+//! What a million events cost on AWS, by the measured figures and with the arithmetic. The figures of .template/README.md are
+//! those that it makes of that page's assumptions.
+
+use local_stack::price::{
+    DYNAMODB_WRITES, EVENTBRIDGE_EVENTS, HTTP_API_REQUESTS, LAMBDA_GB_SECOND, LAMBDA_REQUESTS, LOGS_GIGABYTE,
+    SQS_REQUESTS,
+};
 
 const EVENTS: f64 = 1_000_000.0;
 
 /// In seconds.
 const HOUR: f64 = 3_600.0;
-
-/// For a gigabyte and a second on arm64, in the first tier.
-const LAMBDA_GB_SECOND: f64 = 0.000_013_333_4;
-
-// For a million each.
-const LAMBDA_REQUESTS: f64 = 0.20;
-/// On demand; a record is smaller than the kilobyte that one unit writes.
-const DYNAMODB_WRITES: f64 = 0.625;
-const SQS_REQUESTS: f64 = 0.40;
-const EVENTBRIDGE_EVENTS: f64 = 1.00;
-
-/// For a gigabyte that is taken in, in the first tier of Lambda's logs.
-const LOGS_GIGABYTE: f64 = 0.50;
-
-/// For a million requests to an HTTP API, in the first tier.
-const HTTP_API_REQUESTS: f64 = 1.00;
 
 /// What the price follows from.
 pub(crate) struct Measured {

@@ -30,6 +30,7 @@
 //! | [`books`] | who audits a sale when it has ended | a payment is sold or given back |
 //! | [`build`] | the function binaries, built by cargo | |
 //! | [`cores`], [`process`] | where a process runs, and what it takes | |
+//! | [`price`] | AWS's price list | |
 //! | [`ring`] | tests that need tools which not every machine has | |
 //!
 //! [`removals`] stands for nothing: it is what `cargo removals` takes out of the code, and the tests that must notice. What
@@ -79,6 +80,7 @@ pub mod cores;
 pub mod document;
 pub mod event;
 pub mod http_event;
+pub mod price;
 pub mod process;
 pub mod replay;
 pub mod ring;

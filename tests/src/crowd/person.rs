@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Whoever has had no answer for so long gives up, as a person does.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Between two tries of a request that had no answer, on average.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -326,12 +326,13 @@ impl Person {
             }
         };
         let started = Instant::now();
+        let patience = PATIENCE.max(venue.options.windows.hold * 2);
         loop {
             sleep(LOOK).await;
             let path = format!("/v1/reservations/{id}");
             let found = self.ask(venue, Asked::Other, Method::GET, &path, Value::Null).await?;
             match found["status"].as_str().unwrap_or_default() {
-                "PENDING" | "HOLD" if started.elapsed() < PATIENCE => {}
+                "PENDING" | "HOLD" if started.elapsed() < patience => {}
                 "CONFIRMED" => return Ok(Fate::Bought),
                 "CANCELLED" | "EXPIRED" if fate != Fate::Bought => return Ok(fate),
                 _ => return Err(Refused::Said(200, found)),

@@ -18,8 +18,9 @@ use local_stack::{
 /// sit in two tabs, pay too late or in vain, and functions are killed at work unless --calm spares them.
 ///
 /// Prints how far it is, then a table, and draws a picture. Times are those of this machine, which takes longer than Lambda: how
-/// long the people took to come, because it could not take more of them, is among them. The time for each step of a turn is shorter than
-/// for people, and is printed too.
+/// long the people took to come, because it could not take more of them, is among them. Whoever waits reads the public status, one
+/// answer for all as from a cache, and asks for his own place when that has news for him. With windows so short that this machine
+/// can't serve in them all who are called at once, nobody gets to his reservation in time.
 ///
 /// The exit status is 1 when somebody was lost or has two places, when more tickets were given out or sold than there are, or
 /// when one stayed free while somebody waited; and 2 when nothing could be run.
@@ -36,11 +37,14 @@ struct Arguments {
     #[arg(long, default_value_t = 10)]
     seconds: u32,
     /// From a call to its claim, in seconds
-    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(4..=900))]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(4..=900))]
     call_window: u16,
     /// From the claim to the reservation, in seconds
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(4..=900))]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(4..=900))]
     booking_window: u16,
+    /// From the reservation to its end if nobody pays, in seconds
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(30..=900))]
+    hold: u16,
     /// Kills nobody
     #[arg(long)]
     calm: bool,
@@ -52,7 +56,7 @@ struct Arguments {
     picture: PathBuf,
 }
 
-/// The longest that a tab waits between two questions: a call lasts hardly longer here.
+/// The longest that a tab waits between two questions before it knows its place.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 #[tokio::main]
@@ -79,11 +83,11 @@ async fn run(arguments: &Arguments) -> Result<bool, Box<dyn std::error::Error>> 
         windows: Windows {
             call: seconds(arguments.call_window),
             booking: seconds(arguments.booking_window),
-            hold: Options::SMALL.windows.hold,
+            hold: seconds(arguments.hold),
             longest_wait: LONGEST_WAIT,
         },
         some_pay_late: true,
-        reads_board: false,
+        reads_board: true,
         is_calm: arguments.calm,
         seed: arguments.seed,
     };
