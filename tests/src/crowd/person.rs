@@ -88,7 +88,7 @@ pub enum Fate {
     Declined,
     /// He gave his reservation back.
     GaveBack,
-    /// He paid too late, and gets his money back.
+    /// His payment came too late, and he gets his money back.
     PaidLate,
     /// He was called three times, and this machine was too slow to let him answer.
     PassedOver,
@@ -281,7 +281,11 @@ impl Person {
         let started = Instant::now();
         loop {
             match self.call(venue, "CancelQueueItem", json!({"queueItemId": id})).await {
-                Err(Refused::Said(_, body)) if body["code"] == "not_found" && started.elapsed() < PATIENCE => {
+                // Before his place is there, and while it is being given to him, he is to ask again.
+                Err(Refused::Said(_, body))
+                    if matches!(body["code"].as_str(), Some("not_found" | "aborted"))
+                        && started.elapsed() < PATIENCE =>
+                {
                     sleep(AGAIN).await
                 }
                 // What is over can't be given up.
@@ -335,6 +339,8 @@ impl Person {
                 "PENDING" | "HOLD" if started.elapsed() < patience => {}
                 "CONFIRMED" => return Ok(Fate::Bought),
                 "CANCELLED" | "EXPIRED" if fate != Fate::Bought => return Ok(fate),
+                // Who was to hear of his payment was killed, and his hold ran out before it was heard of again.
+                "EXPIRED" if !venue.options.is_calm => return Ok(Fate::PaidLate),
                 _ => return Err(Refused::Said(200, found)),
             }
         }
