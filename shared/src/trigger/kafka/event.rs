@@ -90,9 +90,10 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let partition = crate::failure::quoted(&self.partition);
         match self.offset {
-            Some(offset) => write!(f, "{}@{offset}", self.partition),
-            None => write!(f, "{}@?", self.partition),
+            Some(offset) => write!(f, "{partition}@{offset}"),
+            None => write!(f, "{partition}@?"),
         }
     }
 }
@@ -348,6 +349,8 @@ mod tests {
             assert_eq!(readable(&json!({"offset": offset, "value": "e30="})).place.to_string(), "bookings-0@?");
         }
         assert_eq!(readable(&json!({"value": "e30="})).place.to_string(), "bookings-0@?");
+        let odd = Place { partition: "book\u{7f}ings-0".to_owned(), offset: Some(5) };
+        assert_eq!(odd.to_string(), "book\u{fffd}ings-0@5", "it stands on one line of a log");
     }
 
     #[test]
