@@ -1,4 +1,5 @@
-//! What the triggers do alike with records, whatever they came by: reading one, working several at once, and telling how one ended.
+//! What the triggers do alike with records, whatever they came by: reading one, working several at once, and telling how one
+//! ended.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -46,8 +47,8 @@ pub(super) struct Together<'a, P> {
 }
 
 impl<P> Together<'_, P> {
-    /// Hands all records to the processor, which leaves the time that follows its work. If its code panics, each of them is worked
-    /// by itself, so that the one that it panics on fails alone. A verdict for each, in their order.
+    /// Hands all records to the processor, which leaves the time that follows its work. If its code panics, each of them is
+    /// worked by itself, so that the one that it panics on fails alone. A verdict for each, in their order.
     pub(super) async fn work<R>(
         &self,
         tasks: Vec<Task<P::Item>>,
@@ -68,22 +69,33 @@ impl<P> Together<'_, P> {
             return verdicts;
         }
         let mut verdicts = Vec::with_capacity(handed.len());
-        for Handed { record, trace, span } in handed {
-            let verdict = match decode(self.processor, *record) {
-                _ if deadline.remaining() < self.budget => Verdict::Unstarted,
-                Ok(Decoded { item, .. }) => {
-                    let task = Task { item, trace: (*trace).clone(), span: (*span).clone() };
-                    let alone = self.processor.process_all(vec![task], self.tracing, for_processing);
-                    match isolated(alone.map(Ok)).await {
-                        Ok(mut verdicts) => verdicts.pop().unwrap_or(Verdict::Unstarted),
-                        Err(failure) => Verdict::Failed(failure),
-                    }
-                }
-                Err(failure) => Verdict::Failed(failure),
-            };
-            verdicts.push(verdict);
+        for handed in handed {
+            verdicts.push(if deadline.remaining() < self.budget {
+                Verdict::Unstarted
+            } else {
+                self.work_alone(handed, for_processing).await
+            });
         }
         verdicts
+    }
+
+    async fn work_alone<R>(
+        &self,
+        Handed { record, trace, span }: &Handed<'_, R>,
+        deadline: Deadline,
+    ) -> Verdict<P::Outcome>
+    where
+        P: Processor<R>,
+    {
+        let item = match decode(self.processor, *record) {
+            Ok(Decoded { item, .. }) => item,
+            Err(failure) => return Verdict::Failed(failure),
+        };
+        let task = Task { item, trace: (*trace).clone(), span: (*span).clone() };
+        match isolated(self.processor.process_all(vec![task], self.tracing, deadline).map(Ok)).await {
+            Ok(mut verdicts) => verdicts.pop().unwrap_or(Verdict::Unstarted),
+            Err(failure) => Verdict::Failed(failure),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use crate::{
+    failure::quoted,
     json::{Fault, Object},
     telemetry::trace::TraceContext,
     trigger::{
@@ -90,7 +91,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let partition = crate::failure::quoted(&self.partition);
+        let partition = quoted(&self.partition);
         match self.offset {
             Some(offset) => write!(f, "{partition}@{offset}"),
             None => write!(f, "{partition}@?"),

@@ -355,9 +355,10 @@ impl<P: Processor<Record>> Worker<P> {
     }
 
     /// Ends the records that were not started. Those on their last receive are dead-lettered, because SQS would otherwise
-    /// move them without a reason, or sent anew where the processor gives none up. The others are made visible again, all in one call: at once, because another environment
-    /// may have the time; by back-off where nothing could start, because then none will have. What the time does not allow
-    /// is left to the queue's visibility: an answer that comes too late would put the whole batch back.
+    /// move them without a reason, or sent anew where the processor gives none up. The others are made visible again, all in
+    /// one call: at once, because another environment may have the time; by back-off where nothing could start, because then
+    /// none will have. What the time does not allow is left to the queue's visibility: an answer that comes too late would put
+    /// the whole batch back.
     async fn give_back(&self, unstarted: Vec<Looked>, short: ShortOfTime, deadline: Deadline) -> Vec<(String, Ending)> {
         let late = Failure::transient(if short.nothing_started {
             format!(

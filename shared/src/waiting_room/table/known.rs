@@ -72,12 +72,7 @@ impl Known {
     }
 
     pub(super) fn segment(&self, scope: &Scope, start: u64) -> Option<Arc<[Pending]>> {
-        self.lock()
-            .segments
-            .from(scope, start)
-            .next()
-            .filter(|(found, _)| *found == start)
-            .map(|(_, people)| people.clone())
+        self.lock().segments.get(scope, start).map(Arc::clone)
     }
 
     pub(super) fn keep_segment(&self, scope: &Scope, start: u64, people: &Arc<[Pending]>) {
@@ -128,6 +123,10 @@ impl<T> Bounded<T> {
         {
             self.records.remove(&oldest);
         }
+    }
+
+    fn get(&self, scope: &Scope, number: u64) -> Option<&T> {
+        self.records.get(&(scope.clone(), number))
     }
 
     /// The records of a line from this number on, in order.
