@@ -9,8 +9,9 @@ mod price;
 use self::{
     bar::{Bar, Bound},
     figure::{Figure, number},
-    price::{Item, Measured, Mixed, items, served},
+    price::{Measured, Mixed, items, served},
 };
+use local_stack::price::Item;
 
 #[test]
 fn a_percentile_is_a_measurement_that_was_taken() {

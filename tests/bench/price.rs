@@ -2,8 +2,7 @@
 //! those that it makes of that page's assumptions.
 
 use local_stack::price::{
-    DYNAMODB_WRITES, EVENTBRIDGE_EVENTS, HTTP_API_REQUESTS, LAMBDA_GB_SECOND, LAMBDA_REQUESTS, LOGS_GIGABYTE,
-    SQS_REQUESTS,
+    DYNAMODB_WRITES, EVENTBRIDGE_EVENTS, HTTP_API_REQUESTS, Item, LAMBDA_REQUESTS, LOGS_GIGABYTE, SQS_REQUESTS,
 };
 
 const EVENTS: f64 = 1_000_000.0;
@@ -25,14 +24,6 @@ pub(crate) struct Measured {
     pub(crate) log_bytes: f64,
 }
 
-/// A part of the price.
-pub(crate) struct Item {
-    pub(crate) what: &'static str,
-    pub(crate) arithmetic: String,
-    /// USD.
-    pub(crate) price: f64,
-}
-
 /// The parts of the price of a million events in full batches, none of which comes twice. What the two services cost is no
 /// part of it, nor is what costs the same without events: alarms, metrics, stored records.
 pub(crate) fn items(&Measured { batch, milliseconds, memory_mb, writes, log_bytes }: &Measured) -> Vec<Item> {
@@ -43,23 +34,15 @@ pub(crate) fn items(&Measured { batch, milliseconds, memory_mb, writes, log_byte
     // The bus sends each event by itself; Lambda receives and deletes by the batch.
     let sqs = EVENTS + 2.0 * invocations;
     let logged = EVENTS * log_bytes / 1e9;
-    let of_millions = |what, count: f64, each: f64, how: &str| {
-        let arithmetic = format!("{how}{} million x {each} USD", count / EVENTS);
-        Item { what, arithmetic, price: count / EVENTS * each }
-    };
+    let time = format!("{invocations} invocations x {seconds} s x {gigabytes} GB");
+    let (batches, writing) = (format!("batches of {batch}: "), format!("{writes} writes each: "));
+    let sending = format!("sends; receives and deletes by {batch}: ");
     vec![
-        Item {
-            what: "Lambda, time",
-            arithmetic: format!(
-                "{invocations} invocations x {seconds} s x {gigabytes} GB = {:.0} GB-s x {LAMBDA_GB_SECOND} USD",
-                invocations * seconds * gigabytes
-            ),
-            price: invocations * seconds * gigabytes * LAMBDA_GB_SECOND,
-        },
-        of_millions("Lambda, requests", invocations, LAMBDA_REQUESTS, &format!("batches of {batch}: ")),
-        of_millions("DynamoDB", writes * EVENTS, DYNAMODB_WRITES, &format!("{writes} writes each: ")),
-        of_millions("SQS", sqs, SQS_REQUESTS, &format!("sends; receives and deletes by {batch}: ")),
-        of_millions("EventBridge", EVENTS, EVENTBRIDGE_EVENTS, ""),
+        Item::of_time("Lambda, time", &time, invocations * seconds * gigabytes),
+        Item::of_millions("Lambda, requests", &batches, invocations, LAMBDA_REQUESTS),
+        Item::of_millions("DynamoDB", &writing, writes * EVENTS, DYNAMODB_WRITES),
+        Item::of_millions("SQS", &sending, sqs, SQS_REQUESTS),
+        Item::of_millions("EventBridge", "", EVENTS, EVENTBRIDGE_EVENTS),
         Item {
             what: "CloudWatch Logs",
             arithmetic: format!("{log_bytes:.0} bytes each: {logged:.2} GB x {LOGS_GIGABYTE} USD"),
@@ -95,18 +78,10 @@ pub(crate) fn served(mixed: &[Mixed], memory_mb: u32) -> Served {
     let (requests, gigabytes) = (rate * HOUR, f64::from(memory_mb) / 1_024.0);
     // Lambda bills whole milliseconds.
     let seconds = sum(|kind| kind.milliseconds.ceil() / 1_000.0) * HOUR;
-    let of_millions = |what, each: f64| {
-        let millions = requests / EVENTS;
-        Item { what, arithmetic: format!("{millions} million x {each} USD"), price: millions * each }
-    };
-    let time = Item {
-        what: "Lambda, time",
-        arithmetic: format!(
-            "{seconds:.0} s x {gigabytes} GB = {:.0} GB-s x {LAMBDA_GB_SECOND} USD",
-            seconds * gigabytes
-        ),
-        price: seconds * gigabytes * LAMBDA_GB_SECOND,
-    };
-    let hour = [of_millions("HTTP API", HTTP_API_REQUESTS), of_millions("Lambda, requests", LAMBDA_REQUESTS), time];
+    let hour = [
+        Item::of_millions("HTTP API", "", requests, HTTP_API_REQUESTS),
+        Item::of_millions("Lambda, requests", "", requests, LAMBDA_REQUESTS),
+        Item::of_time("Lambda, time", &format!("{seconds:.0} s x {gigabytes} GB"), seconds * gigabytes),
+    ];
     Served { environments, processors: sum(|kind| kind.processor_ms / 1_000.0), hour }
 }

@@ -95,6 +95,17 @@ impl AddAssign for Taken {
     }
 }
 
+/// The read units and the write units of what was taken, by operation.
+pub fn units(taken: &BTreeMap<String, Taken>) -> (f64, f64) {
+    let is_read = |operation: &str| matches!(operation, "GetItem" | "BatchGetItem" | "Query");
+    let sum = |reads: bool| {
+        let of_it = taken.iter().filter(|(operation, _)| is_read(operation) == reads);
+        // A sum of nothing would be a zero below zero.
+        of_it.fold(0.0, |sum, (_, taken)| sum + taken.units)
+    };
+    (sum(true), sum(false))
+}
+
 /// The part of an answer of DynamoDB's that says what it took.
 #[derive(Deserialize)]
 struct Answered {

@@ -176,14 +176,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// The read units and the write units of the waiting room's table.
-    pub fn units(&self) -> (f64, f64) {
-        let reads = |operation: &str| matches!(operation, "GetItem" | "BatchGetItem" | "Query");
-        let (read, written): (Vec<_>, Vec<_>) = self.taken.iter().partition(|(operation, _)| reads(operation));
-        let sum = |taken: &[(&String, &Taken)]| taken.iter().map(|(_, taken)| taken.units).sum::<f64>();
-        (sum(&read), sum(&written))
-    }
-
     /// What came of it, in a sentence.
     pub fn verdict(&self) -> String {
         let kept = match self.breaches.len() {

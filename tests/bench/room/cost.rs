@@ -9,7 +9,7 @@ use std::{
 
 use axum::{body::Bytes, http::Request};
 use local_stack::{
-    aws::Taken,
+    aws::{Taken, units},
     http_event::HttpEvent,
     lambda::Function,
     mapping::{self, Verdict, judge},
@@ -63,18 +63,13 @@ struct Ledger {
 impl Ledger {
     fn price(self, what: &'static str) -> Price {
         let count = self.count as f64;
-        let is_read = |operation: &str| matches!(operation, "GetItem" | "BatchGetItem" | "Query");
-        let units = |reads: bool| {
-            let of_it = self.taken.iter().filter(|(operation, _)| is_read(operation) == reads);
-            // A sum of nothing would be a zero below zero.
-            of_it.fold(0.0, |sum, (_, taken)| sum + taken.units) / count
-        };
+        let (read, written) = units(&self.taken);
         let sum = |of: fn(&Taken) -> usize| self.taken.values().map(of).sum::<usize>() as f64 / count;
         Price {
             what,
             requests: sum(|taken| taken.requests),
-            read: units(true),
-            written: units(false),
+            read: read / count,
+            written: written / count,
             table_bytes: sum(|taken| taken.bytes.0 + taken.bytes.1),
             client_bytes: self.client_bytes as f64 / count,
             processor: Figure::of(self.processor),

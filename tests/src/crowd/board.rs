@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{SHOW, Venue};
+use super::{
+    SHOW, Venue,
+    person::{number, path_of},
+};
 
 /// Between two looks: so long the answer may be kept.
 const PACE: Duration = Duration::from_secs(1);
@@ -26,14 +29,14 @@ impl Board {
 
 /// Shows the board until it is dropped. What has no answer is shown a second later.
 pub(super) async fn show(venue: Arc<Venue>) {
-    let url = format!("{}/booking_worker.v1.BookingWorkerService/GetQueueStatus", venue.doors.url);
+    let url = format!("{}{}", venue.doors.url, path_of("GetQueueStatus"));
     loop {
         let asked = venue.http.post(&url).json(&json!({"eventId": SHOW})).send().await;
         if let Ok(answer) = asked
-            && let Ok(Value::Object(status)) = answer.json().await
-            && let Some(state) = status.get("state").and_then(Value::as_str)
+            && let Ok(status) = answer.json::<Value>().await
+            && let Some(state) = status["state"].as_str()
         {
-            let serving = status.get("serving").and_then(Value::as_u64).unwrap_or_default();
+            let serving = number(&status, "serving");
             venue.board.send_replace(Board { serving, state: state.to_owned() });
         }
         sleep(PACE).await;

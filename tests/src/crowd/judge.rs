@@ -9,7 +9,7 @@ use shared::waiting_room::{line::Line, sequence::Pending};
 
 use super::{
     Report, SHOW, Venue,
-    person::{Fate, Person},
+    person::{Fate, Person, add},
     watch::Watched,
 };
 use crate::{
@@ -55,8 +55,8 @@ pub(super) async fn report(
     waited.sort_unstable();
     let (mut requests, mut bytes) = ([0; 3], [0; 3]);
     for person in people {
-        requests.iter_mut().zip(person.visit.requests).for_each(|(sum, more)| *sum += more);
-        bytes.iter_mut().zip(person.visit.bytes).for_each(|(sum, more)| *sum += more);
+        add(&mut requests, person.visit.requests);
+        add(&mut bytes, person.visit.bytes);
     }
     Ok(Report {
         options: venue.options,

@@ -183,12 +183,8 @@ impl Person {
             self.visit.paid.extend(other.visit.paid);
             self.visit.positions.extend(other.visit.positions);
             self.visit.last_words = self.visit.last_words.or(other.visit.last_words);
-            for (sum, more) in self.visit.requests.iter_mut().zip(other.visit.requests) {
-                *sum += more;
-            }
-            for (sum, more) in self.visit.bytes.iter_mut().zip(other.visit.bytes) {
-                *sum += more;
-            }
+            add(&mut self.visit.requests, other.visit.requests);
+            add(&mut self.visit.bytes, other.visit.bytes);
         } else {
             let fate = self.go(venue).await;
             self.visit.fate = Some(fate);
@@ -367,8 +363,7 @@ impl Person {
             "GetQueuePosition" => Asked::Position,
             _ => Asked::Other,
         };
-        let path = format!("/booking_worker.v1.BookingWorkerService/{method}");
-        self.ask(venue, asked, Method::POST, &path, body).await
+        self.ask(venue, asked, Method::POST, &path_of(method), body).await
     }
 
     /// One request, until there is an answer to it.
@@ -430,8 +425,18 @@ impl Person {
     }
 }
 
+/// Adds what is counted for each kind of request.
+pub(super) fn add(sums: &mut [usize; 3], more: [usize; 3]) {
+    sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+}
+
+/// Where a method of the waiting room is.
+pub(super) fn path_of(method: &str) -> String {
+    format!("/booking_worker.v1.BookingWorkerService/{method}")
+}
+
 /// A number of an answer, which JSON of protobuf writes as text where it has 64 bits, and leaves out where it is 0.
-fn number(answer: &Value, name: &str) -> u64 {
+pub(super) fn number(answer: &Value, name: &str) -> u64 {
     let field = &answer[name];
     field.as_u64().or_else(|| field.as_str()?.parse().ok()).unwrap_or_default()
 }

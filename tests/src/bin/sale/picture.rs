@@ -4,6 +4,8 @@ use std::{fmt::Write, time::Duration};
 
 use local_stack::crowd::Report;
 
+use crate::report::whole;
+
 const WIDTH: f64 = 820.0;
 const HEIGHT: f64 = 560.0;
 
@@ -56,7 +58,7 @@ fn over_time(svg: &mut String, report: &Report) {
         let points = report.samples.iter().map(|sample| (sample.at.as_secs_f64() / end, of(sample)));
         path(svg, OVER_TIME, colour, points);
         let x = left + width - 130.0;
-        let y = top + height - 54.0 + 18.0 * whole(number as u64);
+        let y = top + height - 54.0 + 18.0 * whole(number);
         // Writing to a string does not fail.
         let _ = write!(svg, "\n<path d=\"M{x} {}h16\" stroke=\"{colour}\" stroke-width=\"3\"/>", y - 4.0);
         let _ = write!(svg, "\n<text x=\"{}\" y=\"{y}\">{name}</text>", x + 22.0);
@@ -65,11 +67,11 @@ fn over_time(svg: &mut String, report: &Report) {
 
 fn places(svg: &mut String, report: &Report) {
     let last = report.arrivals.iter().max().copied().unwrap_or_default().max(1);
-    frame(svg, PLACES, "Arrival by place", (1.0, whole(report.arrivals.len() as u64), ""), ("0", &text(last)));
+    frame(svg, PLACES, "Arrival by place", (1.0, whole(report.arrivals.len()), ""), ("0", &text(last)));
     let (left, top, width, height) = PLACES;
     let every = report.arrivals.len().div_ceil(DOTS).max(1);
     for (place, arrival) in report.arrivals.iter().enumerate().step_by(every) {
-        let x = left + width * whole(place as u64) / whole(report.arrivals.len() as u64);
+        let x = left + width * whole(place) / whole(report.arrivals.len());
         let y = top + height - height * whole(*arrival) / whole(last);
         let _ = write!(svg, "\n<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"1.2\" fill=\"{JOINED}\"/>");
     }
@@ -80,17 +82,16 @@ fn waits(svg: &mut String, report: &Report) {
     let mut columns = [0_u64; COLUMNS];
     for wait in &report.waited {
         // Which column it is, without a number that could be lost on the way to an index.
-        let column =
-            (1..COLUMNS).find(|column| wait.as_secs_f64() < longest * whole(*column as u64) / whole(COLUMNS as u64));
+        let column = (1..COLUMNS).find(|column| wait.as_secs_f64() < longest * whole(*column) / whole(COLUMNS));
         columns[column.map_or(COLUMNS - 1, |column| column - 1)] += 1;
     }
     let most = columns.iter().max().copied().unwrap_or_default().max(1);
     frame(svg, WAITS, "Wait for the turn", (0.0, longest, "s"), ("0", &most.to_string()));
     let (left, top, width, height) = WAITS;
-    let step = width / whole(COLUMNS as u64);
+    let step = width / whole(COLUMNS);
     for (number, count) in columns.into_iter().enumerate().filter(|(_, count)| *count > 0) {
         let tall = height * whole(count) / whole(most);
-        let (x, y) = (left + step * whole(number as u64), top + height - tall);
+        let (x, y) = (left + step * whole(number), top + height - tall);
         let _ = write!(
             svg,
             "\n<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{tall:.1}\" fill=\"{CALLED}\"/>",
@@ -144,8 +145,4 @@ fn path(svg: &mut String, (left, top, width, height): Frame, colour: &str, point
 /// Milliseconds as seconds.
 fn text(milliseconds: u64) -> String {
     format!("{:.1} s", Duration::from_millis(milliseconds).as_secs_f64())
-}
-
-fn whole(count: u64) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use comfy_table::{Table, presets};
 use local_stack::{
+    aws::units,
     crowd::{Counts, Fate, Progress, Report},
-    price,
+    price::{self, Item},
 };
 
 /// How long an answer is billed on Lambda, in seconds, and the gigabytes of its function: what .template/README.md assumes too.
@@ -70,59 +71,53 @@ pub(crate) fn table(report: &Report) -> String {
     }
     let [joins, questions, others] = report.requests;
     row("requests of customers: joins, questions, others", format!("{joins}, {questions}, {others}"));
-    row("questions for each person", format!("{:.1}", count(questions) / people));
-    let [of_joins, of_questions, of_others] = report.bytes.map(|bytes| format!("{:.0}", count(bytes) / people));
+    row("questions for each person", format!("{:.1}", whole(questions) / people));
+    let [of_joins, of_questions, of_others] = report.bytes.map(|bytes| format!("{:.0}", whole(bytes) / people));
     row("bytes of their bodies and answers for each person", format!("{of_joins}, {of_questions}, {of_others}"));
-    let (read, written) = report.units();
+    let (read, written) = units(&report.taken);
     let units = format!("{:.2}, {:.2}", read / people, written / people);
     row("units of the line's table for each person: read, write", units);
     let bytes: usize = report.taken.values().map(|taken| taken.bytes.0 + taken.bytes.1).sum();
     row(
         "bytes of the requests that took them and of their answers for each person",
-        format!("{:.0}", count(bytes) / people),
+        format!("{:.0}", whole(bytes) / people),
     );
     for (operation, counts) in &report.operations {
-        let each = format!("{:.2}", count(counts.records) / people);
+        let each = format!("{:.2}", whole(counts.records) / people);
         row(operation, format!("{} requests, {} records, {each} for each person", counts.requests, counts.records));
     }
-    for (what, arithmetic, usd) in cost(report) {
-        row(&format!("on AWS, {what}"), format!("{usd:.2} USD: {arithmetic}"));
+    for Item { what, arithmetic, price } in cost(report) {
+        row(&format!("on AWS, {what}"), format!("{price:.2} USD: {arithmetic}"));
     }
     row("the whole sale", seconds(report.elapsed));
     format!("{table}\n\n")
 }
 
-/// What the customers' requests, the line's table, the queues and the bus cost on AWS, on paper, with the arithmetic. The tables of
-/// the reservations, logs and what costs the same without a sale are no part of it.
-fn cost(report: &Report) -> Vec<(&'static str, String, f64)> {
+/// What the customers' requests, the line's table, the queues and the bus cost on AWS, on paper. The tables of the reservations,
+/// logs and what costs the same without a sale are no part of it.
+fn cost(report: &Report) -> [Item; 7] {
     let counted = |operation: &str| report.operations.get(operation).copied().unwrap_or_default();
-    let asked = count(report.requests.iter().sum());
-    let (read, written) = report.units();
+    let asked = whole(report.requests.iter().sum::<usize>());
+    let (read, written) = units(&report.taken);
     let Counts { requests: sent, .. } = counted("SendMessageBatch");
     // Each message is sent, received and deleted, the last two by ten at most; here they are counted one by one.
-    let queued = count(sent) * 3.0;
+    let queued = whole(sent) * 3.0;
     let (seconds, gigabytes) = BILLED;
-    let of_millions =
-        |what, number: f64, each: f64| (what, format!("{:.3} million x {each} USD", number / 1e6), number / 1e6 * each);
-    let time = asked * seconds * gigabytes;
-    vec![
-        of_millions("the HTTP API", asked, price::HTTP_API_REQUESTS),
-        of_millions("its functions, requests", asked, price::LAMBDA_REQUESTS),
-        (
-            "its functions, time",
-            format!("{seconds} s x {gigabytes} GB each: {time:.0} GB-s x {} USD", price::LAMBDA_GB_SECOND),
-            time * price::LAMBDA_GB_SECOND,
-        ),
-        of_millions("the line's table, reads", read, price::DYNAMODB_READS),
-        of_millions("the line's table, writes", written, price::DYNAMODB_WRITES),
-        of_millions("the queues", queued, price::SQS_REQUESTS),
-        of_millions("the bus", count(counted("PutEvents").records), price::EVENTBRIDGE_EVENTS),
+    let time = format!("{asked} requests x {seconds} s x {gigabytes} GB");
+    [
+        Item::of_millions("the HTTP API", "", asked, price::HTTP_API_REQUESTS),
+        Item::of_millions("its functions, requests", "", asked, price::LAMBDA_REQUESTS),
+        Item::of_time("its functions, time", &time, asked * seconds * gigabytes),
+        Item::of_millions("the line's table, reads", "", read, price::DYNAMODB_READS),
+        Item::of_millions("the line's table, writes", "", written, price::DYNAMODB_WRITES),
+        Item::of_millions("the queues", "", queued, price::SQS_REQUESTS),
+        Item::of_millions("the bus", "", whole(counted("PutEvents").records), price::EVENTBRIDGE_EVENTS),
     ]
 }
 
 /// A count as a number to calculate with. What is counted here is far below what a float tells apart.
-fn count(number: usize) -> f64 {
-    u32::try_from(number).map_or(f64::INFINITY, f64::from)
+pub(crate) fn whole(count: impl TryInto<u32>) -> f64 {
+    f64::from(count.try_into().unwrap_or(u32::MAX))
 }
 
 fn told(fate: Fate) -> &'static str {

@@ -22,7 +22,8 @@ use local_stack::{
 /// forward, each payment sold or refunded.
 ///
 /// Then guests book few rooms and give them up, by queues and by topics of Kafka, where PostgreSQL's programs are found, while
-/// its server crashes, the network and the bus go wrong and functions are killed: one row for a booking, one guest for a room, and each payment for a taken room requested back.
+/// its server crashes, the network and the bus go wrong and functions are killed: one row for a booking, one guest for a room,
+/// and each payment for a taken room requested back.
 ///
 /// The exit status is 1 when it finds such a thing, and 2 when nothing could be run. With the defaults it takes a quarter of
 /// an hour. 0 events, customers or bookings leave a part out.
