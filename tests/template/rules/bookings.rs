@@ -235,7 +235,7 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         ("InventoryGrpcAddr", "inventory.example:8021"),
         ("ReservationApiBase", "https://reservation-api.example"),
     ];
-    let refused: [&[(&str, &str)]; 17] = [
+    let refused: [&[(&str, &str)]; 19] = [
         &[("DatabaseHost", "")],
         &[("DatabaseOwnerSecretArn", "")],
         &[("DatabaseSecretArn", "")],
@@ -245,6 +245,8 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         &[("DatabaseProxyCluster", "bookings"), ("VpcSubnetIds", "")],
         &[("DatabaseProxyInstance", "bookings"), ("VpcSubnetIds", "")],
         &[("DatabaseProxyCluster", "bookings"), ("DatabaseProxyInstance", "bookings")],
+        &[("DatabaseProxyCluster", "bookings"), ("DatabaseStatements", "prepared")],
+        &[("DatabaseProxyInstance", "bookings"), ("DatabaseStatements", "prepared")],
         &[("BookingKafka", "msk"), ("KafkaClusterArn", "")],
         &[("BookingKafka", "self-managed"), ("KafkaBootstrapServers", "")],
         &[("BookingKafka", "self-managed"), ("KafkaAuth", "IAM")],
@@ -254,13 +256,14 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         &[("BookingKafka", "msk"), ("KafkaAuth", "SASL_SCRAM_512_AUTH"), ("KafkaSecretArn", "")],
         &[("BookingKafka", "self-managed"), ("KafkaAuth", "BASIC_AUTH"), ("KafkaSecretArn", "")],
     ];
-    let taken: [&[(&str, &str)]; 9] = [
+    let taken: [&[(&str, &str)]; 10] = [
         &[],
         &[("Bookings", "false"), ("DatabaseHost", ""), ("DatabaseOwnerSecretArn", ""), ("DatabaseSecretArn", "")],
         &[("DatabaseAuth", "iam"), ("DatabaseSecretArn", "")],
         &[("DatabaseAuth", "iam"), ("DatabaseResourceId", ""), ("DatabaseProxyCluster", "bookings")],
         &[("DatabaseAuth", "iam"), ("DatabaseResourceId", ""), ("DatabaseProxyInstance", "bookings")],
         &[("DatabaseTls", "disable"), ("DatabaseHost", "127.0.0.1")],
+        &[("DatabaseStatements", "prepared")],
         &[("BookingKafka", "msk"), ("KafkaAuth", "IAM"), ("KafkaSecretArn", "")],
         &[("BookingKafka", "msk"), ("KafkaAuth", "CLIENT_CERTIFICATE_TLS_AUTH")],
         &[("BookingKafka", "self-managed"), ("KafkaAuth", "SASL_SCRAM_256_AUTH"), ("KafkaCaSecretArn", SECRET)],
