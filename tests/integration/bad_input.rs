@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     inventory::SeatState,
     lambda::{FunctionError, Invocation},
     mapping,
@@ -634,7 +634,7 @@ async fn a_dead_letter_that_fails_leaves_the_message_in_its_queue() {
     // The SDK tries twice, and both tries have to fail.
     for _ in 0..2 {
         let failure =
-            Failure::Answer { status: 500, kind: "InternalFailure".to_owned(), message: "on demand".to_owned() };
+            Injected::Answer { status: 500, kind: "InternalFailure".to_owned(), message: "on demand".to_owned() };
         world.stack.aws.fail_next("AmazonSQS.SendMessage", failure);
     }
     let (good_id, good) = good_one(&world, 0);

@@ -11,7 +11,7 @@ use axum::{
 use http_body_util::{BodyExt, Full};
 use local_stack::{
     document::Document,
-    inventory::{Answer as Scripted, CommitStatus, SeatState},
+    inventory::{CommitStatus, Scripted, SeatState},
     lambda::{Function, FunctionError},
     stack::Stack,
 };

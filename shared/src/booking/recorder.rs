@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     client::postgres::{
-        Database, Session, Settings, Work,
+        ConnectOptions, Database, Session, Work,
         fault::{Decision, Error},
     },
     deadline::Deadline,
@@ -135,7 +135,7 @@ impl Traced<'_> {
 
     /// What is known before the work is begun, by OpenTelemetry's names.
     fn attributes(&self) -> [KeyValue; 4] {
-        let Settings { host, port, database, .. } = self.database.settings();
+        let ConnectOptions { host, port, database, .. } = self.database.options();
         [
             KeyValue::new("db.system.name", "postgresql"),
             KeyValue::new("db.namespace", database.clone()),
@@ -213,11 +213,11 @@ pub struct Recorder<C> {
 impl<C: Change> Recorder<C> {
     /// Reads the variables of all that a recorder is made of. Nothing: what is wrong with them is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
-        let settings = Settings::configured(parts);
+        let options = ConnectOptions::configured(parts);
         let change = C::configured(parts);
         let logged_keys = LoggedKeys::configured(&mut parts.reader);
         let metrics = Metrics::configured(&mut parts.reader);
-        Some(Self { change, database: Database::new(settings?), logged_keys, metrics })
+        Some(Self { change, database: Database::new(options?), logged_keys, metrics })
     }
 
     fn name() -> &'static str {
@@ -226,18 +226,18 @@ impl<C: Change> Recorder<C> {
 
     /// What follows from a transaction.
     fn following(&self) -> Duration {
-        self.change.following(self.database.settings().transaction_timeout)
+        self.change.following(self.database.options().transaction_timeout)
     }
 
     /// A transaction, twice if its connection is lost, and what follows from it.
     fn time(&self) -> Duration {
-        self.database.settings().one_try() * 2 + self.following()
+        self.database.options().one_try() * 2 + self.following()
     }
 
     /// The same for a record of its own, whose transaction is not tried twice where the time is short: the others have used
     /// some of it.
     fn time_alone(&self) -> Duration {
-        self.database.settings().one_try() + self.following()
+        self.database.options().one_try() + self.following()
     }
 
     /// Writes events of different bookings, and gives a verdict for each in their order.

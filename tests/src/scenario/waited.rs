@@ -38,13 +38,13 @@ pub struct GivenLine {
     pub paused: bool,
     /// Who stands in it, in order.
     #[serde(default)]
-    pub people: Vec<Standing>,
+    pub people: Vec<Person>,
 }
 
 /// Somebody in a line.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Standing {
+pub struct Person {
     /// The customer.
     pub user_id: String,
     /// The tickets that he wants.
