@@ -529,7 +529,7 @@ async fn a_payload_that_is_no_sqs_event_fails_the_invocation_with_a_clear_error(
     for (number, payload) in payloads.iter().enumerate() {
         let case = payload.to_string();
         let message = failure(&invoke(&world, payload).await, &case);
-        assert!(message.contains("the payload is no SQS event"), "{case}: {message}");
+        assert!(message.contains("the payload is not an SQS event"), "{case}: {message}");
         the_same_process_serves_a_good_record(&world, number, &case).await;
     }
 }

@@ -59,16 +59,16 @@ pub fn fingerprint() -> String {
     HEXLOWER.encode(&hash.finalize())
 }
 
-/// Of the lock that all migrations take: "holdfast" in ASCII.
+/// The number of the lock that all migrations take: "holdfast" in ASCII.
 pub const LOCK: i64 = 0x686f_6c64_6661_7374;
 
-/// How often a file is tried whose table others keep busy, each time for five seconds.
+/// How often a file is tried, five seconds each time, when others keep its table busy.
 const TRIES: u32 = 3;
 
-/// So many overlaps are listed.
+/// The most overlaps that are listed.
 const MOST_LISTED: usize = 20;
 
-/// So many rows are cleaned away in one transaction.
+/// How many rows one transaction cleans away.
 const CLEANED_AT_ONCE: i64 = 5_000;
 
 /// What is kept free for the answer.

@@ -36,7 +36,7 @@ const REASON: &str = "room_unavailable";
 /// A refusal is two events at most, and the bus takes ten of them in one call.
 const IN_ONE_CALL: usize = 5;
 
-/// So many calls are made at a time: those of a hundred bookings, the most that a batch of Kafka has by the template.
+/// How many calls are made at a time: those of a hundred bookings, the most that a batch of Kafka has by the template.
 const SIDE_BY_SIDE: usize = 20;
 
 /// Tells others of refused bookings.

@@ -75,7 +75,7 @@ struct Kept<B> {
     used: SystemTime,
 }
 
-/// Without TLS only a local stack is spoken to, and only such a one gets by without certificates.
+/// Only a local stack is called without TLS, and only there may certificates be missing.
 #[derive(Debug)]
 struct Pool<B> {
     plain: OnceLock<legacy::Client<Socket, B>>,

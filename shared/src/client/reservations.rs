@@ -126,7 +126,7 @@ pub enum SetupError {
     Token,
 }
 
-/// By what the API knows that it is us who call.
+/// What proves to the API that it is us who call.
 #[derive(Debug, Clone)]
 pub enum Access {
     /// By nothing: whoever reaches it may call it.

@@ -95,7 +95,7 @@ impl TraceContext {
     }
 
     /// A context whose parent span is a new one that nobody exports, in the trace with this id: 32 hex digits in small
-    /// letters. Nothing: the id is none.
+    /// letters. Nothing: the id is not such a number.
     pub fn begun(trace_id: &str, sampled: bool, baggage: Option<&str>) -> Option<Self> {
         let span_id = &Uuid::new_v4().simple().to_string()[..16];
         let traceparent = format!("00-{trace_id}-{span_id}-{:02x}", u8::from(sampled));
@@ -118,7 +118,7 @@ struct Exporting {
     tracer: SdkTracer,
     finished: Finished,
     collector: Collector,
-    /// None after an export that did not succeed: its connection may be dead, and the next export makes another.
+    /// Empty after an export that did not succeed: its connection may be dead, and the next export makes another.
     exporter: Mutex<Option<SpanExporter>>,
     // The provider ends its spans' export when it is dropped.
     _provider: SdkTracerProvider,

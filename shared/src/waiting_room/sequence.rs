@@ -21,7 +21,7 @@ const RECORDS: usize = 97;
 /// The people in a carried block, whose record may have 400 KB.
 const CARRIED: usize = 15_000;
 
-/// So many people are looked at: with those who are carried, all fit into a transaction of 4 MB.
+/// How many people are looked at: with those who are carried, all fit into a transaction of 4 MB.
 const CONSIDERED: usize = 120_000;
 
 /// Somebody without a place yet. One stands before another by time of arrival, and at the same millisecond by name.

@@ -37,19 +37,19 @@ use crate::{
     trigger::http::Server,
 };
 
-/// So long a line that was read holds.
+/// How long a line that was read holds.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// A line whose last tick is older than this gets one from whoever asks.
+/// Whoever asks for a line whose last tick is older than this sets off a tick.
 const LATE_TICK: Duration = Duration::from_secs(5);
 
-/// It is noted that somebody was heard of at most so often.
+/// The least time between two notes that somebody was heard of.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
-/// After so long a part that gave no answer may give one.
+/// How long after a failure a part is asked again.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How often a change is decided anew, when a place has changed meanwhile.
+/// How often a change is decided anew when a place has changed meanwhile.
 const TRIES: u32 = 3;
 
 /// The people who may wait in one line, where `QUEUE_MAX_SIZE` does not say so.
@@ -123,7 +123,7 @@ pub struct Wish {
 /// The right to make a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// By which the reservation API knows it: the same for the same right.
+    /// What the reservation API knows it by: the same for the same right.
     pub token: String,
     /// Until when.
     pub until: Moment,
@@ -138,7 +138,7 @@ pub struct Shown {
     pub status: PlaceStatus,
     /// The same, finer.
     pub detail: Detail,
-    /// From 1; nothing, while it has none.
+    /// Counted from 1; nothing while it has no position.
     pub position: Option<u64>,
     /// The people of its line whose turn has not come.
     pub waiting: u64,

@@ -145,7 +145,7 @@ impl Unusable {
 /// The records of a payload, by partition in their order.
 ///
 /// # Errors
-/// When it is no event of Kafka's, so that nothing in it can be acknowledged. The text says why.
+/// When it is not an event of Kafka, so that nothing in it can be acknowledged. The text says why.
 pub fn read(payload: &str) -> Result<Vec<Arrived>, String> {
     let event = Object::read(payload).map_err(|error| format!("it {error}"))?;
     let records = event.raw("records").map_err(|error| format!("its field records {error}"))?;
