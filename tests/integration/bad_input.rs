@@ -338,7 +338,7 @@ async fn what_is_not_read_is_not_judged() {
     let deep = format!("{}1{}", r#"{"a":"#.repeat(5_000), "}".repeat(5_000));
     let written = [
         (r#""detail":{"#, r#""customer":"Jo \ud83d""#.to_owned()),
-        (r#""detail":{"#, r#""\ud83d":"a name that is no text""#.to_owned()),
+        (r#""detail":{"#, r#""\ud83d":"a name that is not a text""#.to_owned()),
         (r#""detail":{"#, r#""customer":{"name":["\udc00"]}"#.to_owned()),
         (r#""detail":{"#, r#""weight":1e999"#.to_owned()),
         (r#""detail":{"#, r#""note":"a","note":"b""#.to_owned()),

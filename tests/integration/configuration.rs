@@ -269,7 +269,7 @@ async fn a_secret_manager_without_a_secrets_name_stops_the_start() {
 async fn an_unusable_secret_is_one_error_that_names_the_variable() {
     let cases = [
         ("missing", None),
-        ("no JSON", Some("hunter2 is no JSON".to_owned())),
+        ("no JSON", Some("hunter2 is not JSON".to_owned())),
         ("empty", Some(String::new())),
         ("truncated", Some(format!(r#"{{"reservation_api_token": "{TOKEN}"#))),
         ("an array", Some(json!([TOKEN]).to_string())),

@@ -522,7 +522,7 @@ pub const REMOVALS: &[Removal] = &[
     },
     Removal {
         guard: "records-of-others",
-        then: "a claim whose count of attempts is no number is never taken over",
+        then: "a claim whose count of attempts is not a number is never taken over",
         file: "shared/src/idempotency.rs",
         text: r#"error.code() == Some("ValidationException"))"#,
         instead: r#"error.code() == Some("AnotherException"))"#,

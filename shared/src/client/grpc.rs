@@ -228,7 +228,7 @@ pub(super) fn described(status: &GrpcStatus) -> String {
     format!("{:?}: {}", status.code(), quoted(&chain(status)))
 }
 
-/// Whether a fault inside a response is one. Without code and message it is the protobuf form of none.
+/// Whether a fault inside a response is one. Protobuf says by one without code and message that there is none.
 pub(super) fn says_something(error: &proto::common::v1::Error) -> bool {
     error.code != 0 || !error.message.is_empty()
 }

@@ -293,7 +293,7 @@ impl ReservationClient {
     /// Reads the reservation.
     ///
     /// # Errors
-    /// Whatever is not a 200 about it: nothing is known about the reservation then.
+    /// When the answer is not a 200 about it: nothing is known about the reservation then.
     pub async fn get(&self, reservation_id: &str, trace: &TraceContext) -> Result<Snapshot, Error> {
         let request = self.request(Method::GET, reservation_id, trace);
         let (status, wait, text) = self.send(request, Bytes::new()).await?;

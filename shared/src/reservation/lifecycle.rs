@@ -276,7 +276,7 @@ pub enum Found {
     Over,
     /// Another invocation is at it, for so long at most.
     InProgress(Duration),
-    /// Whoever was at it is gone; this is to be written to go on in its place.
+    /// The invocation that was at it is gone; this is to be written to go on in its place.
     Abandoned(Box<Change>),
     /// It came from another wish.
     Other,

@@ -27,7 +27,7 @@ pub struct Terms {
     pub booking_window: Duration,
     /// From a reservation's end until its seats are surely given back.
     pub release_grace: Duration,
-    /// Who was not heard of for so long is not called.
+    /// Somebody who was not heard of for this long is not called.
     pub silence: Duration,
 }
 
@@ -137,7 +137,7 @@ pub struct Line {
     pub joined: u64,
     /// The number of places whose turn has come: 1 to this. It never falls.
     pub serving: u64,
-    /// Who arrived before this and has no place yet is late.
+    /// Somebody who arrived before this and has no place yet is late.
     pub cut: Moment,
     /// The last run, whose blocks may still lie there.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -95,7 +95,7 @@ fn found(invoked: &Invoked, invocation: &Invocation) -> Result<Vec<Effect>, Stri
         Trigger::Http => {
             let answer = answer.map_err(ToString::to_string)?;
             let answer: Value =
-                serde_json::from_slice(answer).map_err(|error| format!("the answer is no JSON: {error}"))?;
+                serde_json::from_slice(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
             let headers = answer["headers"].as_object().into_iter().flatten();
             let body = answer["body"].as_str().map(|body| serde_json::from_str(body).unwrap_or_else(|_| json!(body)));
             Ok(vec![Effect {

@@ -100,7 +100,7 @@ pub(super) fn read(entry: &Entry, text: &[u8], faults: &mut Vec<String>) -> Opti
     if entry.trigger == Trigger::Schedule {
         match serde_json::from_slice(text) {
             Ok(event @ Value::Object(_)) => waited.event = Some(event),
-            Ok(_) | Err(_) => faults.push("it is no object; write the event as Lambda hands it over".to_owned()),
+            Ok(_) | Err(_) => faults.push("it is not an object; write the event as Lambda hands it over".to_owned()),
         }
     } else {
         let others: BTreeMap<&String, &&RawValue> = fields.iter().filter(|(name, _)| *name != "scenario").collect();
