@@ -7,14 +7,13 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     ErrorCode, Outcome,
-    event::{Cancelled, Contexts, EventType},
+    event::Cancelled,
     migration,
     recorder::{Change, Entry, Ruling, Traced},
 };
 use crate::{
     client::postgres::{Session, fault::Error},
     deadline::Deadline,
-    failure::Failure,
     start::Parts,
     trigger::{Task, Verdict},
 };
@@ -63,24 +62,10 @@ FROM meant LEFT JOIN bookings b USING (booking_id)";
 pub struct Cancellation;
 
 impl Change for Cancellation {
-    const EVENT_TYPE: EventType = EventType::Cancelled;
-
     type Event = Cancelled;
 
     fn configured(_parts: &mut Parts<'_>) -> Self {
         Self
-    }
-
-    fn parse(body: &str) -> Result<Cancelled, Failure> {
-        Cancelled::parse(body)
-    }
-
-    fn booking_id(event: &Cancelled) -> &str {
-        &event.booking_id
-    }
-
-    fn contexts(event: &Cancelled) -> &Contexts {
-        &event.contexts
     }
 
     fn following(&self, _transaction: Duration) -> Duration {

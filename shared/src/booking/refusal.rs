@@ -151,6 +151,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::booking::event::BookingEvent;
 
     #[track_caller]
     fn refusal(id: &str, payment: Value) -> Refusal {
