@@ -12,7 +12,7 @@ use aws_config::SdkConfig;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, debug, error, info_span};
 
 use crate::{
     client::aws,
@@ -105,6 +105,7 @@ async fn start<F: Function>(
     let environment = ProcessEnvironment;
     // Before any client, because making one may have something to say.
     telemetry::init(telemetry::log_level(&mut Reader::new(&environment)), module);
+    debug!(module, "the function starts");
     let aws = aws::sdk_config().await;
     let store = SecretStore::asked_for(&environment, &aws);
     let secret = match &store {

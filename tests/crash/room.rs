@@ -16,7 +16,7 @@ use local_stack::{
     queue::{Message, Queue},
     replay,
     reservations::Status,
-    scenario::{GivenLine, Standing},
+    scenario::{GivenLine, Person},
     stack::Stack,
     tripwire::{Point, Side, Tripwire},
 };
@@ -195,7 +195,7 @@ impl Site {
         let show_id = format!("evt_{number}");
         let standing = |(index, (place, overdue, reservation)): (usize, &(Option<char>, bool, Option<Status>))| {
             let user_id = format!("usr_{index}");
-            Standing {
+            Person {
                 user_id,
                 seats: 1,
                 place: *place,

@@ -2,7 +2,7 @@
 
 use local_stack::{
     inventory::SeatState,
-    payments::{Answer, Course, Order},
+    payments::{Course, Order, Scripted},
 };
 use serde_json::json;
 use tonic::Code;
@@ -77,7 +77,7 @@ async fn tickets_without_paying_an_unknown_foreign_pending_failed_or_too_small_p
     let tries = odd.into_iter().flat_map(|odd| [(odd.clone(), false), (odd, true)]);
     for ((what, payment, may_come), to_anybody) in tries {
         if to_anybody {
-            payments.answer_next(Answer::ToAnybody);
+            payments.answer_next(Scripted::ToAnybody);
         }
         let refused = api.answer(confirm(&id, &payment)).await;
         refused.is_error(402, "PAYMENT_NOT_CONFIRMED");
@@ -93,9 +93,9 @@ async fn anothers_payment_is_answered_as_an_unknown_one() {
     let foreign = api.stack.payments.pay(Order { user_id: "usr_2".into(), ..order("rsv_other") });
     let message = async |payment: &str| api.answer(confirm(&id, payment)).await.body["error"]["message"].clone();
     assert_eq!(message(&foreign).await, message("pi_unknown").await);
-    api.stack.payments.answer_next(Answer::ToAnybody);
+    api.stack.payments.answer_next(Scripted::ToAnybody);
     assert_eq!(message(&foreign).await, message("pi_unknown").await);
-    api.stack.payments.answer_next(Answer::Error { code: NOT_FOUND, message: "x".into() });
+    api.stack.payments.answer_next(Scripted::Error { code: NOT_FOUND, message: "x".into() });
     assert_eq!(message("pi_unknown").await, message(&foreign).await);
 }
 
@@ -104,14 +104,14 @@ async fn a_payment_service_that_says_nothing_of_this_payment_decides_nothing() {
     let (api, id) = held().await;
     let payment = api.stack.payments.pay(order(&id));
     for silence in [
-        Answer::Status(Code::Unavailable, "down".into()),
-        Answer::Status(Code::Unimplemented, "rolled out".into()),
-        Answer::Status(Code::Unauthenticated, "who?".into()),
-        Answer::Error { code: UNAVAILABLE, message: "down".into() },
-        Answer::Error { code: 0, message: "odd".into() },
-        Answer::About("pi_other".into()),
-        Answer::Nothing,
-        Answer::Hang,
+        Scripted::Status(Code::Unavailable, "down".into()),
+        Scripted::Status(Code::Unimplemented, "rolled out".into()),
+        Scripted::Status(Code::Unauthenticated, "who?".into()),
+        Scripted::Error { code: UNAVAILABLE, message: "down".into() },
+        Scripted::Error { code: 0, message: "odd".into() },
+        Scripted::About("pi_other".into()),
+        Scripted::Nothing,
+        Scripted::Hang,
     ] {
         api.stack.payments.answer_next(silence.clone());
         let refused = api.answer(confirm(&id, &payment)).await;

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::http::Method;
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     inventory::SeatState,
     queue::{Message, MessageAttribute},
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
     stack::{MAX_RECEIVES, TABLE},
 };
 use serde_json::{Value, json};
@@ -42,8 +42,8 @@ fn in_a_minute() -> u64 {
     shared::deadline::epoch_ms(std::time::SystemTime::now() + Duration::from_secs(60))
 }
 
-fn unavailable() -> Answer {
-    Answer::Respond { status: 503, headers: Vec::new(), body: String::new() }
+fn unavailable() -> Scripted {
+    Scripted::Respond { status: 503, headers: Vec::new(), body: String::new() }
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_completion_that_is_not_stored_is_retried_and_has_no_second_effect() {
         eventually("the settle call", || !world.stack.inventory.calls().is_empty()).await;
         for _ in 0..2 {
             let (kind, message) = ("InternalServerError".into(), "oops".into());
-            world.stack.aws.fail_next("DynamoDB", Failure::Answer { status: 500, kind, message });
+            world.stack.aws.fail_next("DynamoDB", Injected::Answer { status: 500, kind, message });
         }
     };
     let (ended, ()) = tokio::join!(world.deliver_one(event("payment.approved")), breakdown);
@@ -254,7 +254,7 @@ async fn an_early_expiry_that_can_not_be_sent_anew_stays_where_it_is() {
     world.given(Status::Hold, SeatState::Held);
     for _ in 0..2 {
         let (kind, message) = ("InternalFailure".into(), "on demand".into());
-        world.stack.aws.fail_next("AmazonSQS.SendMessage", Failure::Answer { status: 500, kind, message });
+        world.stack.aws.fail_next("AmazonSQS.SendMessage", Injected::Answer { status: 500, kind, message });
     }
     world.deliver_one(Sent::from(expiry_in(300)).received(MAX_RECEIVES)).await.is("retried");
     assert!((290..=300).contains(&world.last_wait().as_secs()), "{:?}", world.last_wait());
@@ -288,9 +288,9 @@ async fn a_payment_never_waits() {
 #[tokio::test]
 async fn dynamodb_that_fails_or_does_not_answer_is_retried_before_anything_is_called() {
     for failure in [
-        Failure::Answer { status: 400, kind: "ProvisionedThroughputExceededException".into(), message: "slow".into() },
-        Failure::Answer { status: 500, kind: "InternalServerError".into(), message: "oops".into() },
-        Failure::Silence,
+        Injected::Answer { status: 400, kind: "ProvisionedThroughputExceededException".into(), message: "slow".into() },
+        Injected::Answer { status: 500, kind: "InternalServerError".into(), message: "oops".into() },
+        Injected::Silence,
     ] {
         let world = ready().await;
         world.warm_up().await;
@@ -306,7 +306,7 @@ async fn dynamodb_that_fails_or_does_not_answer_is_retried_before_anything_is_ca
 async fn a_claim_whose_answer_was_lost_is_still_ours() {
     let world = ready().await;
     world.warm_up().await;
-    world.stack.aws.fail_next("DynamoDB", Failure::LostAnswer);
+    world.stack.aws.fail_next("DynamoDB", Injected::LostAnswer);
     world.deliver_one(event("payment.approved")).await.is("success");
 }
 
@@ -340,7 +340,7 @@ async fn a_rejected_or_exhausted_message_is_processed_when_it_is_redriven_after_
     for receive_count in [1, MAX_RECEIVES] {
         let world = ready().await;
         let status = if receive_count == 1 { 422 } else { 503 };
-        let answer = Answer::Respond { status, headers: Vec::new(), body: "{}".to_owned() };
+        let answer = Scripted::Respond { status, headers: Vec::new(), body: "{}".to_owned() };
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
         let outcome = if receive_count == 1 { "rejected" } else { "exhausted" };
         world.deliver_one(Sent::from(event("payment.approved")).received(receive_count)).await.is(outcome);

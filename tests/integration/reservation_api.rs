@@ -11,7 +11,7 @@ use axum::{
 use http_body_util::{BodyExt, Full};
 use local_stack::{
     document::Document,
-    inventory::{Answer as Scripted, CommitStatus, SeatState},
+    inventory::{CommitStatus, Scripted, SeatState},
     lambda::{Function, FunctionError},
     stack::Stack,
 };
@@ -125,7 +125,7 @@ pub(crate) async fn answer_of(function: &Function, ask: &Ask) -> Answer {
     let answer: Value = serde_json::from_slice(&answer).unwrap();
     let body = match answer["body"].as_str().unwrap_or_default() {
         "" => Value::Null,
-        body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is no JSON: {error}")),
+        body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is not JSON: {error}")),
     };
     Answer { status: answer["statusCode"].as_u64().unwrap(), headers: answer["headers"].clone(), body }
 }

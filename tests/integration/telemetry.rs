@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use local_stack::{
-    catalogue::QUEUED,
+    catalogue::{NAMES, QUEUED},
     collector::{Collector, text},
-    inventory::{Answer, CommitStatus, SeatState},
+    inventory::{CommitStatus, Scripted, SeatState},
     queue::MessageAttribute,
     reservations::Status,
-    stack::MAX_RECEIVES,
+    stack::{MAX_RECEIVES, Stack},
 };
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode as SpanStatus};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::harness::{EVENT, RESERVATION, Sent, World, attribute, event, event_with, log_lines};
+use crate::harness::{EVENT, RESERVATION, Sent, World, attribute, binaries, event, event_with, log_lines};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -87,6 +87,21 @@ async fn every_line_of_an_invocation_names_it_and_says_whether_it_was_the_first(
         requests.push(lines[0]["function_request_id"].as_str().expect("it is a text").to_owned());
     }
     assert!(requests.iter().all(|request| !request.is_empty()) && requests[0] != requests[1], "{requests:?}");
+}
+
+/// `tests/release` sees that lines of the module which `start` is told are logged; here each function tells it the right one.
+#[tokio::test]
+async fn every_function_logs_what_its_own_crate_says() {
+    let stack = Stack::start().await.expect("the stack starts");
+    let variables = BTreeMap::from([("LOG_LEVEL".to_owned(), "debug".to_owned())]);
+    for name in NAMES {
+        let binary = binaries()[name].clone();
+        let function = stack.deploy_with(name, binary, 1, variables.clone()).expect("the binary is there");
+        let invocation = function.invoke("{}").await;
+        let first: Value = serde_json::from_str(&invocation.logs[0]).expect("the line is JSON");
+        let own_crate = name.replace('-', "_");
+        assert_eq!((&first["msg"], &first["module"]), (&json!("the function starts"), &json!(own_crate)), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -209,7 +224,7 @@ async fn what_is_sent_to_the_dead_letter_queue_is_counted_by_its_error_code() {
     let world = World::of("payment-approved").await;
     world.given(Status::Hold, SeatState::Held);
     world.seed("rsv_conflict", &["B-1"], Status::Hold, SeatState::Held, None);
-    world.stack.inventory.answer_next("rsv_conflict", Answer::Commit(CommitStatus::FailedConflict));
+    world.stack.inventory.answer_next("rsv_conflict", Scripted::Commit(CommitStatus::FailedConflict));
     let of = |id: &str| {
         Sent::from(event_with("payment.approved", json!({"reservation_id": id, "seat_ids": null, "qty": null})))
     };

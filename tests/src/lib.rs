@@ -21,6 +21,7 @@
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
 //! | [`template`], [`yaml`] | what of `template.yaml` the stack does itself | routes, rules, the stream's mapping |
 //! | [`event`], [`http_event`] | a producer, a client | |
+//! | [`ended`] | who reads a function's log | one outcome for each record |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`recast`] | a person who writes event files for a new type | |
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
@@ -78,6 +79,7 @@ pub mod build;
 pub mod catalogue;
 pub mod cores;
 pub mod document;
+pub mod ended;
 pub mod event;
 pub mod http_event;
 pub mod price;

@@ -145,7 +145,7 @@ impl Template {
         let filters = mapping["FilterCriteria"]["Filters"].as_array().into_iter().flatten();
         let filter = |filter: &Value| {
             let pattern = filter["Pattern"].as_str().and_then(|text| serde_json::from_str(text).ok());
-            let pattern = pattern.ok_or(fault("a Pattern is no JSON"))?;
+            let pattern = pattern.ok_or(fault("a Pattern is not JSON"))?;
             Pattern::of(&pattern).map_err(|cause| TemplateError::Pattern { id: id.clone(), cause })
         };
         let infinite = |value: &Value| value.as_u64();

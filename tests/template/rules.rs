@@ -20,7 +20,13 @@ pub(crate) mod systems;
 pub(crate) mod table;
 pub(crate) mod waiting_room;
 
-use crate::project::{Edit, Project};
+use crate::{
+    evaluate::Stack,
+    project::{Edit, Project},
+};
+
+/// Values of parameters.
+type Given = [(&'static str, &'static str)];
 
 /// Something that must hold.
 #[derive(Debug)]
@@ -46,6 +52,19 @@ impl Faults {
     pub(crate) fn unless(&mut self, kept: bool, fault: impl Into<String>) {
         if !kept {
             self.add(fault);
+        }
+    }
+
+    /// Notes what the template's own rules do not refuse, or refuse, as they must: parameters in addition to `base`.
+    fn unless_judged(&mut self, project: &Project, base: &Given, (refused, taken): (&[&Given], &[&Given])) {
+        let judge = |given: &Given| Stack::new(&project.template, &[base, given].concat()).is_accepted();
+        for given in refused {
+            self.unless(judge(given).is_err(), format!("Rules: refuse {given:?}"));
+        }
+        for given in taken {
+            if let Err(refusal) = judge(given) {
+                self.add(format!("Rules: {given:?} must be taken, and is refused: {refusal}"));
+            }
         }
     }
 }

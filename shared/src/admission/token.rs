@@ -35,7 +35,7 @@ const LONGEST_TOKEN: usize = 4_096;
 /// The longest name of a token: that of its reservation is a little longer, and must fit as an id.
 const LONGEST_TOKEN_ID: usize = 128;
 
-/// So much of a key's digest names it.
+/// The part of a key's digest that names it.
 const LENGTH_OF_NAME: usize = 16;
 
 /// An admission that no token can state.

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::{
     ErrorCode, Outcome,
-    event::{Cancelled, Contexts, EventType},
+    event::Cancelled,
     migration,
     recorder::{Change, Entry, Ruling, Traced},
 };
@@ -18,7 +18,6 @@ use crate::{
         statement::{Statement, Value},
     },
     deadline::Deadline,
-    failure::Failure,
     start::Parts,
     trigger::{Task, Verdict},
 };
@@ -75,24 +74,10 @@ static STATEMENTS: LazyLock<[Statement; 3]> = LazyLock::new(|| {
 pub struct Cancellation;
 
 impl Change for Cancellation {
-    const EVENT_TYPE: EventType = EventType::Cancelled;
-
     type Event = Cancelled;
 
     fn configured(_parts: &mut Parts<'_>) -> Self {
         Self
-    }
-
-    fn parse(body: &str) -> Result<Cancelled, Failure> {
-        Cancelled::parse(body)
-    }
-
-    fn booking_id(event: &Cancelled) -> &str {
-        &event.booking_id
-    }
-
-    fn contexts(event: &Cancelled) -> &Contexts {
-        &event.contexts
     }
 
     fn following(&self, _transaction: Duration) -> Duration {

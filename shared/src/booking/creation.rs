@@ -12,7 +12,7 @@ use tokio_postgres::types::Type;
 
 use super::{
     Done, ErrorCode, Outcome,
-    event::{Contexts, Created, EventType},
+    event::Created,
     migration,
     recorder::{Change, Entry, Ruling, Traced},
     refusal::{Refusal, Refusals},
@@ -143,24 +143,10 @@ pub struct Creation {
 }
 
 impl Change for Creation {
-    const EVENT_TYPE: EventType = EventType::Created;
-
     type Event = Created;
 
     fn configured(parts: &mut Parts<'_>) -> Self {
         Self { refusals: Refusals::configured(parts) }
-    }
-
-    fn parse(body: &str) -> Result<Created, Failure> {
-        Created::parse(body)
-    }
-
-    fn booking_id(event: &Created) -> &str {
-        &event.booking_id
-    }
-
-    fn contexts(event: &Created) -> &Contexts {
-        &event.contexts
     }
 
     /// The publications, and the mark that they were made.

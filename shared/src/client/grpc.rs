@@ -63,14 +63,17 @@ pub(super) struct Names {
     pub(super) identity_fields: [&'static str; 2],
 }
 
-/// Why a call has no response.
-#[derive(Debug)]
+/// Why a call has no response. The text fits after what the service did not do.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// The service's own status, or the word of whatever stands before it.
+    #[error("{}", described(.0))]
     Status(GrpcStatus),
     /// The status that tonic made of an answer whose end, with the service's own status, it did not get to.
+    #[error("its answer could not be read: {}", described(.0))]
     Unread(GrpcStatus),
     /// No answer within the call's timeout; what happened there is unknown.
+    #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
 }
 
@@ -225,7 +228,7 @@ pub(super) fn described(status: &GrpcStatus) -> String {
     format!("{:?}: {}", status.code(), quoted(&chain(status)))
 }
 
-/// Whether a fault inside a response is one. Without code and message it is the protobuf form of none.
+/// Whether a fault inside a response is one. Protobuf says by one without code and message that there is none.
 pub(super) fn says_something(error: &proto::common::v1::Error) -> bool {
     error.code != 0 || !error.message.is_empty()
 }

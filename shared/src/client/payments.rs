@@ -108,8 +108,7 @@ impl From<Fault> for Error {
                 | Code::DataLoss
                 | Code::Unauthenticated => Self::Unavailable(described(&status)),
             },
-            Fault::Unread(status) => Self::Unavailable(format!("its answer could not be read: {}", described(&status))),
-            Fault::TimedOut(timeout) => Self::Unavailable(format!("no answer within {} ms", timeout.as_millis())),
+            fault @ (Fault::Unread(_) | Fault::TimedOut(_)) => Self::Unavailable(fault.to_string()),
         }
     }
 }

@@ -49,7 +49,7 @@ const DATABASE: &str = "booking_management";
 
 /// Where the database is, and how it is spoken to.
 #[derive(Debug)]
-pub struct Settings {
+pub struct ConnectOptions {
     /// Its host.
     pub host: String,
     /// Its port.
@@ -67,7 +67,7 @@ pub struct Settings {
     statements: Statements,
 }
 
-impl Settings {
+impl ConnectOptions {
     /// `DB_HOST`, `DB_PORT`, `DB_NAME`, who we are there by `DB_USER`, `DB_AUTH` and `DB_PASSWORD`, TLS by `DB_TLS` and
     /// `DB_CA_PEM`, `DB_STATEMENTS`, and the time-outs. The secret's fields `username`, `password` and `db_ca_pem` stand in for what is unset.
     /// Nothing: what is wrong is noted.
@@ -197,20 +197,20 @@ pub trait Work: Sync {
 /// The one connection of this environment.
 #[derive(Debug)]
 pub struct Database {
-    settings: Settings,
+    options: ConnectOptions,
     session: Mutex<Option<Session>>,
     connects: std::sync::atomic::AtomicU64,
 }
 
 impl Database {
     /// A database that nobody has connected to yet.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, session: Mutex::new(None), connects: std::sync::atomic::AtomicU64::new(0) }
+    pub fn new(options: ConnectOptions) -> Self {
+        Self { options, session: Mutex::new(None), connects: std::sync::atomic::AtomicU64::new(0) }
     }
 
     /// How it is spoken to.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn options(&self) -> &ConnectOptions {
+        &self.options
     }
 
     /// Connections that were made since somebody asked last.
@@ -229,10 +229,10 @@ impl Database {
         let Err(error) = &first else { return first };
         let is_to_be_repeated = match error.decision() {
             Decision::Connection => true,
-            Decision::Access => self.settings.access.renew().await,
+            Decision::Access => self.options.access.renew().await,
             Decision::Queue | Decision::Unready | Decision::Record | Decision::Reject => false,
         };
-        if is_to_be_repeated && deadline.remaining() >= self.settings.one_try() {
+        if is_to_be_repeated && deadline.remaining() >= self.options.one_try() {
             return self.run_once(&mut session, work).await;
         }
         first
@@ -244,10 +244,10 @@ impl Database {
             Some(session) => session,
             None => {
                 self.connects.fetch_add(1, Ordering::Relaxed);
-                self.settings.connect().await?
+                self.options.connect().await?
             }
         };
-        let done = timeout(self.settings.transaction_timeout, work.run(&session)).await;
+        let done = timeout(self.options.transaction_timeout, work.run(&session)).await;
         let done = done.unwrap_or(Err(Error::TimedOut("a transaction")));
         let is_usable = match &done {
             Ok(_) => true,

@@ -194,12 +194,7 @@ fn reached(answer: Result<bool, Fault>) -> Result<Reached, Error> {
             | Code::DataLoss
             | Code::Unauthenticated => Err(Error::Unavailable(described(&status))),
         },
-        Err(Fault::Unread(status)) => {
-            Err(Error::Unavailable(format!("its answer could not be read: {}", described(&status))))
-        }
-        Err(Fault::TimedOut(timeout)) => {
-            Err(Error::Unavailable(format!("no answer within {} ms", timeout.as_millis())))
-        }
+        Err(fault @ (Fault::Unread(_) | Fault::TimedOut(_))) => Err(Error::Unavailable(fault.to_string())),
     }
 }
 

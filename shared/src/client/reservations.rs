@@ -126,7 +126,7 @@ pub enum SetupError {
     Token,
 }
 
-/// By what the API knows that it is us who call.
+/// What proves to the API that it is us who call.
 #[derive(Debug, Clone)]
 pub enum Access {
     /// By nothing: whoever reaches it may call it.
@@ -293,7 +293,7 @@ impl ReservationClient {
     /// Reads the reservation.
     ///
     /// # Errors
-    /// Whatever is not a 200 about it: nothing is known about the reservation then.
+    /// When the answer is not a 200 about it: nothing is known about the reservation then.
     pub async fn get(&self, reservation_id: &str, trace: &TraceContext) -> Result<Snapshot, Error> {
         let request = self.request(Method::GET, reservation_id, trace);
         let (status, wait, text) = self.send(request, Bytes::new()).await?;

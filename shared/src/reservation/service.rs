@@ -464,8 +464,8 @@ impl Reservations {
         }
     }
 
-    /// Notes that there are no seats. Only then is the customer told so: whoever took the reservation over may have held the
-    /// same seats meanwhile, and one key has one answer.
+    /// Notes that there are no seats. The customer is told so only after that: whoever took the reservation over may have
+    /// held the same seats meanwhile, and one key has one answer.
     async fn refuse(
         &self,
         reservation: &Reservation,

@@ -278,7 +278,7 @@ impl Received {
 /// Why a service has answered nothing.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("the event makes no request: {0}")]
+    #[error("the event is not a request: {0}")]
     NoRequest(String),
     #[error("the service panicked: {0}")]
     Panicked(String),
@@ -299,7 +299,7 @@ impl Fault {
             Self::NoRequest(error) => ErrorAnswer::new(
                 StatusCode::BAD_REQUEST,
                 ErrorCode::InvalidRequest,
-                format!("this is no request that can be answered: {error}"),
+                format!("this request can't be answered: {error}"),
             ),
             Self::Panicked(_) | Self::Failed(_) | Self::TooLong => ErrorAnswer::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -152,7 +152,7 @@ impl<P: Processor<Record>> Function for Worker<P> {
         let result = match serde_json::from_str::<SqsEvent>(payload.get()) {
             Ok(batch) => self.process(batch, deadline).await.map_err(|error| chain(&error)),
             Err(error) => {
-                Err(format!("the payload is no SQS event, so nothing in it can be acknowledged: {}", fault(&error)))
+                Err(format!("the payload is not an SQS event, so nothing in it can be acknowledged: {}", fault(&error)))
             }
         };
         if let Err(error) = &result {

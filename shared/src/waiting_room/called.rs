@@ -1,5 +1,5 @@
-//! Who is connected is told at once that it is his turn, that his turn has passed, what became of his reservation, and that a
-//! line is sold out.
+//! Customers who are connected are told at once that it is their turn, that their turn has passed, what became of their
+//! reservations, and that a line is sold out.
 //!
 //! A push is only a hint. Whoever does not get it finds out when he asks, so that what nobody hears is done, and what comes too
 //! late to be of use is not sent. The same push twice says the same again, so that no record is kept of what was sent.
@@ -29,7 +29,7 @@ names! {
     pub enum Outcome {
         /// Somebody has it.
         Success = "success",
-        /// Whoever would want to know is not connected.
+        /// Nobody who would want to know is connected.
         Absent = "absent",
         /// The turn that it tells of is over.
         Late = "late",

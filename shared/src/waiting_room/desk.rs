@@ -51,7 +51,7 @@ use crate::{
 /// A tick that takes longer is given up.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// So long reservations are asked for in one tick at most, so that calls come each second whatever the reservation API does.
+/// The longest that one tick asks for reservations, so that people are called each second whatever the reservation API does.
 const ASKING: Duration = Duration::from_secs(5);
 
 /// Reservations asked for at a time.

@@ -129,7 +129,7 @@ impl Joining {
         }
     }
 
-    /// Of two copies in one batch the one that counts is the first to arrive.
+    /// The first of two copies in one batch to arrive is the one that counts.
     fn told(
         &self,
         scope: &Scope,

@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Moment, draw::Draw, ms, sequence::RunName};
 
-/// So long a line's records are kept after it closes.
+/// How long a line's records are kept after it closes.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Over so long the placement's worst lag is remembered.
+/// How long the placement's worst lag is remembered.
 const LAG_SPAN: Duration = Duration::from_secs(10);
 
-/// People are placed no sooner after their arrival, and need not be waited for longer.
+/// The least time between somebody's arrival and his place, and the longest that others wait for him.
 const HELD_BACK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
-/// A sample of how far the line is, each so often, and so many of them.
+/// How often a sample is taken of how far the line is, and how many are kept.
 const SAMPLE: (Duration, usize) = (Duration::from_secs(10), 7);
 
 /// How long each part of a turn may take.
@@ -27,7 +27,7 @@ pub struct Terms {
     pub booking_window: Duration,
     /// From a reservation's end until its seats are surely given back.
     pub release_grace: Duration,
-    /// Who was not heard of for so long is not called.
+    /// Somebody who was not heard of for this long is not called.
     pub silence: Duration,
 }
 
@@ -60,7 +60,7 @@ pub struct Settings {
     pub tickets: u32,
     /// The tickets that one place may take.
     pub seats_max: u8,
-    /// So many places at most have their turn at a time; no limit but the tickets, where it is absent.
+    /// The most places that have their turn at a time; where it is absent, only the tickets are a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_inside: Option<u32>,
     /// When the first is called.
@@ -137,7 +137,7 @@ pub struct Line {
     pub joined: u64,
     /// The number of places whose turn has come: 1 to this. It never falls.
     pub serving: u64,
-    /// Who arrived before this and has no place yet is late.
+    /// Somebody who arrived before this and has no place yet is late.
     pub cut: Moment,
     /// The last run, whose blocks may still lie there.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -37,19 +37,19 @@ use crate::{
     trigger::http::Server,
 };
 
-/// So long a line that was read holds.
+/// How long a line that was read holds.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// A line whose last tick is older than this gets one from whoever asks.
+/// Whoever asks for a line whose last tick is older than this sets off a tick.
 const LATE_TICK: Duration = Duration::from_secs(5);
 
-/// It is noted that somebody was heard of at most so often.
+/// The least time between two notes that somebody was heard of.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
-/// After so long a part that gave no answer may give one.
+/// How long after a failure a part is asked again.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How often a change is decided anew, when a place has changed meanwhile.
+/// How often a change is decided anew when a place has changed meanwhile.
 const TRIES: u32 = 3;
 
 /// The people who may wait in one line, where `QUEUE_MAX_SIZE` does not say so.
@@ -57,7 +57,7 @@ const MOST_WAITING: u64 = 100_000;
 
 names! {
     /// What a place is to its customer.
-    pub enum Status {
+    pub enum PlaceStatus {
         /// His turn has not come.
         Waiting = "waiting",
         /// It is his turn.
@@ -123,7 +123,7 @@ pub struct Wish {
 /// The right to make a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// By which the reservation API knows it: the same for the same right.
+    /// What the reservation API knows it by: the same for the same right.
     pub token: String,
     /// Until when.
     pub until: Moment,
@@ -135,10 +135,10 @@ pub struct Shown {
     /// Its name.
     pub id: PlaceId,
     /// What it is to him.
-    pub status: Status,
+    pub status: PlaceStatus,
     /// The same, finer.
     pub detail: Detail,
-    /// From 1; nothing, while it has none.
+    /// Counted from 1; nothing while it has no position.
     pub position: Option<u64>,
     /// The people of its line whose turn has not come.
     pub waiting: u64,
@@ -578,7 +578,7 @@ impl WaitingRoom {
             admitted: None,
             reservation_id: None,
         };
-        let over = |detail| Ok(bare(Status::Expired, detail, Duration::ZERO));
+        let over = |detail| Ok(bare(PlaceStatus::Expired, detail, Duration::ZERO));
         let Some((spot, entry)) = place.turn() else {
             return match position {
                 _ if item.ended_at.is_some() => over(Detail::Cancelled),
@@ -586,10 +586,10 @@ impl WaitingRoom {
                 Some(position) => {
                     let outlook = Outlook::behind(line, position.saturating_sub(line.serving + 1), now);
                     let (status, detail) = match outlook.stage {
-                        Stage::Closed => (Status::Expired, Detail::Closed),
-                        Stage::SoldOut => (Status::Waiting, Detail::SoldOut),
-                        Stage::Paused => (Status::Waiting, Detail::Paused),
-                        Stage::Announced | Stage::Open | Stage::AllTaken => (Status::Waiting, Detail::Waiting),
+                        Stage::Closed => (PlaceStatus::Expired, Detail::Closed),
+                        Stage::SoldOut => (PlaceStatus::Waiting, Detail::SoldOut),
+                        Stage::Paused => (PlaceStatus::Waiting, Detail::Paused),
+                        Stage::Announced | Stage::Open | Stage::AllTaken => (PlaceStatus::Waiting, Detail::Waiting),
                     };
                     Ok(Shown { outlook: Some(outlook), ..bare(status, detail, spread(outlook.ask_after)) })
                 }
@@ -598,13 +598,13 @@ impl WaitingRoom {
         let reservation_id = Turn { id: item.id, position: spot.position, call: entry.call }.reservation_id();
         let in_turn = |detail| Shown {
             reservation_id: Some(reservation_id.clone()),
-            ..bare(Status::Processing, detail, IN_TURN)
+            ..bare(PlaceStatus::Processing, detail, IN_TURN)
         };
         match entry.state {
             State::Called | State::Passed if item.ended_at.is_some() => over(Detail::Cancelled),
             State::Called | State::Passed if !line.is_open_for_joining(now) => {
                 let outlook = Outlook::behind(line, 0, now);
-                Ok(Shown { outlook: Some(outlook), ..bare(Status::Expired, Detail::Closed, outlook.ask_after) })
+                Ok(Shown { outlook: Some(outlook), ..bare(PlaceStatus::Expired, Detail::Closed, outlook.ask_after) })
             }
             State::Called => Ok(Shown { seats: Some(entry.seats), ..in_turn(Detail::Called) }),
             State::Admitted => {
@@ -614,7 +614,7 @@ impl WaitingRoom {
             State::Leaving => Ok(in_turn(Detail::Leaving)),
             State::Holding => Ok(in_turn(Detail::Holding)),
             State::Sold => {
-                let sold = bare(Status::Completed, Detail::Sold, Duration::ZERO);
+                let sold = bare(PlaceStatus::Completed, Detail::Sold, Duration::ZERO);
                 Ok(Shown { seats: Some(entry.seats), reservation_id: Some(reservation_id), ..sold })
             }
             State::Ended => over(Detail::Ended),
@@ -622,7 +622,7 @@ impl WaitingRoom {
                 let outlook = Outlook::behind(line, 0, now);
                 // Nobody is called any more when all is sold, those who come back no more than the others.
                 let detail = if outlook.stage == Stage::SoldOut { Detail::SoldOut } else { Detail::Passed };
-                let waits = bare(Status::Waiting, detail, spread(outlook.ask_after));
+                let waits = bare(PlaceStatus::Waiting, detail, spread(outlook.ask_after));
                 Ok(Shown { outlook: Some(outlook), ..waits })
             }
             State::Passed => over(Detail::Passed),
@@ -686,7 +686,7 @@ impl Shown {
             Detail::Admitted if self.admitted.is_some() => "it is your turn: make your reservation before it is over",
             Detail::Admitted => "your time is over; whether you have made a reservation is being found out",
             Detail::Holding => "you have a reservation: pay for it before its time is over",
-            Detail::Passed if self.status == Status::Waiting => {
+            Detail::Passed if self.status == PlaceStatus::Waiting => {
                 "it was your turn and you did not answer; you are called again before those behind you"
             }
             Detail::Passed => "it was your turn three times and you did not answer; join the line again",
@@ -709,7 +709,7 @@ fn joining(id: PlaceId, line: &Line, now: Moment) -> Shown {
     };
     Shown {
         id,
-        status: Status::Waiting,
+        status: PlaceStatus::Waiting,
         detail,
         position: None,
         waiting: line.waiting(),

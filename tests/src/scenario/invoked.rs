@@ -155,11 +155,11 @@ pub(super) fn read(entry: &Entry, text: &[u8], faults: &mut Vec<String>) -> Opti
     let event: Value = match serde_json::from_slice(text) {
         Ok(event @ Value::Object(_)) => event,
         Ok(_) => {
-            faults.push("it is no object; write the event as Lambda hands it over".to_owned());
+            faults.push("it is not an object; write the event as Lambda hands it over".to_owned());
             return None;
         }
         Err(error) => {
-            faults.push(format!("it is no JSON: {error}"));
+            faults.push(format!("it is not JSON: {error}"));
             return None;
         }
     };

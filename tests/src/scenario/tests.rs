@@ -420,7 +420,7 @@ fn all_faults_of_a_file_are_told_at_once() {
     let error = load_all(&folder).unwrap_err();
     assert_eq!(error.count(), 3, "{error}");
     let text = error.to_string();
-    for part in ["a.json: it is no JSON", "b.json: it is empty", "c.json: it is 7; write a Lambda payload"] {
+    for part in ["a.json: it is not JSON", "b.json: it is empty", "c.json: it is 7; write a Lambda payload"] {
         assert!(text.contains(part), "{text}");
     }
     std::fs::remove_dir_all(&folder).unwrap();

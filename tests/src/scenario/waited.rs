@@ -38,13 +38,13 @@ pub struct GivenLine {
     pub paused: bool,
     /// Who stands in it, in order.
     #[serde(default)]
-    pub people: Vec<Standing>,
+    pub people: Vec<Person>,
 }
 
 /// Somebody in a line.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Standing {
+pub struct Person {
     /// The customer.
     pub user_id: String,
     /// The tickets that he wants.
@@ -100,7 +100,7 @@ pub(super) fn read(entry: &Entry, text: &[u8], faults: &mut Vec<String>) -> Opti
     if entry.trigger == Trigger::Schedule {
         match serde_json::from_slice(text) {
             Ok(event @ Value::Object(_)) => waited.event = Some(event),
-            Ok(_) | Err(_) => faults.push("it is no object; write the event as Lambda hands it over".to_owned()),
+            Ok(_) | Err(_) => faults.push("it is not an object; write the event as Lambda hands it over".to_owned()),
         }
     } else {
         let others: BTreeMap<&String, &&RawValue> = fields.iter().filter(|(name, _)| *name != "scenario").collect();

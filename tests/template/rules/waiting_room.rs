@@ -7,7 +7,7 @@ use super::{Faults, Rule, alarms, events};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{fields, number},
+    template::number,
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -77,7 +77,6 @@ const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:keys-
 
 /// A turn becomes a reservation at the API of the stack itself, and places and tokens are named by keys of the secret.
 fn refused_in_time(project: &Project, faults: &mut Faults) {
-    let template = &project.template;
     let base = [
         ("WaitingRoom", "true"),
         ("Reservations", "true"),
@@ -90,18 +89,7 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         &[("Reservations", "false"), ("Settlement", "false")],
     ];
     let taken: [&[(&str, &str)]; 2] = [&[], &[("WaitingRoom", "false"), ("SecretArn", "")]];
-    let passes = |given: &[(&'static str, &'static str)]| {
-        let stack = Stack::new(template, &[&base[..], given].concat());
-        fields(template.section("Rules")).into_iter().try_for_each(|(_, rule)| stack.passes(rule))
-    };
-    for given in refused {
-        faults.unless(passes(given).is_err(), format!("Rules: refuse {given:?}"));
-    }
-    for given in taken {
-        if let Err(refusal) = passes(given) {
-            faults.add(format!("Rules: {given:?} must be taken, and is refused: {refusal}"));
-        }
-    }
+    faults.unless_judged(project, &base, (&refused, &taken));
 }
 
 /// Lines are not told apart: a set of dimensions for each would be a metric that is paid for.

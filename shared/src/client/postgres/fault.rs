@@ -126,7 +126,7 @@ fn untrusted(error: &tokio_postgres::Error) -> Option<String> {
         return Some(format!("the {NO_TLS}"));
     }
     let error = cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
-    // Of the others nobody can tell whether they are the network's.
+    // Nobody can tell whether the others are the network's.
     matches!(error, rustls::Error::InvalidCertificate(_)).then(|| quoted(&error.to_string()).into_owned())
 }
 

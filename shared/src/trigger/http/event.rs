@@ -65,15 +65,15 @@ struct Http {
 pub(super) enum EventError {
     #[error(transparent)]
     Target(#[from] TargetError),
-    #[error("the method is none: {0}")]
+    #[error("the method is not valid: {0}")]
     Method(#[from] InvalidMethod),
-    #[error("a header's name is none: {0}")]
+    #[error("a header's name is not valid: {0}")]
     HeaderName(#[from] InvalidHeaderName),
-    #[error("a header's value is none: {0}")]
+    #[error("a header's value is not valid: {0}")]
     HeaderValue(#[from] InvalidHeaderValue),
     #[error("there are too many headers: {0}")]
     Headers(#[from] MaxSizeReached),
-    #[error("the body is said to be Base64 and is none")]
+    #[error("the body is said to be Base64 and is not")]
     Body,
 }
 
@@ -265,13 +265,13 @@ mod tests {
         }
         check(with("/rawPath", json!("secret")), "the path does not begin with a slash");
         check(without("rawPath"), "the path does not begin with a slash");
-        check(with("/requestContext/http/method", json!("")), "the method is none");
-        check(with("/requestContext/http/method", json!("GET secret")), "the method is none");
-        check(without("requestContext"), "the method is none");
-        check(with("/headers", json!({"secret name": "a"})), "a header's name is none");
-        check(with("/headers", json!({"": "secret"})), "a header's name is none");
-        check(with("/headers", json!({"a": "secret\r\nb: c"})), "a header's value is none");
-        check(with("/cookies", json!(["a=secret\n"])), "a header's value is none");
+        check(with("/requestContext/http/method", json!("")), "the method is not valid");
+        check(with("/requestContext/http/method", json!("GET secret")), "the method is not valid");
+        check(without("requestContext"), "the method is not valid");
+        check(with("/headers", json!({"secret name": "a"})), "a header's name is not valid");
+        check(with("/headers", json!({"": "secret"})), "a header's name is not valid");
+        check(with("/headers", json!({"a": "secret\r\nb: c"})), "a header's value is not valid");
+        check(with("/cookies", json!(["a=secret\n"])), "a header's value is not valid");
         check(with("/isBase64Encoded", json!(true)), "the body is said to be Base64");
         let many: BTreeMap<String, &str> = (0..40_000).map(|number| (format!("x-{number}"), "")).collect();
         check(with("/headers", json!(many)), "there are too many headers");

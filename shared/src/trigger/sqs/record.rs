@@ -75,8 +75,8 @@ impl Message for Record {
         self.attribute(SOURCE).map_or(Cow::Borrowed("sqs"), quoted)
     }
 
-    /// Of a message attribute first, whose name may be written in capitals too, and for the trace alone at last as SQS's own
-    /// `AWSTraceHeader` says it.
+    /// A message attribute comes first, whose name may be written in capitals too. SQS's own `AWSTraceHeader` comes last,
+    /// for the trace alone.
     fn producer(&self, traceparents: &[Option<String>], baggages: &[Option<String>]) -> TraceContext {
         let first = |name: &str, in_body: &[Option<String>]| {
             let mut own: Vec<_> = self.attributes.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name)).collect();
