@@ -1,6 +1,6 @@
 //! The reservation API by its requests, as API Gateway hands them over: who may do what, and what each mistake is answered.
 
-use std::future::ready;
+use std::{collections::BTreeMap, future::ready};
 
 use axum::{
     Router,
@@ -25,7 +25,10 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-use crate::harness::binaries;
+use crate::{
+    harness::binaries,
+    telemetry::{grpc_calls, metric_lines},
+};
 
 const SHOW: &str = "evt_1";
 
@@ -376,6 +379,40 @@ async fn a_request_is_counted_under_its_route_however_it_is_answered() {
             .collect();
         assert_eq!(counted, [(json!(route), json!(status))]);
     }
+}
+
+#[tokio::test]
+async fn a_reservation_is_counted_under_each_status_that_it_comes_to_and_the_calls_for_it_are_measured() {
+    let api = Api::start().await;
+    let first = api.created(create(&["A-1"])).await;
+    let taken = || create(&["A-1"]).key("key-2");
+    api.answer(taken()).await.is_error(409, "SEAT_UNAVAILABLE");
+    let second = api.created(create(&["A-2"]).key("key-3")).await;
+    api.cancel(&first).await;
+    let paid = json!({"status": "CONFIRMED", "payment_intent_id": "pi_1"});
+    let settle = || ask("PATCH", &format!("/internal/reservations/{second}")).signed().body(paid.clone());
+    assert_eq!(api.answer(settle()).await.status, 200);
+    let entomb = || ask("PUT", "/internal/reservations/rsv_nobody").signed().header("if-none-match", "*");
+    assert_eq!(api.answer(entomb()).await.status, 201);
+    let third = api.created(create(&["A-3"]).key("key-4")).await;
+    // None of these changes a status: a longer hold, and repeats.
+    api.extend(&third).await;
+    api.created(create(&["A-3"]).key("key-4")).await;
+    api.answer(taken()).await.is_error(409, "SEAT_UNAVAILABLE");
+    api.cancel(&first).await;
+    assert_eq!(api.answer(settle()).await.status, 200);
+    assert_eq!(api.answer(entomb()).await.status, 200);
+
+    let lines: Vec<Value> = api.logs().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
+    let counts = metric_lines(&lines, "reservation_status_total", "Count", &["status"]);
+    for line in &counts {
+        *counted.entry(line["status"].as_str().unwrap()).or_default() +=
+            line["reservation_status_total"].as_u64().unwrap();
+    }
+    let wanted = [("PENDING", 4), ("HOLD", 3), ("FAILED", 1), ("CANCELLED", 1), ("CONFIRMED", 1), ("EXPIRED", 1)];
+    assert_eq!(counted, BTreeMap::from(wanted));
+    assert_eq!(grpc_calls(&lines), BTreeMap::from([("ReserveSeat OK".to_owned(), 4)]), "the refusal is a response too");
 }
 
 #[tokio::test]

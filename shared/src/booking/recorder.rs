@@ -216,7 +216,7 @@ impl<C: Change> Recorder<C> {
         let settings = Settings::configured(parts);
         let change = C::configured(parts);
         let logged_keys = LoggedKeys::configured(&mut parts.reader);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         Some(Self { change, database: Database::new(settings?), logged_keys, metrics })
     }
 

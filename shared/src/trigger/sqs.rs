@@ -128,7 +128,7 @@ impl<P: Processor<Record>> Worker<P> {
         let queues = Queues::configured(parts);
         let processing = processor.as_ref().map(Processor::budget).unwrap_or_default();
         let limits = Limits::configured(&mut parts.reader, processing);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let tracing = Tracing::configured(&mut parts.reader, parts.name);
         Some(Self { processor: processor?, queues, limits, metrics, tracing: tracing? })
     }
