@@ -1,10 +1,7 @@
 //! What can be done with reservations, whoever asks and by whichever protocol: a customer through REST or RPC, or the
 //! functions that settle events.
 
-use std::{
-    ops::RangeInclusive,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::LocalBoxFuture;
 use tokio::join;
@@ -572,34 +569,19 @@ pub enum Settlement {
 impl Terms {
     /// As `HOLD_SECONDS`, `MAX_HOLD_SECONDS` and `HOLD_GRACE_SECONDS` say. What is wrong is noted.
     pub fn configured(reader: &mut Reader<'_>) -> Self {
-        let Self { hold, longest_hold, grace } = Self::DEFAULT;
-        let terms = Self {
-            hold: reader.seconds("HOLD_SECONDS", hold),
-            longest_hold: reader.seconds("MAX_HOLD_SECONDS", longest_hold),
-            grace: reader.seconds("HOLD_GRACE_SECONDS", grace),
-        };
-        for (name, fault) in terms.faults() {
-            reader.fault(name, fault);
-        }
-        terms
-    }
+        const TIMER: &str = "no queue delays its timer longer";
+        const HOLD: &str = "it must be long enough to pay, and MAX_HOLD_SECONDS at most";
+        const GRACE: &str = "an event that is late must still find its seats held";
 
-    /// What of these terms can't be kept, each with its variable.
-    fn faults(self) -> Vec<(&'static str, String)> {
-        let longest = Self::DEFAULT.longest_hold;
+        let Self { hold, longest_hold: longest, grace } = Self::DEFAULT;
+        let longest_hold = reader.seconds("MAX_HOLD_SECONDS", longest, Self::SHORTEST_HOLD..=longest, TIMER);
         // A hold is judged by a longest one that there can be.
-        let holds = Self::SHORTEST_HOLD..=self.longest_hold.clamp(Self::SHORTEST_HOLD, longest);
-        let terms = [
-            ("MAX_HOLD_SECONDS", self.longest_hold, Self::SHORTEST_HOLD..=longest, "no queue delays its timer longer"),
-            ("HOLD_SECONDS", self.hold, holds, "it must be long enough to pay, and MAX_HOLD_SECONDS at most"),
-            ("HOLD_GRACE_SECONDS", self.grace, Self::GRACES, "an event that is late must still find its seats held"),
-        ];
-        let wrong = terms.into_iter().filter(|(_, value, range, _)| !range.contains(value));
-        let fault = |(name, value, range, why): (_, Duration, RangeInclusive<Duration>, _)| {
-            let [least, most, value] = [*range.start(), *range.end(), value].map(|time| time.as_secs());
-            (name, format!("must be from {least} to {most}, not {value}: {why}"))
-        };
-        wrong.map(fault).collect()
+        let holds = Self::SHORTEST_HOLD..=longest_hold.clamp(Self::SHORTEST_HOLD, longest);
+        Self {
+            hold: reader.seconds("HOLD_SECONDS", hold, holds, HOLD),
+            longest_hold,
+            grace: reader.seconds("HOLD_GRACE_SECONDS", grace, Self::GRACES, GRACE),
+        }
     }
 }
 
