@@ -353,7 +353,10 @@ async fn what_is_not_there_and_what_is_not_done_have_errors_of_their_own() {
     for path in ["/health", "/actuator/health"] {
         assert_eq!(api.answer(ask("GET", path)).await.body, json!({"status": "UP"}));
     }
-    assert_eq!(api.answer(ask("GET", "/info")).await.body["name"], "reservation-api");
+    let info = api.answer(ask("GET", "/info")).await.body;
+    assert_eq!((&info["name"], &info["version"]), (&json!("reservation-api"), &json!(env!("CARGO_PKG_VERSION"))));
+    // The functions are built where these tests are.
+    assert_eq!(info["commit"].as_str(), option_env!("HOLDFAST_COMMIT").filter(|commit| !commit.is_empty()));
 }
 
 #[tokio::test]
