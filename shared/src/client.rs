@@ -3,7 +3,7 @@
 
 pub mod aws;
 pub mod bus;
-mod grpc;
+pub mod grpc;
 pub mod http;
 pub mod inventory;
 pub mod payments;
@@ -12,5 +12,3 @@ pub mod queue;
 pub mod realtime;
 pub mod reservations;
 pub mod tls;
-
-pub use self::grpc::Connection;

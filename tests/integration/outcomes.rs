@@ -12,7 +12,7 @@ use local_stack::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually};
+use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually, log_lines};
 
 /// A payment that is on hold and ready to be settled.
 async fn ready() -> World {
@@ -227,7 +227,9 @@ async fn an_expiry_before_its_time_never_runs_out_of_receives() {
         assert!(world.dead_letters.is_empty(), "nothing early is a dead letter");
         let waiting = world.queue.messages();
         assert_eq!(waiting.len(), 1, "it was sent anew, and the old one is acknowledged: {waiting:#?}");
-        assert_eq!((&waiting[0].body, &waiting[0].attributes, waiting[0].receive_count), (&body, &attributes, 0));
+        let mut carried = waiting[0].attributes.clone();
+        assert!(carried.remove("waiting_since").is_some(), "it says since when it waits: {waiting:#?}");
+        assert_eq!((&waiting[0].body, &carried, waiting[0].receive_count), (&body, &attributes, 0));
         assert!(delayed.contains(&waiting[0].visible_in.as_secs()), "{waiting:#?}");
         assert_eq!(world.state(), "HOLD, held");
     }
@@ -246,6 +248,39 @@ async fn an_expiry_that_waits_for_longer_than_its_queue_keeps_it_is_sent_anew() 
         let receives = if sent_anew { 0 } else { 3 };
         assert_eq!((waiting.len(), waiting[0].receive_count), (1, receives), "{waiting:#?}");
     }
+}
+
+/// How often an expiry was counted that has been early for a day.
+fn long_early(world: &World) -> u64 {
+    let lines = log_lines(&world.function.all_logs());
+    lines.iter().filter_map(|line| line["worker_early_for_a_day_total"].as_u64()).sum()
+}
+
+#[tokio::test]
+async fn an_expiry_that_is_early_for_a_day_is_counted_however_often_it_was_sent_anew() {
+    let hour = Duration::from_secs(60 * 60);
+    for (age, counted) in [(23 * hour, 0), (25 * hour, 1)] {
+        let world = World::of("reservation-expired").await;
+        let attributes: BTreeMap<String, MessageAttribute> =
+            (0..10).map(|n| (format!("own-{n}"), MessageAttribute::string("x"))).collect();
+        let body = expiry_in(10 * 24 * 60 * 60).to_string();
+        // On its last receive, so that it is sent anew whatever its age is.
+        let last = Message { age, received_before: MAX_RECEIVES - 1, attributes, ..Message::new(body) };
+        world.queue.send(last).unwrap();
+        for times in 1..=2 {
+            let early = world.redeliver().await.remove(0);
+            assert_eq!(early.outcome, "retried", "{:#}", early.line);
+            assert_eq!(long_early(&world), counted * times, "after {age:?}, looked at {times} times");
+            let waiting = world.queue.messages();
+            assert_eq!((waiting.len(), waiting[0].attributes.len()), (1, 10), "{waiting:#?}");
+        }
+    }
+    // What is late, or a fault, has not been early.
+    let world = World::of("reservation-expired").await;
+    let old = Message { age: 25 * hour, ..Message::new(event("reservation.expired").to_string()) };
+    world.queue.send(old).unwrap();
+    world.redeliver().await[0].is("retried").says("404");
+    assert_eq!(long_early(&world), 0);
 }
 
 #[tokio::test]

@@ -638,13 +638,14 @@ async fn nobody_is_called_who_could_not_finish_and_a_closed_line_ticks_no_more()
 
 #[tokio::test]
 async fn who_was_not_heard_of_is_not_called_and_may_join_anew() {
-    let room = Room::open(&[("QUEUE_TIMEOUT_SECONDS", "1")]).await;
+    let room = Room::open(&[("QUEUE_TIMEOUT_SECONDS", "240")]).await;
     room.line_with(settings(1)).await;
     room.set(|settings| settings.paused = true).await;
     room.seated(&[("usr_1", 1), ("usr_2", 1)]).await;
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let second = room.table.item(room.id("usr_2")).await.unwrap().unwrap();
-    room.table.see(second.id, second.arrival, now()).await.unwrap();
+    for (user_id, silent_for) in [("usr_1", 241_000), ("usr_2", 230_000)] {
+        let item = room.table.item(room.id(user_id)).await.unwrap().unwrap();
+        room.table.see(item.id, item.arrival, now() - silent_for).await.unwrap();
+    }
     room.set(|settings| settings.paused = false).await;
     room.tick().await;
     assert_eq!(room.places().await, "X0 C1");

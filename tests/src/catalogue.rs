@@ -209,7 +209,7 @@ pub fn composed<T>(
 ) -> Result<T, ConfigError> {
     let aws = aws_of_a_test();
     let reader = Reader::with_secret(environment, secret, None);
-    let mut parts = Parts { name, reader, aws: &aws };
+    let mut parts = Parts::new(name, reader, &aws);
     telemetry::log_level(&mut parts.reader);
     let made = compose(&mut parts);
     parts.reader.finish(made)

@@ -242,7 +242,7 @@ mod tests {
             ("AWS::CloudFormation::Stack", 4),
             (
                 "AWS::CloudWatch::Alarm",
-                settling * 9 + 1 + 5 + 14 + RECORDING.len() * 12 + 4 + WAITING.len() * 4 + 3 * 4 + 4 + 5 + 3,
+                settling * 9 + 2 + 5 + 14 + RECORDING.len() * 12 + 4 + WAITING.len() * 4 + 3 * 4 + 4 + 5 + 3,
             ),
             ("AWS::DynamoDB::Table", 3),
             ("AWS::Events::EventBus", 1),

@@ -201,7 +201,7 @@ impl<C: Change> Recorder<C> {
         let options = ConnectOptions::configured(parts);
         let change = C::configured(parts);
         let logged_keys = LoggedKeys::configured(&mut parts.reader);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         Some(Self { change, database: Database::new(options?), logged_keys, metrics })
     }
 

@@ -103,7 +103,7 @@ impl<L: LostRace> Settler<L> {
     /// Reads the variables of all that a settler is made of. Nothing: what is wrong with them is noted.
     pub fn configured(workflow: Workflow, parts: &mut Parts<'_>) -> Option<Self> {
         let idempotency = Store::configured(&mut parts.reader, parts.aws);
-        let inventory = InventoryClient::configured(&mut parts.reader);
+        let inventory = InventoryClient::configured(parts);
         let reservations = ReservationClient::configured(&mut parts.reader, parts.aws);
         let lost_race = L::configured(parts);
         let services = Services { idempotency, reservations: reservations?, inventory: inventory? };

@@ -110,7 +110,7 @@ impl<S> Server<S> {
     /// A server with the variables of what it is made of beside its service. Nothing: what is wrong with them, or with the
     /// service's, is noted.
     pub fn configured(service: Option<S>, parts: &mut Parts<'_>) -> Option<Self> {
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let tracing = Tracing::configured(&mut parts.reader, parts.name);
         Some(Self { metrics, tracing: tracing?, ..Self::new(parts.name, service?) })
     }

@@ -78,7 +78,7 @@ impl<F: Follower> Reader<F> {
     /// A reader with the variables of what it is made of beside its follower. Nothing: what is wrong with the follower's is
     /// noted.
     pub fn configured(follower: Option<F>, parts: &mut Parts<'_>) -> Option<Self> {
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         Some(Self { follower: follower?, metrics })
     }
 

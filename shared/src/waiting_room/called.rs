@@ -48,7 +48,7 @@ pub struct Tell {
 impl Tell {
     /// As the environment says: `GRPC_REALTIME_SERVICE_ENDPOINT`. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
-        let realtime = RealtimeClient::configured(&mut parts.reader);
+        let realtime = RealtimeClient::configured(parts);
         Some(Self { name: parts.name, realtime: realtime? })
     }
 

@@ -101,7 +101,7 @@ impl Desk {
     /// As the environment says, and `EXPIRY_QUEUE_URL`, which may be absent. What is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let settling = Settling::configured(parts);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let expiries = Queue::if_configured(parts, "EXPIRY_QUEUE_URL");
         Some(Self { settling: settling?, expiries, metrics })
     }

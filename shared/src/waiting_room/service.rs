@@ -250,7 +250,7 @@ impl WaitingRoom {
         let ticks = Queue::configured(parts, "TICK_QUEUE_URL");
         let terms = Terms::configured(&mut parts.reader);
         let most_waiting = parts.reader.count("QUEUE_MAX_SIZE", MOST_WAITING);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let keys = PlaceKeys::configured(&mut parts.reader);
         let admissions = Keys::configured(&mut parts.reader);
         Some(Self {

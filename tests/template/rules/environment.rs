@@ -74,6 +74,10 @@ pub(crate) const RULES: &[Rule] = &[
             edit("MinValue: 30\n", "MinValue: 29\n"),
             edit("MaxValue: 900\n", "MaxValue: 901\n"),
             edit("HOLD_GRACE_SECONDS: \"10800\"", "HOLD_GRACE_SECONDS: \"7199\""),
+            edit("MinValue: 10\n    MaxValue: 3600\n", "MinValue: 1\n    MaxValue: 3600\n"),
+            edit("MinValue: 30\n    MaxValue: 3600\n", "MinValue: 30\n    MaxValue: 3601\n"),
+            edit("RELEASE_GRACE_SECONDS: \"5\"", "RELEASE_GRACE_SECONDS: \"901\""),
+            edit("QUEUE_TIMEOUT_SECONDS: \"900\"", "QUEUE_TIMEOUT_SECONDS: \"239\""),
             // Without a secret there is no key, and the rule says so before the functions do.
             edit(
                 "  PlacesHaveKeys:\n    RuleCondition: !Equals [!Ref WaitingRoom, \"true\"]\n",
