@@ -3,6 +3,7 @@
 
 pub mod aws;
 pub mod bus;
+pub mod connections;
 mod grpc;
 pub mod http;
 pub mod inventory;
@@ -11,6 +12,7 @@ pub mod postgres;
 pub mod queue;
 pub mod realtime;
 pub mod reservations;
+pub mod signature;
 pub mod tls;
 
 pub use self::grpc::Connection;
