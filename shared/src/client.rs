@@ -3,6 +3,7 @@
 
 pub mod aws;
 pub mod bus;
+pub mod connections;
 pub mod grpc;
 pub mod http;
 pub mod inventory;
@@ -11,4 +12,5 @@ pub mod postgres;
 pub mod queue;
 pub mod realtime;
 pub mod reservations;
+pub mod signature;
 pub mod tls;

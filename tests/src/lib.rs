@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | [`stack`] | an account with everything deployed | |
 //! | [`lambda`] | the Lambda Runtime API and execution environments | one invocation at a time, timeouts, init failures |
-//! | [`gateway`] | API Gateway: an HTTP API with its issuer of tokens | routes, tokens, signatures, limits |
+//! | [`gateway`] | API Gateway: an HTTP API with its issuer of tokens, and a WebSocket API | routes, tokens, signatures, limits |
 //! | [`mapping`], [`stream`], [`kafka`] | event source mappings of a queue, of a table's stream, and of a topic | what counts as success and as failure |
 //! | [`sale`] | a stack that sells, with the functions of this repository alone | |
 //! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |

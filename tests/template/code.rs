@@ -20,7 +20,7 @@ use shared::{
     trigger::{http, kafka, sqs, stream},
     waiting_room::{
         called, desk, joined,
-        measured::{self, Processed},
+        measured::{self, Processed, Pushed},
         settled,
     },
 };
@@ -98,7 +98,11 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
         return if known { Ok(()) } else { Err(format!("no reservation becomes {dimensions:?}")) };
     }
     if is_of(measured::METRICS) {
-        let known = dimensions.iter().all(|(_, value)| Processed::ALL.iter().any(|result| result.name() == *value));
+        let results = Processed::ALL.iter().map(|result| result.name());
+        let pushed = Pushed::ALL.iter().map(|result| result.name());
+        let results: Vec<&str> =
+            if name == "booking_worker_pushes_total" { pushed.collect() } else { results.collect() };
+        let known = dimensions.iter().all(|(_, value)| results.contains(value));
         return if known { Ok(()) } else { Err(format!("nobody in a line ends as {dimensions:?}")) };
     }
     if is_of(sweep::METRICS) {
@@ -141,7 +145,7 @@ fn grpc_methods() -> impl Iterator<Item = &'static str> {
 fn request_is_counted(dimensions: &[(&str, &str)]) -> Result<(), String> {
     for (dimension, value) in dimensions {
         let exists = match *dimension {
-            "route" => routes().contains(value),
+            "route" => routes().contains(value) || waiting_room_connected::ROUTES.contains(value),
             _ => value.parse::<u16>().is_ok_and(|status| StatusCode::from_u16(status).is_ok()),
         };
         if !exists {

@@ -132,6 +132,8 @@ impl<'t> Stack<'t> {
         match (name, self.template.resource(name)) {
             ("AWS::NoValue", _) => Value::Null,
             ("AWS::StackName", _) => STACK.into(),
+            ("AWS::Region", _) => "eu-west-1".into(),
+            ("AWS::URLSuffix", _) => "amazonaws.com".into(),
             (_, Some(resource)) if resource.body["Type"] == QUEUE => {
                 format!("https://sqs.eu-west-1.amazonaws.com/123456789012/{name}").into()
             }

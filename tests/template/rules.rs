@@ -11,6 +11,7 @@ pub(crate) mod mappings;
 pub(crate) mod names;
 pub(crate) mod pages;
 pub(crate) mod partitions;
+pub(crate) mod push;
 pub(crate) mod queues;
 pub(crate) mod references;
 pub(crate) mod retries;
@@ -71,12 +72,13 @@ impl Faults {
 
 /// Every rule about the files that are deployed.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    let rules: [&'static [Rule]; 18] = [
+    let rules: [&'static [Rule]; 19] = [
         systems::RULES,
         queues::RULES,
         mappings::RULES,
         bookings::RULES,
         waiting_room::RULES,
+        push::RULES,
         events::RULES,
         functions::RULES,
         api::RULES,

@@ -93,6 +93,13 @@ impl RealtimeClient {
         Connection::configured(parts, &NAMES, address).map(Self)
     }
 
+    /// The same service, for who can do without one. Nothing: neither names one, or what is wrong is noted. It must be called
+    /// inside a Tokio runtime.
+    pub fn if_configured(parts: &mut Parts<'_>) -> Option<Self> {
+        let address = parts.reader.optional_or_secret(NAMES.address, NAMES.address_field);
+        Connection::configured(parts, &NAMES, address).map(Self)
+    }
+
     /// The connection that its calls go over.
     pub fn connection(&self) -> &Connection {
         &self.0

@@ -5,7 +5,6 @@
 
 mod answer;
 mod progress;
-mod signature;
 mod token;
 
 use std::{
@@ -30,11 +29,10 @@ use self::{answer::Foreign, token::Renewal};
 pub use self::{
     answer::{Answer, Silence, Snapshot},
     progress::Progress,
-    signature::Signer,
     token::{TOKEN_FIELD, Token},
 };
 use crate::{
-    client::{aws::CALL_TIMEOUT, http::HttpClient},
+    client::{aws::CALL_TIMEOUT, http::HttpClient, signature::Signer},
     config::{Reader, Secret},
     failure::{ErrorCode, Failure, Wait, chain, quoted},
     json::Object,

@@ -1,4 +1,5 @@
-//! An HTTP API of API Gateway: each invocation is one request, in payload format 2.0.
+//! An HTTP API of API Gateway: each invocation is one request, in payload format 2.0. What happens to a connection of a WebSocket
+//! API is a request about it.
 //!
 //! [`Server`] hands it to a service and answers what the service says. An invocation never fails: what makes no request is
 //! answered 400, a panic 500, and a service that is not done in time 503. So no client can set off the alarm on errors, and
@@ -6,6 +7,7 @@
 
 mod answer;
 mod caller;
+mod connection;
 mod event;
 mod native_grpc;
 #[cfg(feature = "rpc")]
@@ -33,6 +35,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 pub use self::{
     answer::{Answer, ErrorAnswer},
     caller::Caller,
+    connection::ConnectionId,
     event::{ReceivedAt, RequestId},
     native_grpc::{is_native_grpc, refuse_native_grpc},
     trace::TraceId,
@@ -91,7 +94,7 @@ type Look = Box<dyn Fn() -> LocalBoxFuture<'static, Result<(), ConfigError>>>;
 /// A function that answers HTTP requests by `service`, such as an `axum::Router`.
 ///
 /// The extensions of each request are [`Caller`], [`RequestId`], [`ReceivedAt`], [`TraceId`], the [`TraceContext`] for what is
-/// called for it, and the invocation's [`Deadline`]. A service that is still at work a second before the deadline is dropped where it
+/// called for it, and the invocation's [`Deadline`]; and [`ConnectionId`] where it is about a connection. A service that is still at work a second before the deadline is dropped where it
 /// stands.
 pub struct Server<S> {
     name: &'static str,

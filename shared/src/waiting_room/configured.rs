@@ -3,6 +3,7 @@
 use super::{
     id::{KEY_FIELD, PlaceKeys},
     line::Terms,
+    ticket::PushUrl,
 };
 use crate::config::Reader;
 
@@ -38,6 +39,20 @@ impl Terms {
             release_grace: reader.seconds("RELEASE_GRACE_SECONDS", release_grace, Self::RELEASE_GRACES, GRACE),
             silence: reader.seconds("QUEUE_TIMEOUT_SECONDS", silence, Self::SILENCES, SILENCE),
         }
+    }
+}
+
+impl PushUrl {
+    /// That of the API that `PUSH_API_BASE` names. Nothing: the variable is not set, or what is wrong is noted.
+    pub fn if_configured(reader: &mut Reader<'_>) -> Option<Self> {
+        const NAME: &str = "PUSH_API_BASE";
+
+        let text = reader.optional(NAME)?;
+        let url = Self::of(&text);
+        if url.is_none() {
+            reader.fault(NAME, "must be a URL such as https://push.example.com/live; http is for this machine alone");
+        }
+        url
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
     plan::Move,
     sequence::Pending,
     table::{Item, Replaced, Spot, Table, TableError, Written},
+    ticket::{self, PushUrl},
 };
 use crate::{
     admission::{Admission, token::Keys},
@@ -223,6 +224,8 @@ pub struct WaitingRoom {
     table: Table,
     keys: PlaceKeys,
     admissions: Keys,
+    /// Where pages hear at once, if they do.
+    pushes: Option<PushUrl>,
     joined: Queue,
     ticks: Queue,
     terms: Terms,
@@ -242,8 +245,8 @@ struct Place {
 }
 
 impl WaitingRoom {
-    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, the lengths of a
-    /// turn, and the keys of the secret. Nothing: what is wrong is noted.
+    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, `PUSH_API_BASE`, the
+    /// lengths of a turn, and the keys of the secret. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let joined = Queue::configured(parts, "JOINED_QUEUE_URL");
@@ -253,11 +256,13 @@ impl WaitingRoom {
         let metrics = parts.metrics.clone();
         let keys = PlaceKeys::configured(&mut parts.reader);
         let admissions = Keys::configured(&mut parts.reader);
+        let pushes = PushUrl::if_configured(&mut parts.reader);
         Some(Self {
             name: parts.name,
             table,
             keys: keys?,
             admissions: admissions?,
+            pushes,
             joined,
             ticks,
             terms,
@@ -288,6 +293,24 @@ impl WaitingRoom {
     /// The lines as their operators see them.
     pub fn lines(&self) -> Lines {
         Lines::new(self.table.clone(), self.keys.clone())
+    }
+
+    /// Where pages hear at once, if they do.
+    pub fn pushes(&self) -> Option<&PushUrl> {
+        self.pushes.as_ref()
+    }
+
+    /// Where a page of this place hears at once that something became of it, with a ticket that is good now; nothing, where
+    /// nothing becomes of it any more, or pages hear nothing.
+    pub fn push_url(&self, shown: &Shown) -> Option<String> {
+        let pushes = self.pushes.as_ref().filter(|_| !shown.ask_after.is_zero())?;
+        match ticket::issue(&self.admissions, shown.id, now()) {
+            Ok(ticket) => Some(pushes.with(&ticket)),
+            Err(error) => {
+                warn!(place_id = %shown.id, error, "a page has no ticket; it finds out when it asks");
+                None
+            }
+        }
     }
 
     /// The line of a show, as it was a second ago at most.

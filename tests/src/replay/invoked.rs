@@ -59,7 +59,7 @@ pub(super) async fn run(stack: &Stack, function: &Function, invoked: &Invoked) -
     for (index, mut effect) in found.into_iter().enumerate() {
         let promise = invoked.then.as_ref().and_then(|then| match invoked.trigger {
             Trigger::Schedule => then.iter().find(|one| one.reservation_id == effect.reservation_id),
-            Trigger::Http | Trigger::Stream | Trigger::Queue => then.get(index),
+            Trigger::Http | Trigger::WebSocket | Trigger::Stream | Trigger::Queue => then.get(index),
         });
         effect.reservation_id = promise.and_then(|promise| promise.reservation_id.clone()).or(effect.reservation_id);
         effect.line = promise.and_then(|promise| promise.line.clone());
@@ -92,7 +92,7 @@ pub(super) async fn run(stack: &Stack, function: &Function, invoked: &Invoked) -
 fn found(invoked: &Invoked, invocation: &Invocation) -> Result<Vec<Effect>, String> {
     let answer = invocation.result.as_ref();
     match invoked.trigger {
-        Trigger::Http => {
+        Trigger::Http | Trigger::WebSocket => {
             let answer = answer.map_err(ToString::to_string)?;
             let answer: Value =
                 serde_json::from_slice(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;

@@ -89,7 +89,8 @@ pub struct Turned {
 /// The function of the waiting room that a file is for.
 pub(super) fn function(folder: Option<&str>, function: Option<&str>) -> Option<Entry> {
     let entry = function.or(folder).and_then(catalogue::function)?;
-    (entry.system == System::WaitingRoom && entry.trigger != Trigger::Http).then_some(entry)
+    let answers = matches!(entry.trigger, Trigger::Http | Trigger::WebSocket);
+    (entry.system == System::WaitingRoom && !answers).then_some(entry)
 }
 
 /// What a file says, as far as it can be read; whatever is wrong is added to `faults`.

@@ -190,7 +190,7 @@ fn apis_raise_them(project: &Project, faults: &mut Faults) {
     const LONGEST_MS: u64 = 3_000;
 
     let namespace = json!("AWS/ApiGateway");
-    for api in project.template.of_type(API) {
+    for api in project.template.of_api(API, "HTTP") {
         let with = [("ApiId", api.reference())];
         require(&project.template, (&namespace, "5xx", &with), &["Sum"], MOST_FAULTS, faults);
         require(&project.template, (&namespace, "Latency", &with), &["p95", "p99"], LONGEST_MS, faults);

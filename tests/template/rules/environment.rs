@@ -147,11 +147,12 @@ const READ_BY_OTHERS: [(&str, &str); 3] = [
 const BESIDE_A_VERSION: [&str; 2] = ["Events", "DeploymentPreference"];
 
 /// A value for each parameter that may be empty, so that what it switches on is on.
-pub(super) const PLACEHOLDERS: [(&str, &str); 12] = [
+pub(super) const PLACEHOLDERS: [(&str, &str); 13] = [
     ("ReservationApiBase", "https://reservation-api.example"),
     ("InventoryGrpcAddr", "inventory.example:8021"),
     ("PaymentGrpcAddr", "payments.example:8031"),
     ("RealtimeGrpcAddr", "realtime.example:8041"),
+    ("WaitingRoomPush", "true"),
     ("SecretArn", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:holdfast-AbCdEf"),
     ("OtlpEndpoint", "http://collector.example:4318"),
     ("AwsEndpointUrl", "http://127.0.0.1:4566"),
@@ -258,7 +259,9 @@ pub(super) fn given<'t>(template: &'t Template, more: &[(&'t str, &str)]) -> Sta
 fn variables_are_read(project: &Project, faults: &mut Faults) {
     for deployed in project.template.deployed() {
         let id = deployed.function.id;
-        let (_, read) = start(&given(&project.template, &[]), &deployed);
+        // What switches something on needs the system on which it hangs.
+        let on = (deployed.entry.system.switch(), "true");
+        let (_, read) = start(&given(&project.template, &[on]), &deployed);
         let written: BTreeSet<String> =
             fields(deployed.function.variables()).into_iter().map(|(name, _)| name.into()).collect();
         for name in read.difference(&written) {

@@ -69,6 +69,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("State: !If [TellsAtOnce, ENABLED, DISABLED]", "State: !If [TellsAtOnce, DISABLED, ENABLED]"),
             edit("            Enabled: !If [TellsAtOnce, true, false]\n", "            Enabled: false\n"),
             edit("!Not [!Equals [!Ref RealtimeGrpcAddr, \"\"]]", "!Not [!Equals [!Ref PaymentGrpcAddr, \"\"]]"),
+            edit("\"\"]], !Equals [!Ref WaitingRoomPush, \"true\"]]", "\"\"]], !Equals [!Ref WaitingRoomPush, never]]"),
         ],
     },
 ];
@@ -117,14 +118,27 @@ fn told_where_somebody_listens(project: &Project, faults: &mut Faults) {
         return;
     };
     let mapping = &path.function.properties["Events"]["Queue"]["Properties"]["Enabled"];
-    for (address, state, polls) in [("", "DISABLED", false), ("realtime:8041", "ENABLED", true)] {
-        let given = [("WaitingRoom", "true"), ("PaymentGrpcAddr", ""), ("RealtimeGrpcAddr", address)];
+    for (address, push, state, polls) in [
+        ("", "false", "DISABLED", false),
+        ("realtime:8041", "false", "ENABLED", true),
+        ("", "true", "ENABLED", true),
+        ("realtime:8041", "true", "ENABLED", true),
+    ] {
+        let given = [
+            ("WaitingRoom", "true"),
+            ("PaymentGrpcAddr", ""),
+            ("RealtimeGrpcAddr", address),
+            ("WaitingRoomPush", push),
+        ];
         let stack = Stack::new(template, &given);
         let states: Vec<Value> =
             events::senders(template, path).iter().map(|rule| stack.value(&rule.properties["State"])).collect();
         let found = (states, stack.value(mapping));
         let expected = (vec![json!(state)], json!(polls));
-        let fault = format!("{}: with the address {address:?} rule and mapping are {found:?}", path.function.id);
+        let fault = format!(
+            "{}: with the address {address:?} and pushes {push} rule and mapping are {found:?}",
+            path.function.id
+        );
         faults.unless(found == expected, fault);
     }
 }
