@@ -38,8 +38,8 @@ pub(crate) const RULES: &[Rule] = &[
             edit("      RouteKey: $connect\n", "      RouteKey: connect\n"),
             edit("      RouteKey: $disconnect\n", "      RouteKey: leave\n"),
             edit(
-                "functions/${WaitingRoomConnectedFunction.Alias}/inv",
-                "functions/${WaitingRoomConnectedFunction.Arn}/inv",
+                "            - !Ref WaitingRoomConnectedFunction.Alias\n",
+                "            - !GetAtt WaitingRoomConnectedFunction.Arn\n",
             ),
             edit(
                 "      ApiId: !Ref PushApi\n      IntegrationType: AWS_PROXY\n",
@@ -107,8 +107,9 @@ fn connections_reach_their_function(project: &Project, faults: &mut Faults) {
         faults.add("nobody knows of connections");
         return;
     };
-    let lambda = "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions";
-    let uri = json!({"Fn::Sub": format!("{lambda}/${{{}.Alias}}/invocations", function.id)});
+    let lambda = "arn:${AWS::Partition}:apigateway:${AWS::Region}:lambda:path/2015-03-31/functions/";
+    let alias = json!({"Ref": format!("{}.Alias", function.id)});
+    let uri = json!({"Fn::Join": ["", [{"Fn::Sub": lambda}, alias, "/invocations"]]});
     let mut keys: Vec<&str> = Vec::new();
     for route in template.of_api("AWS::ApiGatewayV2::Route", "WEBSOCKET") {
         keys.extend(route.properties["RouteKey"].as_str());
