@@ -121,8 +121,9 @@ impl Template {
         let integration = target.and_then(|target| target.strip_prefix("integrations/${")?.strip_suffix('}'));
         let uri = integration.map(|id| &self.root["Resources"][id]["Properties"]["IntegrationUri"]);
         let function = uri.and_then(|uri| {
-            let wrapped = || uri["Fn::Sub"].as_str()?.split_once("/functions/${")?.1.strip_suffix("}/invocations");
-            uri["Ref"].as_str().or_else(wrapped)?.strip_suffix(".Alias")
+            // A WebSocket API wraps it into a path.
+            let parts = || uri["Fn::Join"][1].as_array()?.iter().find_map(|part| part["Ref"].as_str());
+            uri["Ref"].as_str().or_else(parts)?.strip_suffix(".Alias")
         });
         let cause = "Target leads to no function";
         function.and_then(|id| self.folder(id)).ok_or(TemplateError::Resource { id: id.to_owned(), cause })
