@@ -152,7 +152,7 @@ async fn an_event_of_another_type_is_rejected_as_unknown() {
             Case::new("an expiry", event("reservation.expired").to_string(), CODE, "reservation.expired"),
             Case::new("a type of nobody", event("order.created").to_string(), CODE, "order.created"),
             Case::new("another case", event("Payment.Failed").to_string(), CODE, "Payment.Failed"),
-            Case::new("a payment that is pending", pay.to_string(), CODE, "status is none"),
+            Case::new("a payment that is pending", pay.to_string(), CODE, "payment's status"),
             Case::new(
                 "half a surrogate pair in the type",
                 r#"{"detail-type": "payment.failed\ud800", "detail": {}}"#,
