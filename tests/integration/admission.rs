@@ -360,7 +360,7 @@ async fn the_same_rules_hold_by_rpc() {
     let wish = |key: &str, seats: &[&str], token: &str| json!({"eventId": SHOW, "seatIds": seats, "idempotencyKey": key, "reservationToken": token});
     let create = "CreateReservation";
     rpc.is_refused(create, wish("k1", &["A-1"], ""), "permission_denied", "given out in line").await;
-    rpc.is_refused(create, wish("k1", &["A-1"], "t"), "permission_denied", "the reservation token is none").await;
+    rpc.is_refused(create, wish("k1", &["A-1"], "t"), "permission_denied", "the reservation token was not given out").await;
     let few = token(&Admission { most_tickets: 1, ..right.clone() }).unwrap();
     rpc.is_refused(create, wish("k1", &["A-1", "A-2"], &few), "invalid_argument", "1 tickets at most").await;
     let made = rpc.call(create, wish("k1", &["A-1"], &good)).await.unwrap();
