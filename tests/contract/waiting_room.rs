@@ -316,7 +316,7 @@ async fn a_page_learns_of_its_turn_by_a_push_and_asks_once_for_it() {
     let tab = visit.joined(1).await;
     tab.sees("The line is paused.").await;
     tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
-    tab.evaluate("clearTimeout(timer); setTimeout = () => 0").await;
+    tab.evaluate("clearTimeout(timer); planned = () => 0").await;
     let (own, all) = (asked(&tab, "GetQueuePosition"), asked(&tab, "GetQueueStatus"));
     visit.usher.set_line(json!({"paused": false})).await;
     tab.wait_for("document.title.startsWith('● It is your turn')").await;
@@ -361,7 +361,7 @@ async fn a_reload_and_a_hidden_tab_are_told_at_once_as_well() {
     assert_ne!(visit.connections(), before, "a reload opens another");
     let front = visit.browser.open("about:blank").await;
     tab.wait_for("document.visibilityState === 'hidden'").await;
-    tab.evaluate("clearTimeout(timer); setTimeout = () => 0").await;
+    tab.evaluate("clearTimeout(timer); planned = () => 0").await;
     visit.usher.set_line(json!({"paused": false})).await;
     tab.wait_for("document.title.startsWith('● It is your turn')").await;
     assert_eq!(tab.evaluate("document.visibilityState").await, "hidden");
