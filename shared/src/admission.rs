@@ -30,8 +30,8 @@ pub struct Admission {
 /// Why a token admits nobody to what is wished for. The texts fit after "the reservation token".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// It is no token of ours. Which of its parts is wrong helps nobody but a forger.
-    #[error("is none that the waiting room has given out")]
+    /// It is not a token of ours. Which of its parts is wrong helps nobody but a forger.
+    #[error("was not given out by the waiting room")]
     NotOurs,
     /// It is another customer's.
     #[error("is another customer's")]

@@ -3,7 +3,8 @@
 
 pub mod aws;
 pub mod bus;
-mod grpc;
+pub mod connections;
+pub mod grpc;
 pub mod http;
 pub mod inventory;
 pub mod payments;
@@ -11,6 +12,5 @@ pub mod postgres;
 pub mod queue;
 pub mod realtime;
 pub mod reservations;
+pub mod signature;
 pub mod tls;
-
-pub use self::grpc::Connection;

@@ -2,7 +2,7 @@
 
 pub mod secret;
 
-use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use self::secret::{SecretFields, SecretStore};
 
@@ -231,9 +231,20 @@ impl<'a> Reader<'a> {
         Duration::from_millis(self.count(name, default))
     }
 
-    /// A time in whole seconds, at least 1, or its default.
-    pub fn seconds(&mut self, name: &str, default: Duration) -> Duration {
-        Duration::from_secs(self.count(name, default.as_secs()))
+    /// A time in whole seconds, or its default. One beyond these ends is noted, with the reason for them.
+    pub fn seconds(
+        &mut self,
+        name: &str,
+        default: Duration,
+        ends: RangeInclusive<Duration>,
+        reason: &'static str,
+    ) -> Duration {
+        let time = Duration::from_secs(self.count(name, default.as_secs()));
+        if !ends.contains(&time) {
+            let [least, most, seconds] = [*ends.start(), *ends.end(), time].map(|time| time.as_secs());
+            self.fault(name, format!("must be from {least} to {most}, not {seconds}: {reason}"));
+        }
+        time
     }
 
     /// What was made of the variables, if nothing was wrong.

@@ -93,7 +93,7 @@ impl Failure {
 
 /// Turns a panic of `work` into a failure of its record.
 ///
-/// An `async fn` would hold `work` twice, as its argument and as what it waits for, so this is none.
+/// It is not an `async fn`, which would hold `work` twice: as its argument and as what it waits for.
 ///
 /// # Errors
 /// The failure of `work` itself, or its panic.

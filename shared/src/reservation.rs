@@ -1,6 +1,6 @@
 //! Reservations: what one is and what it holds, and what may become of it ([`lifecycle`]), as values and pure functions that
-//! clients and servers both use. Beside them is what keeps them: their [`table`], and the [`service`] that whoever asks is
-//! served by, behind its [`entrance`].
+//! clients and servers both use. Their [`table`] keeps them, and the [`service`] serves whoever asks, behind its
+//! [`entrance`].
 
 pub mod entrance;
 pub mod lifecycle;

@@ -12,13 +12,13 @@ use aws_config::SdkConfig;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tracing::{Instrument, error, info_span};
+use tracing::{Instrument, debug, error, info_span};
 
 use crate::{
     client::aws,
     config::{ConfigError, ProcessEnvironment, Reader, secret::SecretStore},
     deadline::Deadline,
-    telemetry,
+    telemetry::{self, metrics::Metrics},
 };
 
 /// The system's allocator takes a seventh of a function's processor time, this one a fraction of that.
@@ -33,6 +33,16 @@ pub struct Parts<'a> {
     pub reader: Reader<'a>,
     /// Region, credentials and endpoint of AWS.
     pub aws: &'a SdkConfig,
+    /// Where all parts count and measure.
+    pub metrics: Metrics,
+}
+
+impl<'a> Parts<'a> {
+    /// The parts of the function that is called `name`.
+    pub fn new(name: &'static str, mut reader: Reader<'a>, aws: &'a SdkConfig) -> Self {
+        let metrics = Metrics::configured(&mut reader);
+        Self { name, reader, aws, metrics }
+    }
 }
 
 /// What a trigger's invocations are handed to.
@@ -105,6 +115,7 @@ async fn start<F: Function>(
     let environment = ProcessEnvironment;
     // Before any client, because making one may have something to say.
     telemetry::init(telemetry::log_level(&mut Reader::new(&environment)), module);
+    debug!(module, "the function starts");
     let aws = aws::sdk_config().await;
     let store = SecretStore::asked_for(&environment, &aws);
     let secret = match &store {
@@ -113,7 +124,7 @@ async fn start<F: Function>(
     };
     let mut reader = Reader::with_secret(&environment, secret, store);
     telemetry::log_level(&mut reader);
-    let mut parts = Parts { name, reader, aws: &aws };
+    let mut parts = Parts::new(name, reader, &aws);
     let made = compose(&mut parts);
     let function = parts.reader.finish(made)?;
     function.probe().await?;

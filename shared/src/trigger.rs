@@ -1,6 +1,6 @@
 //! How Lambda hands work over, and what an answer means there: a module for each kind of trigger, which knows nothing of any
 //! system. What the triggers share is here: what a system does with records, each by itself or all of an invocation together,
-//! and what is said of a payload that is none.
+//! and what is said of a payload that can't be read.
 
 pub mod http;
 pub mod kafka;

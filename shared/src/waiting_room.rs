@@ -4,8 +4,9 @@
 //! What decides is pure: the names of places ([`id`]), their order ([`sequence`]), what becomes of a place ([`place`]), and
 //! whose turn it is ([`plan`]), all of them about one [`mod@line`]. The [`table`] keeps it. What acts stands on both: who joins
 //! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), a place follows what became
-//! of its reservation ([`settled`]), and who is connected is told at once ([`called`]). Customers ask the [`service`], which tells
-//! them their [`outlook`], and operators open [`lines`] and set them.
+//! of its reservation ([`settled`]), and who is connected is told at once ([`called`]): by a service of others, and by [`push`] to the
+//! pages that have [`connected`] with a [`ticket`]. Customers ask the [`service`], which tells them their [`outlook`], and operators
+//! open [`lines`] and set them.
 //!
 //! ```text
 //!  join:      message -> item + block of pending people     one transaction, Table::join
@@ -19,6 +20,7 @@
 pub mod called;
 pub mod clock;
 mod configured;
+pub mod connected;
 pub mod desk;
 pub mod draw;
 pub mod id;
@@ -32,11 +34,13 @@ mod notice;
 pub mod outlook;
 pub mod place;
 pub mod plan;
+pub mod push;
 pub mod sequence;
 pub mod service;
 pub mod settled;
 pub mod settling;
 pub mod table;
+pub mod ticket;
 
 use std::time::Duration;
 

@@ -69,6 +69,8 @@ pub(crate) struct Way {
 pub(crate) enum Who {
     /// The function: one transaction for a batch, with the inbox.
     Ours,
+    /// The function, whose statements are prepared once for its connection.
+    Prepared,
     /// The original's way: three prepared statements for a record, each a transaction by itself, and no inbox.
     Original,
     /// A plain consumer in Python: the same statements and a commit for each record, by psycopg.
@@ -78,11 +80,12 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    pub(crate) const ALL: [Self; 4] = [Self::Ours, Self::Original, Self::Plain, Self::Pipeline];
+    pub(crate) const ALL: [Self; 5] = [Self::Ours, Self::Prepared, Self::Original, Self::Plain, Self::Pipeline];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => BOOKING,
+            Self::Prepared => "booking-created, prepared",
             Self::Original => "three statements a record",
             Self::Plain => "psycopg, record by record",
             Self::Pipeline => "psycopg, pipeline with an inbox",
@@ -92,7 +95,7 @@ impl Who {
     /// Whether the size of the batch makes a difference to it.
     fn batches(self) -> &'static [usize] {
         match self {
-            Self::Ours | Self::Pipeline => &BATCHES,
+            Self::Ours | Self::Prepared | Self::Pipeline => &BATCHES,
             Self::Original | Self::Plain => &BATCHES[..1],
         }
     }
@@ -100,7 +103,7 @@ impl Who {
     /// Records of one measurement: enough to last, at some milliseconds for each that goes alone.
     fn window(self) -> usize {
         match self {
-            Self::Ours | Self::Pipeline => 1_000,
+            Self::Ours | Self::Prepared | Self::Pipeline => 1_000,
             Self::Original | Self::Plain => 200,
         }
     }
@@ -120,7 +123,7 @@ pub(crate) async fn measure(workplace: &Workplace) -> Result<Result<Bookings, St
         }
         for (round_trip_ms, batch) in ROUND_TRIPS_MS.iter().flat_map(|ms| who.batches().iter().map(move |b| (*ms, *b)))
         {
-            let mut site = Site::set(workplace, server, round_trip_ms).await?;
+            let mut site = Site::set(workplace, server, who, round_trip_ms).await?;
             let (mut rates, mut times) = (Vec::new(), Vec::new());
             // The first one connects, and fills caches.
             for window in 0..=workplace.runs(7, 2) {
@@ -153,7 +156,7 @@ struct Site {
 }
 
 impl Site {
-    async fn set(workplace: &Workplace, server: &'static Server, round_trip_ms: u32) -> Result<Self, Stop> {
+    async fn set(workplace: &Workplace, server: &'static Server, who: Who, round_trip_ms: u32) -> Result<Self, Stop> {
         let stack = Stack::start().await?;
         let database = server.furnished().await?;
         let sql = database.client().await?;
@@ -166,6 +169,9 @@ impl Site {
         if let Some(distance) = &distance {
             environment.insert("DB_HOST".to_owned(), distance.address().ip().to_string());
             environment.insert("DB_PORT".to_owned(), distance.address().port().to_string());
+        }
+        if who == Who::Prepared {
+            environment.insert("DB_STATEMENTS".to_owned(), "prepared".to_owned());
         }
         let binary = |name: &str| workplace.binaries.get(name).cloned().ok_or(Stop::unable("a function was not built"));
         let function = stack.deploy_with(BOOKING, binary(BOOKING)?, 1, environment)?;
@@ -192,7 +198,7 @@ impl Site {
     ) -> Result<(Duration, Option<Duration>), Stop> {
         let stays = self.stays.take(records);
         match who {
-            Who::Ours => {
+            Who::Ours | Who::Prepared => {
                 let events: Vec<String> = stays.chunks(batch).map(stays::event).collect();
                 let (mut process, mut before) = (None, Duration::ZERO);
                 let mut elapsed = Duration::ZERO;
@@ -237,7 +243,7 @@ SELECT (SELECT count(*) FROM bookings WHERE status = 'Accepted'), (SELECT count(
         let row = row.first().ok_or(Stop::unable("the database counted nothing"))?;
         let found: [i64; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
         let sent = i64::try_from(self.stays.sent())?;
-        let noted = if matches!(who, Who::Ours | Who::Pipeline) { sent } else { 0 };
+        let noted = if matches!(who, Who::Ours | Who::Prepared | Who::Pipeline) { sent } else { 0 };
         let letters = self.stack.dead_letters(BOOKING).messages().len();
         let told = self.stack.aws.bus_entries().len();
         drop((self.sql, self.function, self.no_op, self.original));
@@ -265,7 +271,7 @@ fn check(invocation: &Invocation) -> Result<(), Stop> {
 async fn counts(workplace: &Workplace, server: &'static Server) -> Result<(f64, f64), Stop> {
     const FLUSHES: &str = "SELECT wal_sync FROM pg_stat_wal";
 
-    let mut site = Site::set(workplace, server, 2).await?;
+    let mut site = Site::set(workplace, server, Who::Ours, 2).await?;
     let first = site.stays.take(BATCHES[0]);
     check(&site.function.invoke(stays::event(&first)).await)?;
     sleep(UNTIL_TOLD).await;
@@ -289,7 +295,7 @@ async fn counts(workplace: &Workplace, server: &'static Server) -> Result<(f64, 
 
 /// Cold starts of the no-op and of the function, to the answer for a batch of ten: the connection is a part of it.
 async fn starts(workplace: &Workplace, server: &'static Server) -> Result<[Starts; 2], Stop> {
-    let mut site = Site::set(workplace, server, 0).await?;
+    let mut site = Site::set(workplace, server, Who::Ours, 0).await?;
     let mut starts = [Vec::new(), Vec::new()];
     for _ in 0..UNCOUNTED + workplace.runs(50, 10) {
         let event = stays::event(&site.stays.take(BATCHES[0]));

@@ -1,11 +1,12 @@
 //! Input that is wrong, line by line; the rest of the batch lands.
 
+use local_stack::ended::Ended;
 use serde_json::{Value, json};
 
 use crate::house::{House, booking, booking_with, outcomes};
 
 #[track_caller]
-fn check(ended: &[crate::house::Ended], expected: &[(&str, Option<&str>)]) {
+fn check(ended: &[Ended], expected: &[(&str, Option<&str>)]) {
     for (ended, (outcome, code)) in ended.iter().zip(expected) {
         ended.is(outcome);
         if let Some(code) = code {

@@ -66,29 +66,37 @@ enum Mode {
     BesideAnother,
 }
 
-const LANES: [(Scenario, Mode); 8] = [
-    (Scenario::Creation, Mode::Killed),
-    (Scenario::Creation, Mode::OtherFunctionFirst),
-    (Scenario::Creation, Mode::BesideAnother),
-    (Scenario::Cancellation, Mode::Killed),
-    (Scenario::Cancellation, Mode::OtherFunctionFirst),
-    (Scenario::Cancellation, Mode::BesideAnother),
-    (Scenario::CreationTopic, Mode::Killed),
-    (Scenario::CancellationTopic, Mode::Killed),
+/// With how statements are sent there.
+const LANES: [(Scenario, Mode, &str); 10] = [
+    (Scenario::Creation, Mode::Killed, "unnamed"),
+    (Scenario::Creation, Mode::Killed, "prepared"),
+    (Scenario::Creation, Mode::OtherFunctionFirst, "unnamed"),
+    (Scenario::Creation, Mode::BesideAnother, "unnamed"),
+    (Scenario::Cancellation, Mode::Killed, "unnamed"),
+    (Scenario::Cancellation, Mode::Killed, "prepared"),
+    (Scenario::Cancellation, Mode::OtherFunctionFirst, "unnamed"),
+    (Scenario::Cancellation, Mode::BesideAnother, "unnamed"),
+    (Scenario::CreationTopic, Mode::Killed, "unnamed"),
+    (Scenario::CancellationTopic, Mode::Killed, "unnamed"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_function_that_dies_anywhere_leaves_nothing_lost_and_nothing_done_twice() {
     let Some(server) = Server::shared() else { return };
     let started = Instant::now();
-    let lanes = stream::iter(LANES).map(|(scenario, mode)| tokio::spawn(every_point(server, scenario, mode)));
+    let lanes = stream::iter(LANES)
+        .map(|(scenario, mode, statements)| tokio::spawn(every_point(server, scenario, mode, statements)));
     let lanes: Vec<_> = lanes.buffered(SIDE_BY_SIDE).collect().await;
     let mut table = String::from("\n");
     let mut points = 0;
-    for ((scenario, mode), requests) in LANES.iter().zip(lanes) {
-        let requests = requests.unwrap_or_else(|error| panic!("{scenario:?}, {mode:?}: {error}"));
+    for ((scenario, mode, statements), requests) in LANES.iter().zip(lanes) {
+        let requests = requests.unwrap_or_else(|error| panic!("{scenario:?}, {mode:?}, {statements}: {error}"));
         points += requests * Side::ALL.len();
-        table += &format!("{:<18} {:<20} {requests:>4} requests\n", format!("{scenario:?}"), format!("{mode:?}"));
+        table += &format!(
+            "{:<18} {:<20} {statements:<9} {requests:>4} requests\n",
+            format!("{scenario:?}"),
+            format!("{mode:?}")
+        );
     }
     table += &format!("{points} points in {:.0} s\n", started.elapsed().as_secs_f64());
     // Not by a macro: the test harness shows what macros print only when a test fails.
@@ -97,9 +105,9 @@ async fn a_function_that_dies_anywhere_leaves_nothing_lost_and_nothing_done_twic
 }
 
 /// Runs the scenario without a crash, and once for each point that this run showed. The answer is how many requests it has.
-async fn every_point(server: &'static Server, scenario: Scenario, mode: Mode) -> usize {
+async fn every_point(server: &'static Server, scenario: Scenario, mode: Mode, statements: &str) -> usize {
     let wire = Wire::to(&server.host, server.port).await.unwrap();
-    let changes = [("DB_PORT", wire.address().port().to_string())];
+    let changes = [("DB_PORT", wire.address().port().to_string()), ("DB_STATEMENTS", statements.to_owned())];
     let house = House::on(server.migrated().await.unwrap(), &changes).await;
     // Who stands still holds his locks, and nobody is to wait for them for seconds.
     let database = &house.database.name;

@@ -126,7 +126,7 @@ impl Shared {
 
     /// Looks at a token as RDS does.
     fn fault(&self, token: &str, user: &str) -> Result<(), &'static str> {
-        let url = Url::parse(&format!("https://{token}")).map_err(|_| "it is no URL without its scheme")?;
+        let url = Url::parse(&format!("https://{token}")).map_err(|_| "it is not a URL without its scheme")?;
         let parts: HashMap<String, String> = url.query_pairs().into_owned().collect();
         let part = |name: &str| parts.get(name).map(String::as_str).ok_or("a part is missing");
         let form = format_description::parse_borrowed::<2>("[year][month][day]T[hour][minute][second]Z").unwrap();

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use local_stack::{
+    ended::Ended,
     postgres::{Server, wire::Wire},
     tripwire::{Point, Side},
 };
 use serde_json::{Value, json};
 
-use crate::house::{Ended, House, JANE, booking, booking_with, cancellation, eventually, migrate, outcomes};
+use crate::house::{House, JANE, booking, booking_with, cancellation, eventually, migrate, outcomes};
 
 /// Raises `code` at each insert of a booking of room `room`, while the table `trouble` has a row.
 fn trouble(code: &str, room: &str) -> String {

@@ -11,8 +11,8 @@ use std::{
 
 use local_stack::{
     build::{self, Binaries},
-    lambda::{Function, Invocation},
-    mapping::Verdict,
+    ended::Ended,
+    lambda::Function,
     postgres::{Database, FURNITURE, PostgresError, RING, Server},
     queue::{Message, Queue, QueueOptions, Redrive, Snapshot},
     replay, ring,
@@ -50,14 +50,6 @@ pub(crate) struct Desk {
     pub(crate) function: Function,
     pub(crate) queue: Queue,
     pub(crate) dead_letters: Queue,
-}
-
-/// How one record ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Ended {
-    pub(crate) outcome: String,
-    pub(crate) kept: bool,
-    pub(crate) line: Value,
 }
 
 impl House {
@@ -151,14 +143,14 @@ impl Desk {
         let mapping = stack.map(self.queue.clone(), self.function.clone());
         let delivery = mapping.deliver_once().await.expect("a message is visible");
         assert_eq!(delivery.batch, ids, "one delivery takes all messages of a test");
-        ended(&delivery.invocation, &delivery.verdict, &ids)
+        delivery.ended()
     }
 
     /// Hands over what waits, however long it would have to wait.
     pub(crate) async fn redeliver(&self, stack: &Stack) -> Vec<Ended> {
         assert!(self.queue.skip_wait(), "a message waits");
         let delivery = stack.map(self.queue.clone(), self.function.clone()).deliver_once().await.unwrap();
-        ended(&delivery.invocation, &delivery.verdict, &delivery.batch)
+        delivery.ended()
     }
 
     /// The sum of a metric in all that the function wrote.
@@ -186,39 +178,6 @@ pub(crate) fn migrate(stack: &Stack, database: &Database) -> Function {
     let mut environment = stack.environment(MIGRATE);
     environment.extend(database.owner_variables());
     stack.deploy_with(MIGRATE, binaries()[MIGRATE].clone(), 4, environment).expect("the binary is there")
-}
-
-fn ended(invocation: &Invocation, verdict: &Verdict, ids: &[String]) -> Vec<Ended> {
-    let lines: Vec<Value> = invocation.logs.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let ended = |id: &String| {
-        let mut of_record = lines.iter().filter(|line| line["message_id"] == **id && line["outcome"].is_string());
-        let line = of_record.next().unwrap_or_else(|| panic!("{id} has no outcome in {invocation:#?}")).clone();
-        assert!(of_record.next().is_none(), "{id} has more than one outcome");
-        Ended { outcome: line["outcome"].as_str().unwrap().to_owned(), kept: verdict.keeps(id), line }
-    };
-    ids.iter().map(ended).collect()
-}
-
-impl Ended {
-    #[track_caller]
-    pub(crate) fn is(&self, outcome: &str) -> &Self {
-        assert_eq!(self.outcome, outcome, "{:#}", self.line);
-        assert_eq!(self.kept, outcome == "retried", "only what is retried stays in the queue: {:#}", self.line);
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn because(&self, code: &str) -> &Self {
-        assert_eq!(self.line["error_code"], code, "{:#}", self.line);
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn says(&self, part: &str) -> &Self {
-        let error = self.line["error"].as_str().unwrap_or_default();
-        assert!(error.contains(part), "{part:?} is missing in {error:?}");
-        self
-    }
 }
 
 /// The outcomes of a batch.

@@ -173,7 +173,7 @@ impl World {
         // Who stands still is not late.
         environment.insert("DB_CONNECT_TIMEOUT_MS".to_owned(), "600000".to_owned());
         environment.insert("DB_TRANSACTION_TIMEOUT_MS".to_owned(), "600000".to_owned());
-        let mut parts = Parts { name: "model", reader: Reader::new(&environment), aws: &self.aws };
+        let mut parts = Parts::new("model", Reader::new(&environment), &self.aws);
         let recorder = Recorder::configured(&mut parts);
         parts.reader.finish(recorder).unwrap()
     }

@@ -8,10 +8,14 @@ use serde_json::json;
 
 use crate::house::{House, JANE, booking, booking_with, cancellation, outcomes};
 
+/// How statements are sent, and the messages that each of them takes: an unnamed one is parsed and described, too.
+const STATEMENTS: [(&str, usize); 2] = [("unnamed", 5), ("prepared", 3)];
+
 /// A house behind a wire, warm, with room 101 taken.
-async fn behind_a_wire(server: &'static Server) -> (House, Wire) {
+async fn behind_a_wire(server: &'static Server, statements: &str) -> (House, Wire) {
     let wire = Wire::to(&server.host, server.port).await.unwrap();
-    let house = House::on(server.migrated().await.unwrap(), &[("DB_PORT", wire.address().port().to_string())]).await;
+    let changes = [("DB_PORT", wire.address().port().to_string()), ("DB_STATEMENTS", statements.to_owned())];
+    let house = House::on(server.migrated().await.unwrap(), &changes).await;
     house.book([booking("b0")]).await[0].is("success");
     house.cancel([cancellation("b9", JANE)]).await[0].is("early");
     (house, wire)
@@ -20,64 +24,78 @@ async fn behind_a_wire(server: &'static Server) -> (House, Wire) {
 #[tokio::test]
 async fn a_creation_whose_connection_is_cut_anywhere_is_done_once() {
     let Some(server) = Server::shared() else { return };
-    // One that lands, one that is refused and paid, and one whose cancellation came before it.
-    let batch =
-        || [booking_with("b1", json!({"roomId": "102"})), booking("b2"), booking_with("b9", json!({"roomId": "103"}))];
-    let (house, wire) = behind_a_wire(server).await;
-    wire.cut_at(None);
-    assert_eq!(outcomes(&house.book(batch()).await), ["success", "refused", "success"]);
-    let messages = wire.sent();
-    assert_eq!(messages, 1 + 5 * 5 + 1 + 5, "BEGIN, five statements, COMMIT, and the mark");
-    let expected = house.rows().await;
-    assert_eq!(expected, ["b0 Accepted", "b1 Accepted", "b2 Refused", "b9 Cancelled"]);
+    for (statements, of_each) in STATEMENTS {
+        // One that lands, one that is refused and paid, and one whose cancellation came before it.
+        let batch = || {
+            [booking_with("b1", json!({"roomId": "102"})), booking("b2"), booking_with("b9", json!({"roomId": "103"}))]
+        };
+        let (house, wire) = behind_a_wire(server, statements).await;
+        wire.cut_at(None);
+        assert_eq!(outcomes(&house.book(batch()).await), ["success", "refused", "success"]);
+        let messages = wire.sent();
+        assert_eq!(messages, 1 + 5 * of_each + 1 + 5, "BEGIN, five statements, COMMIT, and the mark");
+        let expected = house.rows().await;
+        assert_eq!(expected, ["b0 Accepted", "b1 Accepted", "b2 Refused", "b9 Cancelled"]);
 
-    let mut cut = 0;
-    for request in 1..=messages {
-        for side in Side::ALL {
-            let (house, wire) = behind_a_wire(server).await;
-            wire.cut_at(Some(Point { request, side }));
-            let ended = house.book(batch()).await;
-            assert!(wire.was_cut(), "message {request}");
-            cut += 1;
-            for ended in &ended {
-                let end = ended.outcome.as_str();
-                assert!(["success", "refused", "duplicate"].contains(&end), "{request} {side:?}: {:#}", ended.line);
+        let mut cut = 0;
+        for request in 1..=messages {
+            for side in Side::ALL {
+                let (house, wire) = behind_a_wire(server, statements).await;
+                wire.cut_at(Some(Point { request, side }));
+                let ended = house.book(batch()).await;
+                assert!(wire.was_cut(), "message {request}");
+                cut += 1;
+                for ended in &ended {
+                    let end = ended.outcome.as_str();
+                    assert!(
+                        ["success", "refused", "duplicate"].contains(&end),
+                        "{statements}, {request} {side:?}: {:#}",
+                        ended.line
+                    );
+                }
+                assert_eq!(house.rows().await, expected, "{statements}, {request} {side:?}");
+                let mut told = house.told();
+                told.sort();
+                told.dedup();
+                let once = [
+                    "booking.refused booking.created#b2#refused",
+                    "payment.refund_requested booking.created#b2#refund",
+                ];
+                assert_eq!(told, once, "{statements}, {request} {side:?}");
+                let marked =
+                    house.texts("SELECT booking_id FROM holdfast.inbox WHERE refund_requested_at IS NOT NULL").await;
+                assert_eq!(marked, ["b2"], "{statements}, {request} {side:?}");
             }
-            assert_eq!(house.rows().await, expected, "{request} {side:?}");
-            let mut told = house.told();
-            told.sort();
-            told.dedup();
-            let once =
-                ["booking.refused booking.created#b2#refused", "payment.refund_requested booking.created#b2#refund"];
-            assert_eq!(told, once, "{request} {side:?}");
-            let marked =
-                house.texts("SELECT booking_id FROM holdfast.inbox WHERE refund_requested_at IS NOT NULL").await;
-            assert_eq!(marked, ["b2"], "{request} {side:?}");
         }
+        assert_eq!(cut, 2 * messages);
     }
-    assert_eq!(cut, 64);
 }
 
 #[tokio::test]
 async fn a_cancellation_whose_connection_is_cut_anywhere_is_done_once() {
     let Some(server) = Server::shared() else { return };
-    let batch = || [cancellation("b0", JANE), cancellation("b8", JANE)];
-    let (house, wire) = behind_a_wire(server).await;
-    wire.cut_at(None);
-    assert_eq!(outcomes(&house.cancel(batch()).await), ["success", "early"]);
-    let messages = wire.sent();
-    assert_eq!(messages, 1 + 3 * 5 + 1);
-    for request in 1..=messages {
-        for side in Side::ALL {
-            let (house, wire) = behind_a_wire(server).await;
-            wire.cut_at(Some(Point { request, side }));
-            let ended = house.cancel(batch()).await;
-            assert!(wire.was_cut(), "message {request}");
-            assert!(["success", "duplicate"].contains(&ended[0].outcome.as_str()), "{request} {side:?}: {ended:?}");
-            ended[1].is("early");
-            assert_eq!(house.rows().await, ["b0 Cancelled"], "{request} {side:?}");
-            house.book([booking_with("b8", json!({"roomId": "102"}))]).await[0].is("success");
-            assert_eq!(house.rows().await, ["b0 Cancelled", "b8 Cancelled"], "{request} {side:?}");
+    for (statements, of_each) in STATEMENTS {
+        let batch = || [cancellation("b0", JANE), cancellation("b8", JANE)];
+        let (house, wire) = behind_a_wire(server, statements).await;
+        wire.cut_at(None);
+        assert_eq!(outcomes(&house.cancel(batch()).await), ["success", "early"]);
+        let messages = wire.sent();
+        assert_eq!(messages, 1 + 3 * of_each + 1);
+        for request in 1..=messages {
+            for side in Side::ALL {
+                let (house, wire) = behind_a_wire(server, statements).await;
+                wire.cut_at(Some(Point { request, side }));
+                let ended = house.cancel(batch()).await;
+                assert!(wire.was_cut(), "message {request}");
+                assert!(
+                    ["success", "duplicate"].contains(&ended[0].outcome.as_str()),
+                    "{statements}, {request} {side:?}: {ended:?}"
+                );
+                ended[1].is("early");
+                assert_eq!(house.rows().await, ["b0 Cancelled"], "{statements}, {request} {side:?}");
+                house.book([booking_with("b8", json!({"roomId": "102"}))]).await[0].is("success");
+                assert_eq!(house.rows().await, ["b0 Cancelled", "b8 Cancelled"], "{statements}, {request} {side:?}");
+            }
         }
     }
 }
@@ -109,4 +127,31 @@ async fn a_creation_and_a_cancellation_at_once_come_to_the_same_end_in_both_orde
     let left = house.texts("SELECT booking_id FROM bookings WHERE status <> 'Cancelled'").await;
     assert!(left.is_empty(), "{left:?} were given up and stand");
     assert_eq!(house.rows().await.len(), 20);
+}
+
+#[tokio::test]
+async fn prepared_statements_that_a_column_outgrew_are_prepared_again_over_another_connection() {
+    let Some(house) = House::open_with(&[("DB_STATEMENTS", "prepared".to_owned())]).await else { return };
+    house.book([booking("b1")]).await[0].is("success");
+    house.cancel([cancellation("b9", JANE)]).await[0].is("early");
+    for column in ["holdfast.inbox ALTER outcome TYPE varchar", "bookings ALTER status TYPE text"] {
+        house.run(&format!("ALTER TABLE {column}")).await;
+    }
+    house.book([booking_with("b2", json!({"roomId": "102"}))]).await[0].is("success");
+    house.cancel([cancellation("b1", JANE)]).await[0].is("success");
+    assert_eq!(house.rows().await, ["b1 Cancelled", "b2 Accepted"]);
+    for desk in [&house.created, &house.cancelled] {
+        assert_eq!(desk.count("db_connects_total"), 2, "one that had prepared what fits no more, and one");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_prepares_its_statements_once_for_all_batches() {
+    let Some(server) = Server::shared() else { return };
+    let (house, wire) = behind_a_wire(server, "prepared").await;
+    for room in ["102", "103"] {
+        wire.cut_at(None);
+        house.book([booking_with(room, json!({"roomId": room}))]).await[0].is("success");
+        assert_eq!(wire.sent(), 1 + 5 * 3 + 1, "nothing is prepared a second time");
+    }
 }

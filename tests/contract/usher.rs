@@ -51,13 +51,22 @@ pub(crate) struct Usher {
 impl Usher {
     /// Opens a line of so many tickets. The functions of the waiting room have these variables too.
     pub(crate) async fn open(tickets: u32, variables: &[(&str, &str)]) -> Self {
+        Self::open_with(tickets, variables, SalePorts::default()).await
+    }
+
+    /// The same, and pages are told at once.
+    pub(crate) async fn open_with_pushes(tickets: u32) -> Self {
+        Self::open_with(tickets, &[], SalePorts { sockets: Some(0), ..SalePorts::default() }).await
+    }
+
+    async fn open_with(tickets: u32, variables: &[(&str, &str)], ports: SalePorts) -> Self {
         let binaries = build::functions().expect("the functions build");
         let stack = Stack::start().await.unwrap();
         stack.inventory.stock(SHOW, &[], 1_000);
         // Nobody's seats come back by themselves while a test looks elsewhere.
         let variables = [("HOLD_SECONDS", "600")].iter().chain(variables);
         let stack = variables.fold(stack, |stack, (name, value)| stack.with_variable(name, value));
-        let sale = Sale::open(stack, &binaries, SalePorts::default()).await.unwrap();
+        let sale = Sale::open(stack, &binaries, ports).await.unwrap();
 
         let (worked, _) = mpsc::unbounded_channel();
         let running = sale.run(worked).await.unwrap();

@@ -39,6 +39,17 @@ impl Visit {
         Some(Self { usher: Usher::open(tickets, variables).await, browser })
     }
 
+    /// The same, with pages that are told at once. Nothing: there is no browser.
+    async fn to_one_with_pushes(tickets: u32) -> Option<Self> {
+        let browser = Chromium::start()?;
+        Some(Self { usher: Usher::open_with_pushes(tickets).await, browser })
+    }
+
+    /// The connections of pages that are open.
+    fn connections(&self) -> Vec<String> {
+        self.usher.sale.sockets.as_ref().unwrap().open()
+    }
+
     /// A tab with the page.
     async fn tab(&self) -> Tab {
         self.browser.open(&self.usher.page()).await
@@ -293,6 +304,67 @@ async fn a_hidden_tab_is_called_all_the_same_and_says_so_by_its_title() {
     );
     tab.show().await;
     tab.wait_for("/^(5:00|4:\\d\\d)$/.test(document.getElementById('clock').textContent)").await;
+    front.close().await;
+    is_content(&tab);
+}
+
+/// A page that asks nothing by itself any more, so that only the push can have told it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_learns_of_its_turn_by_a_push_and_asks_once_for_it() {
+    let Some(visit) = Visit::to_one_with_pushes(1).await else { return };
+    visit.usher.set_line(json!({"paused": true})).await;
+    let tab = visit.joined(1).await;
+    tab.sees("The line is paused.").await;
+    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    tab.evaluate("clearTimeout(timer); setTimeout = () => 0").await;
+    let (own, all) = (asked(&tab, "GetQueuePosition"), asked(&tab, "GetQueueStatus"));
+    visit.usher.set_line(json!({"paused": false})).await;
+    tab.wait_for("document.title.startsWith('● It is your turn')").await;
+    // Whoever finds it out by himself asks for the line before he asks for his place, and once more behind it.
+    assert_eq!((asked(&tab, "GetQueuePosition") - own, asked(&tab, "GetQueueStatus") - all), (1, 1));
+    assert_eq!(visit.usher.sale.sockets.as_ref().unwrap().taken().len(), 1, "he is told once");
+    is_content(&tab);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_connection_is_away_asks_as_ever_and_says_nothing_of_it() {
+    let Some(visit) = Visit::to_one_with_pushes(1).await else { return };
+    let other = visit.usher.reserves("usr_2", 1).await;
+    let tab = visit.joined(1).await;
+    tab.sees("You are next").await;
+    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    let [connection] = visit.connections().try_into().unwrap();
+    visit.usher.sale.sockets.as_ref().unwrap().close(&connection);
+    tab.wait_for("socket === null").await;
+    assert_eq!(tab.evaluate("document.getElementById('trouble').hidden").await, true);
+    visit.usher.gives_back("usr_2", &other).await;
+    tab.sees("It is your turn").await;
+    assert!(visit.usher.sale.sockets.as_ref().unwrap().taken().is_empty(), "it was not a push");
+    // With the answer it has got another ticket.
+    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    assert_eq!(tab.evaluate("document.getElementById('trouble').hidden").await, true);
+    is_content(&tab);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_and_a_hidden_tab_are_told_at_once_as_well() {
+    let Some(visit) = Visit::to_one_with_pushes(1).await else { return };
+    visit.usher.set_line(json!({"paused": true})).await;
+    let tab = visit.joined(1).await;
+    tab.sees("The line is paused.").await;
+    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    let before = visit.connections();
+    tab.reload().await;
+    tab.sees("The line is paused.").await;
+    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    visit.usher.until("the first connection has ended", async || visit.connections().len() == 1).await;
+    assert_ne!(visit.connections(), before, "a reload opens another");
+    let front = visit.browser.open("about:blank").await;
+    tab.wait_for("document.visibilityState === 'hidden'").await;
+    tab.evaluate("clearTimeout(timer); setTimeout = () => 0").await;
+    visit.usher.set_line(json!({"paused": false})).await;
+    tab.wait_for("document.title.startsWith('● It is your turn')").await;
+    assert_eq!(tab.evaluate("document.visibilityState").await, "hidden");
     front.close().await;
     is_content(&tab);
 }
@@ -588,6 +660,12 @@ async fn the_page_loads_nothing_and_runs_nothing_but_itself() {
     let issuer = visit.usher.sale.issuer.url();
     assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
     assert!(policy.contains(&format!("connect-src 'self' {issuer};")) && !policy.contains("unsafe"), "{policy}");
+    let usher = Usher::open_with_pushes(1).await;
+    let answer = reqwest::get(usher.page()).await.unwrap();
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    let pushes = usher.sale.sockets.as_ref().unwrap().base().replacen("http", "ws", 1);
+    let (issuer, pushes) = (usher.sale.issuer.url(), pushes.trim_end_matches("/live"));
+    assert!(policy.contains(&format!("connect-src 'self' {issuer} {pushes};")), "{policy}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,28 +5,38 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::OnceLock,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use futures_util::{StreamExt, stream};
 use local_stack::{
+    admission::{KEY, ticket_by},
     build::{self, Binaries},
+    gateway::{
+        Target,
+        sockets::{Page, Sockets},
+    },
     lambda::Function,
     process::Process,
     queue::{Message, Queue},
     replay,
     reservations::Status,
-    scenario::{GivenLine, Standing},
+    sale::{PUSH_API, open_sockets},
+    scenario::{GivenLine, Person},
     stack::Stack,
+    template::Template,
     tripwire::{Point, Side, Tripwire},
 };
 use serde_json::json;
-use shared::waiting_room::{
-    id::{PlaceId, PlaceKeys},
-    line::Scope,
-    message::{JoinMessage, TickMessage},
-    place::Turn,
-    table::Table,
+use shared::{
+    deadline::epoch_ms,
+    waiting_room::{
+        id::{PlaceId, PlaceKeys},
+        line::Scope,
+        message::{JoinMessage, TickMessage},
+        place::Turn,
+        table::Table,
+    },
 };
 use tokio::time::timeout;
 
@@ -41,6 +51,7 @@ const TICKED: &str = waiting_room_ticked::NAME;
 const SETTLED: &str = waiting_room_settled::NAME;
 const CLOCK: &str = waiting_room_clock::NAME;
 const CALLED: &str = waiting_room_called::NAME;
+const CONNECTED: &str = waiting_room_connected::NAME;
 
 /// A try to act once more, at most so often.
 const TRIES: usize = 20;
@@ -57,8 +68,13 @@ enum Act {
     Tick,
     /// It is told what became of the reservation of the first place.
     Tell(&'static str),
-    /// The customer of the first place, who is connected, is told what became of it, and everybody that the line is sold out.
+    /// The customer of the first place, who is connected, is told what became of it, by his page too, and everybody that the line
+    /// is sold out.
     Push,
+    /// A page opens a connection.
+    Connect,
+    /// The connection ends.
+    Disconnect,
     /// The minute begins.
     Wind,
 }
@@ -75,7 +91,7 @@ struct Way {
     end: (&'static str, u64),
 }
 
-const WAYS: [Way; 9] = [
+const WAYS: [Way; 11] = [
     Way {
         name: "people join and are called",
         tickets: 2,
@@ -132,6 +148,14 @@ const WAYS: [Way; 9] = [
         acts: &[Act::Push],
         end: ("C1", 1),
     },
+    Way { name: "a page opens a connection", tickets: 1, people: &[], acts: &[Act::Connect], end: ("", 0) },
+    Way {
+        name: "a connection of a page ends",
+        tickets: 1,
+        people: &[],
+        acts: &[Act::Connect, Act::Disconnect],
+        end: ("", 0),
+    },
     Way { name: "a minute begins", tickets: 1, people: &[], acts: &[Act::Wind], end: ("", 0) },
 ];
 
@@ -171,6 +195,8 @@ struct Site {
     table: Table,
     functions: BTreeMap<&'static str, Function>,
     queues: BTreeMap<&'static str, Queue>,
+    /// Where pages hear at once.
+    sockets: Sockets,
 }
 
 impl Site {
@@ -179,15 +205,28 @@ impl Site {
         let binaries = BINARIES.get_or_init(|| build::functions().expect("the functions build"));
         let stack = Stack::start().await.expect("the stack starts");
         let stack = stack.with_variable("RELEASE_GRACE_SECONDS", "1");
-        let deploy = |name: &'static str| (name, stack.deploy(name, binaries[name].clone(), 2).expect("it is there"));
-        let functions: BTreeMap<_, _> = [JOINED, TICKED, SETTLED, CLOCK, CALLED].map(deploy).into();
+        let deploy = |name: &'static str| {
+            let function = stack.deploy(name, binaries[name].clone(), 2);
+            (name, function.expect("it is there"))
+        };
+        let (name, connected) = deploy(CONNECTED);
+        let target = Target::Function(connected.clone());
+        let sockets =
+            open_sockets(&Template::read().expect("it is a template"), target, 0).await.expect("a port is free");
+        let stack = stack.with_variable(PUSH_API, &sockets.base());
+        let deploy = |name: &'static str| {
+            let function = stack.deploy(name, binaries[name].clone(), 2);
+            (name, function.expect("it is there"))
+        };
+        let others = [JOINED, TICKED, SETTLED, CLOCK, CALLED].map(deploy);
+        let functions: BTreeMap<_, _> = others.into_iter().chain([(name, connected)]).collect();
         let queues = [JOINED, TICKED, SETTLED, CALLED].map(|name| (name, stack.queue(name))).into();
         // What is counted is the work and not a start.
         for act in way.acts {
-            let nothing = if act.function() == CLOCK { "{}" } else { r#"{"Records": []}"# };
+            let nothing = if act.has_queue() { r#"{"Records": []}"# } else { "{}" };
             functions[act.function()].invoke(nothing).await;
         }
-        Self { table: replay::table(&stack), stack, functions, queues }
+        Self { table: replay::table(&stack), stack, functions, queues, sockets }
     }
 
     /// Takes the way, with a blow at the point, and lets the line come to rest. The answer is the number of requests.
@@ -195,7 +234,7 @@ impl Site {
         let show_id = format!("evt_{number}");
         let standing = |(index, (place, overdue, reservation)): (usize, &(Option<char>, bool, Option<Status>))| {
             let user_id = format!("usr_{index}");
-            Standing {
+            Person {
                 user_id,
                 seats: 1,
                 place: *place,
@@ -209,6 +248,10 @@ impl Site {
         let given = GivenLine { event_id: show_id.clone(), tickets: way.tickets, closed: false, paused: false, people };
         replay::put_line(&self.stack, &self.table, &given).await.expect("the line is there");
 
+        let mut page = None;
+        if way.acts.iter().any(|act| matches!(act, Act::Push)) {
+            page = Some(self.page(place(&show_id)).await);
+        }
         let wire = Tripwire::default();
         self.set_wire(&wire);
         wire.arm(point);
@@ -224,6 +267,9 @@ impl Site {
             }
         }
         self.came_to_its_end(way, &show_id).await;
+        if let Some(mut page) = page {
+            assert_eq!(page.hear().await.as_deref(), Some(r#"{"kind":"passed"}"#), "his page is told");
+        }
         self.table.close(&show_id).await.expect("the line is off the list");
         requests
     }
@@ -232,6 +278,14 @@ impl Site {
         self.stack.aws.set_tripwire(wire.clone());
         self.stack.reservations.set_tripwire(wire.clone());
         self.stack.realtime.set_tripwire(wire.clone());
+        self.sockets.set_tripwire(wire.clone());
+    }
+
+    /// A page of a place, whose connection is open.
+    async fn page(&self, id: PlaceId) -> Page {
+        let ticket = ticket_by(KEY, id, now()).expect("it is a key");
+        let url = format!("{}?ticket={ticket}", self.sockets.base().replacen("http", "ws", 1));
+        Page::open(&url).await.expect("it is let in")
     }
 
     /// Acts until it is done, however often somebody dies meanwhile.
@@ -239,13 +293,14 @@ impl Site {
         let function = &self.functions[act.function()];
         let queue = self.queues.get(act.function());
         let bodies = act.bodies(show_id);
-        for body in &bodies {
-            queue.expect("it has a queue").send(Message::new(body.clone())).expect("SQS takes it");
+        for (queue, body) in queue.into_iter().flat_map(|queue| bodies.iter().map(move |body| (queue, body))) {
+            queue.send(Message::new(body.clone())).expect("SQS takes it");
         }
+        let invoked = bodies.first().map_or("{}", String::as_str);
         for _ in 0..TRIES {
             let once = async {
                 match queue {
-                    None => function.invoke("{}").await.result.is_ok(),
+                    None => function.invoke(invoked.to_owned()).await.result.is_ok(),
                     Some(queue) => {
                         queue.skip_wait();
                         let mapping = self.stack.map(queue.clone(), function.clone());
@@ -283,6 +338,13 @@ impl Site {
             }
             return;
         }
+        let connections = self.table.connections(place(show_id)).await.expect("they can be read");
+        let known = match way.acts {
+            [Act::Connect] => vec![connection(show_id)],
+            [Act::Push] => connections.clone(),
+            _ => Vec::new(),
+        };
+        assert_eq!(connections, known, "a place is heard of by what is open");
         let pages = self.table.pages(&line, 0).await.expect("they can be read");
         let entries = pages.entries.values().map(ToString::to_string);
         let found: Vec<String> = entries.filter_map(|text| Some(text.split(':').next()?.to_owned())).collect();
@@ -311,9 +373,15 @@ impl Act {
             Self::Tell(_) => SETTLED,
             Self::Push => CALLED,
             Self::Wind => CLOCK,
+            Self::Connect | Self::Disconnect => CONNECTED,
         }
     }
 
+    fn has_queue(self) -> bool {
+        ![CLOCK, CONNECTED].contains(&self.function())
+    }
+
+    /// The bodies of its messages, or else the one event.
     fn bodies(self, show_id: &str) -> Vec<String> {
         let scope = Scope { show_id: show_id.to_owned(), generation: 1, key_version: 1 };
         match self {
@@ -334,13 +402,39 @@ impl Act {
                 vec![json!({"source": "holdfast", "detail-type": detail_type, "detail": detail}).to_string()]
             }
             Self::Push => {
-                let place = PlaceId::of(1, [7; 16]).to_string();
+                let place = place(show_id).to_string();
                 let passed = json!({"event_id": show_id, "queue_item_id": place, "user_id": "usr_0", "position": 1});
                 let sold_out = json!({"event_id": show_id, "tickets": 1});
                 let event = |kind: &str, detail| json!({"source": "holdfast", "detail-type": kind, "detail": detail});
                 [event("place.passed", passed), event("line.sold_out", sold_out)].map(|event| event.to_string()).into()
             }
+            Self::Connect => {
+                let ticket = ticket_by(KEY, place(show_id), now()).expect("it is a key");
+                let context = json!({"eventType": "CONNECT", "connectionId": connection(show_id)});
+                vec![json!({"queryStringParameters": {"ticket": ticket}, "requestContext": context}).to_string()]
+            }
+            Self::Disconnect => {
+                let context = json!({"eventType": "DISCONNECT", "connectionId": connection(show_id)});
+                vec![json!({"requestContext": context}).to_string()]
+            }
             Self::Wind => Vec::new(),
         }
     }
+}
+
+fn now() -> u64 {
+    epoch_ms(SystemTime::now())
+}
+
+/// The place that is heard of, another one for each point.
+fn place(show_id: &str) -> PlaceId {
+    let mut hash = [7; 16];
+    for (byte, letter) in hash.iter_mut().zip(show_id.bytes()) {
+        *byte = letter;
+    }
+    PlaceId::of(1, hash)
+}
+
+fn connection(show_id: &str) -> String {
+    format!("{show_id}=")
 }

@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::Method;
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     build::{self, Binaries},
     inventory,
     lambda::{Function, FunctionOptions},
@@ -143,12 +143,12 @@ impl Run {
 
     fn set_trouble(&self, reservation: &str) {
         let patch = |status, body: &str| {
-            let answer = reservations::Answer::Respond { status, headers: Vec::new(), body: body.to_owned() };
+            let answer = reservations::Scripted::Respond { status, headers: Vec::new(), body: body.to_owned() };
             self.stack.reservations.answer_next(reservation, Method::PATCH, answer);
         };
         let unavailable = |times| {
             for _ in 0..times {
-                let answer = inventory::Answer::Status(tonic::Code::Unavailable, "down".to_owned());
+                let answer = inventory::Scripted::Status(tonic::Code::Unavailable, "down".to_owned());
                 self.stack.inventory.answer_next(reservation, answer);
             }
         };
@@ -162,7 +162,7 @@ impl Run {
             Some(Trouble::RefundFailsOnce) => self.stack.aws.fail_entries_next(1),
             Some(Trouble::DeadLetterRefusedOnce) => {
                 let (kind, message) = ("AccessDeniedException".to_owned(), "not now".to_owned());
-                self.stack.aws.fail_next("AmazonSQS.SendMessage", Failure::Answer { status: 403, kind, message });
+                self.stack.aws.fail_next("AmazonSQS.SendMessage", Injected::Answer { status: 403, kind, message });
             }
         }
     }

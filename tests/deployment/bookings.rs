@@ -60,6 +60,7 @@ async fn deploy(account: &MiniStack, database: &Database, password: &str) {
         ("DatabasePort", &port),
         ("DatabaseName", &name),
         ("DatabaseTls", "disable"),
+        ("DatabaseStatements", "prepared"),
         ("DatabaseSecretArn", &own),
         ("DatabaseOwnerSecretArn", &owners),
         ("BookingKafka", "msk"),

@@ -9,7 +9,7 @@ use std::{
 
 use local_stack::{
     admission::{KEY, token},
-    gateway::{AUDIENCE, Issuer},
+    gateway::{AUDIENCE, Issuer, sockets::Page},
     inventory::{Inventory, SeatState},
     ministack::MiniStack,
     realtime::Realtime,
@@ -105,11 +105,13 @@ async fn people_are_called_one_after_the_other_and_places_follow_their_reservati
         .await;
 
     // The second is let in and does nothing. His turn is taken back at the reservation API, and then it is the third's.
+    let mut page = room.page("usr_1").await;
     let second = room.claim(2, now() - 1).await;
     until("his turn is taken back, and the last is called", async || {
         room.states().await == [State::Ended, State::Ended, State::Called]
     })
     .await;
+    assert_eq!(page.hear().await.as_deref(), Some(r#"{"kind":"called"}"#), "his page is told to look");
     is_error(&room.reserve("usr_2", Some(second)).await, 409, "RESERVATION_EXPIRED");
     the_door_lets_in_and_takes_on(&room, &inventory).await;
     assert_eq!(inventory.oversold(), Vec::<String>::new());
@@ -176,6 +178,7 @@ impl Room {
         let (keys, issuer_url) = (secret(&account, "keys", &keys).await, issuer.url());
         let parameters = [
             ("WaitingRoom", "true"),
+            ("WaitingRoomPush", "true"),
             ("SecretArn", &keys),
             ("InventoryGrpcAddr", &inventory_address),
             ("RealtimeGrpcAddr", &realtime_address),
@@ -274,6 +277,16 @@ impl Room {
         PlaceKeys::read(WAITING_ROOM_KEYS).unwrap().id(&self.scope, user_id).unwrap().to_string()
     }
 
+    /// A page of somebody who waits, which hears at once.
+    async fn page(&self, user_id: &str) -> Page {
+        let place = json!({"queueItemId": self.id(user_id)});
+        let shown = self.call(Some(user_id), "GetQueuePosition", &place).await;
+        let url = shown["pushUrl"].as_str().unwrap_or_else(|| panic!("no address in {shown}"));
+        let made_up = url.split_once('=').map_or(url, |(address, _)| address);
+        assert!(Page::open(&format!("{made_up}=made-up")).await.is_err(), "only a ticket opens a connection");
+        Page::open(url).await.unwrap()
+    }
+
     /// One call at the door, with the token of a customer or without any.
     async fn call(&self, user_id: Option<&str>, method: &str, message: &Value) -> Value {
         let path = format!("/booking_worker.v1.BookingWorkerService/{method}");
@@ -344,6 +357,7 @@ async fn the_account_shows_how_it_went(account: &MiniStack) {
         ("ticked", "\"outcome\":\"success\""),
         ("settled", "\"outcome\":\"success\""),
         ("called", "\"outcome\":\"success\""),
+        ("connected", "a place is heard of by a connection"),
     ] {
         let lines = log(account, &format!("waiting-room-{function}")).await;
         assert!(lines.contains(says), "{function}:\n{lines}");

@@ -51,7 +51,7 @@ pub(crate) fn read(body: &str) -> Option<Event> {
             Err(failure) => check_refusal(json.as_ref(), &failure),
             Ok(event) => {
                 assert_eq!(event.event_type, own);
-                let json = json.as_ref().unwrap_or_else(|| panic!("{body:?} is no JSON, and was read as {event:?}"));
+                let json = json.as_ref().unwrap_or_else(|| panic!("{body:?} is not JSON, and was read as {event:?}"));
                 check_event(&event);
                 check_source(json, &event);
                 accepted = Some(event);

@@ -14,7 +14,7 @@ use shared::{
     backoff::Backoff,
     booking::{
         Outcome,
-        event::{Cancelled, Contexts, Created},
+        event::{BookingEvent, Cancelled, Contexts, Created},
     },
     deadline::Deadline,
     failure::Failure,

@@ -84,7 +84,7 @@ fn check_id(id: &str) {
 
 /// A refusal names each wrong field with its rule, in a text for the log and for people.
 fn check_refusal(refusal: &Option<Refusal>) {
-    let Some(refusal) = refusal else { panic!("what is no object was read") };
+    let Some(refusal) = refusal else { panic!("what is not an object was read") };
     let answer = refusal.answer();
     assert_eq!((answer.status().as_u16(), answer.code()), (400, "INVALID_REQUEST"), "{refusal:?}");
     let body = answer.body("trace-1");

@@ -4,7 +4,7 @@ use axum::http::Method;
 use local_stack::{
     inventory::SeatState,
     lambda::FunctionError,
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
     stack::Stack,
 };
 
@@ -37,7 +37,7 @@ async fn behind_a_gateway_only_an_error_with_a_code_is_the_apis_own_word() {
     ] {
         let world = World::with("payment-failed", &[(AUTH, auth)]).await;
         world.given(Status::Hold, SeatState::Held);
-        let answer = Answer::Respond { status: 400, headers: Vec::new(), body: body.to_owned() };
+        let answer = Scripted::Respond { status: 400, headers: Vec::new(), body: body.to_owned() };
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
         world.deliver_one(event("payment.failed")).await.is(outcome);
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use local_stack::{
     admission::{self, FORMER_KEY, KEY, LINES, SECRET, VARIABLES, asking, forged, open_line, token, token_by, turn},
-    aws::Failure,
+    aws::Injected,
     inventory::{Method, SeatState},
     lambda::FunctionError,
     stack::{RESERVATIONS, Stack},
@@ -234,7 +234,7 @@ async fn a_line_that_can_t_be_read_lets_nobody_in_and_says_when_to_come_again() 
     let api = door().await;
     let ask = || wish_for("evt_free", json!({"quantity": 1}));
     api.stack.inventory.stock("evt_free", &[], 5);
-    let refused = |status, kind: &str| Failure::Answer { status, kind: kind.to_owned(), message: "busy".to_owned() };
+    let refused = |status, kind: &str| Injected::Answer { status, kind: kind.to_owned(), message: "busy".to_owned() };
     // The client asks twice, but for what is no answer of DynamoDB at all.
     for (case, failure, times) in [
         ("throttled", refused(400, "ProvisionedThroughputExceededException"), 2),
@@ -328,7 +328,7 @@ async fn a_reservation_that_was_left_in_the_middle_goes_on_by_its_token_though_t
     let api = door().await;
     let right = of_usr_1();
     let id = right.reservation_id();
-    api.stack.inventory.answer_next(&id, local_stack::inventory::Answer::Hang);
+    api.stack.inventory.answer_next(&id, local_stack::inventory::Scripted::Hang);
     api.answer(wish(&["A-1"], &token(&right).unwrap())).await.is_error(503, "INVENTORY_SERVICE_ERROR");
     api.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(11)).await.unwrap();
     let late = Admission { expires_at: epoch_ms(SystemTime::now()) - 1_000, ..right };
@@ -371,7 +371,7 @@ async fn the_same_rules_hold_by_rpc() {
     let shown = rpc.call("GetReservation", json!({"reservationId": right.reservation_id()})).await.unwrap();
     assert_eq!(shown["reservation"]["queueItemId"], json!(right.queue_item_id), "{shown}");
     for _ in 0..4 {
-        rpc.stack.aws.fail_next(GET, Failure::Answer { status: 500, kind: "E".to_owned(), message: "m".to_owned() });
+        rpc.stack.aws.fail_next(GET, Injected::Answer { status: 500, kind: "E".to_owned(), message: "m".to_owned() });
     }
     let other = json!({"eventId": "evt_other", "quantity": 1, "idempotencyKey": "k9"});
     rpc.is_refused(create, other, "unavailable", "the line of evt_other").await;
@@ -433,7 +433,7 @@ async fn a_door_without_keys_or_without_its_table_does_not_start() {
     assert!(other_key.contains("the partition key pk (S) and the sort key sk (S)"), "{other_key}");
     let kind = "AccessDeniedException".to_owned();
     let message = "not authorized to perform: dynamodb:GetItem".to_owned();
-    stack.aws.fail_next(GET, Failure::Answer { status: 400, kind, message });
+    stack.aws.fail_next(GET, Injected::Answer { status: 400, kind, message });
     let denied = says(&VARIABLES).await;
     assert!(denied.contains("that this function may not read") && denied.contains("dynamodb:GetItem"), "{denied}");
 }
@@ -444,7 +444,7 @@ async fn no_token_and_no_key_is_written_anywhere() {
     let token = token(&of_usr_1()).unwrap();
     let mut answers: Vec<Answer> = vec![api.answer(wish(&["A-1"], &token)).await];
     for _ in 0..2 {
-        api.stack.inventory.answer_next(&of_usr_1().reservation_id(), local_stack::inventory::Answer::Hang);
+        api.stack.inventory.answer_next(&of_usr_1().reservation_id(), local_stack::inventory::Scripted::Hang);
     }
     answers.push(api.answer(wish(&["A-2"], &token)).await);
     answers.push(api.answer(wish(&["A-1"], &forged(&token, None, |_, _| {}))).await);

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     inventory::SeatState,
     lambda::{FunctionError, Invocation},
     mapping,
@@ -338,7 +338,7 @@ async fn what_is_not_read_is_not_judged() {
     let deep = format!("{}1{}", r#"{"a":"#.repeat(5_000), "}".repeat(5_000));
     let written = [
         (r#""detail":{"#, r#""customer":"Jo \ud83d""#.to_owned()),
-        (r#""detail":{"#, r#""\ud83d":"a name that is no text""#.to_owned()),
+        (r#""detail":{"#, r#""\ud83d":"a name that is not a text""#.to_owned()),
         (r#""detail":{"#, r#""customer":{"name":["\udc00"]}"#.to_owned()),
         (r#""detail":{"#, r#""weight":1e999"#.to_owned()),
         (r#""detail":{"#, r#""note":"a","note":"b""#.to_owned()),
@@ -529,7 +529,7 @@ async fn a_payload_that_is_no_sqs_event_fails_the_invocation_with_a_clear_error(
     for (number, payload) in payloads.iter().enumerate() {
         let case = payload.to_string();
         let message = failure(&invoke(&world, payload).await, &case);
-        assert!(message.contains("the payload is no SQS event"), "{case}: {message}");
+        assert!(message.contains("the payload is not an SQS event"), "{case}: {message}");
         the_same_process_serves_a_good_record(&world, number, &case).await;
     }
 }
@@ -634,7 +634,7 @@ async fn a_dead_letter_that_fails_leaves_the_message_in_its_queue() {
     // The SDK tries twice, and both tries have to fail.
     for _ in 0..2 {
         let failure =
-            Failure::Answer { status: 500, kind: "InternalFailure".to_owned(), message: "on demand".to_owned() };
+            Injected::Answer { status: 500, kind: "InternalFailure".to_owned(), message: "on demand".to_owned() };
         world.stack.aws.fail_next("AmazonSQS.SendMessage", failure);
     }
     let (good_id, good) = good_one(&world, 0);

@@ -212,7 +212,7 @@ async fn what_was_not_started_on_its_last_receive_is_dead_lettered_with_the_reas
 #[tokio::test]
 async fn a_dead_letter_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue() {
     let bench = Bench::new(20).await;
-    bench.stack.aws.fail_next("AmazonSQS.SendMessage", aws::Failure::Silence);
+    bench.stack.aws.fail_next("AmazonSQS.SendMessage", aws::Injected::Silence);
     let message = local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("a") };
     let id = bench.queue.send(message).unwrap();
     let failed = bench.work_waiting(&BTreeMap::from([(id, "a".to_owned())]), Duration::from_millis(700)).await;
@@ -242,7 +242,7 @@ async fn a_timeout_in_which_no_record_can_start_is_said_in_the_log() {
     // The SDK tries twice.
     for _ in 0..2 {
         let (kind, message) = ("InternalFailure".to_owned(), "on demand".to_owned());
-        let failure = aws::Failure::Answer { status: 500, kind, message };
+        let failure = aws::Injected::Answer { status: 500, kind, message };
         world.stack.aws.fail_next("AmazonSQS.ChangeMessageVisibilityBatch", failure);
     }
     world.redeliver().await[0].is("retried");

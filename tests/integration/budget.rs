@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use axum::http::Method;
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     catalogue::{SETTLING, Settling},
     inventory::SeatState,
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
     stack::MAX_RECEIVES,
 };
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ async fn longest_way(function: Settling, status: &str) -> Duration {
     let read = json!({"reservation_id": RESERVATION, "status": status, "payment_intent_id": payment});
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, respond(200, Value::Null));
     world.stack.reservations.answer_next(RESERVATION, Method::GET, respond(200, read));
-    let refused = |kind: &str| Failure::Answer { status: 400, kind: kind.into(), message: "for the test".into() };
+    let refused = |kind: &str| Injected::Answer { status: 400, kind: kind.into(), message: "for the test".into() };
     world.warm_up().await;
     world.stack.aws.clear_requests();
     world.stack.aws.fail_after(1, "DynamoDB_20120810.UpdateItem", refused("AccessDeniedException"));
@@ -46,8 +46,12 @@ async fn longest_way(function: Settling, status: &str) -> Duration {
     calls(aws.len(), CALL_TIMEOUT) + calls(reservation_api, RESERVATION_API) + calls(inventory, INVENTORY)
 }
 
-fn respond(status: u16, body: Value) -> Answer {
-    Answer::Respond { status, headers: Vec::new(), body: if body.is_null() { String::new() } else { body.to_string() } }
+fn respond(status: u16, body: Value) -> Scripted {
+    Scripted::Respond {
+        status,
+        headers: Vec::new(),
+        body: if body.is_null() { String::new() } else { body.to_string() },
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use local_stack::{
     lambda::FunctionError,
     proxy::{Foreign, Proxy, Service},
-    realtime::{Answer, Push},
+    realtime::{Push, Scripted},
     stack::{MAX_RECEIVES, Stack},
 };
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ async fn who_is_not_connected_is_told_nothing_and_nobody_tries_again() {
     }
     // Another service may say so by its status.
     let world = world().await;
-    world.stack.realtime.answer_next(Answer::Status(Code::NotFound, "no such user".into()));
+    world.stack.realtime.answer_next(Scripted::Status(Code::NotFound, "no such user".into()));
     world.deliver_one(called(LONG)).await.is("absent");
 }
 
@@ -162,7 +162,7 @@ async fn a_call_that_ends_while_the_service_is_away_is_not_told_any_more() {
     world.warm_up().await;
     let left = Duration::from_secs(3);
     let event = called(left);
-    world.stack.realtime.answer_next(Answer::Status(Code::Unavailable, "not now".into()));
+    world.stack.realtime.answer_next(Scripted::Status(Code::Unavailable, "not now".into()));
     world.deliver_one(event).await.is("retried").says("not now");
     tokio::time::sleep(left).await;
     world.redeliver().await[0].is("late");
@@ -182,7 +182,7 @@ async fn what_is_nobodys_or_has_no_reservation_is_not_told() {
 async fn what_the_service_refuses_is_a_dead_letter_at_once() {
     for event in [called(LONG), sold(2), sold_out()] {
         let world = world().await;
-        world.stack.realtime.answer_next(Answer::Status(Code::InvalidArgument, "what?".into()));
+        world.stack.realtime.answer_next(Scripted::Status(Code::InvalidArgument, "what?".into()));
         world.deliver_one(event.clone()).await.is("rejected").because("downstream_rejected").says("what?");
         assert_eq!(world.only_dead_letter().body, event.to_string());
     }
@@ -193,7 +193,7 @@ async fn every_other_status_is_retried_and_told_by_the_next_delivery() {
     let world = world().await;
     for code in (1..17).map(Code::from_i32).filter(|code| !matches!(code, Code::NotFound | Code::InvalidArgument)) {
         let before = world.stack.realtime.heard().len();
-        world.stack.realtime.answer_next(Answer::Status(code, "not now".into()));
+        world.stack.realtime.answer_next(Scripted::Status(code, "not now".into()));
         world.deliver_one(passed()).await.is("retried").says("not now");
         assert_eq!(world.stack.realtime.heard().len(), before, "{code:?}: asked once");
         world.redeliver().await[0].is("success");
@@ -204,7 +204,7 @@ async fn every_other_status_is_retried_and_told_by_the_next_delivery() {
 #[tokio::test]
 async fn on_the_last_receive_a_service_that_is_away_makes_a_dead_letter_with_the_reason() {
     let world = world().await;
-    world.stack.realtime.answer_next(Answer::Status(Code::Unavailable, "not now".into()));
+    world.stack.realtime.answer_next(Scripted::Status(Code::Unavailable, "not now".into()));
     world.deliver_one(Sent::from(passed()).received(MAX_RECEIVES)).await.is("exhausted");
     let letter = world.only_dead_letter();
     assert_eq!(attribute(&letter, "error_code"), "retries_exhausted");
@@ -213,7 +213,7 @@ async fn on_the_last_receive_a_service_that_is_away_makes_a_dead_letter_with_the
 
 #[tokio::test]
 async fn a_service_without_an_answer_is_asked_again_and_a_repeat_says_the_same() {
-    for (answer, heard) in [(Answer::Hang, 1), (Answer::HangAfterEffect, 2)] {
+    for (answer, heard) in [(Scripted::Hang, 1), (Scripted::HangAfterEffect, 2)] {
         let world = world_with(&[("REALTIME_TIMEOUT_MS", "300")]).await;
         world.stack.realtime.answer_next(answer);
         world.deliver_one(sold(2)).await.is("retried").says("no answer within 300 ms");
@@ -281,7 +281,7 @@ async fn a_body_that_tells_of_nothing_is_a_dead_letter_with_the_reason() {
 #[tokio::test]
 async fn one_bad_record_of_a_batch_fails_alone() {
     let world = world().await;
-    world.stack.realtime.answer_next(Answer::Status(Code::Unavailable, "not now".into()));
+    world.stack.realtime.answer_next(Scripted::Status(Code::Unavailable, "not now".into()));
     let mut ends: Vec<String> = Vec::new();
     let bodies = [passed().to_string(), "no event".to_owned(), sold(2).to_string(), sold_out().to_string()];
     for ended in world.deliver(bodies).await {
@@ -296,7 +296,7 @@ async fn one_bad_record_of_a_batch_fails_alone() {
 async fn no_line_of_the_log_names_the_customer_and_each_has_its_place() {
     let world = world().await;
     world.deliver_one(called(LONG)).await.is("success");
-    world.stack.realtime.answer_next(Answer::Status(Code::Unavailable, "not now".into()));
+    world.stack.realtime.answer_next(Scripted::Status(Code::Unavailable, "not now".into()));
     let ended = world.deliver_one(sold(2)).await;
     let (place_id, event_id) = (&ended.is("retried").line["place_id"], &ended.line["event_id"]);
     assert_eq!((place_id, event_id), (&json!(turn().id.to_string()), &json!(SHOW)));

@@ -4,7 +4,7 @@
 use axum::http::Method;
 use local_stack::{
     inventory::SeatState,
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
 };
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ async fn customer(of_event: Value, of_api: Value) -> String {
     let world = World::of("payment-approved").await;
     world.given(Status::Hold, SeatState::Held);
     let body = json!({"status": "CONFIRMED", "user_id": of_api}).to_string();
-    let answer = Answer::Respond { status: 200, headers: Vec::new(), body };
+    let answer = Scripted::Respond { status: 200, headers: Vec::new(), body };
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
     world.deliver_one(event_with("payment.approved", json!({"user_id": of_event}))).await.is("success");
     world.stack.inventory.calls()[0].user_id.clone()

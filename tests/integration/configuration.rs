@@ -14,11 +14,11 @@ use axum::{
     http::{Method, StatusCode},
 };
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     catalogue::QUEUED,
     inventory::SeatState,
     lambda::{FunctionError, Invocation},
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
     stack::{Stack, TABLE},
 };
 use serde_json::{Value, json};
@@ -204,7 +204,7 @@ async fn a_token_that_was_replaced_in_the_secret_is_looked_up_once_and_used_from
         for id in &ids {
             world.seed(id, &[&format!("seat of {id}")], Status::Hold, SeatState::Held, None);
             if let Some(status) = denied {
-                let answer = Answer::Respond { status, headers: Vec::new(), body: String::new() };
+                let answer = Scripted::Respond { status, headers: Vec::new(), body: String::new() };
                 world.stack.reservations.answer_next(id, Method::PATCH, answer);
             }
         }
@@ -269,7 +269,7 @@ async fn a_secret_manager_without_a_secrets_name_stops_the_start() {
 async fn an_unusable_secret_is_one_error_that_names_the_variable() {
     let cases = [
         ("missing", None),
-        ("no JSON", Some("hunter2 is no JSON".to_owned())),
+        ("no JSON", Some("hunter2 is not JSON".to_owned())),
         ("empty", Some(String::new())),
         ("truncated", Some(format!(r#"{{"reservation_api_token": "{TOKEN}"#))),
         ("an array", Some(json!([TOKEN]).to_string())),
@@ -315,7 +315,7 @@ async fn a_secret_manager_that_fails_stops_the_start_once_and_not_for_ever() {
     // The SDK tries twice, and both tries have to fail.
     for _ in 0..2 {
         let failure =
-            Failure::Answer { status: 500, kind: "InternalServiceError".to_owned(), message: "on demand".to_owned() };
+            Injected::Answer { status: 500, kind: "InternalServiceError".to_owned(), message: "on demand".to_owned() };
         world.stack.aws.fail_next("secretsmanager", failure);
     }
     let error = start_error_of(&world).await;
@@ -440,7 +440,7 @@ async fn a_table_that_no_claim_could_be_written_to_stops_the_start() {
     let world = World::of("payment-failed").await;
     let (kind, message) =
         ("AccessDeniedException".to_owned(), "not authorized to perform: dynamodb:UpdateItem".to_owned());
-    world.stack.aws.fail_next("DynamoDB", Failure::Answer { status: 400, kind, message });
+    world.stack.aws.fail_next("DynamoDB", Injected::Answer { status: 400, kind, message });
     let error = start_error_of(&world).await;
     assert!(error.contains("IDEMPOTENCY_TABLE names a table that this function may not write to"), "{error}");
 }
@@ -448,12 +448,12 @@ async fn a_table_that_no_claim_could_be_written_to_stops_the_start() {
 #[tokio::test]
 async fn a_table_of_which_nothing_is_known_stops_nothing() {
     let answer =
-        |status, kind: &str| Failure::Answer { status, kind: kind.to_owned(), message: "on demand".to_owned() };
+        |status, kind: &str| Injected::Answer { status, kind: kind.to_owned(), message: "on demand".to_owned() };
     for failure in [
         answer(400, "ProvisionedThroughputExceededException"),
         answer(400, "UnrecognizedClientException"),
         answer(500, "InternalServerError"),
-        Failure::Silence,
+        Injected::Silence,
     ] {
         let world = World::of("payment-failed").await;
         // The SDK tries twice, and both tries have to fail.

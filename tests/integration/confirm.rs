@@ -1,13 +1,20 @@
 //! A customer confirms his reservation himself: only a payment that the payment service vouches for sells seats.
 
+use std::time::Duration;
+
 use local_stack::{
+    aws::Injected,
     inventory::SeatState,
-    payments::{Answer, Course, Order},
+    payments::{Course, Order, Scripted},
+    stack::RESERVATIONS,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::reservation_api::{Api, Ask, ask, create};
+use crate::{
+    harness::eventually,
+    reservation_api::{Api, Ask, ask, create},
+};
 
 const UNAVAILABLE: i32 = 17;
 const NOT_FOUND: i32 = 5;
@@ -77,7 +84,7 @@ async fn tickets_without_paying_an_unknown_foreign_pending_failed_or_too_small_p
     let tries = odd.into_iter().flat_map(|odd| [(odd.clone(), false), (odd, true)]);
     for ((what, payment, may_come), to_anybody) in tries {
         if to_anybody {
-            payments.answer_next(Answer::ToAnybody);
+            payments.answer_next(Scripted::ToAnybody);
         }
         let refused = api.answer(confirm(&id, &payment)).await;
         refused.is_error(402, "PAYMENT_NOT_CONFIRMED");
@@ -93,9 +100,9 @@ async fn anothers_payment_is_answered_as_an_unknown_one() {
     let foreign = api.stack.payments.pay(Order { user_id: "usr_2".into(), ..order("rsv_other") });
     let message = async |payment: &str| api.answer(confirm(&id, payment)).await.body["error"]["message"].clone();
     assert_eq!(message(&foreign).await, message("pi_unknown").await);
-    api.stack.payments.answer_next(Answer::ToAnybody);
+    api.stack.payments.answer_next(Scripted::ToAnybody);
     assert_eq!(message(&foreign).await, message("pi_unknown").await);
-    api.stack.payments.answer_next(Answer::Error { code: NOT_FOUND, message: "x".into() });
+    api.stack.payments.answer_next(Scripted::Error { code: NOT_FOUND, message: "x".into() });
     assert_eq!(message("pi_unknown").await, message(&foreign).await);
 }
 
@@ -104,14 +111,14 @@ async fn a_payment_service_that_says_nothing_of_this_payment_decides_nothing() {
     let (api, id) = held().await;
     let payment = api.stack.payments.pay(order(&id));
     for silence in [
-        Answer::Status(Code::Unavailable, "down".into()),
-        Answer::Status(Code::Unimplemented, "rolled out".into()),
-        Answer::Status(Code::Unauthenticated, "who?".into()),
-        Answer::Error { code: UNAVAILABLE, message: "down".into() },
-        Answer::Error { code: 0, message: "odd".into() },
-        Answer::About("pi_other".into()),
-        Answer::Nothing,
-        Answer::Hang,
+        Scripted::Status(Code::Unavailable, "down".into()),
+        Scripted::Status(Code::Unimplemented, "rolled out".into()),
+        Scripted::Status(Code::Unauthenticated, "who?".into()),
+        Scripted::Error { code: UNAVAILABLE, message: "down".into() },
+        Scripted::Error { code: 0, message: "odd".into() },
+        Scripted::About("pi_other".into()),
+        Scripted::Nothing,
+        Scripted::Hang,
     ] {
         api.stack.payments.answer_next(silence.clone());
         let refused = api.answer(confirm(&id, &payment)).await;
@@ -139,4 +146,53 @@ async fn a_payment_for_a_reservation_that_has_ended_is_a_conflict_and_nobody_is_
     api.cancel(&id).await;
     api.answer(confirm(&id, &payment)).await.is_error(409, "RESERVATION_ALREADY_CANCELLED");
     assert_eq!(api.stack.payments.questions(), 0);
+}
+
+/// Each has read that it is on hold before the other writes, so that the write decides and not the look before it.
+#[tokio::test]
+async fn of_a_confirm_and_the_end_of_its_hold_at_once_one_wins_and_the_other_is_told() {
+    for confirm_is_first in [true, false] {
+        let (api, id) = held().await;
+        let payment = api.stack.payments.pay(order(&id));
+        api.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(61)).await.unwrap();
+        let internal = format!("/internal/reservations/{id}");
+        let expire = || api.answer(ask("PATCH", &internal).signed().body(json!({"status": "EXPIRED"})));
+        let confirm = || api.answer(confirm(&id, &payment));
+        api.stack.aws.clear_requests();
+        let writes = || api.stack.aws.requests().iter().filter(|request| request.operation() == "UpdateItem").count();
+        let (confirmed, expired) = if confirm_is_first {
+            // The first write of the end is lost on its way, and the second try comes too late.
+            api.stack.aws.fail_next("DynamoDB_20120810.UpdateItem", Injected::Silence);
+            let later = async {
+                eventually("the end has read the reservation", || writes() == 1).await;
+                confirm().await
+            };
+            let (expired, confirmed) = tokio::join!(expire(), later);
+            (confirmed, expired)
+        } else {
+            api.stack.payments.set_latency(Duration::from_millis(500));
+            let later = async {
+                eventually("the confirm has read the reservation", || api.stack.payments.questions() == 1).await;
+                expire().await
+            };
+            tokio::join!(confirm(), later)
+        };
+        let end = if confirm_is_first {
+            assert_eq!((confirmed.status, &confirmed.body["status"]), (200, &json!("CONFIRMED")), "{confirmed:#?}");
+            assert_eq!((expired.status, &expired.body["status"]), (409, &json!("CONFIRMED")), "{expired:#?}");
+            assert_eq!(expired.body["payment_intent_id"], json!(payment), "whose it is: {expired:#?}");
+            "reservation.confirmed"
+        } else {
+            assert_eq!((expired.status, &expired.body["status"]), (200, &json!("EXPIRED")), "{expired:#?}");
+            confirmed.is_error(409, "RESERVATION_EXPIRED");
+            "reservation.expired"
+        };
+        // The seats follow the one end that is told.
+        let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}, "ConsistentRead": true});
+        let item = api.stack.aws.dynamodb("GetItem", &key).await.unwrap()["Item"].clone();
+        let told = item["events"]["L"].as_array().unwrap().iter().map(|event| &event["M"]["type"]["S"]);
+        let told: Vec<&Value> = told.collect();
+        assert_eq!(told, ["timer", "reservation.created", end], "{item:#}");
+        assert_eq!((&item["version"]["N"], api.stack.inventory.seat_state(&id)), (&json!("3"), SeatState::Held));
+    }
 }

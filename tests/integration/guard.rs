@@ -6,7 +6,7 @@ use axum::http::Method;
 use local_stack::{
     catalogue::SETTLING,
     inventory::SeatState,
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
     stack::MAX_RECEIVES,
 };
 use serde_json::json;
@@ -22,12 +22,12 @@ fn functions() -> impl Iterator<Item = (&'static str, &'static str, String, Stri
     })
 }
 
-fn respond(status: u16, body: impl ToString) -> Answer {
-    Answer::Respond { status, headers: Vec::new(), body: body.to_string() }
+fn respond(status: u16, body: impl ToString) -> Scripted {
+    Scripted::Respond { status, headers: Vec::new(), body: body.to_string() }
 }
 
 /// A function whose reservation is on hold, and whose next status change gets this answer.
-async fn answering(function: &str, answer: Answer) -> World {
+async fn answering(function: &str, answer: Scripted) -> World {
     let world = World::with(function, &[("RESERVATION_TIMEOUT_MS", "300")]).await;
     world.given(Status::Hold, SeatState::Held);
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
@@ -309,7 +309,7 @@ async fn a_409_that_names_no_end_is_retried() {
 /// Its hold was extended, so that it ends later than its timer says.
 #[tokio::test]
 async fn an_expiry_of_an_open_reservation_waits_as_long_as_the_api_asks_and_never_runs_out_of_receives() {
-    let open = |status: &str, after: Option<&str>| Answer::Respond {
+    let open = |status: &str, after: Option<&str>| Scripted::Respond {
         status: 409,
         headers: after.map(|after| ("retry-after".to_owned(), after.to_owned())).into_iter().collect(),
         body: json!({"status": status}).to_string(),
@@ -404,7 +404,7 @@ async fn a_redirect_is_not_followed() {
     world.given(Status::Hold, SeatState::Held);
     let location = format!("http://{}/internal/reservations/{RESERVATION}", world.stack.reservation_address);
     let headers = vec![("location".to_owned(), location)];
-    let answer = Answer::Respond { status: 307, headers, body: String::new() };
+    let answer = Scripted::Respond { status: 307, headers, body: String::new() };
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
     world.deliver_one(event("reservation.expired")).await.is("retried").says("307");
     assert_eq!(world.downstream_calls(), (1, 0));
@@ -416,7 +416,7 @@ async fn retry_after_takes_the_place_of_a_shorter_back_off() {
         let world = World::of("reservation-expired").await;
         world.given(Status::Hold, SeatState::Held);
         let headers = vec![("retry-after".to_owned(), value)];
-        let answer = Answer::Respond { status: 503, headers, body: String::new() };
+        let answer = Scripted::Respond { status: 503, headers, body: String::new() };
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
         world.deliver_one(event("reservation.expired")).await.is("retried");
         let wait = world.last_wait().as_secs();
@@ -430,7 +430,7 @@ async fn what_a_service_asks_for_delays_by_no_more_than_the_cap() {
         let world = World::with("reservation-expired", &[("BACKOFF_CAP_MS", "60000")]).await;
         world.given(Status::Hold, SeatState::Held);
         let headers = vec![("retry-after".to_owned(), value.to_owned())];
-        let answer = Answer::Respond { status: 503, headers, body: String::new() };
+        let answer = Scripted::Respond { status: 503, headers, body: String::new() };
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
         world.deliver_one(event("reservation.expired")).await.is("retried");
         assert_eq!(world.last_wait().as_secs(), 60, "{value}");
@@ -443,7 +443,7 @@ fn httpdate_in(seconds: u64) -> String {
 
 #[tokio::test]
 async fn an_api_that_does_not_answer_or_hangs_up_is_retried_and_asked_once() {
-    for answer in [Answer::Hang, Answer::CloseConnection] {
+    for answer in [Scripted::Hang, Scripted::CloseConnection] {
         let world = answering("payment-approved", answer).await;
         world.deliver_one(event("payment.approved")).await.is("retried");
         assert_eq!(world.downstream_calls(), (1, 0));
@@ -452,7 +452,7 @@ async fn an_api_that_does_not_answer_or_hangs_up_is_retried_and_asked_once() {
 
 #[tokio::test]
 async fn a_change_whose_answer_was_lost_is_repeated_and_settled_once() {
-    let world = answering("payment-approved", Answer::HangAfterEffect).await;
+    let world = answering("payment-approved", Scripted::HangAfterEffect).await;
     world.deliver_one(event("payment.approved")).await.is("retried");
     assert_eq!(world.state(), "CONFIRMED, held", "the worker does not know of the change yet");
     world.redeliver().await[0].is("success");

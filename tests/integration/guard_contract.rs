@@ -17,7 +17,10 @@ use local_stack::{
     template::Template,
 };
 use shared::{
-    client::reservations::{Access, Answer, Error, ReservationClient, Signer, Snapshot},
+    client::{
+        reservations::{Access, Answer, Error, ReservationClient, Snapshot},
+        signature::Signer,
+    },
     reservation::{self, Transition},
     telemetry::trace::TraceContext,
 };

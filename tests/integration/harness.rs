@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use local_stack::ended::{Ended, log_lines};
 use local_stack::{
     build::{self, Binaries},
     event,
     inventory::SeatState,
-    lambda::{Function, Invocation},
-    mapping::Verdict,
+    lambda::Function,
     proxy::Network,
     queue::{Message, MessageAttribute, Queue, Snapshot},
     reservations::Status,
@@ -34,16 +34,6 @@ pub(crate) struct World {
     pub(crate) function: Function,
     pub(crate) queue: Queue,
     pub(crate) dead_letters: Queue,
-}
-
-/// How one record ended.
-#[derive(Debug, Clone)]
-pub(crate) struct Ended {
-    pub(crate) outcome: String,
-    /// Whether the message stayed in its queue.
-    pub(crate) kept: bool,
-    /// The record's log line.
-    pub(crate) line: Value,
 }
 
 /// A message in a test.
@@ -157,7 +147,7 @@ impl World {
             .await
             .expect("a message is visible");
         assert_eq!(delivery.batch, ids, "one delivery takes all messages of a test");
-        self.ended(&delivery.invocation, &delivery.verdict, &ids)
+        delivery.ended()
     }
 
     /// Delivers one message.
@@ -170,7 +160,7 @@ impl World {
         assert!(self.queue.skip_wait(), "a message waits");
         let mapping = self.stack.map(self.queue.clone(), self.function.clone());
         let delivery = mapping.deliver_once().await.expect("a message is visible");
-        self.ended(&delivery.invocation, &delivery.verdict, &delivery.batch)
+        delivery.ended()
     }
 
     /// Puts a message in the queue and answers with its id.
@@ -179,18 +169,6 @@ impl World {
         let received_before = receive_count.saturating_sub(1);
         let message = Message { body, attributes, trace_header, group_id, received_before, ..Message::default() };
         self.queue.send(message).expect("SQS takes the message")
-    }
-
-    fn ended(&self, invocation: &Invocation, verdict: &Verdict, ids: &[String]) -> Vec<Ended> {
-        let lines = log_lines(&invocation.logs);
-        let ended = |id: &String| {
-            let mut of_record = lines.iter().filter(|line| line["message_id"] == **id && line["outcome"].is_string());
-            let line = of_record.next().unwrap_or_else(|| panic!("{id} has no outcome in {lines:#?}")).clone();
-            assert!(of_record.next().is_none(), "{id} has more than one outcome");
-            let outcome = line["outcome"].as_str().unwrap_or_default().to_owned();
-            Ended { outcome, kept: verdict.keeps(id), line }
-        };
-        ids.iter().map(ended).collect()
     }
 
     /// The reservation's status and its seats, as text.
@@ -226,36 +204,6 @@ impl World {
     pub(crate) fn last_wait(&self) -> Duration {
         self.queue.visibility_changes().last().expect("a visibility was set").1
     }
-}
-
-impl Ended {
-    /// Asserts the outcome and what it means for the queue.
-    #[track_caller]
-    pub(crate) fn is(&self, outcome: &str) -> &Self {
-        assert_eq!(self.outcome, outcome, "{:#}", self.line);
-        assert_eq!(self.kept, outcome == "retried", "only what is retried stays in the queue: {:#}", self.line);
-        self
-    }
-
-    /// Asserts the reason.
-    #[track_caller]
-    pub(crate) fn because(&self, code: &str) -> &Self {
-        assert_eq!(self.line["error_code"], code, "{:#}", self.line);
-        self
-    }
-
-    /// Asserts a part of the error's text.
-    #[track_caller]
-    pub(crate) fn says(&self, part: &str) -> &Self {
-        let error = self.line["error"].as_str().unwrap_or_default();
-        assert!(error.contains(part), "{part:?} is missing in {error:?}");
-        self
-    }
-}
-
-/// The JSON lines of a log.
-pub(crate) fn log_lines(logs: &[String]) -> Vec<Value> {
-    logs.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// The attribute of a dead-lettered message.

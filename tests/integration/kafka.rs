@@ -267,10 +267,10 @@ async fn too_little_time_fails_the_invocation_before_any_record_is_begun() {
 async fn what_is_neither_an_event_of_a_queue_nor_of_topics_fails_the_invocation() {
     let bench = Bench::new().await;
     for (event, error) in [
-        ("{}", "the payload is no SQS event"),
-        ("[]", "the payload is no SQS event"),
+        ("{}", "the payload is not an SQS event"),
+        ("[]", "the payload is not an SQS event"),
         (r#"{"Records": [], "records": {}}"#, "the payload has both Records, of a queue, and records, of topics"),
-        (r#"{"records": ["jane@example.com"]}"#, "the payload is no event of Kafka"),
+        (r#"{"records": ["jane@example.com"]}"#, "the payload is not an event of Kafka"),
     ] {
         let answer = bench.invoke(event.to_owned()).await.unwrap_err();
         assert!(answer.starts_with(error) && !answer.contains("jane"), "{answer}");

@@ -26,6 +26,7 @@ mod outcomes;
 mod own_word;
 mod pictures;
 mod placing;
+mod pushes;
 mod records;
 mod redrive;
 mod reflection;

@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::http::Method;
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     inventory::SeatState,
     queue::{Message, MessageAttribute},
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
     stack::{MAX_RECEIVES, TABLE},
 };
 use serde_json::{Value, json};
 
-use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually};
+use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually, log_lines};
 
 /// A payment that is on hold and ready to be settled.
 async fn ready() -> World {
@@ -42,8 +42,8 @@ fn in_a_minute() -> u64 {
     shared::deadline::epoch_ms(std::time::SystemTime::now() + Duration::from_secs(60))
 }
 
-fn unavailable() -> Answer {
-    Answer::Respond { status: 503, headers: Vec::new(), body: String::new() }
+fn unavailable() -> Scripted {
+    Scripted::Respond { status: 503, headers: Vec::new(), body: String::new() }
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_completion_that_is_not_stored_is_retried_and_has_no_second_effect() {
         eventually("the settle call", || !world.stack.inventory.calls().is_empty()).await;
         for _ in 0..2 {
             let (kind, message) = ("InternalServerError".into(), "oops".into());
-            world.stack.aws.fail_next("DynamoDB", Failure::Answer { status: 500, kind, message });
+            world.stack.aws.fail_next("DynamoDB", Injected::Answer { status: 500, kind, message });
         }
     };
     let (ended, ()) = tokio::join!(world.deliver_one(event("payment.approved")), breakdown);
@@ -227,7 +227,9 @@ async fn an_expiry_before_its_time_never_runs_out_of_receives() {
         assert!(world.dead_letters.is_empty(), "nothing early is a dead letter");
         let waiting = world.queue.messages();
         assert_eq!(waiting.len(), 1, "it was sent anew, and the old one is acknowledged: {waiting:#?}");
-        assert_eq!((&waiting[0].body, &waiting[0].attributes, waiting[0].receive_count), (&body, &attributes, 0));
+        let mut carried = waiting[0].attributes.clone();
+        assert!(carried.remove("waiting_since").is_some(), "it says since when it waits: {waiting:#?}");
+        assert_eq!((&waiting[0].body, &carried, waiting[0].receive_count), (&body, &attributes, 0));
         assert!(delayed.contains(&waiting[0].visible_in.as_secs()), "{waiting:#?}");
         assert_eq!(world.state(), "HOLD, held");
     }
@@ -248,13 +250,46 @@ async fn an_expiry_that_waits_for_longer_than_its_queue_keeps_it_is_sent_anew() 
     }
 }
 
+/// How often an expiry was counted that has been early for a day.
+fn long_early(world: &World) -> u64 {
+    let lines = log_lines(&world.function.all_logs());
+    lines.iter().filter_map(|line| line["worker_early_for_a_day_total"].as_u64()).sum()
+}
+
+#[tokio::test]
+async fn an_expiry_that_is_early_for_a_day_is_counted_however_often_it_was_sent_anew() {
+    let hour = Duration::from_secs(60 * 60);
+    for (age, counted) in [(23 * hour, 0), (25 * hour, 1)] {
+        let world = World::of("reservation-expired").await;
+        let attributes: BTreeMap<String, MessageAttribute> =
+            (0..10).map(|n| (format!("own-{n}"), MessageAttribute::string("x"))).collect();
+        let body = expiry_in(10 * 24 * 60 * 60).to_string();
+        // On its last receive, so that it is sent anew whatever its age is.
+        let last = Message { age, received_before: MAX_RECEIVES - 1, attributes, ..Message::new(body) };
+        world.queue.send(last).unwrap();
+        for times in 1..=2 {
+            let early = world.redeliver().await.remove(0);
+            assert_eq!(early.outcome, "retried", "{:#}", early.line);
+            assert_eq!(long_early(&world), counted * times, "after {age:?}, looked at {times} times");
+            let waiting = world.queue.messages();
+            assert_eq!((waiting.len(), waiting[0].attributes.len()), (1, 10), "{waiting:#?}");
+        }
+    }
+    // What is late, or a fault, has not been early.
+    let world = World::of("reservation-expired").await;
+    let old = Message { age: 25 * hour, ..Message::new(event("reservation.expired").to_string()) };
+    world.queue.send(old).unwrap();
+    world.redeliver().await[0].is("retried").says("404");
+    assert_eq!(long_early(&world), 0);
+}
+
 #[tokio::test]
 async fn an_early_expiry_that_can_not_be_sent_anew_stays_where_it_is() {
     let world = World::of("reservation-expired").await;
     world.given(Status::Hold, SeatState::Held);
     for _ in 0..2 {
         let (kind, message) = ("InternalFailure".into(), "on demand".into());
-        world.stack.aws.fail_next("AmazonSQS.SendMessage", Failure::Answer { status: 500, kind, message });
+        world.stack.aws.fail_next("AmazonSQS.SendMessage", Injected::Answer { status: 500, kind, message });
     }
     world.deliver_one(Sent::from(expiry_in(300)).received(MAX_RECEIVES)).await.is("retried");
     assert!((290..=300).contains(&world.last_wait().as_secs()), "{:?}", world.last_wait());
@@ -288,9 +323,9 @@ async fn a_payment_never_waits() {
 #[tokio::test]
 async fn dynamodb_that_fails_or_does_not_answer_is_retried_before_anything_is_called() {
     for failure in [
-        Failure::Answer { status: 400, kind: "ProvisionedThroughputExceededException".into(), message: "slow".into() },
-        Failure::Answer { status: 500, kind: "InternalServerError".into(), message: "oops".into() },
-        Failure::Silence,
+        Injected::Answer { status: 400, kind: "ProvisionedThroughputExceededException".into(), message: "slow".into() },
+        Injected::Answer { status: 500, kind: "InternalServerError".into(), message: "oops".into() },
+        Injected::Silence,
     ] {
         let world = ready().await;
         world.warm_up().await;
@@ -306,7 +341,7 @@ async fn dynamodb_that_fails_or_does_not_answer_is_retried_before_anything_is_ca
 async fn a_claim_whose_answer_was_lost_is_still_ours() {
     let world = ready().await;
     world.warm_up().await;
-    world.stack.aws.fail_next("DynamoDB", Failure::LostAnswer);
+    world.stack.aws.fail_next("DynamoDB", Injected::LostAnswer);
     world.deliver_one(event("payment.approved")).await.is("success");
 }
 
@@ -340,7 +375,7 @@ async fn a_rejected_or_exhausted_message_is_processed_when_it_is_redriven_after_
     for receive_count in [1, MAX_RECEIVES] {
         let world = ready().await;
         let status = if receive_count == 1 { 422 } else { 503 };
-        let answer = Answer::Respond { status, headers: Vec::new(), body: "{}".to_owned() };
+        let answer = Scripted::Respond { status, headers: Vec::new(), body: "{}".to_owned() };
         world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
         let outcome = if receive_count == 1 { "rejected" } else { "exhausted" };
         world.deliver_one(Sent::from(event("payment.approved")).received(receive_count)).await.is(outcome);

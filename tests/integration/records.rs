@@ -90,7 +90,7 @@ async fn a_claim_that_nobody_holds_any_more_is_taken_over_whatever_else_is_in_it
 
 #[tokio::test]
 async fn a_claim_of_which_nobody_knows_when_it_ends_is_named() {
-    for (lease, says) in [(Value::Null, "is missing"), (json!({"S": "soon"}), "is no number")] {
+    for (lease, says) in [(Value::Null, "is missing"), (json!({"S": "soon"}), "is not a number")] {
         let found = Found::with(json!({"in_progress_expiration": lease})).await;
         found.delivered_again().await.is("retried").says(says);
         assert_eq!(found.state(), "HOLD, held", "{lease}");

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, fs, path::Path, process::Stdio, time::Duration}
 use ::redrive::HIDDEN_FOR;
 use axum::http::Method;
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     build,
     inventory::SeatState,
     queue::{Message, MessageAttribute, Queue, QueueOptions, Redrive, Snapshot},
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
     stack::{MAX_RECEIVES, MOVED_AFTER, Stack},
 };
 use serde_json::{Value, json};
@@ -324,9 +324,9 @@ async fn what_is_left_of_a_queue_that_cannot_be_read_to_its_end_is_said() {
     full.ended(1).complains("SQS gives out no more at a time").shows(&["Nothing was changed."]);
 }
 
-fn over_limit() -> Failure {
+fn over_limit() -> Injected {
     let message = "Too many messages in flight".to_owned();
-    Failure::Answer { status: 403, kind: "OverLimit".to_owned(), message }
+    Injected::Answer { status: 403, kind: "OverLimit".to_owned(), message }
 }
 
 #[tokio::test]
@@ -377,7 +377,7 @@ async fn nothing_in_a_letter_reaches_the_terminal_as_it_is() {
     let notes = [("RULE_ARN", HOSTILE), ("TARGET_ARN", HOSTILE), ("ERROR_CODE", HOSTILE), ("ERROR_MESSAGE", HOSTILE)];
     queues.put("{}", &notes);
     let message = format!("no such thing: {HOSTILE}");
-    let failure = Failure::Answer { status: 400, kind: "InvalidThing".to_owned(), message };
+    let failure = Injected::Answer { status: 400, kind: "InvalidThing".to_owned(), message };
     queues.stack.aws.fail_next("AmazonSQS.SendMessage", failure.clone());
     for arguments in [&["--message", HOSTILE][..], &["--all", "--send"]] {
         let run = queues.redrive(arguments).await;
@@ -413,8 +413,8 @@ async fn given_up(function: &str, message: Sent, outcome: &str, code: &str, brea
     world
 }
 
-fn respond(status: u16, body: &Value) -> Answer {
-    Answer::Respond { status, headers: Vec::new(), body: body.to_string() }
+fn respond(status: u16, body: &Value) -> Scripted {
+    Scripted::Respond { status, headers: Vec::new(), body: body.to_string() }
 }
 
 /// The point of it all: what was given up is worked anew, and not taken for a duplicate.
@@ -500,9 +500,9 @@ async fn without_one_source_queue_letters_are_shown_and_sent_only_to_a_named_que
     several.ended(2).complains("choose one by --queue-url").complains(&source_url);
 }
 
-fn denied(operation: &str) -> Failure {
+fn denied(operation: &str) -> Injected {
     let message = format!("not authorized to perform sqs:{operation}");
-    Failure::Answer { status: 403, kind: "AccessDenied".to_owned(), message }
+    Injected::Answer { status: 403, kind: "AccessDenied".to_owned(), message }
 }
 
 #[tokio::test]

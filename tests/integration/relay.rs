@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     lambda::FunctionError,
     queue::{Queue, QueueOptions},
     stack::{BUS, RESERVATIONS, Stack},
@@ -108,7 +108,7 @@ async fn what_is_settled_already_needs_no_timer_any_more() {
 
 #[tokio::test]
 async fn whatever_is_away_nothing_is_lost() {
-    let throttled = || Failure::Answer { status: 400, kind: "ThrottlingException".into(), message: "slow".into() };
+    let throttled = || Injected::Answer { status: 400, kind: "ThrottlingException".into(), message: "slow".into() };
     // The client tries twice.
     for (target, failures) in [(PUT_EVENTS, 2), (SEND, 2)] {
         let mut world = Relayed::start().await;
@@ -140,7 +140,7 @@ async fn what_was_published_and_not_cleared_is_published_again_under_the_same_ke
     let id = world.api.created(create(&["A-1"])).await;
     // The client tries twice.
     for _ in 0..2 {
-        let refusal = Failure::Answer { status: 500, kind: "InternalServerError".into(), message: "no".into() };
+        let refusal = Injected::Answer { status: 500, kind: "InternalServerError".into(), message: "no".into() };
         world.stack.aws.fail_next("DynamoDB_20120810.UpdateItem", refusal);
     }
     world.stream.drain().await.unwrap();

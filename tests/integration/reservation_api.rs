@@ -1,6 +1,6 @@
 //! The reservation API by its requests, as API Gateway hands them over: who may do what, and what each mistake is answered.
 
-use std::future::ready;
+use std::{collections::BTreeMap, future::ready};
 
 use axum::{
     Router,
@@ -11,9 +11,9 @@ use axum::{
 use http_body_util::{BodyExt, Full};
 use local_stack::{
     document::Document,
-    inventory::{Answer as Scripted, CommitStatus, SeatState},
+    inventory::{CommitStatus, Scripted, SeatState},
     lambda::{Function, FunctionError},
-    stack::Stack,
+    stack::{RESERVATIONS, Stack},
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -25,7 +25,10 @@ use tonic::{
     transport::{Server, server::TcpIncoming},
 };
 
-use crate::harness::binaries;
+use crate::{
+    harness::binaries,
+    telemetry::{grpc_calls, metric_lines},
+};
 
 const SHOW: &str = "evt_1";
 
@@ -125,7 +128,7 @@ pub(crate) async fn answer_of(function: &Function, ask: &Ask) -> Answer {
     let answer: Value = serde_json::from_slice(&answer).unwrap();
     let body = match answer["body"].as_str().unwrap_or_default() {
         "" => Value::Null,
-        body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is no JSON: {error}")),
+        body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{body:?} is not JSON: {error}")),
     };
     Answer { status: answer["statusCode"].as_u64().unwrap(), headers: answer["headers"].clone(), body }
 }
@@ -350,7 +353,10 @@ async fn what_is_not_there_and_what_is_not_done_have_errors_of_their_own() {
     for path in ["/health", "/actuator/health"] {
         assert_eq!(api.answer(ask("GET", path)).await.body, json!({"status": "UP"}));
     }
-    assert_eq!(api.answer(ask("GET", "/info")).await.body["name"], "reservation-api");
+    let info = api.answer(ask("GET", "/info")).await.body;
+    assert_eq!((&info["name"], &info["version"]), (&json!("reservation-api"), &json!(env!("CARGO_PKG_VERSION"))));
+    // The functions are built where these tests are.
+    assert_eq!(info["commit"].as_str(), option_env!("HOLDFAST_COMMIT").filter(|commit| !commit.is_empty()));
 }
 
 #[tokio::test]
@@ -376,6 +382,40 @@ async fn a_request_is_counted_under_its_route_however_it_is_answered() {
             .collect();
         assert_eq!(counted, [(json!(route), json!(status))]);
     }
+}
+
+#[tokio::test]
+async fn a_reservation_is_counted_under_each_status_that_it_comes_to_and_the_calls_for_it_are_measured() {
+    let api = Api::start().await;
+    let first = api.created(create(&["A-1"])).await;
+    let taken = || create(&["A-1"]).key("key-2");
+    api.answer(taken()).await.is_error(409, "SEAT_UNAVAILABLE");
+    let second = api.created(create(&["A-2"]).key("key-3")).await;
+    api.cancel(&first).await;
+    let paid = json!({"status": "CONFIRMED", "payment_intent_id": "pi_1"});
+    let settle = || ask("PATCH", &format!("/internal/reservations/{second}")).signed().body(paid.clone());
+    assert_eq!(api.answer(settle()).await.status, 200);
+    let entomb = || ask("PUT", "/internal/reservations/rsv_nobody").signed().header("if-none-match", "*");
+    assert_eq!(api.answer(entomb()).await.status, 201);
+    let third = api.created(create(&["A-3"]).key("key-4")).await;
+    // None of these changes a status: a longer hold, and repeats.
+    api.extend(&third).await;
+    api.created(create(&["A-3"]).key("key-4")).await;
+    api.answer(taken()).await.is_error(409, "SEAT_UNAVAILABLE");
+    api.cancel(&first).await;
+    assert_eq!(api.answer(settle()).await.status, 200);
+    assert_eq!(api.answer(entomb()).await.status, 200);
+
+    let lines: Vec<Value> = api.logs().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
+    let counts = metric_lines(&lines, "reservation_status_total", "Count", &["status"]);
+    for line in &counts {
+        *counted.entry(line["status"].as_str().unwrap()).or_default() +=
+            line["reservation_status_total"].as_u64().unwrap();
+    }
+    let wanted = [("PENDING", 4), ("HOLD", 3), ("FAILED", 1), ("CANCELLED", 1), ("CONFIRMED", 1), ("EXPIRED", 1)];
+    assert_eq!(counted, BTreeMap::from(wanted));
+    assert_eq!(grpc_calls(&lines), BTreeMap::from([("ReserveSeat OK".to_owned(), 4)]), "the refusal is a response too");
 }
 
 #[tokio::test]
@@ -423,6 +463,7 @@ async fn each_wrong_field_is_named_and_nothing_is_done() {
         ("seatIds", with("seatIds", json!(["A-1", "A-1"]))),
         ("seatIds", with("seatIds", json!(["A-1", " "]))),
         ("seatIds", with("seatIds", json!(["A-1", 2]))),
+        ("seatIds", with("seatIds", json!(["A-1", "x".repeat(10_240)]))),
         ("seatIds", with("seatIds", json!("A-1"))),
         ("seatIds", with("seatIds", json!((0..1_001).map(|n| n.to_string()).collect::<Vec<_>>()))),
         ("reservationToken", with("reservationToken", json!({"a": 1}))),
@@ -457,6 +498,68 @@ async fn each_wrong_field_is_named_and_nothing_is_done() {
     let unknown = ask("PATCH", "/internal/reservations/rsv_1").signed().body(json!({"status": "HOLD"}));
     assert!(api.answer(unknown).await.is_error(400, "INVALID_REQUEST")["status"].is_string());
     assert_eq!(api.stack.inventory.calls(), []);
+}
+
+/// The same of requests that change a reservation, which stays what it is by every one of its attributes.
+#[tokio::test]
+async fn each_wrong_field_of_a_change_is_named_and_nothing_is_changed() {
+    let api = Api::start().await;
+    let id = api.created(create(&["A-1"])).await;
+    let key = json!({"TableName": RESERVATIONS, "Key": {"id": {"S": id}}, "ConsistentRead": true});
+    let item = async || api.stack.aws.dynamodb("GetItem", &key).await.unwrap();
+    let before = item().await;
+    let customers = |path: &str| ask("POST", &format!("/v1/reservations/{path}")).by("usr_1");
+    let [confirms, extends] = ["confirm", "extend"].map(|change| format!("{id}/{change}"));
+    let settles = || ask("PATCH", &format!("/internal/reservations/{id}")).signed();
+    let refused = async |asked: Ask, field: &str| {
+        let about = asked.event["body"].as_str().unwrap_or_default().chars().take(100).collect::<String>();
+        let answer = api.answer(asked).await;
+        let details = answer.is_error(400, "INVALID_REQUEST");
+        assert!(details[field].is_string(), "{field} in {details} for {about}");
+    };
+    let odd_ids =
+        [json!(""), json!("  "), json!("a b"), json!(7), json!(["pi_1"]), Value::Null, json!("x".repeat(10_240))];
+    for odd in &odd_ids {
+        refused(customers(&confirms).body(json!({"paymentIntentId": odd})), "paymentIntentId").await;
+        let named = json!({"reservationId": id, "paymentIntentId": odd});
+        refused(customers("confirm").body(named), "paymentIntentId").await;
+        let named = json!({"reservationId": odd, "paymentIntentId": "pi_1"});
+        refused(customers("confirm").body(named), "reservationId").await;
+        refused(customers("cancel").body(json!({"reservationId": odd})), "reservationId").await;
+        refused(settles().body(json!({"status": "CONFIRMED", "payment_intent_id": odd})), "paymentIntentId").await;
+    }
+    let twice = json!({"paymentIntentId": "pi_1", "payment_intent_id": "pi_2"});
+    refused(customers(&confirms).body(twice), "paymentIntentId").await;
+    for odd in ["0", "-1", "1.5", "86401", "1e300", "\"60\"", "true", "null", "[60]", "{}"] {
+        refused(customers(&extends).text(&format!("{{\"extensionSeconds\": {odd}}}")), "extensionSeconds").await;
+    }
+    for odd in [json!("confirmed"), json!("HOLD"), json!(""), json!(1), Value::Null] {
+        refused(settles().body(json!({"status": odd})), "status").await;
+    }
+    let bodies = || [customers(&confirms), customers("confirm"), customers("cancel"), customers(&extends), settles()];
+    let of_each = ["paymentIntentId", "reservationId", "reservationId", "extensionSeconds", "status"];
+    for (asked, field) in bodies().into_iter().zip(of_each) {
+        refused(asked.body(json!({})), field).await;
+    }
+    for body in ["", "[]", "{", "7", "null", "\"a\"", "{}{}"] {
+        for asked in bodies() {
+            refused(asked.text(body), "body").await;
+        }
+    }
+    for (asked, field) in bodies().into_iter().zip(of_each) {
+        refused(asked.text(&format!("{{\"{field}\": \"a\", \"{field}\": \"b\"}}")), field).await;
+    }
+    let too_long = json!({"paymentIntentId": "x".repeat(64 * 1024)}).to_string();
+    for asked in bodies() {
+        api.answer(asked.text(&too_long)).await.is_error(413, "PAYLOAD_TOO_LARGE");
+    }
+    for asked in bodies() {
+        let asked = asked.header("content-type", "text/plain").text("{}");
+        api.answer(asked).await.is_error(415, "UNSUPPORTED_MEDIA_TYPE");
+    }
+    assert_eq!(item().await, before, "nothing has changed");
+    assert_eq!(api.stack.inventory.calls().len(), 1, "and nobody was asked but for its seats");
+    assert_eq!(api.stack.payments.questions(), 0);
 }
 
 /// The table is not asked for what can't be there: DynamoDB refuses a key that is too long, which would be a fault of ours.

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use aws_config::{BehaviorVersion, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_dynamodb::config::{Credentials, Region};
 use local_stack::{
-    aws::{AwsEndpoint, Failure},
-    inventory::{Answer, Inventory, Method, SeatState},
+    aws::{AwsEndpoint, Injected},
+    inventory::{Inventory, Method, Scripted, SeatState},
 };
 use shared::{
     client::inventory::{InventoryClient, TlsMaterial},
@@ -151,12 +151,12 @@ async fn seats_that_another_has_are_refused_and_the_refusal_is_told_again() {
 #[tokio::test]
 async fn an_unclear_answer_leaves_the_deadline_and_the_same_key_goes_on_with_it() {
     let cases = [
-        ("unavailable", Answer::Status(Code::Unavailable, "down".into())),
-        ("no answer", Answer::Hang),
-        ("no answer, but an effect", Answer::HangAfterEffect),
-        ("a proxy", Answer::Status(Code::Unimplemented, "404 page not found".into())),
-        ("another's word", Answer::Error { code: 16, message: "internal".into() }),
-        ("an empty answer", Answer::Commit(local_stack::inventory::CommitStatus::Unspecified)),
+        ("unavailable", Scripted::Status(Code::Unavailable, "down".into())),
+        ("no answer", Scripted::Hang),
+        ("no answer, but an effect", Scripted::HangAfterEffect),
+        ("a proxy", Scripted::Status(Code::Unimplemented, "404 page not found".into())),
+        ("another's word", Scripted::Error { code: 16, message: "internal".into() }),
+        ("an empty answer", Scripted::Commit(local_stack::inventory::CommitStatus::Unspecified)),
     ];
     for (case, answer) in cases {
         let office = Office::open().await;
@@ -180,10 +180,10 @@ async fn a_refusal_after_an_unclear_try_waits_for_the_timer() {
     let office = Office::open().await;
     let wish = wish("k", &["A-1"]);
     let id = wish.reservation_id();
-    office.inventory.answer_next(&id, Answer::Hang);
+    office.inventory.answer_next(&id, Scripted::Hang);
     office.create(&wish).await.unwrap_err();
     office.age(&id, SECONDS_10).await;
-    office.inventory.answer_next(&id, Answer::Error { code: 14, message: "taken".into() });
+    office.inventory.answer_next(&id, Scripted::Error { code: 14, message: "taken".into() });
     assert!(matches!(office.create(&wish).await, Err(Error::NoSeats)));
     assert_eq!(office.state(&id).await, "PENDING, unknown");
     assert!(matches!(office.create(&wish).await, Err(Error::NoSeats)), "the customer is told the same");
@@ -197,7 +197,7 @@ async fn a_refusal_after_an_unclear_try_waits_for_the_timer() {
 async fn no_seats_are_asked_for_within_15_seconds_of_the_deadline() {
     let office = Office::open().await;
     let wish = wish("k", &["A-1"]);
-    office.inventory.answer_next(&wish.reservation_id(), Answer::Hang);
+    office.inventory.answer_next(&wish.reservation_id(), Scripted::Hang);
     office.create(&wish).await.unwrap_err();
     office.age(&wish.reservation_id(), Duration::from_secs(46)).await;
     assert!(matches!(office.create(&wish).await, Err(Error::Over)));
@@ -209,7 +209,7 @@ async fn a_write_that_is_lost_on_its_way_there_or_back_is_healed_by_the_same_key
     for (others, lost) in [(0, "the first write"), (1, "the last write")] {
         let office = Office::open().await;
         let wish = wish("k", &["A-1"]);
-        let throttled = Failure::Answer { status: 400, kind: "ThrottlingException".into(), message: "slow".into() };
+        let throttled = Injected::Answer { status: 400, kind: "ThrottlingException".into(), message: "slow".into() };
         // The client asks twice.
         office.aws.fail_after(others, WRITE, throttled.clone());
         office.aws.fail_next(WRITE, throttled);
@@ -230,14 +230,14 @@ async fn a_write_whose_answer_is_lost_is_known_by_what_it_wrote() {
     for others in [0, 1] {
         let office = Office::open().await;
         let wish = wish("k", &["A-1"]);
-        office.aws.fail_after(others, WRITE, Failure::LostAnswer);
+        office.aws.fail_after(others, WRITE, Injected::LostAnswer);
         let made = office.create(&wish).await.unwrap();
         assert_eq!((made.replayed, made.reservation.status), (false, Status::Hold), "write {others}");
         assert_eq!(office.asked(Method::ReserveSeat), 1);
     }
     let office = Office::open().await;
     let id = office.create(&wish("k", &["A-1"])).await.unwrap().reservation.id;
-    office.aws.fail_next(WRITE, Failure::LostAnswer);
+    office.aws.fail_next(WRITE, Injected::LostAnswer);
     let paid = office.reservations.settle(&id, &payment("pi_1")).await.unwrap();
     assert_eq!((paid.status, paid.version), (Status::Confirmed, 3));
 }

@@ -11,7 +11,7 @@ use axum::{
 use local_stack::{
     inventory::SeatState,
     lambda::FunctionError,
-    reservations::{Answer, Status},
+    reservations::{Scripted, Status},
     stack::{MAX_RECEIVES, Stack},
 };
 use serde_json::{Value, json};
@@ -80,8 +80,8 @@ fn inside(pem: &str) -> Vec<&str> {
     pem.lines().filter(|line| !line.starts_with("-----")).collect()
 }
 
-fn quoting(status: u16, body: impl Into<String>) -> Answer {
-    Answer::Respond { status, headers: Vec::new(), body: body.into() }
+fn quoting(status: u16, body: impl Into<String>) -> Scripted {
+    Scripted::Respond { status, headers: Vec::new(), body: body.into() }
 }
 
 /// The variables of a function that has a secret.
@@ -234,7 +234,7 @@ async fn the_token_goes_to_the_reservation_api_under_its_base_url_and_to_nobody_
     for status in [301, 302, 303, 307, 308] {
         let id = format!("rsv_{status}");
         let headers = vec![("Location".to_owned(), format!("{elsewhere}/internal/reservations/{id}"))];
-        let answer = Answer::Respond { status, headers, body: String::new() };
+        let answer = Scripted::Respond { status, headers, body: String::new() };
         world.stack.reservations.answer_next(&id, Method::PATCH, answer);
         events.push(approval_of(&id));
     }

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use local_stack::{
-    inventory::{Answer, CommitStatus, ReleaseStatus, SeatState},
+    inventory::{CommitStatus, ReleaseStatus, Scripted, SeatState},
     process::Process,
     proxy::{Foreign, Network},
     reservations::Status,
@@ -13,7 +13,7 @@ use tonic::Code;
 use crate::harness::{RESERVATION, Sent, World, attribute, event};
 
 /// A paid reservation whose commit gets this answer.
-async fn commit(answer: Answer) -> World {
+async fn commit(answer: Scripted) -> World {
     let world = World::with("payment-approved", &[("INVENTORY_TIMEOUT_MS", "300")]).await;
     world.given(Status::Hold, SeatState::Held);
     world.stack.inventory.answer_next(RESERVATION, answer);
@@ -21,21 +21,21 @@ async fn commit(answer: Answer) -> World {
 }
 
 /// An expired reservation whose release gets this answer.
-async fn release(answer: Answer) -> World {
+async fn release(answer: Scripted) -> World {
     let world = World::with("reservation-expired", &[("INVENTORY_TIMEOUT_MS", "300")]).await;
     world.given(Status::Hold, SeatState::Held);
     world.stack.inventory.answer_next(RESERVATION, answer);
     world
 }
 
-fn in_band(code: i32, message: &str) -> Answer {
-    Answer::Error { code, message: message.into() }
+fn in_band(code: i32, message: &str) -> Scripted {
+    Scripted::Error { code, message: message.into() }
 }
 
 #[tokio::test]
 async fn a_commit_that_succeeded_or_says_nothing_is_settled() {
     for status in [CommitStatus::Success, CommitStatus::Unspecified] {
-        commit(Answer::Commit(status)).await.deliver_one(event("payment.approved")).await.is("success");
+        commit(Scripted::Commit(status)).await.deliver_one(event("payment.approved")).await.is("success");
     }
 }
 
@@ -44,14 +44,14 @@ async fn a_release_of_what_is_held_released_or_unknown_is_settled() {
     for status in
         [ReleaseStatus::Success, ReleaseStatus::AlreadyReleased, ReleaseStatus::NotFound, ReleaseStatus::Unspecified]
     {
-        release(Answer::Release(status)).await.deliver_one(event("reservation.expired")).await.is("success");
+        release(Scripted::Release(status)).await.deliver_one(event("reservation.expired")).await.is("success");
     }
 }
 
 #[tokio::test]
 async fn a_commit_that_the_inventory_refuses_needs_a_person() {
     for status in [CommitStatus::FailedExpired, CommitStatus::FailedConflict, CommitStatus::FailedPayment] {
-        let world = commit(Answer::Commit(status)).await;
+        let world = commit(Scripted::Commit(status)).await;
         world.deliver_one(event("payment.approved")).await.is("rejected").because("inventory_conflict");
         assert_eq!(world.dead_letters.len(), 1);
     }
@@ -70,13 +70,13 @@ async fn an_in_band_conflict_needs_a_person() {
 
 #[tokio::test]
 async fn a_failed_precondition_needs_a_person() {
-    let world = release(Answer::Status(Code::FailedPrecondition, "sold".into())).await;
+    let world = release(Scripted::Status(Code::FailedPrecondition, "sold".into())).await;
     world.deliver_one(event("reservation.expired")).await.is("rejected").because("inventory_conflict");
 }
 
 #[tokio::test]
 async fn a_request_that_the_inventory_does_not_understand_is_rejected() {
-    let world = commit(Answer::Status(Code::InvalidArgument, "what?".into())).await;
+    let world = commit(Scripted::Status(Code::InvalidArgument, "what?".into())).await;
     world.deliver_one(event("payment.approved")).await.is("rejected").because("downstream_rejected").says("what?");
     let world = commit(in_band(4, "what?")).await;
     world.deliver_one(event("payment.approved")).await.is("rejected").because("downstream_rejected");
@@ -84,9 +84,9 @@ async fn a_request_that_the_inventory_does_not_understand_is_rejected() {
 
 #[tokio::test]
 async fn an_in_band_error_counts_beside_a_status_of_success() {
-    let world = commit(Answer::Both { code: 14, message: "gone".into(), status: 1 }).await;
+    let world = commit(Scripted::Both { code: 14, message: "gone".into(), status: 1 }).await;
     world.deliver_one(event("payment.approved")).await.is("rejected").because("inventory_conflict");
-    let world = release(Answer::Both { code: 17, message: "busy".into(), status: 1 }).await;
+    let world = release(Scripted::Both { code: 17, message: "busy".into(), status: 1 }).await;
     world.deliver_one(event("reservation.expired")).await.is("retried").says("busy");
 }
 
@@ -114,13 +114,13 @@ async fn everything_else_is_retried_and_settled_by_the_next_delivery() {
         Code::DataLoss,
         Code::Unauthenticated,
     ] {
-        let world = commit(Answer::Status(code, "not now".into())).await;
+        let world = commit(Scripted::Status(code, "not now".into())).await;
         world.deliver_one(event("payment.approved")).await.is("retried").says("not now");
         assert_eq!(world.stack.inventory.calls().len(), 1, "{code:?}: asked once");
         world.redeliver().await[0].is("success");
         assert_eq!(world.state(), "CONFIRMED, sold", "{code:?}");
     }
-    let world = release(Answer::Release(ReleaseStatus::Failed)).await;
+    let world = release(Scripted::Release(ReleaseStatus::Failed)).await;
     world.deliver_one(event("reservation.expired")).await.is("retried");
     world.redeliver().await[0].is("success");
     assert_eq!(world.state(), "EXPIRED, free");
@@ -128,14 +128,14 @@ async fn everything_else_is_retried_and_settled_by_the_next_delivery() {
 
 #[tokio::test]
 async fn an_inventory_that_does_not_answer_is_retried() {
-    let world = commit(Answer::Hang).await;
+    let world = commit(Scripted::Hang).await;
     world.deliver_one(event("payment.approved")).await.is("retried").says("did not answer within 300 ms");
     world.redeliver().await[0].is("success");
 }
 
 #[tokio::test]
 async fn a_sale_whose_answer_was_lost_is_repeated_and_made_once() {
-    let world = commit(Answer::HangAfterEffect).await;
+    let world = commit(Scripted::HangAfterEffect).await;
     world.deliver_one(event("payment.approved")).await.is("retried");
     world.redeliver().await[0].is("success");
     assert_eq!(world.state(), "CONFIRMED, sold");

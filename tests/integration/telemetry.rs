@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use local_stack::{
-    catalogue::QUEUED,
+    catalogue::{NAMES, QUEUED},
     collector::{Collector, text},
-    inventory::{Answer, CommitStatus, SeatState},
+    inventory::{CommitStatus, Scripted, SeatState},
     queue::MessageAttribute,
     reservations::Status,
-    stack::MAX_RECEIVES,
+    stack::{MAX_RECEIVES, Stack},
 };
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode as SpanStatus};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tonic::Code;
 
-use crate::harness::{EVENT, RESERVATION, Sent, World, attribute, event, event_with, log_lines};
+use crate::harness::{EVENT, RESERVATION, Sent, World, attribute, binaries, event, event_with, log_lines};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -89,6 +90,21 @@ async fn every_line_of_an_invocation_names_it_and_says_whether_it_was_the_first(
     assert!(requests.iter().all(|request| !request.is_empty()) && requests[0] != requests[1], "{requests:?}");
 }
 
+/// `tests/release` sees that lines of the module which `start` is told are logged; here each function tells it the right one.
+#[tokio::test]
+async fn every_function_logs_what_its_own_crate_says() {
+    let stack = Stack::start().await.expect("the stack starts");
+    let variables = BTreeMap::from([("LOG_LEVEL".to_owned(), "debug".to_owned())]);
+    for name in NAMES {
+        let binary = binaries()[name].clone();
+        let function = stack.deploy_with(name, binary, 1, variables.clone()).expect("the binary is there");
+        let invocation = function.invoke("{}").await;
+        let first: Value = serde_json::from_str(&invocation.logs[0]).expect("the line is JSON");
+        let own_crate = name.replace('-', "_");
+        assert_eq!((&first["msg"], &first["module"]), (&json!("the function starts"), &json!(own_crate)), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn the_line_of_a_body_that_cannot_be_read_says_what_is_known() {
     let world = World::of("payment-failed").await;
@@ -154,7 +170,7 @@ async fn no_personal_data_and_no_payload_reach_the_log_at_any_level() {
 
 /// The lines of a metric. Each must be one that CloudWatch reads: its dimensions and values stand at the top level.
 #[track_caller]
-fn metric_lines(lines: &[Value], metric: &str, unit: &str, dimensions: &[&str]) -> Vec<Value> {
+pub(crate) fn metric_lines(lines: &[Value], metric: &str, unit: &str, dimensions: &[&str]) -> Vec<Value> {
     let of_metric = |line: &&Value| line.get(metric).is_some();
     let found: Vec<Value> = lines.iter().filter(of_metric).cloned().collect();
     for line in &found {
@@ -209,7 +225,7 @@ async fn what_is_sent_to_the_dead_letter_queue_is_counted_by_its_error_code() {
     let world = World::of("payment-approved").await;
     world.given(Status::Hold, SeatState::Held);
     world.seed("rsv_conflict", &["B-1"], Status::Hold, SeatState::Held, None);
-    world.stack.inventory.answer_next("rsv_conflict", Answer::Commit(CommitStatus::FailedConflict));
+    world.stack.inventory.answer_next("rsv_conflict", Scripted::Commit(CommitStatus::FailedConflict));
     let of = |id: &str| {
         Sent::from(event_with("payment.approved", json!({"reservation_id": id, "seat_ids": null, "qty": null})))
     };
@@ -243,6 +259,50 @@ async fn what_did_not_reach_the_dead_letter_queue_is_not_counted_as_if_it_had() 
     world.deliver_one("junk".to_owned()).await.is("retried").because("malformed_body");
     let counted = counts(&json_lines(&world), "payment.approved", "worker_dead_letters_total", "error_code");
     assert_eq!(counted, BTreeMap::new());
+}
+
+/// How often each method was called, by how that ended; each call has its time in these lines.
+#[track_caller]
+pub(crate) fn grpc_calls(lines: &[Value]) -> BTreeMap<String, usize> {
+    let mut calls = BTreeMap::new();
+    for line in metric_lines(lines, "grpc_client_seconds", "Seconds", &["method", "code"]) {
+        let seconds = line["grpc_client_seconds"].as_array().expect("each time is kept");
+        assert!(seconds.iter().all(|seconds| seconds.as_f64().is_some_and(|seconds| seconds > 0.0)), "{line:#}");
+        let [method, code] = ["method", "code"].map(|name| line[name].as_str().unwrap_or_default());
+        *calls.entry(format!("{method} {code}")).or_default() += seconds.len();
+    }
+    calls
+}
+
+#[tokio::test]
+async fn calls_by_grpc_are_measured_by_method_and_by_how_they_ended() {
+    for (function, method) in [("payment-approved", "CommitReservation"), ("reservation-expired", "ReleaseHold")] {
+        let world = World::with(function, &[("INVENTORY_TIMEOUT_MS", "200")]).await;
+        let answers = [
+            ("sound", None),
+            ("sound_too", None),
+            ("busy", Some(Scripted::Status(Code::Unavailable, "busy".into()))),
+            ("silent", Some(Scripted::Hang)),
+            // A fault inside of a response is a response.
+            ("odd", Some(Scripted::Error { code: 17, message: "odd".into() })),
+        ];
+        let mut events = vec!["junk".to_owned()];
+        for (id, answer) in answers {
+            world.seed(id, &[&format!("seat-of-{id}")], Status::Hold, SeatState::Held, None);
+            if let Some(answer) = answer {
+                world.stack.inventory.answer_next(id, answer);
+            }
+            let fields = json!({"reservation_id": id, "seat_ids": null, "qty": null});
+            events.push(event_with(&function.replace('-', "."), fields).to_string());
+        }
+        world.deliver(events).await;
+        let wanted = [("DEADLINE_EXCEEDED", 1), ("OK", 3), ("UNAVAILABLE", 1)];
+        let wanted = wanted.map(|(code, calls)| (format!("{method} {code}"), calls));
+        assert_eq!(grpc_calls(&json_lines(&world)), BTreeMap::from(wanted));
+        // What is written is not written again with the next batch.
+        world.deliver_one("junk".to_owned()).await.is("rejected");
+        assert_eq!(grpc_calls(&json_lines(&world)).values().sum::<usize>(), 5, "{function}");
+    }
 }
 
 #[tokio::test]

@@ -36,8 +36,8 @@ struct Up {
 
 impl Up {
     fn start() -> Self {
-        let ports =
-            ["gateway", "grpc", "inventory", "issuer", "payment", "invoke"].map(|name| format!("--{name}-port=0"));
+        let ports = ["gateway", "grpc", "inventory", "issuer", "payment", "invoke", "push"]
+            .map(|name| format!("--{name}-port=0"));
         let mut program = Command::new(env!("CARGO_BIN_EXE_local"));
         program.current_dir(workspace()).arg("up").args(ports).stdout(Stdio::piped()).kill_on_drop(true);
         let mut program = program.spawn().expect("the program starts");

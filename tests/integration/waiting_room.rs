@@ -7,7 +7,7 @@ use std::{
 };
 
 use local_stack::{
-    aws::Failure,
+    aws::Injected,
     gateway::{Gateway, Issuer, Target},
     lambda::{Function, FunctionOptions},
     queue::{Message, Queue},
@@ -303,7 +303,7 @@ async fn one_bad_join_of_a_batch_is_buried_alone_and_the_others_have_their_place
 #[tokio::test]
 async fn a_join_whose_answer_was_lost_is_one_place() {
     let room = Room::of(10).await;
-    for failure in [Failure::LostAnswer, Failure::Silence] {
+    for failure in [Injected::LostAnswer, Injected::Silence] {
         for _ in 0..2 {
             room.stack.aws.fail_next(TRANSACT, failure.clone());
         }
@@ -313,7 +313,7 @@ async fn a_join_whose_answer_was_lost_is_one_place() {
         assert_eq!(first, [ended("retried")], "{failure:?}");
         let (_, wait) = room.queues[JOINED].visibility_changes().pop().unwrap();
         assert!(wait <= Duration::from_secs(2), "{wait:?}");
-        let expected = if failure == Failure::LostAnswer { "duplicate" } else { "success" };
+        let expected = if failure == Injected::LostAnswer { "duplicate" } else { "success" };
         assert_eq!(room.deliver(JOINED).await, [ended(expected)], "{failure:?}");
     }
     room.tick().await;
@@ -323,8 +323,8 @@ async fn a_join_whose_answer_was_lost_is_one_place() {
 #[tokio::test]
 async fn a_join_is_tried_until_its_line_closes_however_often() {
     let room = Room::of(10).await;
-    room.stack.aws.fail_next("DynamoDB_20120810.GetItem", Failure::Silence);
-    room.stack.aws.fail_next("DynamoDB_20120810.GetItem", Failure::Silence);
+    room.stack.aws.fail_next("DynamoDB_20120810.GetItem", Injected::Silence);
+    room.stack.aws.fail_next("DynamoDB_20120810.GetItem", Injected::Silence);
     let join = JoinMessage {
         scope: room.scope.clone(),
         user_id: "usr_1".to_owned(),
@@ -474,8 +474,8 @@ async fn a_tombstone_whose_place_was_not_written_is_found_by_the_next_tick() {
     // A look, so that the API has started; then its own write, which is the tombstone, and that of the place.
     assert_eq!(room.told_of(turn, "reservation.created").await, ended("duplicate"));
     room.run_out(1).await;
-    room.stack.aws.fail_after(1, UPDATE, Failure::Silence);
-    room.stack.aws.fail_next(UPDATE, Failure::Silence);
+    room.stack.aws.fail_after(1, UPDATE, Injected::Silence);
+    room.stack.aws.fail_next(UPDATE, Injected::Silence);
     assert_eq!(room.tick().await, ended("success"));
     assert_eq!((room.status_of(turn).await, room.places().await), (Some(Status::Expired), "A1".to_owned()));
     room.tick().await;
@@ -638,13 +638,14 @@ async fn nobody_is_called_who_could_not_finish_and_a_closed_line_ticks_no_more()
 
 #[tokio::test]
 async fn who_was_not_heard_of_is_not_called_and_may_join_anew() {
-    let room = Room::open(&[("QUEUE_TIMEOUT_SECONDS", "1")]).await;
+    let room = Room::open(&[("QUEUE_TIMEOUT_SECONDS", "240")]).await;
     room.line_with(settings(1)).await;
     room.set(|settings| settings.paused = true).await;
     room.seated(&[("usr_1", 1), ("usr_2", 1)]).await;
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let second = room.table.item(room.id("usr_2")).await.unwrap().unwrap();
-    room.table.see(second.id, second.arrival, now()).await.unwrap();
+    for (user_id, silent_for) in [("usr_1", 241_000), ("usr_2", 230_000)] {
+        let item = room.table.item(room.id(user_id)).await.unwrap().unwrap();
+        room.table.see(item.id, item.arrival, now() - silent_for).await.unwrap();
+    }
     room.set(|settings| settings.paused = false).await;
     room.tick().await;
     assert_eq!(room.places().await, "X0 C1");
@@ -762,7 +763,7 @@ async fn each_minute_every_open_line_gets_seventy_five_ticks() {
 async fn a_tick_that_fails_is_acknowledged_and_counted() {
     let room = Room::of(1).await;
     for _ in 0..2 {
-        room.stack.aws.fail_next("DynamoDB_20120810.GetItem", Failure::Silence);
+        room.stack.aws.fail_next("DynamoDB_20120810.GetItem", Injected::Silence);
     }
     assert_eq!(room.tick().await, ended("failed"));
     room.queues[TICKED].send(Message::new("no tick")).unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use local_stack::{
     admission,
-    aws::Failure,
+    aws::Injected,
     build::workspace,
     gateway::{Gateway, Issuer, NativeGrpc, Target},
     lambda::Function,
@@ -691,7 +691,7 @@ async fn a_line_that_takes_nobody_says_why_and_keeps_who_stands_in_it() {
 #[tokio::test]
 async fn what_can_t_be_known_is_unavailable_and_a_repeat_finds_it_out() {
     let door = Door::of(1).await;
-    let twice = |target: &str| (0..2).for_each(|_| door.room.stack.aws.fail_next(target, Failure::Silence));
+    let twice = |target: &str| (0..2).for_each(|_| door.room.stack.aws.fail_next(target, Injected::Silence));
     let wish = json!({"eventId": SHOW, "seatCount": 1});
     twice(GET);
     door.is_refused("usr_1", "EnqueueBooking", wish.clone(), "unavailable", "the line of").await;
@@ -705,7 +705,7 @@ async fn what_can_t_be_known_is_unavailable_and_a_repeat_finds_it_out() {
     door.is_refused("usr_1", "GetQueuePosition", json!({"queueItemId": id}), "unavailable", "place 1").await;
     assert_eq!(door.room.places().await, "C1");
     // The client asks twice, and the second is told of the first.
-    door.room.stack.aws.fail_next(TRANSACT, Failure::LostAnswer);
+    door.room.stack.aws.fail_next(TRANSACT, Injected::LostAnswer);
     assert_eq!(door.stands("usr_1").await, of("processing", "admitted"));
     assert_eq!(door.room.places().await, "A1");
 }
@@ -886,7 +886,7 @@ async fn a_line_is_not_set_to_what_takes_a_right_away_nor_by_a_stranger() {
     let unsigned = door.http.get(format!("{}/internal/lines/{SHOW}", door.gateway.url())).send().await.unwrap();
     assert_eq!(unsigned.status(), 403, "the gateway asks for a signature");
     for _ in 0..2 {
-        door.room.stack.aws.fail_next(GET, Failure::Silence);
+        door.room.stack.aws.fail_next(GET, Injected::Silence);
     }
     door.put_line(&line_of(&good, json!({}))).await.is_error(503, "SERVICE_UNAVAILABLE");
     assert!(!door.room.line().await.settings.paused);

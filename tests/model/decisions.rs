@@ -295,7 +295,7 @@ fn without_what_differs(request: Request, own_token: &mut String) -> Request {
 pub(crate) struct Clock;
 
 impl Clock {
-    /// By name. Seconds and milliseconds are far apart, and so are now and the end of a record's life.
+    /// By name. Seconds and milliseconds are far apart, and so are now and the end of a claim's life.
     pub(crate) fn at(now_ms: u64) -> [(&'static str, u64); 3] {
         let now_s = now_ms / 1000;
         [("{now_ms}", now_ms), ("{now_s}", now_s), ("{expiration}", now_s + KNOWN_FOR.as_secs())]

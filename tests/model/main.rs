@@ -21,7 +21,7 @@
 //! leaves no trace, such as a claim that is refused, is no step of its own.
 //!
 //! Not in the model: a request that takes effect only after its worker has gone on, a message that runs out of
-//! receives, and a record that outlives its `expiration`.
+//! receives, and a claim that outlives its `expiration`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 

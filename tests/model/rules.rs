@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     gate::Request,
     kind::Kind,
-    services::{Held, Lease, Part, Record, Seats},
+    services::{Claim, Held, Lease, Part, Seats},
     state::{Delivery, State},
 };
 
@@ -30,18 +30,17 @@ pub(crate) fn judge(held: Held, request: &Request, before: Part, after: Part) ->
         {
             Err(format!("a second end: {before:?}, then {after:?}"))
         }
-        (_, Part::Record(before, own), Part::Record(after, own_now)) if (before, own) != (after, own_now) => {
-            match before {
-                Record::InProgress(Lease::Live) if !own && own_now => {
-                    Err("a claim was taken while another's lease lasts".to_owned())
-                }
-                Record::Completed if after != Record::Completed => Err("a completed event was reopened".to_owned()),
-                Record::Absent | Record::InProgress(_) | Record::Completed if !own && !own_now => {
-                    Err(format!("another's claim was changed from {before:?} to {after:?}"))
-                }
-                Record::Absent | Record::InProgress(_) | Record::Completed => Ok(()),
+        (_, Part::Claim(before, own), Part::Claim(after, own_now)) if (before, own) != (after, own_now) => match before
+        {
+            Claim::InProgress(Lease::Live) if !own && own_now => {
+                Err("a claim was taken while another's lease lasts".to_owned())
             }
-        }
+            Claim::Completed if after != Claim::Completed => Err("a completed event was reopened".to_owned()),
+            Claim::Absent | Claim::InProgress(_) | Claim::Completed if !own && !own_now => {
+                Err(format!("another's claim was changed from {before:?} to {after:?}"))
+            }
+            Claim::Absent | Claim::InProgress(_) | Claim::Completed => Ok(()),
+        },
         (Request::Aws { body, .. }, Part::Bus(_), _) => match paid_by.and_then(Kind::approved_payment) {
             _ if status == Status::Hold => Err("a refund before the reservation has ended".to_owned()),
             Some(payment) if refunded(body).as_deref() == Some(payment) => {
@@ -76,7 +75,7 @@ impl State {
 /// What an event owes before its message may go.
 pub(crate) fn owed(state: &State, kind: Kind) -> Result<(), String> {
     let Held { status, paid_by } = state.reservation;
-    if state.records[kind.index()] != Record::Completed {
+    if state.claims[kind.index()] != Claim::Completed {
         return Err("it was not completed".to_owned());
     }
     let won = match kind.approved_payment() {

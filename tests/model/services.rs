@@ -81,9 +81,9 @@ pub(crate) enum Seats {
     Free,
 }
 
-/// An idempotency record.
+/// The claim on an event.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(crate) enum Record {
+pub(crate) enum Claim {
     Absent,
     InProgress(Lease),
     Completed,
@@ -103,8 +103,8 @@ pub(crate) enum Lease {
 pub(crate) enum Part {
     Reservation(Held),
     Seats(Seats),
-    /// A record, and whether it is the asking worker's own.
-    Record(Record, bool),
+    /// A claim, and whether it is the asking worker's own.
+    Claim(Claim, bool),
     /// The bus, and whether it took a refund request now.
     Bus(bool),
 }
@@ -114,7 +114,7 @@ pub(crate) struct Services {
     dialect: Dialect,
     sabotage: Sabotage,
     http: reqwest::Client,
-    /// The digest that each record was claimed with, which its next reader compares.
+    /// The digest that each claim was claimed with, which its next reader compares.
     validations: HashMap<String, Value>,
 }
 
@@ -133,7 +133,7 @@ impl Services {
                 let (answer, after) = inventory(request, seats).await;
                 (answer, Part::Seats(after))
             }
-            (Request::Aws { body, .. }, Part::Record(record, own)) => self.record(body, record, own).await,
+            (Request::Aws { body, .. }, Part::Claim(claim, own)) => self.claim(body, claim, own).await,
             (Request::Aws { target, body }, Part::Bus(_)) => self.publish(target, body).await,
             (request, part) => panic!("{request:?} does not concern {part:?}"),
         }
@@ -181,7 +181,7 @@ impl Services {
         (answer, Part::Reservation(after))
     }
 
-    async fn record(&mut self, body: &str, record: Record, own: bool) -> (Answer, Part) {
+    async fn claim(&mut self, body: &str, claim: Claim, own: bool) -> (Answer, Part) {
         let mut input: Value = serde_json::from_str(body).expect("a request in JSON");
         let claims = input["UpdateExpression"].as_str().is_some_and(|update| update.contains("#attempt"));
         let dropped = if claims { Sabotage::ClaimUnconditional } else { Sabotage::OwnerUnchecked };
@@ -207,10 +207,10 @@ impl Services {
 
         let key = json!({"TableName": TABLE, "Key": {"id": id}});
         let aws = &self.stack.aws;
-        aws.dynamodb("DeleteItem", &key).await.expect("the record can be deleted");
-        if let Some(item) = item(id, record, own, self.validations.get(&name)) {
+        aws.dynamodb("DeleteItem", &key).await.expect("the claim can be deleted");
+        if let Some(item) = item(id, claim, own, self.validations.get(&name)) {
             let put = json!({"TableName": TABLE, "Item": item});
-            aws.dynamodb("PutItem", &put).await.expect("the record can be put");
+            aws.dynamodb("PutItem", &put).await.expect("the claim can be put");
         }
         let answer = match aws.dynamodb("UpdateItem", &input).await {
             // The worker looks for the owner only; the rest has the clock in it and would be new in every run.
@@ -224,7 +224,7 @@ impl Services {
             }
             Err(error) => panic!("DynamoDB: {error}"),
         };
-        let found = aws.dynamodb("GetItem", &key).await.expect("the record can be read");
+        let found = aws.dynamodb("GetItem", &key).await.expect("the claim can be read");
         (answer, read(&found["Item"]))
     }
 
@@ -314,21 +314,21 @@ async fn ask(client: &mut Grpc<Channel>, request: &Request) -> Answer {
     answer.map_or_else(refused, Answer::Message)
 }
 
-/// The item that a record is stored as; the worker's own token goes by a name.
-fn item(id: Value, record: Record, own: bool, validation: Option<&Value>) -> Option<Value> {
-    let (status, lease_end) = match record {
-        Record::Absent => return None,
-        Record::InProgress(Lease::Live) => ("INPROGRESS", LEASE_END),
-        Record::InProgress(Lease::Over) => ("INPROGRESS", 1),
-        Record::InProgress(Lease::GivenBack) => ("INPROGRESS", 0),
-        Record::Completed => ("COMPLETED", LEASE_END),
+/// The item that a claim is stored as; the worker's own token goes by a name.
+fn item(id: Value, claim: Claim, own: bool, validation: Option<&Value>) -> Option<Value> {
+    let (status, lease_end) = match claim {
+        Claim::Absent => return None,
+        Claim::InProgress(Lease::Live) => ("INPROGRESS", LEASE_END),
+        Claim::InProgress(Lease::Over) => ("INPROGRESS", 1),
+        Claim::InProgress(Lease::GivenBack) => ("INPROGRESS", 0),
+        Claim::Completed => ("COMPLETED", LEASE_END),
     };
     Some(json!({
         "id": id,
         "status": {"S": status},
         "in_progress_expiration": {"N": lease_end.to_string()},
         "expiration": {"N": (LEASE_END / 1000).to_string()},
-        "validation": validation.expect("a record was claimed before"),
+        "validation": validation.expect("a claim was claimed before"),
         "owner": {"S": if own { SELF } else { "another" }},
         "attempt": {"N": "1"},
         "data": {"S": "done"},
@@ -337,13 +337,13 @@ fn item(id: Value, record: Record, own: bool, validation: Option<&Value>) -> Opt
 
 fn read(item: &Value) -> Part {
     let own = item["owner"]["S"] == SELF;
-    let record = match (item["status"]["S"].as_str(), item["in_progress_expiration"]["N"].as_str()) {
-        (None, None) => Record::Absent,
-        (Some("COMPLETED"), Some(_)) => Record::Completed,
-        (Some("INPROGRESS"), Some("0")) => Record::InProgress(Lease::GivenBack),
-        (Some("INPROGRESS"), Some("1")) => Record::InProgress(Lease::Over),
-        (Some("INPROGRESS"), Some(end)) if end == LEASE_END.to_string() => Record::InProgress(Lease::Live),
-        _ => panic!("the model does not know such a record: {item}"),
+    let claim = match (item["status"]["S"].as_str(), item["in_progress_expiration"]["N"].as_str()) {
+        (None, None) => Claim::Absent,
+        (Some("COMPLETED"), Some(_)) => Claim::Completed,
+        (Some("INPROGRESS"), Some("0")) => Claim::InProgress(Lease::GivenBack),
+        (Some("INPROGRESS"), Some("1")) => Claim::InProgress(Lease::Over),
+        (Some("INPROGRESS"), Some(end)) if end == LEASE_END.to_string() => Claim::InProgress(Lease::Live),
+        _ => panic!("the model does not know such a claim: {item}"),
     };
-    Part::Record(record, own)
+    Part::Claim(claim, own)
 }

@@ -12,7 +12,7 @@ use crate::{
     kind::{KINDS, Kind},
     rules::{judge, owed},
     search::{Rules, Step},
-    services::{Dialect, Held, Lease, Part, Record, Sabotage, Seats, Services},
+    services::{Claim, Dialect, Held, Lease, Part, Sabotage, Seats, Services},
 };
 
 /// Where one delivery is.
@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct Delivery {
     /// A history of [`Decisions`], or [`Delivery::GONE`]. The first history of a kind is a message that waits.
     pub(crate) at: u16,
-    /// Whether the record of its key carries the token of the worker that is at it now.
+    /// Whether the claim of its key carries the token of the worker that is at it now.
     pub(crate) owner: bool,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct State {
     pub(crate) reservation: Held,
     pub(crate) seats: Seats,
     /// By kind: each has a key of its own.
-    pub(crate) records: [Record; KINDS],
+    pub(crate) claims: [Claim; KINDS],
     /// By kind: whether the refund of its payment was requested.
     pub(crate) refunds: [bool; KINDS],
     pub(crate) deliveries: Vec<Delivery>,
@@ -92,7 +92,7 @@ impl Model {
         State {
             reservation: Held { status: Status::Hold, paid_by: None },
             seats: Seats::Held,
-            records: [Record::Absent; KINDS],
+            claims: [Claim::Absent; KINDS],
             refunds: [false; KINDS],
             deliveries: kinds.iter().map(|kind| Delivery { at: waiting_at(*kind), owner: false }).collect(),
             faults,
@@ -113,7 +113,7 @@ impl Model {
                 Request::Rest { .. } => Part::Reservation(state.reservation),
                 Request::Reserve(_) | Request::Commit(_) | Request::Release(_) => Part::Seats(state.seats),
                 Request::Aws { target, .. } if target.ends_with("PutEvents") => Part::Bus(false),
-                Request::Aws { .. } => Part::Record(state.records[kind.index()], owner),
+                Request::Aws { .. } => Part::Claim(state.claims[kind.index()], owner),
             };
             let (said, after) = self.carry_out(asked, part);
             judge(state.reservation, self.decisions.request(asked), part, after)?;
@@ -121,8 +121,8 @@ impl Model {
                 Part::Reservation(held) => state.reservation = held,
                 Part::Seats(seats) => state.seats = seats,
                 Part::Bus(taken) => state.refunds[kind.index()] |= taken,
-                Part::Record(record, own) => {
-                    state.records[kind.index()] = record;
+                Part::Claim(claim, own) => {
+                    state.claims[kind.index()] = claim;
                     for (delivery, of) in state.deliveries.iter_mut().zip(&self.kinds) {
                         delivery.owner &= *of != kind || !own;
                     }
@@ -203,9 +203,9 @@ impl Rules for Model {
         for kind in Kind::all() {
             let key = kind.index();
             let owned = state.deliveries.iter().zip(&self.kinds).any(|(delivery, of)| *of == kind && delivery.owner);
-            if state.records[key] == Record::InProgress(Lease::Live) && (faults || !owned) {
+            if state.claims[key] == Claim::InProgress(Lease::Live) && (faults || !owned) {
                 let mut state = if owned { after_fault.clone() } else { state.clone() };
-                state.records[key] = Record::InProgress(Lease::Over);
+                state.claims[key] = Claim::InProgress(Lease::Over);
                 steps.push(Step { act: Act::LeaseOver(kind), calm: !owned, state });
             }
         }

@@ -16,8 +16,11 @@ use shared::{
     config::{Reader, secret::SecretFields},
     deadline::epoch_ms,
     waiting_room::{
+        Moment,
+        id::PlaceId,
         line::{Line, Scope, Settings},
         table::{Table, Written},
+        ticket,
     },
 };
 
@@ -109,11 +112,22 @@ pub fn token(admission: &Admission) -> Result<String, String> {
 /// # Errors
 /// When no token can state it, or the key is none.
 pub fn token_by(key: &str, admission: &Admission) -> Result<String, String> {
+    keys(key)?.mint(admission).map_err(|error| error.to_string())
+}
+
+/// The ticket by which a page of a place hears at once, given at this moment by a key of the caller's choice.
+///
+/// # Errors
+/// When the key is none.
+pub fn ticket_by(key: &str, place: PlaceId, given_at: Moment) -> Result<String, String> {
+    ticket::issue(&keys(key)?, place, given_at)
+}
+
+fn keys(key: &str) -> Result<Keys, String> {
     let environment = BTreeMap::new();
     let mut reader = Reader::with_secret(&environment, Some(SecretFields::parse(&secret(key, None))), None);
     let keys = Keys::configured(&mut reader);
-    let keys = reader.finish(keys).map_err(|error| error.to_string())?;
-    keys.mint(admission).map_err(|error| error.to_string())
+    reader.finish(keys).map_err(|error| error.to_string())
 }
 
 /// A token whose header and claims somebody has changed, signed again by a key as HS256 has it, or not signed at all.

@@ -131,7 +131,7 @@ struct Capacity {
 
 /// How a request fails on demand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum Injected {
     /// An error answer; the request is not carried out.
     Answer {
         /// The HTTP status.
@@ -153,7 +153,7 @@ struct Planned {
     /// How many requests of the target are carried out before it.
     others: usize,
     target: String,
-    failure: Failure,
+    failure: Injected,
 }
 
 /// Why the endpoint or a call to its emulator failed.
@@ -183,7 +183,7 @@ pub enum AwsError {
 #[derive(Debug)]
 struct Shared {
     dynamodb: Dynamo,
-    state: Mutex<Settings>,
+    state: Mutex<Contents>,
 }
 
 #[derive(Debug)]
@@ -193,7 +193,7 @@ enum Dynamo {
 }
 
 #[derive(Debug, Default)]
-struct Settings {
+struct Contents {
     queues: BTreeMap<String, Queue>,
     buses: BTreeSet<String>,
     rules: Vec<Rule>,
@@ -228,7 +228,7 @@ impl AwsEndpoint {
         let (listener, address) = listen().await?;
         let url = format!("http://{address}");
         let buses = BTreeSet::from(["default".to_owned()]);
-        let shared = Arc::new(Shared { dynamodb, state: Mutex::new(Settings { buses, ..Settings::default() }) });
+        let shared = Arc::new(Shared { dynamodb, state: Mutex::new(Contents { buses, ..Contents::default() }) });
         let routes =
             Router::new().fallback(serve).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(shared.clone());
         let endpoint = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
@@ -347,13 +347,13 @@ impl AwsEndpoint {
     }
 
     /// Fails the next request whose target starts with `target`; each call adds one failure.
-    pub fn fail_next(&self, target: &str, failure: Failure) {
+    pub fn fail_next(&self, target: &str, failure: Injected) {
         self.fail_after(0, target, failure);
     }
 
     /// Fails the request whose target starts with `target` that comes after so many others of them; each call adds one
     /// failure.
-    pub fn fail_after(&self, others: usize, target: &str, failure: Failure) {
+    pub fn fail_after(&self, others: usize, target: &str, failure: Injected) {
         self.shared.lock().failures.push(Planned { others, target: target.to_owned(), failure });
     }
 
@@ -551,12 +551,12 @@ async fn carry_out(
     let (latency, failure) = shared.note(target, input);
     let answer = match failure {
         None => shared.dispatch(target, headers, body, input).await,
-        Some(Failure::Answer { status, kind, message }) => {
+        Some(Injected::Answer { status, kind, message }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Fault { status, code: kind.clone(), query_code: kind, message }.into_response()
         }
-        Some(Failure::Silence) => pending().await, // Ends when the caller hangs up.
-        Some(Failure::LostAnswer) => {
+        Some(Injected::Silence) => pending().await, // Ends when the caller hangs up.
+        Some(Injected::LostAnswer) => {
             shared.dispatch(target, headers, body, input).await;
             pending().await
         }
@@ -565,18 +565,18 @@ async fn carry_out(
 }
 
 impl Shared {
-    fn note(&self, target: &str, input: &Value) -> (Duration, Option<Failure>) {
-        let mut settings = self.lock();
-        settings.requests.push(Request { target: target.to_owned(), body: input.clone() });
-        let next = settings.failures.iter().position(|planned| target.starts_with(&planned.target));
-        let failure = next.and_then(|index| match settings.failures[index].others.checked_sub(1) {
+    fn note(&self, target: &str, input: &Value) -> (Duration, Option<Injected>) {
+        let mut contents = self.lock();
+        contents.requests.push(Request { target: target.to_owned(), body: input.clone() });
+        let next = contents.failures.iter().position(|planned| target.starts_with(&planned.target));
+        let failure = next.and_then(|index| match contents.failures[index].others.checked_sub(1) {
             Some(others) => {
-                settings.failures[index].others = others;
+                contents.failures[index].others = others;
                 None
             }
-            None => Some(settings.failures.remove(index).failure),
+            None => Some(contents.failures.remove(index).failure),
         });
-        (settings.latency, failure)
+        (contents.latency, failure)
     }
 
     /// Counts what an answer says that it took.
@@ -638,7 +638,7 @@ impl Shared {
         }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Settings> {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,6 +33,8 @@ pub enum Trigger {
     Queue,
     /// By an HTTP API, request by request.
     Http,
+    /// By a WebSocket API, whenever something happens to a connection.
+    WebSocket,
     /// By the stream of a table, in batches that are in order.
     Stream,
     /// By the clock.
@@ -209,7 +211,7 @@ pub fn composed<T>(
 ) -> Result<T, ConfigError> {
     let aws = aws_of_a_test();
     let reader = Reader::with_secret(environment, secret, None);
-    let mut parts = Parts { name, reader, aws: &aws };
+    let mut parts = Parts::new(name, reader, &aws);
     telemetry::log_level(&mut parts.reader);
     let made = compose(&mut parts);
     parts.reader.finish(made)
@@ -312,7 +314,7 @@ pub const WAITING: [Fed; 4] = [
 ];
 
 /// Every other function.
-const OTHERS: [Entry; 13] = [
+const OTHERS: [Entry; 14] = [
     other!(reservation_api, Reservations, Http),
     other!(reservation_rpc, Reservations, Http),
     other!(reservation_changed, Reservations, Stream),
@@ -325,6 +327,7 @@ const OTHERS: [Entry; 13] = [
     other!(waiting_room_ticked, WaitingRoom, Queue),
     other!(waiting_room_settled, WaitingRoom, Queue),
     other!(waiting_room_called, WaitingRoom, Queue),
+    other!(waiting_room_connected, WaitingRoom, WebSocket),
     other!(waiting_room_clock, WaitingRoom, Schedule),
 ];
 

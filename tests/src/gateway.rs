@@ -1,4 +1,4 @@
-//! API Gateway's HTTP API in front of the functions: routes, authorizers, events of payload format 2.0, answers, and what
+//! API Gateway in front of the functions. Its WebSocket API is in [`sockets`]; this is its HTTP API: routes, authorizers, events of payload format 2.0, answers, and what
 //! API Gateway says by itself.
 //!
 //! | rule | answer when it is broken |
@@ -20,6 +20,7 @@ mod native_grpc;
 mod path;
 mod route;
 mod signature;
+pub mod sockets;
 mod target;
 
 use std::{

@@ -141,9 +141,9 @@ pub enum ReleaseStatus {
     Failed = 4,
 }
 
-/// A prepared answer to one call, in place of what the rules say. Only [`Answer::HangAfterEffect`] touches the books.
+/// A scripted answer to one call, in place of what the rules say. Only [`Scripted::HangAfterEffect`] touches the books.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum Scripted {
     /// A gRPC status.
     Status(Code, String),
     /// An error inside a response that is otherwise empty. The code is a number, so that unknown ones can be sent.
@@ -249,7 +249,7 @@ impl Inventory {
     }
 
     /// Prepares the answer to the reservation's next call; several are used up in order, one a call.
-    pub fn answer_next(&self, reservation_id: &str, answer: Answer) {
+    pub fn answer_next(&self, reservation_id: &str, answer: Scripted) {
         self.lock().scripts.entry(reservation_id.to_owned()).or_default().push_back(answer);
     }
 

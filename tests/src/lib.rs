@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | [`stack`] | an account with everything deployed | |
 //! | [`lambda`] | the Lambda Runtime API and execution environments | one invocation at a time, timeouts, init failures |
-//! | [`gateway`] | API Gateway: an HTTP API with its issuer of tokens | routes, tokens, signatures, limits |
+//! | [`gateway`] | API Gateway: an HTTP API with its issuer of tokens, and a WebSocket API | routes, tokens, signatures, limits |
 //! | [`mapping`], [`stream`], [`kafka`] | event source mappings of a queue, of a table's stream, and of a topic | what counts as success and as failure |
 //! | [`sale`] | a stack that sells, with the functions of this repository alone | |
 //! | [`queue`] | SQS standard queues | visibility, receive counts, redrive, message limits |
@@ -21,6 +21,7 @@
 //! | [`catalogue`] | the functions of the workspace, for every ring | |
 //! | [`template`], [`yaml`] | what of `template.yaml` the stack does itself | routes, rules, the stream's mapping |
 //! | [`event`], [`http_event`] | a producer, a client | |
+//! | [`ended`] | who reads a function's log | one outcome for each record |
 //! | [`scenario`], [`replay`] | the files of `events/` and what they promise | |
 //! | [`recast`] | a person who writes event files for a new type | |
 //! | [`ministack`] | an AWS account of somebody else's making | what MiniStack enforces |
@@ -78,6 +79,7 @@ pub mod build;
 pub mod catalogue;
 pub mod cores;
 pub mod document;
+pub mod ended;
 pub mod event;
 pub mod http_event;
 pub mod price;

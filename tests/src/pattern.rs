@@ -24,7 +24,7 @@ impl Pattern {
     /// # Errors
     /// When it is no object, or asks in a way that is not known here.
     pub fn of(value: &Value) -> Result<Self, PatternError> {
-        let pattern = value.as_object().ok_or_else(|| PatternError(format!("{value} is no object")))?;
+        let pattern = value.as_object().ok_or_else(|| PatternError(format!("{value} is not an object")))?;
         understood(pattern)?;
         Ok(Self(pattern.clone()))
     }

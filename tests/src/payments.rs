@@ -69,9 +69,9 @@ pub struct Order {
 /// An end of a payment, as the service publishes it: the type of the event, and its detail.
 pub type Ended = (&'static str, Value);
 
-/// A prepared answer to one question about a payment, in place of what the books say.
+/// A scripted answer to one question about a payment, in place of what the books say.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum Scripted {
     /// A gRPC status.
     Status(Code, String),
     /// An error inside a response that is otherwise empty.
@@ -95,7 +95,7 @@ pub enum Answer {
 struct Books {
     payments: BTreeMap<String, Entry>,
     keys: HashMap<String, String>,
-    scripts: VecDeque<Answer>,
+    scripts: VecDeque<Scripted>,
     questions: usize,
     publisher: Option<Publisher>,
     latency: Duration,
@@ -170,7 +170,7 @@ impl Payments {
     }
 
     /// Prepares the answer to the next question; several are used up in order.
-    pub fn answer_next(&self, answer: Answer) {
+    pub fn answer_next(&self, answer: Scripted) {
         self.lock().scripts.push_back(answer);
     }
 
@@ -302,17 +302,17 @@ impl PaymentService for Payments {
         };
         passage.leave().await;
         latency::wait(arrived, latency).await;
-        let to_anybody = matches!(script, Some(Answer::ToAnybody));
+        let to_anybody = matches!(script, Some(Scripted::ToAnybody));
         let named = match script {
-            Some(Answer::Status(code, message)) => return Err(Status::new(code, message)),
-            Some(Answer::Error { code, message }) => {
+            Some(Scripted::Status(code, message)) => return Err(Status::new(code, message)),
+            Some(Scripted::Error { code, message }) => {
                 let error = Some(Error { code, message, ..Default::default() });
                 return Ok(Response::new(GetPaymentStatusResponse { error, payment: None }));
             }
-            Some(Answer::Nothing) => return Ok(Response::new(GetPaymentStatusResponse::default())),
-            Some(Answer::Hang) => return future::pending().await,
-            Some(Answer::About(other)) => other,
-            Some(Answer::ToAnybody) | None => intent_id,
+            Some(Scripted::Nothing) => return Ok(Response::new(GetPaymentStatusResponse::default())),
+            Some(Scripted::Hang) => return future::pending().await,
+            Some(Scripted::About(other)) => other,
+            Some(Scripted::ToAnybody) | None => intent_id,
         };
         let Some(entry) = entry.filter(|entry| to_anybody || user_id.is_empty() || entry.order.user_id == user_id)
         else {

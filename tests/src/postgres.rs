@@ -373,7 +373,7 @@ impl Database {
     pub fn migrator(&self) -> Result<Migrator, String> {
         let environment: BTreeMap<String, String> = self.owner_variables().into_iter().collect();
         let aws = aws_of_a_test();
-        let mut parts = Parts { name: "booking-migrate", reader: Reader::new(&environment), aws: &aws };
+        let mut parts = Parts::new("booking-migrate", Reader::new(&environment), &aws);
         let migrator = Migrator::configured(&mut parts);
         parts.reader.finish(migrator).map_err(|error| error.to_string())
     }

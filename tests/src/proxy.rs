@@ -32,7 +32,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::{
-    answer::{Answer, Parts},
+    answer::{Parts, Pieces},
     line::Line,
 };
 pub use self::{
@@ -232,7 +232,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 }
 
 impl Shared {
-    async fn pass(&self, request: Request<Incoming>, line: &Line) -> Response<Answer> {
+    async fn pass(&self, request: Request<Incoming>, line: &Line) -> Response<Pieces> {
         let (fault, clock_ahead_ms) = self.draw();
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return line.reset().await };

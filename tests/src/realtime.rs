@@ -82,9 +82,9 @@ pub struct Call {
     pub traceparent: Option<String>,
 }
 
-/// A prepared answer to one call, in place of what the rules say.
+/// A scripted answer to one call, in place of what the rules say.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum Scripted {
     /// A gRPC status, and nobody is told.
     Status(Code, String),
     /// No answer ever, and nobody is told.
@@ -98,7 +98,7 @@ struct Books {
     /// The events that each customer looks at, by his connections.
     connections: BTreeMap<String, Vec<BTreeSet<String>>>,
     calls: Vec<Call>,
-    scripts: VecDeque<Answer>,
+    scripts: VecDeque<Scripted>,
     tripwire: Tripwire,
 }
 
@@ -137,7 +137,7 @@ impl Realtime {
     }
 
     /// Prepares the answer to the next call; several are used up in order.
-    pub fn answer_next(&self, answer: Answer) {
+    pub fn answer_next(&self, answer: Scripted) {
         self.lock().scripts.push_back(answer);
     }
 
@@ -154,15 +154,15 @@ impl Realtime {
             let mut books = self.lock();
             let script = books.scripts.pop_front();
             let recipients = match &script {
-                Some(Answer::Status(..) | Answer::Hang) => 0,
-                Some(Answer::HangAfterEffect) | None => books.tell(push, metadata),
+                Some(Scripted::Status(..) | Scripted::Hang) => 0,
+                Some(Scripted::HangAfterEffect) | None => books.tell(push, metadata),
             };
             (script, recipients)
         };
         passage.leave().await;
         match script {
-            Some(Answer::Status(code, message)) => Err(Status::new(code, message)),
-            Some(Answer::Hang | Answer::HangAfterEffect) => future::pending().await,
+            Some(Scripted::Status(code, message)) => Err(Status::new(code, message)),
+            Some(Scripted::Hang | Scripted::HangAfterEffect) => future::pending().await,
             None => Ok(recipients),
         }
     }

@@ -108,9 +108,9 @@ pub struct Call {
     pub answered: Option<u16>,
 }
 
-/// A prepared answer to one call, in place of what the rules say.
+/// A scripted answer to one call, in place of what the rules say.
 #[derive(Clone, Debug)]
-pub enum Answer {
+pub enum Scripted {
     /// This response, and no effect.
     Respond {
         /// The status code.
@@ -180,7 +180,7 @@ impl Reservations {
     }
 
     /// Prepares the answer to the next call of this method for the reservation; several are used up in order.
-    pub fn answer_next(&self, reservation_id: &str, method: Method, answer: Answer) {
+    pub fn answer_next(&self, reservation_id: &str, method: Method, answer: Scripted) {
         self.lock().scripts.entry((reservation_id.to_owned(), method)).or_default().push_back(answer);
     }
 
@@ -225,7 +225,7 @@ struct Store {
     remembered: HashMap<String, First>,
     calls: Vec<Call>,
     probes: Vec<Call>,
-    scripts: HashMap<(String, Method), VecDeque<Answer>>,
+    scripts: HashMap<(String, Method), VecDeque<Scripted>>,
     latency: Duration,
     token: Option<String>,
     tripwire: Tripwire,
@@ -305,13 +305,13 @@ impl Store {
         let script = named.and_then(|named| self.scripts.get_mut(&named)).and_then(VecDeque::pop_front);
         let action = match script {
             None => Action::Send(self.decide(&call).into_response()),
-            Some(Answer::Respond { status, headers, body }) => Action::Send(prepared(status, &headers, body)),
-            Some(Answer::Hang) => Action::Silence,
-            Some(Answer::HangAfterEffect) => {
+            Some(Scripted::Respond { status, headers, body }) => Action::Send(prepared(status, &headers, body)),
+            Some(Scripted::Hang) => Action::Silence,
+            Some(Scripted::HangAfterEffect) => {
                 self.decide(&call);
                 Action::Silence
             }
-            Some(Answer::CloseConnection) => Action::Close,
+            Some(Scripted::CloseConnection) => Action::Close,
         };
         call.answered = match &action {
             Action::Send(response) => Some(response.status().as_u16()),

@@ -16,7 +16,10 @@ use crate::{
     aws::{AwsError, Rule},
     build::Binaries,
     catalogue::{CATALOGUE, Entry, Fed, System, Trigger, all_fed},
-    gateway::{AUDIENCE, AccessKey, Gateway, GatewayError, GatewayOptions, Issuer, JwtConfiguration, TIMEOUT, Target},
+    gateway::{
+        AUDIENCE, AccessKey, Gateway, GatewayError, GatewayOptions, Issuer, JwtConfiguration, TIMEOUT, Target,
+        sockets::{Sockets, SocketsOptions},
+    },
     lambda::{Function, FunctionError, FunctionOptions, Invocation},
     mapping::Delivery,
     postgres::Database,
@@ -38,6 +41,8 @@ pub struct Sale {
     pub stack: Stack,
     /// The API.
     pub gateway: Gateway,
+    /// The API by which pages hear at once, where it is switched on.
+    pub sockets: Option<Sockets>,
     /// Who signs the tokens of its customers.
     pub issuer: Issuer,
     /// All functions, by their names.
@@ -56,6 +61,8 @@ pub struct SalePorts {
     pub gateway: u16,
     /// The issuer's, which is in its tokens.
     pub issuer: u16,
+    /// That of the WebSocket API. Nothing: as by the template's default, pages hear nothing.
+    pub sockets: Option<u16>,
 }
 
 /// Something that a function was invoked for.
@@ -81,6 +88,9 @@ pub enum SaleError {
     /// The issuer has no port.
     #[error("listen on 127.0.0.1:{0} for the issuer of tokens: {1}")]
     Issuer(u16, io::Error),
+    /// The WebSocket API has no port.
+    #[error("listen on 127.0.0.1:{0} for the connections of pages: {1}")]
+    Sockets(u16, io::Error),
     /// A function has no binary.
     #[error("deploy a function: {0}")]
     Function(#[from] io::Error),
@@ -147,13 +157,24 @@ impl Sale {
         let issuer = Issuer::start_on(ports.issuer).await.map_err(|error| SaleError::Issuer(ports.issuer, error))?;
         let deploy = |name, environment, environments| deploy(&template, binaries, name, environment, environments);
         let mut functions = BTreeMap::new();
+        let mut sockets = None;
+        if let Some(port) = ports.sockets {
+            let name = waiting_room_connected::NAME;
+            let connected = deploy(name, stack.environment(name), ENVIRONMENTS)?;
+            sockets = Some(open_sockets(&template, Target::Function(connected.clone()), port).await?);
+            functions.insert(name, connected);
+        }
+        let push_api = sockets.as_ref().map(|sockets| (PUSH_API.to_owned(), sockets.base()));
         let served = CATALOGUE.iter().filter(|entry| entry.trigger == Trigger::Http);
         let mut targets = BTreeMap::new();
         for entry in served {
             let mut environment = stack.environment(entry.name);
             match entry.system {
                 System::Reservations => environment.extend(stack.admission()),
-                System::WaitingRoom => environment.extend(sign_in(&issuer)),
+                System::WaitingRoom => {
+                    environment.extend(sign_in(&issuer));
+                    environment.extend(push_api.clone());
+                }
                 System::Settlement | System::Bookings => {}
             }
             let function = deploy(entry.name, environment, API_ENVIRONMENTS)?;
@@ -166,12 +187,16 @@ impl Sale {
             issuer.lead_back_to(page);
         }
         // The bookings need a database: see [`Sale::book`].
-        let others = |entry: &&Entry| entry.trigger != Trigger::Http && entry.system != System::Bookings;
+        let is_served = |entry: &Entry| matches!(entry.trigger, Trigger::Http | Trigger::WebSocket);
+        let others = |entry: &&Entry| !is_served(entry) && entry.system != System::Bookings;
         for entry in CATALOGUE.iter().filter(others) {
             let mut environment = stack.environment(entry.name);
             if entry.system != System::Reservations {
                 environment.insert("RESERVATION_API_BASE".to_owned(), gateway.url());
                 environment.insert("RESERVATION_API_AUTH".to_owned(), "iam".to_owned());
+            }
+            if entry.name == waiting_room_called::NAME {
+                environment.extend(push_api.clone());
             }
             functions.insert(entry.name, deploy(entry.name, environment, ENVIRONMENTS)?);
         }
@@ -185,7 +210,7 @@ impl Sale {
             stack.aws.add_queue(queue.clone());
             (entry.name, queue)
         });
-        Ok(Self { gateway, issuer, functions, queues, given_up: given_up.collect(), template, stack })
+        Ok(Self { gateway, sockets, issuer, functions, queues, given_up: given_up.collect(), template, stack })
     }
 
     /// Deploys the bookings too, in this database.
@@ -238,7 +263,7 @@ impl Sale {
             let name = entry.name;
             let Some(function) = self.functions.get(name).cloned() else { continue };
             match entry.trigger {
-                Trigger::Http => {}
+                Trigger::Http | Trigger::WebSocket => {}
                 Trigger::Queue => {
                     let Some(queue) = self.queues.get(name).cloned() else { continue };
                     let (deliveries, told) = mpsc::unbounded_channel();
@@ -260,6 +285,19 @@ impl Sale {
         }
         Ok(Running { _tasks: tasks.into_iter().map(AbortOnDropHandle::new).collect() })
     }
+}
+
+/// The variable by which functions know the WebSocket API.
+pub const PUSH_API: &str = "PUSH_API_BASE";
+
+/// The WebSocket API as the template has it, in front of its function.
+///
+/// # Errors
+/// When the template has a route that can't be served here, or the port can't be had.
+pub async fn open_sockets(template: &Template, function: Target, port: u16) -> Result<Sockets, SaleError> {
+    let routes = template.connection_routes()?.into_keys().map(|key| (key, function.clone())).collect();
+    let options = SocketsOptions { port, routes, access_keys: vec![access_key()] };
+    Sockets::start(options).await.map_err(|error| SaleError::Sockets(port, error))
 }
 
 fn deploy(

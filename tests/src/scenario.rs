@@ -34,7 +34,7 @@ use crate::reservations::Status;
 pub use self::{
     booked::{Booked, Booking, Then},
     invoked::{Effect, Invoked, Known, Lined, OnSale},
-    waited::{GivenLine, Standing, Turned, Waited},
+    waited::{GivenLine, Person, Turned, Waited},
     written::write,
 };
 

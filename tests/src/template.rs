@@ -1,10 +1,10 @@
-//! What of `template.yaml` the local stack does itself: the routes of the API, the rules of the bus, and the mapping of the
+//! What of `template.yaml` the local stack does itself: the routes of its APIs, the rules of the bus, and the mapping of the
 //! stream. So that what runs here is what is deployed, and not a copy of it.
 //!
 //! Values are those of a stack with every system on and every parameter given: of an `Fn::If` the first branch counts, and
 //! whatever a condition guards is there.
 
-use std::{fs, io, time::Duration};
+use std::{collections::BTreeMap, fs, io, time::Duration};
 
 use serde_json::Value;
 
@@ -90,7 +90,43 @@ impl Template {
     /// # Errors
     /// What of a route is not known here.
     pub fn routes(&self) -> Result<Vec<Route>, TemplateError> {
-        self.of_type("AWS::ApiGatewayV2::Route").map(|(id, properties)| self.route(id, properties)).collect()
+        self.routes_of("HTTP").map(|(id, properties)| self.route(id, properties)).collect()
+    }
+
+    /// The routes of its WebSocket API: the function of each, by its key.
+    ///
+    /// # Errors
+    /// What of a route is not known here.
+    pub fn connection_routes(&self) -> Result<BTreeMap<String, String>, TemplateError> {
+        let route = |(id, properties): (&str, &Value)| {
+            let key = properties["RouteKey"].as_str().unwrap_or_default().to_owned();
+            Ok((key, self.target(id, properties)?.to_owned()))
+        };
+        self.routes_of("WEBSOCKET").map(route).collect()
+    }
+
+    /// The properties of each route of the API of a protocol, by its name.
+    fn routes_of(&self, protocol: &str) -> impl Iterator<Item = (&str, &Value)> {
+        let is_of = move |(_, route): &(&str, &Value)| {
+            let api = route["ApiId"]["Ref"].as_str().unwrap_or_default();
+            // What names no API is a fault of its route, and told with it.
+            self.root["Resources"][api]["Properties"]["ProtocolType"].as_str().unwrap_or("HTTP") == protocol
+        };
+        self.of_type("AWS::ApiGatewayV2::Route").filter(is_of)
+    }
+
+    /// The function that a route leads to, by its folder.
+    fn target(&self, id: &str, route: &Value) -> Result<&str, TemplateError> {
+        let target = route["Target"]["Fn::Sub"].as_str();
+        let integration = target.and_then(|target| target.strip_prefix("integrations/${")?.strip_suffix('}'));
+        let uri = integration.map(|id| &self.root["Resources"][id]["Properties"]["IntegrationUri"]);
+        let function = uri.and_then(|uri| {
+            // A WebSocket API wraps it into a path.
+            let parts = || uri["Fn::Join"][1].as_array()?.iter().find_map(|part| part["Ref"].as_str());
+            uri["Ref"].as_str().or_else(parts)?.strip_suffix(".Alias")
+        });
+        let cause = "Target leads to no function";
+        function.and_then(|id| self.folder(id)).ok_or(TemplateError::Resource { id: id.to_owned(), cause })
     }
 
     fn route(&self, id: &str, properties: &Value) -> Result<Route, TemplateError> {
@@ -103,12 +139,7 @@ impl Template {
             Some("AWS_IAM") => Authorization::Iam,
             Some(_) => return Err(fault("AuthorizationType must be NONE, JWT or AWS_IAM to be served here")),
         };
-        let target = properties["Target"]["Fn::Sub"].as_str();
-        let integration = target.and_then(|target| target.strip_prefix("integrations/${")?.strip_suffix('}'));
-        let uri = integration.map(|id| &self.root["Resources"][id]["Properties"]["IntegrationUri"]);
-        let function = uri.and_then(|uri| uri["Ref"].as_str()?.strip_suffix(".Alias"));
-        let function = function.and_then(|id| self.folder(id)).ok_or(fault("Target leads to no function"))?;
-        Ok(Route { key, authorization, function: function.to_owned() })
+        Ok(Route { key, authorization, function: self.target(id, properties)?.to_owned() })
     }
 
     /// The rules of its bus.
@@ -145,7 +176,7 @@ impl Template {
         let filters = mapping["FilterCriteria"]["Filters"].as_array().into_iter().flatten();
         let filter = |filter: &Value| {
             let pattern = filter["Pattern"].as_str().and_then(|text| serde_json::from_str(text).ok());
-            let pattern = pattern.ok_or(fault("a Pattern is no JSON"))?;
+            let pattern = pattern.ok_or(fault("a Pattern is not JSON"))?;
             Pattern::of(&pattern).map_err(|cause| TemplateError::Pattern { id: id.clone(), cause })
         };
         let infinite = |value: &Value| value.as_u64();
@@ -276,6 +307,14 @@ mod tests {
         assert_eq!(customers.function, reservation_api::NAME);
         assert_eq!(of("ANY /internal/{proxy+}").authorization, Authorization::Iam);
         assert_eq!(of("GET /health").authorization, Authorization::None);
+    }
+
+    #[test]
+    fn what_happens_to_a_connection_is_the_business_of_one_function() {
+        let routes = template().connection_routes().unwrap();
+        let expected =
+            waiting_room_connected::ROUTES.map(|key| (key.to_owned(), waiting_room_connected::NAME.to_owned()));
+        assert_eq!(routes, expected.into());
     }
 
     #[test]

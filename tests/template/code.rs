@@ -9,8 +9,9 @@ use local_stack::{
 };
 use shared::{
     booking,
+    client::{grpc, inventory, payments, realtime},
     name::Named,
-    reservation::sweep,
+    reservation::{Status, service, sweep},
     settlement::{
         Outcome,
         event::{DETAIL_TYPES, Event, EventType, PAYMENT_STATUSES, STATUS_UPDATE},
@@ -19,7 +20,7 @@ use shared::{
     trigger::{http, kafka, sqs, stream},
     waiting_room::{
         called, desk, joined,
-        measured::{self, Processed},
+        measured::{self, Processed, Pushed},
         settled,
     },
 };
@@ -46,18 +47,25 @@ pub(crate) fn outcomes(function: Fed) -> BTreeSet<&'static str> {
     ends_well.into_iter().chain(others).collect()
 }
 
-/// Whether the code writes a metric with just these dimensions, or why it does not.
-pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(), String> {
+/// Every metric that the code writes.
+pub(crate) fn metrics() -> impl Iterator<Item = &'static Metric> {
     let all = [
         sqs::METRICS,
         http::METRICS,
+        grpc::METRICS,
+        service::METRICS,
         stream::METRICS,
         sweep::METRICS,
         kafka::METRICS,
         booking::METRICS,
         measured::METRICS,
     ];
-    let written = all.into_iter().flatten().find(|metric| metric.name == name);
+    all.into_iter().flatten()
+}
+
+/// Whether the code writes a metric with just these dimensions, or why it does not.
+pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(), String> {
+    let written = metrics().find(|metric| metric.name == name);
     let known = match written.map(|metric| metric.dimensions) {
         None if name == FAILING => &["type"],
         written => written.ok_or(format!("the code writes no metric {name}"))?,
@@ -70,8 +78,31 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
     if is_of(http::METRICS) {
         return request_is_counted(dimensions);
     }
+    if is_of(grpc::METRICS) {
+        let known = dimensions.iter().all(|(name, value)| match *name {
+            "method" => grpc_methods().any(|method| method == *value),
+            _ => grpc::Code::ALL.iter().any(|code| code.name() == *value),
+        });
+        return if known { Ok(()) } else { Err(format!("no call by gRPC is measured under {dimensions:?}")) };
+    }
+    if is_of(service::METRICS) {
+        let known = dimensions.iter().all(|(_, value)| match Status::named(value) {
+            Status::Pending
+            | Status::Hold
+            | Status::Confirmed
+            | Status::Cancelled
+            | Status::Expired
+            | Status::Failed => true,
+            Status::Refunded | Status::Other(_) => false,
+        });
+        return if known { Ok(()) } else { Err(format!("no reservation becomes {dimensions:?}")) };
+    }
     if is_of(measured::METRICS) {
-        let known = dimensions.iter().all(|(_, value)| Processed::ALL.iter().any(|result| result.name() == *value));
+        let results = Processed::ALL.iter().map(|result| result.name());
+        let pushed = Pushed::ALL.iter().map(|result| result.name());
+        let results: Vec<&str> =
+            if name == "booking_worker_pushes_total" { pushed.collect() } else { results.collect() };
+        let known = dimensions.iter().all(|(_, value)| results.contains(value));
         return if known { Ok(()) } else { Err(format!("nobody in a line ends as {dimensions:?}")) };
     }
     if is_of(sweep::METRICS) {
@@ -105,11 +136,16 @@ pub(crate) fn metric_exists(name: &str, dimensions: &[(&str, &str)]) -> Result<(
     Ok(())
 }
 
+/// What is asked by gRPC, by the names under which it is measured.
+fn grpc_methods() -> impl Iterator<Item = &'static str> {
+    inventory::METHODS.into_iter().chain(payments::METHODS).chain(realtime::METHODS)
+}
+
 /// Whether requests are counted under this route and this status, or why they are not.
 fn request_is_counted(dimensions: &[(&str, &str)]) -> Result<(), String> {
     for (dimension, value) in dimensions {
         let exists = match *dimension {
-            "route" => routes().contains(value),
+            "route" => routes().contains(value) || waiting_room_connected::ROUTES.contains(value),
             _ => value.parse::<u16>().is_ok_and(|status| StatusCode::from_u16(status).is_ok()),
         };
         if !exists {

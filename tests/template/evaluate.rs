@@ -86,6 +86,11 @@ impl<'t> Stack<'t> {
         }
     }
 
+    /// Whether CloudFormation deploys the stack, by all of the template's rules. The error is what it says when it does not.
+    pub(crate) fn is_accepted(&self) -> Result<(), String> {
+        fields(self.template.section("Rules")).into_iter().try_for_each(|(_, rule)| self.passes(rule))
+    }
+
     /// `node` with the branch that holds in place of each `Fn::If`. References stay.
     pub(crate) fn chosen(&self, node: &Value) -> Value {
         if let Some([condition, then, otherwise]) = node["Fn::If"].as_array().map(Vec::as_slice) {
@@ -127,6 +132,8 @@ impl<'t> Stack<'t> {
         match (name, self.template.resource(name)) {
             ("AWS::NoValue", _) => Value::Null,
             ("AWS::StackName", _) => STACK.into(),
+            ("AWS::Region", _) => "eu-west-1".into(),
+            ("AWS::URLSuffix", _) => "amazonaws.com".into(),
             (_, Some(resource)) if resource.body["Type"] == QUEUE => {
                 format!("https://sqs.eu-west-1.amazonaws.com/123456789012/{name}").into()
             }

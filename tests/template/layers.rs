@@ -27,7 +27,7 @@ const SYSTEMS: [&str; 10] = [
 const INPUT_AND_OUTPUT: [&str; 6] = ["client", "config", "idempotency", "start", "telemetry", "trigger"];
 
 /// What keeps the domain's values, and serves those who ask for them.
-const KEEPING: [&str; 17] = [
+const KEEPING: [&str; 19] = [
     "admission::token",
     "reservation::entrance",
     "reservation::relay",
@@ -37,10 +37,12 @@ const KEEPING: [&str; 17] = [
     "waiting_room::called",
     "waiting_room::clock",
     "waiting_room::configured",
+    "waiting_room::connected",
     "waiting_room::desk",
     "waiting_room::joined",
     "waiting_room::measured",
     "waiting_room::notice",
+    "waiting_room::push",
     "waiting_room::service",
     "waiting_room::settled",
     "waiting_room::settling",

@@ -20,6 +20,10 @@ pub(crate) struct Texts {
     pub(crate) operating: String,
     /// `functions/WAITING-ROOM.md`.
     pub(crate) waiting: String,
+    /// `functions/RESERVATIONS.md`.
+    pub(crate) reservations: String,
+    /// `functions/BOOKINGS.md`.
+    pub(crate) bookings: String,
     /// `.template/README.md`.
     pub(crate) deploying: String,
     /// `.template/PARAMETERS.md`.
@@ -40,6 +44,10 @@ pub(crate) struct Project {
     pub(crate) operating: String,
     /// `functions/WAITING-ROOM.md`.
     pub(crate) waiting: String,
+    /// `functions/RESERVATIONS.md`.
+    pub(crate) reservations: String,
+    /// `functions/BOOKINGS.md`.
+    pub(crate) bookings: String,
     /// `.template/README.md`.
     pub(crate) deploying: String,
     /// `.template/PARAMETERS.md`.
@@ -63,6 +71,10 @@ pub(crate) enum File {
     Operating,
     /// `functions/WAITING-ROOM.md`.
     Waiting,
+    /// `functions/RESERVATIONS.md`.
+    Reservations,
+    /// `functions/BOOKINGS.md`.
+    Bookings,
     /// `.template/README.md`.
     Deploying,
     /// `.template/PARAMETERS.md`.
@@ -98,6 +110,8 @@ impl Texts {
             readme: read("README.md"),
             operating: read("functions/README.md"),
             waiting: read("functions/WAITING-ROOM.md"),
+            reservations: read("functions/RESERVATIONS.md"),
+            bookings: read("functions/BOOKINGS.md"),
             deploying: read(".template/README.md"),
             parameters: read(".template/PARAMETERS.md"),
         }
@@ -117,6 +131,8 @@ impl Project {
             readme: texts.readme.clone(),
             operating: texts.operating.clone(),
             waiting: texts.waiting.clone(),
+            reservations: texts.reservations.clone(),
+            bookings: texts.bookings.clone(),
             deploying: texts.deploying.clone(),
             parameters: texts.parameters.clone(),
         })
@@ -150,6 +166,8 @@ impl Edit {
             File::Readme => &mut edited.readme,
             File::Operating => &mut edited.operating,
             File::Waiting => &mut edited.waiting,
+            File::Reservations => &mut edited.reservations,
+            File::Bookings => &mut edited.bookings,
             File::Deploying => &mut edited.deploying,
             File::Parameters => &mut edited.parameters,
         };

@@ -11,6 +11,7 @@ pub(crate) mod mappings;
 pub(crate) mod names;
 pub(crate) mod pages;
 pub(crate) mod partitions;
+pub(crate) mod push;
 pub(crate) mod queues;
 pub(crate) mod references;
 pub(crate) mod retries;
@@ -20,7 +21,13 @@ pub(crate) mod systems;
 pub(crate) mod table;
 pub(crate) mod waiting_room;
 
-use crate::project::{Edit, Project};
+use crate::{
+    evaluate::Stack,
+    project::{Edit, Project},
+};
+
+/// Values of parameters.
+type Given = [(&'static str, &'static str)];
 
 /// Something that must hold.
 #[derive(Debug)]
@@ -48,16 +55,30 @@ impl Faults {
             self.add(fault);
         }
     }
+
+    /// Notes what the template's own rules do not refuse, or refuse, as they must: parameters in addition to `base`.
+    fn unless_judged(&mut self, project: &Project, base: &Given, (refused, taken): (&[&Given], &[&Given])) {
+        let judge = |given: &Given| Stack::new(&project.template, &[base, given].concat()).is_accepted();
+        for given in refused {
+            self.unless(judge(given).is_err(), format!("Rules: refuse {given:?}"));
+        }
+        for given in taken {
+            if let Err(refusal) = judge(given) {
+                self.add(format!("Rules: {given:?} must be taken, and is refused: {refusal}"));
+            }
+        }
+    }
 }
 
 /// Every rule about the files that are deployed.
 pub(crate) fn all() -> impl Iterator<Item = &'static Rule> {
-    let rules: [&'static [Rule]; 18] = [
+    let rules: [&'static [Rule]; 19] = [
         systems::RULES,
         queues::RULES,
         mappings::RULES,
         bookings::RULES,
         waiting_room::RULES,
+        push::RULES,
         events::RULES,
         functions::RULES,
         api::RULES,

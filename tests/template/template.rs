@@ -79,6 +79,15 @@ impl Template {
         self.resources().into_iter().filter(|resource| resource.body["Type"] == name).collect()
     }
 
+    /// The resources of a type that belong to an API of this protocol, `HTTP` or `WEBSOCKET`, or are one.
+    pub(crate) fn of_api(&self, name: &str, protocol: &str) -> Vec<Resource<'_>> {
+        let is_of = |resource: &Resource<'_>| {
+            let api = reference(&resource.properties["ApiId"]).and_then(|id| self.resource(id));
+            api.unwrap_or(*resource).properties["ProtocolType"] == protocol
+        };
+        self.of_type(name).into_iter().filter(is_of).collect()
+    }
+
     pub(crate) fn resource(&self, id: &str) -> Option<Resource<'_>> {
         self.resources().into_iter().find(|resource| resource.id == id)
     }
@@ -234,23 +243,23 @@ mod tests {
         let fed_by_the_bus = catalogue::all_fed().filter(|function| function.is_fed_by_the_bus).count();
         let buried = catalogue::all_fed().filter(|function| function.keeps_dead_letters).count();
         let expected = [
-            ("AWS::ApiGatewayV2::Api", 1),
+            ("AWS::ApiGatewayV2::Api", 2),
             ("AWS::ApiGatewayV2::Authorizer", 1),
-            ("AWS::ApiGatewayV2::Integration", 3),
-            ("AWS::ApiGatewayV2::Route", 10 + 6),
-            ("AWS::ApiGatewayV2::Stage", 1),
+            ("AWS::ApiGatewayV2::Integration", 4),
+            ("AWS::ApiGatewayV2::Route", 10 + 6 + 3),
+            ("AWS::ApiGatewayV2::Stage", 2),
             ("AWS::CloudFormation::Stack", 4),
             (
                 "AWS::CloudWatch::Alarm",
-                settling * 9 + 1 + 5 + 14 + RECORDING.len() * 12 + 4 + WAITING.len() * 4 + 3 * 4 + 4 + 5 + 3,
+                settling * 9 + 2 + 5 + 14 + RECORDING.len() * 12 + 4 + WAITING.len() * 4 + 3 * 4 + 4 + 5 + 3 + 5,
             ),
             ("AWS::DynamoDB::Table", 3),
             ("AWS::Events::EventBus", 1),
             ("AWS::Events::Rule", fed_by_the_bus),
-            ("AWS::IAM::Policy", 5),
+            ("AWS::IAM::Policy", 6),
             ("AWS::IAM::Role", functions + 2),
             ("AWS::Lambda::EventSourceMapping", RECORDING.len()),
-            ("AWS::Lambda::Permission", 3),
+            ("AWS::Lambda::Permission", 4),
             ("AWS::Logs::LogGroup", functions + 1),
             ("AWS::Logs::MetricFilter", buried),
             ("AWS::RDS::DBProxy", 1),
@@ -265,7 +274,7 @@ mod tests {
         assert_eq!(names, catalogue::all_fed().map(|function| function.name).collect());
         let names: BTreeSet<&str> = template.deployed().iter().map(|deployed| deployed.entry.name).collect();
         assert_eq!(names, CATALOGUE.iter().map(|entry| entry.name).collect());
-        assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + queues + buried + 3 + 1 + 2);
+        assert_eq!(template.section("Outputs").as_object().unwrap().len(), 3 + queues + buried + 3 + 1 + 3);
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use local_stack::build::{cargo, workspace};
+use local_stack::{
+    build::{cargo, workspace},
+    catalogue::QUEUED,
+};
 use serde_json::Value;
 
 /// The manifests of the workspace's members, as cargo itself sees them.
@@ -21,17 +24,19 @@ fn members() -> BTreeSet<PathBuf> {
     packages.iter().filter_map(|package| package["manifest_path"].as_str()).map(PathBuf::from).collect()
 }
 
-/// Every file of this name in the folders of the repository, but for what a build or a tool left there.
-fn files(named: &str) -> BTreeSet<PathBuf> {
+/// Every file of such a name in the folders of the repository, but for what a build or a tool left there.
+fn files(wanted: impl Fn(&str) -> bool) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     let mut folders = vec![workspace()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder can be read") {
             let path = entry.expect("an entry can be read").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if path.is_dir() && name != "target" && !name.starts_with('.') {
-                folders.push(path);
-            } else if name == named {
+            let is_ours =
+                !["target", "node_modules"].contains(&name) && (!name.starts_with('.') || name == ".template");
+            if path.is_dir() {
+                folders.extend(is_ours.then_some(path));
+            } else if wanted(name) {
                 found.insert(path);
             }
         }
@@ -49,6 +54,16 @@ fn escape(package: &Value) -> Option<&'static str> {
     let inherited = package["lints"]["workspace"] == true;
     // Generated code is included into a crate and so under its lints. What is forbidden can't be allowed again.
     (!inherited).then_some("it does not say `[lints] workspace = true`")
+}
+
+/// How a function is called where it is named: as its folder, its crate, its event and its type.
+fn spellings(name: &str) -> [String; 4] {
+    let mut capitals = String::new();
+    for word in name.split('-') {
+        let (first, rest) = word.split_at(1);
+        capitals.extend([first.to_uppercase(), rest.to_owned()]);
+    }
+    [name.to_owned(), name.replace('-', "_"), name.replace('-', "."), capitals]
 }
 
 /// A package that is no member, and the root of a workspace of its own.
@@ -80,7 +95,7 @@ fn no_crate_of_ours_can_hold_unsafe_code() {
         assert_eq!(escape(&manifest(path)), None, "{}", path.display());
     }
     // A package that is no member would be under no rule at all, so the only two have a copy of the rules.
-    let mut manifests = files("Cargo.toml");
+    let mut manifests = files(|name| name == "Cargo.toml");
     manifests.remove(&workspace().join("Cargo.toml"));
     for path in [fuzzer(), sidecar()].map(|folder| folder.join("Cargo.toml")) {
         assert!(manifests.remove(&path));
@@ -89,6 +104,23 @@ fn no_crate_of_ours_can_hold_unsafe_code() {
         assert_eq!(package["workspace"]["lints"], root["workspace"]["lints"], "{}", path.display());
     }
     assert_eq!(manifests, members);
+}
+
+#[test]
+fn the_page_lists_the_files_that_a_new_function_changes() {
+    let names_each = |text: &str| QUEUED.iter().all(|name| spellings(name).iter().any(|name| text.contains(name)));
+    // Cargo writes its lock files by itself.
+    let all = files(|name| name != "Cargo.lock").into_iter();
+    let naming = all.filter(|path| fs::read_to_string(path).is_ok_and(|text| names_each(&text)));
+    let naming = naming.map(|path| path.strip_prefix(workspace()).expect("it lies in there").display().to_string());
+    let naming: BTreeSet<String> = naming.collect();
+    let page = fs::read_to_string(workspace().join("functions/README.md")).expect("the page is there");
+    let (count, list) = page.split_once(" changed by hand: ").expect("the page lists them");
+    let list = list.lines().next().unwrap_or_default().split('`').skip(1).step_by(2).map(str::to_owned);
+    let list: BTreeSet<String> = list.collect();
+    assert_eq!(list, naming, "these name every function that settles, so the next one changes them");
+    let count = count.rsplit(' ').next().and_then(|count| count.parse().ok());
+    assert_eq!(count, Some(list.len()), "the page counts them");
 }
 
 #[test]

@@ -157,6 +157,10 @@ pub(crate) struct Health {
 pub(crate) struct Info {
     pub(crate) name: &'static str,
     pub(crate) version: &'static str,
+    /// What it was built from, where its build was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub(crate) commit: Option<&'static str>,
 }
 
 /// What a create has come to.

@@ -585,7 +585,8 @@ fn endpoints() -> Vec<Endpoint> {
             id: "info",
             summary: "Names the function that answers",
             answers: vec![(200, {
-                let info = Info { name: crate::NAME, version: env!("CARGO_PKG_VERSION") };
+                let commit = Some("520a5e5167dd6e5e0f5a05e8a7337b6ae51bc682");
+                let info = Info { name: crate::NAME, version: env!("CARGO_PKG_VERSION"), commit };
                 answer::<Info>("The function.", &info)
             })],
             ..health("", "")

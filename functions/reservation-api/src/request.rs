@@ -49,7 +49,7 @@ pub fn possible(id: &str) -> Result<&str, Refusal> {
 /// The key that tells a repeat from another request. One pair of quotes around it is taken off, as the IETF's draft has them.
 ///
 /// # Errors
-/// When it is none, or stands there more than once. `Ok` without a key: there is none.
+/// When it is not a key, or is there more than once. `Ok` without a key: the request has none.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     const NAME: &str = "Idempotency-Key";
 

@@ -34,6 +34,9 @@ const DOCUMENT: &str = include_str!("../openapi.json");
 /// Shows the document to people. Its scripts come from elsewhere, because they would be a tenth of the function.
 const PAGE: &str = include_str!("swagger-ui.html");
 
+/// The commit that is built, by whoever builds: cargo knows none, and where SAM builds there may be no repository.
+const COMMIT: Option<&str> = option_env!("HOLDFAST_COMMIT");
+
 type Caught = Option<Extension<Caller>>;
 type Body = Result<Bytes, BytesRejection>;
 type Answer = Result<Response, Refusal>;
@@ -320,7 +323,8 @@ async fn health() -> Response {
 }
 
 async fn info() -> Response {
-    answer(StatusCode::OK, Info { name: crate::NAME, version: env!("CARGO_PKG_VERSION") })
+    let commit = COMMIT.filter(|commit| !commit.is_empty());
+    answer(StatusCode::OK, Info { name: crate::NAME, version: env!("CARGO_PKG_VERSION"), commit })
 }
 
 async fn api_docs() -> Response {

@@ -120,7 +120,7 @@ pub(crate) fn listing(request: &ListReservationsRequest) -> Result<Listing, Conn
         if pagination.page > 1 {
             faults.push("page is not counted here: go on with the cursor of the answer before".to_owned());
         }
-        // In protobuf zero is what nobody said.
+        // Zero is what protobuf has where nobody said anything.
         if pagination.page_size != 0 {
             match field::page_size(pagination.page_size) {
                 Ok(size) => listing.limit = size,

@@ -31,8 +31,8 @@ pub(crate) fn joined(shown: &Shown) -> EnqueueBookingResponse {
     }
 }
 
-/// What somebody is told of his place.
-pub(crate) fn position(shown: &Shown) -> GetQueuePositionResponse {
+/// What somebody is told of his place, and where he hears at once that something became of it.
+pub(crate) fn position(shown: &Shown, push_url: Option<String>) -> GetQueuePositionResponse {
     let (token, until) = match &shown.admitted {
         Some(Admitted { token, until }) => (token.clone(), Some(timestamp(*until))),
         None => (String::new(), None),
@@ -51,6 +51,7 @@ pub(crate) fn position(shown: &Shown) -> GetQueuePositionResponse {
         seats_allowed: shown.seats.map_or(0, i32::from),
         reservation_id: shown.reservation_id.clone().unwrap_or_default(),
         detail: shown.detail.name().to_owned(),
+        push_url: push_url.unwrap_or_default(),
         ..Default::default()
     }
 }

@@ -38,5 +38,8 @@ pub const NAME: &str = "waiting-room";
 /// What the function is made of.
 pub fn compose(parts: &mut Parts<'_>) -> Option<Server<Router>> {
     let page = Page::configured(&mut parts.reader);
-    WaitingRoom::served(parts, |room| routes::router(room, page))
+    WaitingRoom::served(parts, |room| {
+        let page = page.hearing(room.pushes());
+        routes::router(room, &page)
+    })
 }

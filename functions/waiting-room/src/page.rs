@@ -13,7 +13,7 @@ use axum::{
 use data_encoding::BASE64;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use shared::{config::Reader, trigger::http::Route};
+use shared::{config::Reader, trigger::http::Route, waiting_room::ticket::PushUrl};
 use url::Url;
 
 /// The request, as it is counted.
@@ -33,10 +33,11 @@ const SCOPE: &str = "LOGIN_SCOPE";
 const TOKEN_URL: &str = "LOGIN_TOKEN_URL";
 
 /// What is answered.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Page {
-    html: String,
-    policy: String,
+    sign_in: SignIn,
+    /// The origins that it asks beside its own.
+    asked: Vec<String>,
 }
 
 /// How the page's customers sign in, in the words of its script.
@@ -58,35 +59,43 @@ impl Page {
                     reader.fault(name, format!("says nothing without {ISSUER}"));
                 }
             }
-            return Self::of(&SignIn::default(), &[]);
+            return Self { sign_in: SignIn::default(), asked: Vec::new() };
         };
         let client_id = reader.required(CLIENT_ID);
         let scope = reader.optional(SCOPE).unwrap_or_default();
         let asked = [(ISSUER, Some(issuer.clone())), (TOKEN_URL, reader.optional(TOKEN_URL))];
         let asked = asked.into_iter().filter_map(|(name, url)| Some((name, url?)));
-        let origins: Vec<String> = asked.filter_map(|(name, url)| origin(reader, name, &url)).collect();
-        Self::of(&SignIn { issuer, client_id, scope }, &origins)
+        let asked = asked.filter_map(|(name, url)| origin(reader, name, &url)).collect();
+        Self { sign_in: SignIn { issuer, client_id, scope }, asked }
     }
 
-    fn of(sign_in: &SignIn, origins: &[String]) -> Self {
+    /// The same page, which hears at once from here, if from anywhere.
+    pub(crate) fn hearing(mut self, pushes: Option<&PushUrl>) -> Self {
+        self.asked.extend(pushes.map(PushUrl::origin));
+        self
+    }
+
+    /// The page with its sign-in filled in, and the policy that goes with it.
+    fn filled(&self) -> (String, String) {
         // Serializing three texts can't fail, and no text ends the script: `<` is written by its number.
-        let filled = serde_json::to_string(sign_in).unwrap_or_default().replace('<', "\\u003c");
+        let filled = serde_json::to_string(&self.sign_in).unwrap_or_default().replace('<', "\\u003c");
         let html = PAGE.replacen(PLACE, &PLACE.replace("{}", &filled), 1);
         let [script, style] = [("<script>", "</script>"), ("<style>", "</style>")].map(|(start, end)| hash(start, end));
-        let asked: String = origins.iter().map(|origin| format!(" {origin}")).collect();
+        let asked: String = self.asked.iter().map(|origin| format!(" {origin}")).collect();
         let policy = format!(
             "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'{asked}; img-src data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
              trusted-types 'none'"
         );
-        Self { html, policy }
+        (html, policy)
     }
 
     /// The page behind its path.
-    pub(crate) fn router(self) -> Router {
+    pub(crate) fn router(&self) -> Router {
+        let (html, policy) = self.filled();
         let headers = [
             (header::CACHE_CONTROL, CACHE.to_owned()),
-            (header::CONTENT_SECURITY_POLICY, self.policy),
+            (header::CONTENT_SECURITY_POLICY, policy),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
             (header::REFERRER_POLICY, "no-referrer".to_owned()),
             (HeaderName::from_static("cross-origin-opener-policy"), "same-origin".to_owned()),
@@ -99,7 +108,7 @@ impl Page {
             ready(response)
         });
         let path = ROUTE.split_once(' ').map_or("", |(_, path)| path);
-        Router::new().route(path, get(async move || Html(self.html)).route_layer(noted))
+        Router::new().route(path, get(async move || Html(html)).route_layer(noted))
     }
 }
 

@@ -48,7 +48,7 @@ impl BookingWorkerService for Service {
         let request = request.to_owned_message();
         let user_id = customer(&context, &request.user_id)?;
         let shown = self.room.position(&request.queue_item_id, &user_id).await.map_err(of)?;
-        Ok(Response::new(answer::position(&shown)).with_header("cache-control", "no-store"))
+        Ok(Response::new(answer::position(&shown, self.room.push_url(&shown))).with_header("cache-control", "no-store"))
     }
 
     async fn get_queue_status(

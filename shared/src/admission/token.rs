@@ -3,12 +3,13 @@
 //! believed.
 //!
 //! A token has one algorithm, whatever its header says, and names its key. It is worth nothing without its customer's login.
+//! What else the waiting room signs by the same keys is for another audience, so that neither is taken for the other.
 
 use std::fmt;
 
 use data_encoding::HEXLOWER;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use super::{Admission, Denied};
@@ -35,7 +36,7 @@ const LONGEST_TOKEN: usize = 4_096;
 /// The longest name of a token: that of its reservation is a little longer, and must fit as an id.
 const LONGEST_TOKEN_ID: usize = 128;
 
-/// So much of a key's digest names it.
+/// The part of a key's digest that names it.
 const LENGTH_OF_NAME: usize = 16;
 
 /// An admission that no token can state.
@@ -123,9 +124,7 @@ impl Keys {
             exp: admission.expires_at / 1_000,
             jti: token_id.clone(),
         };
-        let header = Header { kid: Some(self.signing.name.clone()), ..Header::new(Algorithm::HS256) };
-        let key = EncodingKey::from_secret(self.signing.secret.expose().as_bytes());
-        encode(&header, &claims, &key).map_err(|error| unmintable(error.to_string()))
+        self.signed(&claims).map_err(|error| unmintable(error.to_string()))
     }
 
     /// What a token states, if one of these keys has signed it. Whom it admits, and until when, [`Admission`] says.
@@ -133,19 +132,8 @@ impl Keys {
     /// # Errors
     /// [`Denied::NotOurs`], whatever is wrong with it.
     pub fn verify(&self, token: &str) -> Result<Admission, Denied> {
-        if token.len() > LONGEST_TOKEN {
-            return Err(Denied::NotOurs);
-        }
-        let name = decode_header(token).map_err(|_| Denied::NotOurs)?.kid.ok_or(Denied::NotOurs)?;
-        let key = [Some(&self.signing), self.other.as_ref()].into_iter().flatten().find(|key| key.name == name);
-        let key = DecodingKey::from_secret(key.ok_or(Denied::NotOurs)?.secret.expose().as_bytes());
-        let mut rules = Validation::new(Algorithm::HS256);
-        rules.set_audience(&[AUDIENCE]);
-        rules.set_required_spec_claims(&["aud", "exp", "sub"]);
-        // By the caller's clock, and without the minute of leeway that is the default.
-        rules.validate_exp = false;
         let Claims { sub, evt, qid, pos, max, iat, exp, jti, .. } =
-            decode::<Claims>(token, &key, &rules).map_err(|_| Denied::NotOurs)?.claims;
+            self.claims(token, AUDIENCE).ok_or(Denied::NotOurs)?;
         let call =
             jti.strip_prefix(&format!("{qid}_{pos}_")).and_then(|call| call.parse().ok()).ok_or(Denied::NotOurs)?;
         let admission = Admission {
@@ -160,6 +148,29 @@ impl Keys {
         };
         // A number can be written in more than one way, and one place must not have two reservations.
         if is_name(&jti) && admission.token_id() == jti { Ok(admission) } else { Err(Denied::NotOurs) }
+    }
+
+    /// Claims as a token of the first key.
+    pub(crate) fn signed(&self, claims: &impl Serialize) -> Result<String, jsonwebtoken::errors::Error> {
+        let header = Header { kid: Some(self.signing.name.clone()), ..Header::new(Algorithm::HS256) };
+        encode(&header, claims, &EncodingKey::from_secret(self.signing.secret.expose().as_bytes()))
+    }
+
+    /// The claims of a token for this audience, which is among them as `aud`, if one of the keys has signed it. When it expires,
+    /// in `exp`, is the caller's to judge.
+    pub(crate) fn claims<C: DeserializeOwned>(&self, token: &str, audience: &str) -> Option<C> {
+        if token.len() > LONGEST_TOKEN {
+            return None;
+        }
+        let name = decode_header(token).ok()?.kid?;
+        let key = [Some(&self.signing), self.other.as_ref()].into_iter().flatten().find(|key| key.name == name)?;
+        let mut rules = Validation::new(Algorithm::HS256);
+        rules.set_audience(&[audience]);
+        rules.set_required_spec_claims(&["aud", "exp", "sub"]);
+        // By the caller's clock, and without the minute of leeway that is the default.
+        rules.validate_exp = false;
+        let key = DecodingKey::from_secret(key.secret.expose().as_bytes());
+        decode(token, &key, &rules).ok().map(|read| read.claims)
     }
 }
 

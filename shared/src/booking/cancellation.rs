@@ -1,20 +1,23 @@
 //! The transaction that gives bookings up, and what its answers mean. Like a creation it takes the inbox row first, so that the
 //! two of one booking wait for each other and both orders come to the same end.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 use super::{
     ErrorCode, Outcome,
-    event::{Cancelled, Contexts, EventType},
+    event::Cancelled,
     migration,
     recorder::{Change, Entry, Ruling, Traced},
 };
 use crate::{
-    client::postgres::{Session, fault::Error},
+    client::postgres::{
+        Session,
+        fault::Error,
+        statement::{Statement, Value},
+    },
     deadline::Deadline,
-    failure::Failure,
     start::Parts,
     trigger::{Task, Verdict},
 };
@@ -58,29 +61,23 @@ const FOUND: &str = "
 SELECT meant.booking_id, users, b.status, b.user_id = meant.user_id AS is_owner
 FROM meant LEFT JOIN bookings b USING (booking_id)";
 
+/// All of them, in the order of the transaction.
+static STATEMENTS: LazyLock<[Statement; 3]> = LazyLock::new(|| {
+    const OF_MEANT: &[Type] =
+        &[Type::TEXT_ARRAY, Type::TEXT_ARRAY, Type::INT4_ARRAY, Type::TEXT_ARRAY, Type::TEXT_ARRAY];
+    let of_meant = |statement: &str| Statement::new(format!("{MEANT}{statement}"), &OF_MEANT[..3]);
+    [Statement::new(format!("{MEANT}{INBOX}"), OF_MEANT), of_meant(CANCELLED), of_meant(FOUND)]
+});
+
 /// What `booking.cancelled` does: its guest's booking is given up, now or as soon as it comes.
 #[derive(Debug)]
 pub struct Cancellation;
 
 impl Change for Cancellation {
-    const EVENT_TYPE: EventType = EventType::Cancelled;
-
     type Event = Cancelled;
 
     fn configured(_parts: &mut Parts<'_>) -> Self {
         Self
-    }
-
-    fn parse(body: &str) -> Result<Cancelled, Failure> {
-        Cancelled::parse(body)
-    }
-
-    fn booking_id(event: &Cancelled) -> &str {
-        &event.booking_id
-    }
-
-    fn contexts(event: &Cancelled) -> &Contexts {
-        &event.contexts
     }
 
     fn following(&self, _transaction: Duration) -> Duration {
@@ -94,19 +91,18 @@ impl Change for Cancellation {
         let sources: Vec<&str> = entries.iter().map(|entry| entry.source.as_str()).collect();
         let trace_ids: Vec<Option<&str>> = entries.iter().map(|entry| entry.trace_id.as_deref()).collect();
 
-        let client = &session.client;
-        let meant: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&booking_ids, Type::TEXT_ARRAY), (&users, Type::TEXT_ARRAY), (&numbers, Type::INT4_ARRAY)];
+        session.prepare(&*STATEMENTS).await?;
+        let meant: [Value<'_>; 3] = [&booking_ids, &users, &numbers];
         let mut in_inbox = meant.to_vec();
-        in_inbox.extend([(&sources as &(dyn ToSql + Sync), Type::TEXT_ARRAY), (&trace_ids, Type::TEXT_ARRAY)]);
-        let [inbox, cancelled, found] = [INBOX, CANCELLED, FOUND].map(|statement| format!("{MEANT}{statement}"));
+        in_inbox.extend([&sources as Value<'_>, &trace_ids]);
+        let [of_inbox, of_cancelled, of_found] = &*STATEMENTS;
         let (begun, inbox, cancelled, found, committed) = tokio::join!(
             biased;
-            client.batch_execute(migration::BEGIN),
-            client.execute_typed(&inbox, &in_inbox),
-            client.query_typed(&cancelled, &meant),
-            client.query_typed(&found, &meant),
-            client.batch_execute("COMMIT"),
+            session.client.batch_execute(migration::BEGIN),
+            session.query(of_inbox, &in_inbox),
+            session.query(of_cancelled, &meant),
+            session.query(of_found, &meant),
+            session.client.batch_execute("COMMIT"),
         );
         begun?;
         inbox?;

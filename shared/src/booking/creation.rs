@@ -5,20 +5,24 @@
 //! error, so that one taken room does not undo the batch. Everything after the first statement asks whether the inbox row is of
 //! this very transaction: if `BEGIN` itself failed, nothing is written.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use time::{Date, OffsetDateTime};
 use tokio_postgres::types::Type;
 
 use super::{
     Done, ErrorCode, Outcome,
-    event::{Contexts, Created, EventType},
+    event::Created,
     migration,
     recorder::{Change, Entry, Ruling, Traced},
     refusal::{Refusal, Refusals},
 };
 use crate::{
-    client::postgres::{Session, Work, fault::Error},
+    client::postgres::{
+        Session, Work,
+        fault::Error,
+        statement::{Statement, Value},
+    },
     deadline::Deadline,
     failure::Failure,
     start::Parts,
@@ -59,18 +63,22 @@ WHERE users = 1 AND room_id IS NOT NULL AND i.outcome IS NULL AND i.xmin = pg_cu
 ORDER BY room_id, start_date, meant.booking_id
 ON CONFLICT DO NOTHING";
 
-/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again.
+/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again. He is looked
+/// for last, booking by booking, and `OFFSET 0` keeps the other look from becoming a join: the planner would go through all that
+/// a room, or the house, has ever been booked for.
 const REFUSED: &str = "
 INSERT INTO bookings (booking_id, user_id, room_id, number_of_guests, start_date, end_date, payment_id, status)
 SELECT meant.booking_id, user_id, room_id, guests, start_date, end_date, payment_id, 'Refused'
 FROM meant JOIN holdfast.inbox i USING (booking_id, payload_hash)
 WHERE users = 1 AND room_id IS NOT NULL AND i.outcome IS NULL AND i.xmin = pg_current_xact_id()::xid
-  AND NOT EXISTS (SELECT FROM bookings own WHERE own.booking_id = meant.booking_id)
-  AND EXISTS (
-    SELECT FROM bookings other
-    WHERE other.room_id = meant.room_id AND other.status = 'Accepted'
-      AND daterange(other.start_date, other.end_date, '[)') && daterange(meant.start_date, meant.end_date, '[)')
-  )
+  AND CASE
+    WHEN EXISTS (SELECT FROM bookings own WHERE own.booking_id = meant.booking_id OFFSET 0) THEN FALSE
+    ELSE EXISTS (
+      SELECT FROM bookings other
+      WHERE other.room_id = meant.room_id AND other.status = 'Accepted'
+        AND daterange(other.start_date, other.end_date, '[)') && daterange(meant.start_date, meant.end_date, '[)')
+    )
+  END
 ORDER BY room_id, start_date, meant.booking_id
 ON CONFLICT DO NOTHING";
 
@@ -92,6 +100,33 @@ SELECT meant.booking_id, users, room_id IS NOT NULL AS has_room, i.payload_hash 
   i.refund_requested_at IS NOT NULL AS is_told
 FROM meant LEFT JOIN holdfast.inbox i USING (booking_id)";
 
+/// All of them, in the order of the transaction.
+static STATEMENTS: LazyLock<[Statement; 5]> = LazyLock::new(|| {
+    const OF_MEANT: &[Type] = &[
+        Type::TEXT_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::INT4_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::INT4_ARRAY,
+        Type::DATE_ARRAY,
+        Type::DATE_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+    ];
+    const OF_SETTLED: &[Type] =
+        &[Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::TIMESTAMPTZ_ARRAY];
+    let of_meant = |statement: &str| Statement::new(format!("{MEANT}{statement}"), &OF_MEANT[..9]);
+    [
+        Statement::new(format!("{MEANT}{INBOX}"), OF_MEANT),
+        of_meant(ACCEPTED),
+        of_meant(REFUSED),
+        Statement::new(SETTLED, OF_SETTLED),
+        of_meant(FOUND),
+    ]
+});
+
 /// The statement that marks refused bookings as told.
 const TOLD: &str = "
 UPDATE holdfast.inbox SET refund_requested_at = now()
@@ -108,24 +143,10 @@ pub struct Creation {
 }
 
 impl Change for Creation {
-    const EVENT_TYPE: EventType = EventType::Created;
-
     type Event = Created;
 
     fn configured(parts: &mut Parts<'_>) -> Self {
         Self { refusals: Refusals::configured(parts) }
-    }
-
-    fn parse(body: &str) -> Result<Created, Failure> {
-        Created::parse(body)
-    }
-
-    fn booking_id(event: &Created) -> &str {
-        &event.booking_id
-    }
-
-    fn contexts(event: &Created) -> &Contexts {
-        &event.contexts
     }
 
     /// The publications, and the mark that they were made.
@@ -223,41 +244,32 @@ impl<'a> Columns<'a> {
     /// Sends the transaction, and looks at every answer of it: PostgreSQL turns the `COMMIT` of a failed transaction into a
     /// rollback, and the driver calls that a success.
     async fn write(&self, session: &Session) -> Result<Answers, Error> {
-        let client = &session.client;
-        let meant: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 9] = [
-            (&self.booking_ids, Type::TEXT_ARRAY),
-            (&self.hashes, Type::BYTEA_ARRAY),
-            (&self.users, Type::TEXT_ARRAY),
-            (&self.user_numbers, Type::INT4_ARRAY),
-            (&self.rooms, Type::TEXT_ARRAY),
-            (&self.guests, Type::INT4_ARRAY),
-            (&self.start_dates, Type::DATE_ARRAY),
-            (&self.end_dates, Type::DATE_ARRAY),
-            (&self.payments, Type::TEXT_ARRAY),
+        session.prepare(&*STATEMENTS).await?;
+        let meant: [Value<'_>; 9] = [
+            &self.booking_ids,
+            &self.hashes,
+            &self.users,
+            &self.user_numbers,
+            &self.rooms,
+            &self.guests,
+            &self.start_dates,
+            &self.end_dates,
+            &self.payments,
         ];
         let mut in_inbox = meant.to_vec();
-        in_inbox.extend([
-            (&self.sources as &(dyn tokio_postgres::types::ToSql + Sync), Type::TEXT_ARRAY),
-            (&self.trace_ids, Type::TEXT_ARRAY),
-        ]);
-        let [inbox, accepted, refused, found] =
-            [INBOX, ACCEPTED, REFUSED, FOUND].map(|statement| format!("{MEANT}{statement}"));
-        let settled: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 4] = [
-            (&self.booking_ids, Type::TEXT_ARRAY),
-            (&self.hashes, Type::BYTEA_ARRAY),
-            (&self.starts, Type::TIMESTAMPTZ_ARRAY),
-            (&self.ends, Type::TIMESTAMPTZ_ARRAY),
-        ];
+        in_inbox.extend([&self.sources as Value<'_>, &self.trace_ids]);
+        let settled: [Value<'_>; 4] = [&self.booking_ids, &self.hashes, &self.starts, &self.ends];
+        let [of_inbox, of_accepted, of_refused, of_settled, of_found] = &*STATEMENTS;
         // Each goes out when it is first asked for its answer, and so in this order.
         let (begun, inbox, accepted, refused, settled, found, committed) = tokio::join!(
             biased;
-            client.batch_execute(migration::BEGIN),
-            client.execute_typed(&inbox, &in_inbox),
-            client.execute_typed(&accepted, &meant),
-            client.execute_typed(&refused, &meant),
-            client.query_typed(SETTLED, &settled),
-            client.query_typed(&found, &meant),
-            client.batch_execute("COMMIT"),
+            session.client.batch_execute(migration::BEGIN),
+            session.query(of_inbox, &in_inbox),
+            session.query(of_accepted, &meant),
+            session.query(of_refused, &meant),
+            session.query(of_settled, &settled),
+            session.query(of_found, &meant),
+            session.client.batch_execute("COMMIT"),
         );
         begun?;
         inbox?;

@@ -75,6 +75,24 @@ pub struct Contexts {
     pub baggages: [Option<String>; 2],
 }
 
+/// An event about a booking.
+pub trait BookingEvent: Send + Sync + Sized {
+    /// Which of them it is.
+    const TYPE: EventType;
+
+    /// Reads the body of a message that must hold such an event.
+    ///
+    /// # Errors
+    /// Permanent: a body that is wrong once is wrong forever.
+    fn parse(body: &str) -> Result<Self, Failure>;
+
+    /// The booking that it is about.
+    fn booking_id(&self) -> &str;
+
+    /// What the body says of its trace.
+    fn contexts(&self) -> &Contexts;
+}
+
 /// A guest has booked a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
@@ -111,13 +129,11 @@ struct Fields<'a> {
     detail: Object<'a>,
 }
 
-impl Created {
-    /// Reads the body of a message that must hold such an event.
-    ///
-    /// # Errors
-    /// Permanent: a body that is wrong once is wrong forever.
-    pub fn parse(body: &str) -> Result<Self, Failure> {
-        let fields = Fields::of(EventType::Created, body)?;
+impl BookingEvent for Created {
+    const TYPE: EventType = EventType::Created;
+
+    fn parse(body: &str) -> Result<Self, Failure> {
+        let fields = Fields::of(Self::TYPE, body)?;
         let start: Written = fields.required(&["startDate", "start_date"], stay::written)?;
         let end = fields.required(&["endDate", "end_date"], stay::written)?;
         let stay = Stay::new(start, end).map_err(|broken| invalid(format!("endDate {broken}")))?;
@@ -132,6 +148,16 @@ impl Created {
         })
     }
 
+    fn booking_id(&self) -> &str {
+        &self.booking_id
+    }
+
+    fn contexts(&self) -> &Contexts {
+        &self.contexts
+    }
+}
+
+impl Created {
     /// What must be the same in every event of one booking, as 32 bytes. It is of the event and not of the stored row: a user
     /// or a room may have another name by now.
     pub fn hash(&self) -> [u8; 32] {
@@ -158,14 +184,20 @@ impl Created {
     }
 }
 
-impl Cancelled {
-    /// Reads the body of a message that must hold such an event.
-    ///
-    /// # Errors
-    /// Permanent: a body that is wrong once is wrong forever.
-    pub fn parse(body: &str) -> Result<Self, Failure> {
-        let fields = Fields::of(EventType::Cancelled, body)?;
+impl BookingEvent for Cancelled {
+    const TYPE: EventType = EventType::Cancelled;
+
+    fn parse(body: &str) -> Result<Self, Failure> {
+        let fields = Fields::of(Self::TYPE, body)?;
         Ok(Self { booking_id: fields.booking_id()?, user: fields.user()?, contexts: fields.contexts() })
+    }
+
+    fn booking_id(&self) -> &str {
+        &self.booking_id
+    }
+
+    fn contexts(&self) -> &Contexts {
+        &self.contexts
     }
 }
 

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use self::request::{CustomResource, Request, Wish};
 use crate::{
-    client::postgres::{Session, Settings, fault::Error},
+    client::postgres::{ConnectOptions, Session, fault::Error},
     config::ConfigError,
     deadline::Deadline,
     failure::{Failure, isolated},
@@ -59,16 +59,16 @@ pub fn fingerprint() -> String {
     HEXLOWER.encode(&hash.finalize())
 }
 
-/// Of the lock that all migrations take: "holdfast" in ASCII.
+/// The number of the lock that all migrations take: "holdfast" in ASCII.
 pub const LOCK: i64 = 0x686f_6c64_6661_7374;
 
-/// How often a file is tried whose table others keep busy, each time for five seconds.
+/// How often a file is tried, five seconds each time, when others keep its table busy.
 const TRIES: u32 = 3;
 
-/// So many overlaps are listed.
+/// The most overlaps that are listed.
 const MOST_LISTED: usize = 20;
 
-/// So many rows are cleaned away in one transaction.
+/// How many rows one transaction cleans away.
 const CLEANED_AT_ONCE: i64 = 5_000;
 
 /// What is kept free for the answer.
@@ -137,7 +137,7 @@ pub struct Report {
 /// Migrates the schema and cleans the inbox.
 #[derive(Debug)]
 pub struct Migrator {
-    settings: Settings,
+    options: ConnectOptions,
     kept_days: i32,
     answers: request::Answers,
 }
@@ -145,9 +145,9 @@ pub struct Migrator {
 impl Migrator {
     /// Reads the variables of the database, as its owner, and `IDEMPOTENCY_TTL_DAYS`. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
-        let settings = Settings::configured(parts);
+        let options = ConnectOptions::configured(parts);
         let days: u16 = parts.reader.count("IDEMPOTENCY_TTL_DAYS", 30);
-        Some(Self { settings: settings?, kept_days: days.into(), answers: request::Answers::default() })
+        Some(Self { options: options?, kept_days: days.into(), answers: request::Answers::default() })
     }
 
     /// Brings the schema to this binary's version.
@@ -155,7 +155,7 @@ impl Migrator {
     /// # Errors
     /// It is at the last version that could be reached.
     pub async fn migrate(&self) -> Result<Report, MigrationError> {
-        let session = self.settings.connect().await?;
+        let session = self.options.connect().await?;
         prepare(&session).await?;
         let mut applied = Vec::new();
         for (version, sql) in (1..).zip(MIGRATIONS) {
@@ -183,7 +183,7 @@ DELETE FROM holdfast.inbox WHERE booking_id IN (
     AND NOT (outcome IS NOT DISTINCT FROM 'Refused' AND refund_requested_at IS NULL)
   ORDER BY booking_id LIMIT $2 FOR UPDATE SKIP LOCKED
 )";
-        let session = self.settings.connect().await?;
+        let session = self.options.connect().await?;
         let mut cleaned = 0;
         while deadline.remaining() > ANSWER {
             let now = session

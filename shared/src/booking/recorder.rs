@@ -14,12 +14,12 @@ use tracing::{Span, error, info_span, warn};
 
 use super::{
     Done, ErrorCode, Outcome,
-    event::{Contexts, EventType},
+    event::{BookingEvent, Contexts},
     migration,
 };
 use crate::{
     client::postgres::{
-        Database, Session, Settings, Work,
+        ConnectOptions, Database, Session, Work,
         fault::{Decision, Error},
     },
     deadline::Deadline,
@@ -52,25 +52,10 @@ const FAILED: &str = "failed";
 /// What an event changes.
 pub trait Change: Sync + Sized {
     /// The event.
-    const EVENT_TYPE: EventType;
-
-    /// The event, once it is read.
-    type Event: Send + Sync;
+    type Event: BookingEvent;
 
     /// Reads the variables of what it is made of beside the database.
     fn configured(parts: &mut Parts<'_>) -> Self;
-
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// Permanent.
-    fn parse(body: &str) -> Result<Self::Event, Failure>;
-
-    /// Which booking it is about.
-    fn booking_id(event: &Self::Event) -> &str;
-
-    /// What the body says of its trace.
-    fn contexts(event: &Self::Event) -> &Contexts;
 
     /// How long [`Change::follow`] takes at most, where a transaction takes `transaction`.
     fn following(&self, transaction: Duration) -> Duration;
@@ -135,7 +120,7 @@ impl Traced<'_> {
 
     /// What is known before the work is begun, by OpenTelemetry's names.
     fn attributes(&self) -> [KeyValue; 4] {
-        let Settings { host, port, database, .. } = self.database.settings();
+        let ConnectOptions { host, port, database, .. } = self.database.options();
         [
             KeyValue::new("db.system.name", "postgresql"),
             KeyValue::new("db.namespace", database.clone()),
@@ -213,31 +198,31 @@ pub struct Recorder<C> {
 impl<C: Change> Recorder<C> {
     /// Reads the variables of all that a recorder is made of. Nothing: what is wrong with them is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
-        let settings = Settings::configured(parts);
+        let options = ConnectOptions::configured(parts);
         let change = C::configured(parts);
         let logged_keys = LoggedKeys::configured(&mut parts.reader);
-        let metrics = Metrics::configured(&mut parts.reader);
-        Some(Self { change, database: Database::new(settings?), logged_keys, metrics })
+        let metrics = parts.metrics.clone();
+        Some(Self { change, database: Database::new(options?), logged_keys, metrics })
     }
 
     fn name() -> &'static str {
-        C::EVENT_TYPE.name()
+        C::Event::TYPE.name()
     }
 
     /// What follows from a transaction.
     fn following(&self) -> Duration {
-        self.change.following(self.database.settings().transaction_timeout)
+        self.change.following(self.database.options().transaction_timeout)
     }
 
     /// A transaction, twice if its connection is lost, and what follows from it.
     fn time(&self) -> Duration {
-        self.database.settings().one_try() * 2 + self.following()
+        self.database.options().one_try() * 2 + self.following()
     }
 
     /// The same for a record of its own, whose transaction is not tried twice where the time is short: the others have used
     /// some of it.
     fn time_alone(&self) -> Duration {
-        self.database.settings().one_try() + self.following()
+        self.database.options().one_try() + self.following()
     }
 
     /// Writes events of different bookings, and gives a verdict for each in their order.
@@ -348,7 +333,7 @@ impl<C: Change> Recorder<C> {
                 });
                 Verdict::Done(Done::of(Outcome::Success))
             }
-            Ruling::Refused => followed.remove(C::booking_id(&task.item.event)).unwrap_or_else(|| {
+            Ruling::Refused => followed.remove(task.item.event.booking_id()).unwrap_or_else(|| {
                 Verdict::Failed(Failure::transient("the booking is refused, and nothing followed from it"))
             }),
             Ruling::Failed(failure) => Verdict::Failed(failure),
@@ -418,12 +403,12 @@ impl<R: Message, C: Change> Processor<R> for Recorder<C> {
     }
 
     fn decode(&self, record: &R) -> Result<Decoded<Self::Item>, Failure> {
-        let event = C::parse(record.body())?;
-        let Contexts { traceparents, baggages } = C::contexts(&event);
+        let event = C::Event::parse(record.body())?;
+        let Contexts { traceparents, baggages } = event.contexts();
         let producer = record.producer(traceparents, baggages);
         let baggage = producer.baggage.as_deref().unwrap_or_default();
         let trace_id = producer.trace_id().map(str::to_owned).or_else(|| self.logged_keys.trace_id(baggage));
-        let (booking_id, source) = (C::booking_id(&event).to_owned(), record.source().into_owned());
+        let (booking_id, source) = (event.booking_id().to_owned(), record.source().into_owned());
         let span = info_span!("event", booking_id, source, trace_id, baggage = self.logged_keys.of(baggage));
         Ok(Decoded { key: booking_id, span, producer, item: Entry { event, source, trace_id } })
     }
@@ -447,7 +432,7 @@ impl<R: Message, C: Change> Processor<R> for Recorder<C> {
     ) -> Vec<Verdict<Outcome>> {
         let mut verdicts: Vec<Option<Verdict<Outcome>>> = tasks.iter().map(|_| None).collect();
         let mut away: Option<String> = None;
-        for round in rounds(tasks.iter().map(|task| C::booking_id(&task.item.event))) {
+        for round in rounds(tasks.iter().map(|task| task.item.event.booking_id())) {
             if away.is_some() || deadline.remaining() < self.time() {
                 break;
             }

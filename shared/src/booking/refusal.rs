@@ -36,7 +36,7 @@ const REASON: &str = "room_unavailable";
 /// A refusal is two events at most, and the bus takes ten of them in one call.
 const IN_ONE_CALL: usize = 5;
 
-/// So many calls are made at a time: those of a hundred bookings, the most that a batch of Kafka has by the template.
+/// How many calls are made at a time: those of a hundred bookings, the most that a batch of Kafka has by the template.
 const SIDE_BY_SIDE: usize = 20;
 
 /// Tells others of refused bookings.
@@ -151,6 +151,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::booking::event::BookingEvent;
 
     #[track_caller]
     fn refusal(id: &str, payment: Value) -> Refusal {

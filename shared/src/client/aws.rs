@@ -55,7 +55,7 @@ where
     let status = answer.status().as_u16();
     let page = answer.body().bytes().filter(|_| !answer.status().is_success()).unwrap_or_default();
     let start = String::from_utf8_lossy(&page[..page.len().min(1_000)]);
-    format!("{text}: an answer {status} that is none of AWS: {}", quoted(&start))
+    format!("{text}: an answer {status} that is not from AWS: {}", quoted(&start))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub const SOURCE: &str = "holdfast";
 /// The bus takes ten events in one call.
 const MOST: usize = 10;
 
-/// By these codes the bus says that it will never take an entry as it is.
+/// The codes by which the bus says that it will never take an entry as it is.
 const NEVER: [&str; 4] =
     ["InvalidArgument", "MalformedDetail", "NotAuthorizedForDetailTypeException", "NotAuthorizedForSourceException"];
 

@@ -2,12 +2,13 @@
 
 mod heard;
 mod line;
+mod measured;
 pub(super) mod proto;
 
 use std::{
     error::Error as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tonic::{
@@ -17,12 +18,15 @@ use tonic::{
 };
 
 pub(super) use self::heard::Listening;
-use self::{heard::Heard, line::Line, proto::common::v1::ErrorCode};
+pub use self::measured::{Code, METRICS};
+use self::{heard::Heard, line::Line, measured::CLIENT_SECONDS, proto::common::v1::ErrorCode};
 use crate::{
     client::{http::KEPT, tls},
     config::{Reader, Secret},
     failure::{chain, quoted},
-    telemetry::trace::TraceContext,
+    name::Named,
+    start::Parts,
+    telemetry::{metrics::Metrics, trace::TraceContext},
 };
 
 /// Certificates beyond those of the system; each is PEM.
@@ -63,14 +67,17 @@ pub(super) struct Names {
     pub(super) identity_fields: [&'static str; 2],
 }
 
-/// Why a call has no response.
-#[derive(Debug)]
+/// Why a call has no response. The text fits after what the service did not do.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// The service's own status, or the word of whatever stands before it.
+    #[error("{}", described(.0))]
     Status(GrpcStatus),
     /// The status that tonic made of an answer whose end, with the service's own status, it did not get to.
+    #[error("its answer could not be read: {}", described(.0))]
     Unread(GrpcStatus),
     /// No answer within the call's timeout; what happened there is unknown.
+    #[error("no answer within {} ms", .0.as_millis())]
     TimedOut(Duration),
 }
 
@@ -80,6 +87,7 @@ pub struct Connection {
     endpoint: Endpoint,
     current: Arc<Mutex<Current>>,
     timeout: Duration,
+    metrics: Metrics,
 }
 
 #[derive(Debug)]
@@ -89,8 +97,8 @@ struct Current {
 }
 
 impl Connection {
-    /// A connection whose calls take `timeout` at most, connecting included. It connects on the first call, or earlier by
-    /// [`Connection::connect`], so it must be made inside a Tokio runtime.
+    /// A connection whose calls take `timeout` at most, connecting included, and are measured for nobody. It connects on the
+    /// first call, or earlier by [`Connection::connect`], so it must be made inside a Tokio runtime.
     ///
     /// # Errors
     /// When no channel can be made of `address` and `tls`.
@@ -117,12 +125,13 @@ impl Connection {
             return Err(SetupError::NotEncrypted);
         }
         let current = Current { line: Line::to(&endpoint), used: SystemTime::now() };
-        Ok(Self { endpoint, current: Arc::new(Mutex::new(current)), timeout })
+        Ok(Self { endpoint, current: Arc::new(Mutex::new(current)), timeout, metrics: Metrics::default() })
     }
 
     /// A connection to the service at `address`, as the environment and the secret say beyond that. Nothing: what is wrong is
     /// noted. It must be called inside a Tokio runtime.
-    pub(super) fn configured(reader: &mut Reader<'_>, names: &Names, address: Option<String>) -> Option<Self> {
+    pub(super) fn configured(parts: &mut Parts<'_>, names: &Names, address: Option<String>) -> Option<Self> {
+        let reader: &mut Reader<'_> = &mut parts.reader;
         let timeout = reader.milliseconds(names.timeout, Duration::from_secs(1));
         let authority = reader.secret(names.authority_field);
         let [certificate, key] = names.identity_fields;
@@ -135,7 +144,8 @@ impl Connection {
             }
         };
         let made = Self::new(&address?, &TlsMaterial { authority, identity }, timeout);
-        made.map_err(|error| reader.fault(names.address, error)).ok()
+        let made = made.map_err(|error| reader.fault(names.address, error)).ok();
+        Some(Self { metrics: parts.metrics.clone(), ..made? })
     }
 
     /// The longest that one call takes.
@@ -175,9 +185,20 @@ impl Connection {
         request
     }
 
-    /// Asks, by a client on the channel that `ask` gets. tonic counts its own timeout from the moment a connection stands; ours
-    /// includes connecting.
-    pub(super) async fn call<T, F>(&self, ask: impl FnOnce(Listening) -> F) -> Result<T, Fault>
+    /// Asks, by a client on the channel that `ask` gets, and measures under `method` how long that takes.
+    pub(super) async fn call<T, F>(&self, method: &'static str, ask: impl FnOnce(Listening) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<Response<T>, GrpcStatus>>,
+    {
+        let started = Instant::now();
+        let result = self.ask(ask).await;
+        let values = [method, Code::of(&result).name()];
+        self.metrics.record(|recorder| recorder.duration(&CLIENT_SECONDS, &values, started.elapsed()));
+        result
+    }
+
+    /// tonic counts its own timeout from the moment a connection stands; ours includes connecting.
+    async fn ask<T, F>(&self, ask: impl FnOnce(Listening) -> F) -> Result<T, Fault>
     where
         F: Future<Output = Result<Response<T>, GrpcStatus>>,
     {
@@ -225,7 +246,7 @@ pub(super) fn described(status: &GrpcStatus) -> String {
     format!("{:?}: {}", status.code(), quoted(&chain(status)))
 }
 
-/// Whether a fault inside a response is one. Without code and message it is the protobuf form of none.
+/// Whether a fault inside a response is one. Protobuf says by one without code and message that there is none.
 pub(super) fn says_something(error: &proto::common::v1::Error) -> bool {
     error.code != 0 || !error.message.is_empty()
 }

@@ -75,7 +75,7 @@ struct Kept<B> {
     used: SystemTime,
 }
 
-/// Without TLS only a local stack is spoken to, and only such a one gets by without certificates.
+/// Only a local stack is called without TLS, and only there may certificates be missing.
 #[derive(Debug)]
 struct Pool<B> {
     plain: OnceLock<legacy::Client<Socket, B>>,
@@ -111,7 +111,7 @@ where
     /// # Errors
     /// See [`HttpError`]. What happened at the server is unknown.
     pub async fn send(&self, request: Request<B>) -> Result<Response<Incoming>, HttpError> {
-        let mut call = Call { shared: &self.shared, pool: self.shared.pool(), answered: false };
+        let mut call = InFlight { shared: &self.shared, pool: self.shared.pool(), answered: false };
         let answer = call.pool.send(request, self.shared.longest_answer).await?;
         call.answered = true;
         Ok(answer)
@@ -119,13 +119,13 @@ where
 }
 
 /// A call; when it ends without an answer, be it that nobody waits any longer, the connections are given up.
-struct Call<'a, B> {
+struct InFlight<'a, B> {
     shared: &'a Shared<B>,
     pool: Arc<Pool<B>>,
     answered: bool,
 }
 
-impl<B> Drop for Call<'_, B> {
+impl<B> Drop for InFlight<'_, B> {
     fn drop(&mut self) {
         if !self.answered {
             self.shared.give_up(&self.pool);

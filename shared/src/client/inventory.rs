@@ -17,8 +17,8 @@ use super::grpc::{
 };
 pub use super::grpc::{SetupError, TlsMaterial};
 use crate::{
-    config::Reader,
     reservation::{Allotment, Hold, ReleaseReason},
+    start::Parts,
     telemetry::trace::TraceContext,
 };
 
@@ -29,6 +29,13 @@ const NAMES: Names = Names {
     authority_field: "inventory_tls_ca",
     identity_fields: ["inventory_tls_cert", "inventory_tls_key"],
 };
+
+const RESERVE: &str = "ReserveSeat";
+const COMMIT: &str = "CommitReservation";
+const RELEASE: &str = "ReleaseHold";
+
+/// What is asked of the inventory, as its calls are measured.
+pub const METHODS: [&str; 3] = [RESERVE, COMMIT, RELEASE];
 
 /// What a call is about, beyond what it does.
 #[derive(Debug, Clone, Copy)]
@@ -59,9 +66,9 @@ impl InventoryClient {
 
     /// The service that `INVENTORY_GRPC_ADDR` names, or the secret; the secret may hold TLS material too. Nothing: what is
     /// wrong is noted. It must be called inside a Tokio runtime.
-    pub fn configured(reader: &mut Reader<'_>) -> Option<Self> {
-        let address = reader.required_or_secret(NAMES.address, NAMES.address_field);
-        Connection::configured(reader, &NAMES, address).map(Self)
+    pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
+        let address = parts.reader.required_or_secret(NAMES.address, NAMES.address_field);
+        Connection::configured(parts, &NAMES, address).map(Self)
     }
 
     /// The connection that its calls go over.
@@ -87,7 +94,7 @@ impl InventoryClient {
             idempotency_key: call.idempotency_key.to_owned(),
         };
         let request = self.0.request(message, call.trace);
-        let answer = self.call(|mut client| async move { client.reserve_seat(request).await }).await?;
+        let answer = self.call(RESERVE, |mut client| async move { client.reserve_seat(request).await }).await?;
         reserved(answer, &asked, quantity)
     }
 
@@ -107,7 +114,7 @@ impl InventoryClient {
             idempotency_key: call.idempotency_key.to_owned(),
         };
         let request = self.0.request(message, call.trace);
-        committed(self.call(|mut client| async move { client.commit_reservation(request).await }).await?)
+        committed(self.call(COMMIT, |mut client| async move { client.commit_reservation(request).await }).await?)
     }
 
     /// Gives the hold back. `Ok`: the reservation holds nothing any more, by this call or an earlier one.
@@ -125,13 +132,17 @@ impl InventoryClient {
             idempotency_key: call.idempotency_key.to_owned(),
         };
         let request = self.0.request(message, call.trace);
-        released(self.call(|mut client| async move { client.release_hold(request).await }).await?)
+        released(self.call(RELEASE, |mut client| async move { client.release_hold(request).await }).await?)
     }
 
-    async fn call<T, F>(&self, ask: impl FnOnce(InventoryServiceClient<Listening>) -> F) -> Result<T, Error>
+    async fn call<T, F>(
+        &self,
+        method: &'static str,
+        ask: impl FnOnce(InventoryServiceClient<Listening>) -> F,
+    ) -> Result<T, Error>
     where
         F: Future<Output = Result<Response<T>, GrpcStatus>>,
     {
-        Ok(self.0.call(|channel| ask(InventoryServiceClient::new(channel))).await?)
+        Ok(self.0.call(method, |channel| ask(InventoryServiceClient::new(channel))).await?)
     }
 }

@@ -17,12 +17,12 @@ use super::grpc::{
 };
 pub use super::grpc::{SetupError, TlsMaterial};
 use crate::{
-    config::Reader,
     failure::quoted,
     reservation::{
         Money,
         payment::{Stage, Statement},
     },
+    start::Parts,
     telemetry::trace::TraceContext,
 };
 
@@ -33,6 +33,11 @@ const NAMES: Names = Names {
     authority_field: "payment_tls_ca",
     identity_fields: ["payment_tls_cert", "payment_tls_key"],
 };
+
+const STATUS: &str = "GetPaymentStatus";
+
+/// What is asked of the payment service, as its calls are measured.
+pub const METHODS: [&str; 1] = [STATUS];
 
 /// Why nothing is known of a payment.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,10 +65,10 @@ impl PaymentClient {
 
     /// The service that `PAYMENT_GRPC_ADDR` names, or the secret. `Some(None)`: none is named. Nothing: what is wrong is noted.
     /// It must be called inside a Tokio runtime.
-    pub fn configured(reader: &mut Reader<'_>) -> Option<Option<Self>> {
-        match reader.optional_or_secret(NAMES.address, NAMES.address_field) {
+    pub fn configured(parts: &mut Parts<'_>) -> Option<Option<Self>> {
+        match parts.reader.optional_or_secret(NAMES.address, NAMES.address_field) {
             Some(address) => {
-                Connection::configured(reader, &NAMES, Some(address)).map(|connection| Some(Self(connection)))
+                Connection::configured(parts, &NAMES, Some(address)).map(|connection| Some(Self(connection)))
             }
             None => Some(None),
         }
@@ -81,8 +86,9 @@ impl PaymentClient {
     pub async fn status(&self, intent_id: &str, user_id: &str, trace: &TraceContext) -> Result<Statement, Error> {
         let message = GetPaymentStatusRequest { payment_intent_id: intent_id.to_owned(), user_id: user_id.to_owned() };
         let request = self.0.request(message, trace);
-        let asked =
-            self.0.call(|channel| async move { PaymentServiceClient::new(channel).get_payment_status(request).await });
+        let asked = self.0.call(STATUS, |channel| async move {
+            PaymentServiceClient::new(channel).get_payment_status(request).await
+        });
         told(asked.await?, intent_id)
     }
 }
@@ -108,8 +114,7 @@ impl From<Fault> for Error {
                 | Code::DataLoss
                 | Code::Unauthenticated => Self::Unavailable(described(&status)),
             },
-            Fault::Unread(status) => Self::Unavailable(format!("its answer could not be read: {}", described(&status))),
-            Fault::TimedOut(timeout) => Self::Unavailable(format!("no answer within {} ms", timeout.as_millis())),
+            fault @ (Fault::Unread(_) | Fault::TimedOut(_)) => Self::Unavailable(fault.to_string()),
         }
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! - No pool: an environment works one invocation at a time. No ping: a connection that died while the environment was frozen
 //!   shows at its first statement, which is then done once more over a new one.
-//! - Statements are unnamed and typed (`query_typed`), nothing is `SET` and the start-up carries no options, so that a proxy may
-//!   share its connections out. Time-outs of the server's side are settings of the role.
+//! - Statements are unnamed and typed unless the settings say that nothing stands between us and the server ([`statement`]),
+//!   nothing is `SET` and the start-up carries no options, so that a proxy may share its connections out. Time-outs of the
+//!   server's side are settings of the role.
 //! - A call that takes too long ends with its connection: what was sent may still be done, so that all work here is written to
 //!   be repeated.
 
 mod access;
 pub mod fault;
+pub mod statement;
 mod tls;
 
 use std::{
@@ -22,12 +24,13 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, timeout},
 };
-use tokio_postgres::{Client, Config, NoTls, config::SslMode};
+use tokio_postgres::{Client, Config, NoTls, Row, config::SslMode};
 use tracing::{info, warn};
 
 use self::{
     access::Access,
     fault::{Decision, Error},
+    statement::{Sender, Statement, Statements, Value},
     tls::Encryption,
 };
 use crate::{deadline::Deadline, start::Parts};
@@ -46,7 +49,7 @@ const DATABASE: &str = "booking_management";
 
 /// Where the database is, and how it is spoken to.
 #[derive(Debug)]
-pub struct Settings {
+pub struct ConnectOptions {
     /// Its host.
     pub host: String,
     /// Its port.
@@ -61,11 +64,12 @@ pub struct Settings {
     pub transaction_timeout: Duration,
     access: Access,
     encryption: Encryption,
+    statements: Statements,
 }
 
-impl Settings {
+impl ConnectOptions {
     /// `DB_HOST`, `DB_PORT`, `DB_NAME`, who we are there by `DB_USER`, `DB_AUTH` and `DB_PASSWORD`, TLS by `DB_TLS` and
-    /// `DB_CA_PEM`, and the time-outs. The secret's fields `username`, `password` and `db_ca_pem` stand in for what is unset.
+    /// `DB_CA_PEM`, `DB_STATEMENTS`, and the time-outs. The secret's fields `username`, `password` and `db_ca_pem` stand in for what is unset.
     /// Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let host = parts.reader.required_or_secret("DB_HOST", "host");
@@ -75,6 +79,7 @@ impl Settings {
         let transaction_timeout = parts.reader.milliseconds("DB_TRANSACTION_TIMEOUT_MS", TRANSACTION_TIMEOUT);
         let encryption = Encryption::configured(parts, host.as_deref());
         let access = Access::configured(parts);
+        let statements = Statements::configured(parts);
         Some(Self {
             host: host?,
             port,
@@ -84,6 +89,7 @@ impl Settings {
             transaction_timeout,
             access: access?,
             encryption: encryption?,
+            statements: statements?,
         })
     }
 
@@ -120,11 +126,11 @@ impl Settings {
         match self.encryption.to(&self.host)? {
             None => {
                 let (client, connection) = config.ssl_mode(SslMode::Disable).connect_raw(stream, NoTls).await?;
-                Ok(Session::over(client, connection))
+                Ok(Session::over(client, connection, self.statements))
             }
             Some(tls) => {
                 let (client, connection) = config.ssl_mode(SslMode::Require).connect_raw(stream, tls).await?;
-                Ok(Session::over(client, connection))
+                Ok(Session::over(client, connection, self.statements))
             }
         }
     }
@@ -137,6 +143,7 @@ pub struct Session {
     pub client: Client,
     /// Whether the schema was looked at.
     pub(crate) has_looked: AtomicBool,
+    sender: Sender,
     driver: AbortHandle,
 }
 
@@ -144,10 +151,27 @@ impl Session {
     fn over(
         client: Client,
         connection: impl Future<Output = Result<(), tokio_postgres::Error>> + Send + 'static,
+        statements: Statements,
     ) -> Self {
         // How a connection ends, its next statement says.
         let driver = tokio::spawn(async move { drop(connection.await) }).abort_handle();
-        Self { client, has_looked: AtomicBool::new(false), driver }
+        Self { client, has_looked: AtomicBool::new(false), sender: Sender::new(statements), driver }
+    }
+
+    /// Prepares all that is sent by [`Session::query`] over this connection, if it is to be prepared and is not.
+    ///
+    /// # Errors
+    /// The server's word, or that there is none.
+    pub async fn prepare(&self, statements: &[Statement]) -> Result<(), Error> {
+        self.sender.prepare(&self.client, statements).await
+    }
+
+    /// Sends a statement when it is first polled, and gives the rows of its answer.
+    ///
+    /// # Errors
+    /// The server's word, or that there is none.
+    pub async fn query(&self, statement: &Statement, values: &[Value<'_>]) -> Result<Vec<Row>, tokio_postgres::Error> {
+        self.sender.query(&self.client, statement, values).await
     }
 }
 
@@ -173,20 +197,20 @@ pub trait Work: Sync {
 /// The one connection of this environment.
 #[derive(Debug)]
 pub struct Database {
-    settings: Settings,
+    options: ConnectOptions,
     session: Mutex<Option<Session>>,
     connects: std::sync::atomic::AtomicU64,
 }
 
 impl Database {
     /// A database that nobody has connected to yet.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, session: Mutex::new(None), connects: std::sync::atomic::AtomicU64::new(0) }
+    pub fn new(options: ConnectOptions) -> Self {
+        Self { options, session: Mutex::new(None), connects: std::sync::atomic::AtomicU64::new(0) }
     }
 
     /// How it is spoken to.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn options(&self) -> &ConnectOptions {
+        &self.options
     }
 
     /// Connections that were made since somebody asked last.
@@ -205,10 +229,10 @@ impl Database {
         let Err(error) = &first else { return first };
         let is_to_be_repeated = match error.decision() {
             Decision::Connection => true,
-            Decision::Access => self.settings.access.renew().await,
+            Decision::Access => self.options.access.renew().await,
             Decision::Queue | Decision::Unready | Decision::Record | Decision::Reject => false,
         };
-        if is_to_be_repeated && deadline.remaining() >= self.settings.one_try() {
+        if is_to_be_repeated && deadline.remaining() >= self.options.one_try() {
             return self.run_once(&mut session, work).await;
         }
         first
@@ -220,10 +244,10 @@ impl Database {
             Some(session) => session,
             None => {
                 self.connects.fetch_add(1, Ordering::Relaxed);
-                self.settings.connect().await?
+                self.options.connect().await?
             }
         };
-        let done = timeout(self.settings.transaction_timeout, work.run(&session)).await;
+        let done = timeout(self.options.transaction_timeout, work.run(&session)).await;
         let done = done.unwrap_or(Err(Error::TimedOut("a transaction")));
         let is_usable = match &done {
             Ok(_) => true,

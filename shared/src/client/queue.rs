@@ -27,7 +27,7 @@ pub struct Delayed {
 #[error("{0}")]
 pub struct Unavailable(String);
 
-/// The queue's URL that the variable holds, if it is set. That it is none is noted.
+/// The queue's URL that the variable holds, if it is set. It is noted when it is not a URL.
 pub fn url(reader: &mut Reader<'_>, name: &'static str) -> Option<String> {
     let url = reader.optional(name)?;
     judge(reader, name, &url);

@@ -13,8 +13,8 @@ use super::grpc::{
 };
 pub use super::grpc::{SetupError, TlsMaterial};
 use crate::{
-    config::Reader,
     failure::{ErrorCode, Failure},
+    start::Parts,
     telemetry::trace::TraceContext,
 };
 
@@ -25,6 +25,13 @@ const NAMES: Names = Names {
     authority_field: "realtime_tls_ca",
     identity_fields: ["realtime_tls_cert", "realtime_tls_key"],
 };
+
+const PLACE: &str = "NotifyQueuePosition";
+const BOOKING: &str = "NotifyBookingResult";
+const EVERYBODY: &str = "BroadcastEvent";
+
+/// What is asked of the realtime service, as its calls are measured.
+pub const METHODS: [&str; 3] = [PLACE, BOOKING, EVERYBODY];
 
 /// Whom a push is for.
 #[derive(Debug, Clone, Copy)]
@@ -81,9 +88,16 @@ impl RealtimeClient {
 
     /// The service that `GRPC_REALTIME_SERVICE_ENDPOINT` names, or the secret; the secret may hold TLS material too. Nothing:
     /// what is wrong is noted. It must be called inside a Tokio runtime.
-    pub fn configured(reader: &mut Reader<'_>) -> Option<Self> {
-        let address = reader.required_or_secret(NAMES.address, NAMES.address_field);
-        Connection::configured(reader, &NAMES, address).map(Self)
+    pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
+        let address = parts.reader.required_or_secret(NAMES.address, NAMES.address_field);
+        Connection::configured(parts, &NAMES, address).map(Self)
+    }
+
+    /// The same service, for who can do without one. Nothing: neither names one, or what is wrong is noted. It must be called
+    /// inside a Tokio runtime.
+    pub fn if_configured(parts: &mut Parts<'_>) -> Option<Self> {
+        let address = parts.reader.optional_or_secret(NAMES.address, NAMES.address_field);
+        Connection::configured(parts, &NAMES, address).map(Self)
     }
 
     /// The connection that its calls go over.
@@ -105,9 +119,9 @@ impl RealtimeClient {
             total_in_queue: 0,
         };
         let request = self.0.request(message, trace);
-        let asked = self
-            .0
-            .call(|channel| async move { RealtimeServiceClient::new(channel).notify_queue_position(request).await });
+        let asked = self.0.call(PLACE, |channel| async move {
+            RealtimeServiceClient::new(channel).notify_queue_position(request).await
+        });
         reached(asked.await.map(|answer| answer.delivered))
     }
 
@@ -130,9 +144,9 @@ impl RealtimeClient {
             ..NotifyBookingResultRequest::default()
         };
         let request = self.0.request(message, trace);
-        let asked = self
-            .0
-            .call(|channel| async move { RealtimeServiceClient::new(channel).notify_booking_result(request).await });
+        let asked = self.0.call(BOOKING, |channel| async move {
+            RealtimeServiceClient::new(channel).notify_booking_result(request).await
+        });
         reached(asked.await.map(|answer| answer.delivered))
     }
 
@@ -154,8 +168,9 @@ impl RealtimeClient {
             ..BroadcastEventRequest::default()
         };
         let request = self.0.request(message, trace);
-        let asked =
-            self.0.call(|channel| async move { RealtimeServiceClient::new(channel).broadcast_event(request).await });
+        let asked = self.0.call(EVERYBODY, |channel| async move {
+            RealtimeServiceClient::new(channel).broadcast_event(request).await
+        });
         reached(asked.await.map(|answer| answer.recipients > 0))
     }
 }
@@ -194,12 +209,7 @@ fn reached(answer: Result<bool, Fault>) -> Result<Reached, Error> {
             | Code::DataLoss
             | Code::Unauthenticated => Err(Error::Unavailable(described(&status))),
         },
-        Err(Fault::Unread(status)) => {
-            Err(Error::Unavailable(format!("its answer could not be read: {}", described(&status))))
-        }
-        Err(Fault::TimedOut(timeout)) => {
-            Err(Error::Unavailable(format!("no answer within {} ms", timeout.as_millis())))
-        }
+        Err(fault @ (Fault::Unread(_) | Fault::TimedOut(_))) => Err(Error::Unavailable(fault.to_string())),
     }
 }
 

@@ -5,7 +5,6 @@
 
 mod answer;
 mod progress;
-mod signature;
 mod token;
 
 use std::{
@@ -30,11 +29,10 @@ use self::{answer::Foreign, token::Renewal};
 pub use self::{
     answer::{Answer, Silence, Snapshot},
     progress::Progress,
-    signature::Signer,
     token::{TOKEN_FIELD, Token},
 };
 use crate::{
-    client::{aws::CALL_TIMEOUT, http::HttpClient},
+    client::{aws::CALL_TIMEOUT, http::HttpClient, signature::Signer},
     config::{Reader, Secret},
     failure::{ErrorCode, Failure, Wait, chain, quoted},
     json::Object,
@@ -126,7 +124,7 @@ pub enum SetupError {
     Token,
 }
 
-/// By what the API knows that it is us who call.
+/// What proves to the API that it is us who call.
 #[derive(Debug, Clone)]
 pub enum Access {
     /// By nothing: whoever reaches it may call it.
@@ -293,7 +291,7 @@ impl ReservationClient {
     /// Reads the reservation.
     ///
     /// # Errors
-    /// Whatever is not a 200 about it: nothing is known about the reservation then.
+    /// When the answer is not a 200 about it: nothing is known about the reservation then.
     pub async fn get(&self, reservation_id: &str, trace: &TraceContext) -> Result<Snapshot, Error> {
         let request = self.request(Method::GET, reservation_id, trace);
         let (status, wait, text) = self.send(request, Bytes::new()).await?;

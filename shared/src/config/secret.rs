@@ -41,7 +41,7 @@ impl SecretFields {
     /// The fields of a text that must be one JSON object.
     ///
     /// # Errors
-    /// When it is none. The text fits after `SECRET_NAME`.
+    /// When it is not one. The text fits after `SECRET_NAME`.
     pub fn parse(text: &str) -> Result<Self, String> {
         object(text).map(|_object| Self(Secret::new(text)))
     }

@@ -80,7 +80,7 @@ impl Stored {
             (StoredStatus::InProgress, Some(AttributeValue::N(value))) => {
                 value.parse().map_err(|_| "in_progress_expiration is no whole number")?
             }
-            (StoredStatus::InProgress, Some(_)) => return Err("in_progress_expiration is no number"),
+            (StoredStatus::InProgress, Some(_)) => return Err("in_progress_expiration is not a number"),
             (StoredStatus::InProgress, None) => return Err("in_progress_expiration is missing"),
         };
         Ok(Self { status, lease_end, validation, owner, data })

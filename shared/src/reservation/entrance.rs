@@ -16,10 +16,10 @@ use crate::{
 /// The variable that names the table of the waiting room. It alone decides whether admissions are asked for.
 pub(super) const TABLE: &str = "WAITING_ROOM_TABLE";
 
-/// So long an answer of the table holds.
+/// How long an answer of the table holds.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
 
-/// After so long a table that gave no answer may give one.
+/// How long after a failure the table is asked again.
 const SOON: Duration = Duration::from_secs(1);
 
 /// The door to reservations. Its copies share what is known of lines.

@@ -28,14 +28,14 @@ use crate::{
 /// the lease is over, nobody is at it any more.
 pub const LEASE: Duration = Duration::from_secs(10);
 
-/// No seats are asked for so shortly before a reservation's deadline: the answer could come after the release.
+/// No seats are asked for in this time before a reservation's deadline: the answer could come after the release.
 const TOO_SHORT: Duration = Duration::from_secs(15);
 
-/// So long before the inventory frees seats by itself, no sale begins any more.
+/// No sale begins in this time before the inventory frees seats by itself.
 const SALE: Duration = Duration::from_secs(60);
 
-/// So long after its deadline a reservation that nobody has ended is missing its timer: the first tries of a sound timer take
-/// less.
+/// How long after its deadline a reservation that nobody has ended counts as one without its timer: the first tries of a sound
+/// timer take less.
 pub const OVERDUE: Duration = Duration::from_secs(120);
 
 /// How long a reservation is kept after its end.
@@ -276,7 +276,7 @@ pub enum Found {
     Over,
     /// Another invocation is at it, for so long at most.
     InProgress(Duration),
-    /// Whoever was at it is gone; this is to be written to go on in its place.
+    /// The invocation that was at it is gone; this is to be written to go on in its place.
     Abandoned(Box<Change>),
     /// It came from another wish.
     Other,

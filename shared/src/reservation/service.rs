@@ -1,10 +1,7 @@
 //! What can be done with reservations, whoever asks and by whichever protocol: a customer through REST or RPC, or the
 //! functions that settle events.
 
-use std::{
-    ops::RangeInclusive,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::LocalBoxFuture;
 use tokio::join;
@@ -27,7 +24,10 @@ use crate::{
     config::{ConfigError, Reader},
     deadline::epoch_ms,
     start::{Parts, probe},
-    telemetry::trace::TraceContext,
+    telemetry::{
+        metrics::{Metric, Metrics, Unit},
+        trace::TraceContext,
+    },
     trigger::http::Server,
 };
 
@@ -36,6 +36,11 @@ const TRIES: u32 = 3;
 
 /// After so long a service may be there again.
 const SOON: Duration = Duration::from_secs(1);
+
+const STATUS: Metric = Metric { name: "reservation_status_total", unit: Unit::Count, dimensions: &["status"] };
+
+/// The metrics of reservations. `status` is what one has become.
+pub const METRICS: &[Metric] = &[STATUS];
 
 /// A reservation that was created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,10 +188,11 @@ pub struct Reservations {
     payments: Option<PaymentClient>,
     entrance: Option<Entrance>,
     terms: Terms,
+    metrics: Metrics,
 }
 
 impl Reservations {
-    /// Reservations on these terms. Without a payment service no customer confirms his reservation himself: the event of its
+    /// Reservations on these terms, which are counted for nobody. Without a payment service no customer confirms his reservation himself: the event of its
     /// payment does. Without an entrance everybody may make one.
     pub fn new(
         table: Table,
@@ -195,17 +201,18 @@ impl Reservations {
         entrance: Option<Entrance>,
         terms: Terms,
     ) -> Self {
-        Self { table, inventory, payments, entrance, terms }
+        Self { table, inventory, payments, entrance, terms, metrics: Metrics::default() }
     }
 
     /// As the environment says. Nothing: what is wrong is noted. It must be called inside a Tokio runtime.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let terms = Terms::configured(&mut parts.reader);
-        let inventory = InventoryClient::configured(&mut parts.reader);
-        let payments = PaymentClient::configured(&mut parts.reader);
+        let inventory = InventoryClient::configured(parts);
+        let payments = PaymentClient::configured(parts);
         let entrance = Entrance::configured(parts);
-        Some(Self::new(table, inventory?, payments?, entrance?, terms))
+        let metrics = parts.metrics.clone();
+        Some(Self { metrics, ..Self::new(table, inventory?, payments?, entrance?, terms) })
     }
 
     /// A server of them by `service`, which looks at its start at what they are made with. Nothing: what is wrong is noted. It
@@ -276,7 +283,7 @@ impl Reservations {
         let (owner, now) = (Uuid::new_v4().to_string(), now());
         let pending = Reservation::pending(wish, admission, &owner, now, &self.terms);
         let written = match admission.filter(|admission| admission.is_over(now)) {
-            None => self.table.create(&pending).await?,
+            None => self.begin(&pending).await?,
             // Nothing begins by it any more. What has begun goes on.
             Some(_) => match self.table.get(&pending.id).await? {
                 Some(found) => Written::Overtaken(found),
@@ -287,7 +294,7 @@ impl Reservations {
             Written::Made(reservation) => (reservation, true),
             Written::Overtaken(found) => match found.found_by(wish, &owner, now) {
                 Found::Held => return Ok(Created { reservation: found, replayed: true }),
-                Found::Abandoned(change) => match self.table.write(&change).await? {
+                Found::Abandoned(change) => match self.write(&change).await? {
                     Written::Made(reservation) => (reservation, false),
                     Written::Overtaken(_) | Written::Gone => return Err(Error::InProgress { after: LEASE }),
                 },
@@ -401,7 +408,7 @@ impl Reservations {
     /// # Errors
     /// When it was created already, or it is not known.
     pub async fn entomb(&self, id: &str) -> Result<bool, Error> {
-        match self.table.create(&Reservation::tombstone(id, now())).await? {
+        match self.begin(&Reservation::tombstone(id, now())).await? {
             Written::Made(_) => Ok(true),
             Written::Overtaken(found) if found.is_tombstone() => Ok(false),
             Written::Overtaken(found) => Err(Conflict::with(found, None)),
@@ -457,15 +464,15 @@ impl Reservations {
     /// The last step of a creation. When it is lost to somebody, nothing is released here: whoever went on holds the same
     /// seats.
     async fn hold(&self, reservation: &Reservation, hold: Hold, wish: &Wish) -> Result<Created, Error> {
-        match self.table.write(&reservation.held(hold, now())).await? {
+        match self.write(&reservation.held(hold, now())).await? {
             Written::Made(reservation) => Ok(Created { reservation, replayed: false }),
             Written::Overtaken(found) => overtaken(found, wish),
             Written::Gone => Err(Error::Over),
         }
     }
 
-    /// Notes that there are no seats. Only then is the customer told so: whoever took the reservation over may have held the
-    /// same seats meanwhile, and one key has one answer.
+    /// Notes that there are no seats. The customer is told so only after that: whoever took the reservation over may have
+    /// held the same seats meanwhile, and one key has one answer.
     async fn refuse(
         &self,
         reservation: &Reservation,
@@ -474,7 +481,7 @@ impl Reservations {
         wish: &Wish,
     ) -> Result<Created, Error> {
         let change = reservation.refused_seats(Shortage::SeatUnavailable, only_try, now());
-        match self.table.write(&change).await? {
+        match self.write(&change).await? {
             Written::Made(_) => Err(Error::NoSeats),
             Written::Overtaken(found) => {
                 warn!(reservation_id = reservation.id, cause, "somebody else went on with the reservation");
@@ -482,6 +489,27 @@ impl Reservations {
             }
             Written::Gone => Err(Error::Over),
         }
+    }
+
+    /// Writes a new reservation, if there is none of its id.
+    async fn begin(&self, reservation: &Reservation) -> Result<Written, TableError> {
+        Ok(self.counted(None, self.table.create(reservation).await?))
+    }
+
+    /// Writes a change, if the reservation is still what it was decided on.
+    async fn write(&self, change: &Change) -> Result<Written, TableError> {
+        Ok(self.counted(Some(&change.from.status), self.table.write(change).await?))
+    }
+
+    /// Counts what a reservation has become, if it was something else before.
+    fn counted(&self, before: Option<&Status>, written: Written) -> Written {
+        match &written {
+            Written::Made(now) if before != Some(&now.status) => {
+                self.metrics.record(|recorder| recorder.count(&STATUS, &[now.status.name()], 1));
+            }
+            Written::Made(_) | Written::Overtaken(_) | Written::Gone => {}
+        }
+        written
     }
 
     /// Writes what `decide` says of the reservation as it is, and decides again when it has changed in between. `Ok`: it is as
@@ -497,7 +525,7 @@ impl Reservations {
                 Decision::Refused { after } => return Err(Conflict::with(found, after)),
                 Decision::Write(change) => *change,
             };
-            match self.table.write(&change).await? {
+            match self.write(&change).await? {
                 // It expires in place of a sale that comes too late.
                 Written::Made(now) if now.status == Status::Expired && change.from.status != Status::Expired => {
                     return match decide(&now) {
@@ -541,34 +569,19 @@ pub enum Settlement {
 impl Terms {
     /// As `HOLD_SECONDS`, `MAX_HOLD_SECONDS` and `HOLD_GRACE_SECONDS` say. What is wrong is noted.
     pub fn configured(reader: &mut Reader<'_>) -> Self {
-        let Self { hold, longest_hold, grace } = Self::DEFAULT;
-        let terms = Self {
-            hold: reader.seconds("HOLD_SECONDS", hold),
-            longest_hold: reader.seconds("MAX_HOLD_SECONDS", longest_hold),
-            grace: reader.seconds("HOLD_GRACE_SECONDS", grace),
-        };
-        for (name, fault) in terms.faults() {
-            reader.fault(name, fault);
-        }
-        terms
-    }
+        const TIMER: &str = "no queue delays its timer longer";
+        const HOLD: &str = "it must be long enough to pay, and MAX_HOLD_SECONDS at most";
+        const GRACE: &str = "an event that is late must still find its seats held";
 
-    /// What of these terms can't be kept, each with its variable.
-    fn faults(self) -> Vec<(&'static str, String)> {
-        let longest = Self::DEFAULT.longest_hold;
+        let Self { hold, longest_hold: longest, grace } = Self::DEFAULT;
+        let longest_hold = reader.seconds("MAX_HOLD_SECONDS", longest, Self::SHORTEST_HOLD..=longest, TIMER);
         // A hold is judged by a longest one that there can be.
-        let holds = Self::SHORTEST_HOLD..=self.longest_hold.clamp(Self::SHORTEST_HOLD, longest);
-        let terms = [
-            ("MAX_HOLD_SECONDS", self.longest_hold, Self::SHORTEST_HOLD..=longest, "no queue delays its timer longer"),
-            ("HOLD_SECONDS", self.hold, holds, "it must be long enough to pay, and MAX_HOLD_SECONDS at most"),
-            ("HOLD_GRACE_SECONDS", self.grace, Self::GRACES, "an event that is late must still find its seats held"),
-        ];
-        let wrong = terms.into_iter().filter(|(_, value, range, _)| !range.contains(value));
-        let fault = |(name, value, range, why): (_, Duration, RangeInclusive<Duration>, _)| {
-            let [least, most, value] = [*range.start(), *range.end(), value].map(|time| time.as_secs());
-            (name, format!("must be from {least} to {most}, not {value}: {why}"))
-        };
-        wrong.map(fault).collect()
+        let holds = Self::SHORTEST_HOLD..=longest_hold.clamp(Self::SHORTEST_HOLD, longest);
+        Self {
+            hold: reader.seconds("HOLD_SECONDS", hold, holds, HOLD),
+            longest_hold,
+            grace: reader.seconds("HOLD_GRACE_SECONDS", grace, Self::GRACES, GRACE),
+        }
     }
 }
 

@@ -70,7 +70,7 @@ impl Sweep {
     /// As the environment says. What is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
-        Some(Self { name: parts.name, table, metrics: Metrics::configured(&mut parts.reader) })
+        Some(Self { name: parts.name, table, metrics: parts.metrics.clone() })
     }
 
     /// Sweeps the whole table, its segments side by side, as far as the time until `deadline` lasts.

@@ -244,7 +244,7 @@ fn status_update(own: EventType, envelope: &Object<'_>) -> Result<EventType, Fai
         Err(fault @ Fault::Ambiguous) => return Err(unusable("detail", &fault)),
     };
     let known = status.as_ref().and_then(Value::as_str).and_then(|status| named(status, &PAYMENT_STATUSES));
-    known.ok_or_else(|| unknown_type(own, "and the payment's status is none that it knows; check the rule's pattern"))
+    known.ok_or_else(|| unknown_type(own, "and it does not know the payment's status; check the rule's pattern"))
 }
 
 /// A field that says what kind of event this is.

@@ -103,7 +103,7 @@ impl<L: LostRace> Settler<L> {
     /// Reads the variables of all that a settler is made of. Nothing: what is wrong with them is noted.
     pub fn configured(workflow: Workflow, parts: &mut Parts<'_>) -> Option<Self> {
         let idempotency = Store::configured(&mut parts.reader, parts.aws);
-        let inventory = InventoryClient::configured(&mut parts.reader);
+        let inventory = InventoryClient::configured(parts);
         let reservations = ReservationClient::configured(&mut parts.reader, parts.aws);
         let lost_race = L::configured(parts);
         let services = Services { idempotency, reservations: reservations?, inventory: inventory? };
@@ -225,8 +225,8 @@ impl<L: LostRace> Settler<L> {
         }
     }
 
-    /// The reservation is open and does not become what the event wants. For the end of a hold this is no failure: the hold ends
-    /// later than the event says, because it was extended. The other events come to an open reservation that is changing.
+    /// The reservation is open and does not become what the event wants. This is not a failure for the end of a hold: the hold
+    /// ends later than the event says, because it was extended. The other events come to an open reservation that is changing.
     fn not_yet(&self, message: String, after: Option<Duration>) -> Failure {
         let wait = after.map_or(Wait::BackOff, Wait::Asked);
         match self.workflow.guard {

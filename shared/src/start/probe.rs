@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::{
-    client::{Connection, aws::table::Unfit},
+    client::{aws::table::Unfit, grpc::Connection},
     config::ConfigError,
 };
 

@@ -1,7 +1,11 @@
 //! Metrics in CloudWatch's embedded metric format: CloudWatch reads them from the log, so they cost no call.
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
-use std::time::Duration;
+use std::{
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -38,10 +42,11 @@ pub enum Unit {
     Seconds,
 }
 
-/// Writes metrics into one CloudWatch namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Writes metrics into one CloudWatch namespace. Clones share what waits to be written.
+#[derive(Debug, Clone)]
 pub struct Metrics {
     namespace: String,
+    waiting: Arc<Mutex<Recorder>>,
 }
 
 /// A namespace that CloudWatch does not take, or keeps for AWS itself. The text fits after the variable's name.
@@ -53,7 +58,7 @@ pub struct NamespaceError;
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { namespace: NAMESPACE.to_owned() }
+        Self { namespace: NAMESPACE.to_owned(), waiting: Arc::default() }
     }
 }
 
@@ -67,7 +72,7 @@ impl Metrics {
         let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_/#:".contains(c);
         let fits = (1..=LONGEST_NAMESPACE).contains(&namespace.len()) && namespace.chars().all(allowed);
         let reserved = namespace.starts_with("AWS/") || namespace.starts_with(':');
-        if fits && !reserved { Ok(Self { namespace }) } else { Err(NamespaceError) }
+        if fits && !reserved { Ok(Self { namespace, ..Self::default() }) } else { Err(NamespaceError) }
     }
 
     /// The namespace that `METRICS_NAMESPACE` names.
@@ -82,10 +87,18 @@ impl Metrics {
         })
     }
 
-    /// Writes what was recorded, a line for each set of dimensions and their values, and a further one for each further hundred
-    /// values of a metric.
+    /// Records what belongs to no answer of its own, such as a call that is made on the way to one. It waits for the next
+    /// write, which is that of the same invocation.
+    pub fn record(&self, record: impl FnOnce(&mut Recorder)) {
+        record(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Writes what was recorded, here and by [`Metrics::record`]: a line for each set of dimensions and their values, and a
+    /// further one for each further hundred values of a metric.
     pub fn write(&self, recorder: &Recorder) {
-        for line in self.lines(recorder) {
+        let mut waiting = Recorder::default();
+        self.record(|shared| waiting = mem::take(shared));
+        for line in self.lines(recorder).into_iter().chain(self.lines(&waiting)) {
             write_line(&line);
         }
     }
@@ -261,6 +274,19 @@ mod tests {
         assert!(Metrics::default().lines(&Recorder::default()).is_empty());
     }
 
+    #[test]
+    fn what_clones_have_recorded_waits_for_one_write_of_any_of_them() {
+        let metrics = Metrics::default();
+        let of_a_client = metrics.clone();
+        for _ in 0..2 {
+            of_a_client.record(|recorder| recorder.count(&EVENTS, &["payment.failed", "success"], 1));
+        }
+        let waiting = |metrics: &Metrics| metrics.lines(&metrics.waiting.lock().unwrap());
+        assert_eq!(waiting(&metrics)[0]["events_total"], json!(2));
+        metrics.write(&Recorder::default());
+        assert_eq!(waiting(&of_a_client), Vec::<Value>::new(), "nothing is written twice");
+    }
+
     fn line_of(metrics: &Metrics) -> Value {
         let mut recorder = Recorder::default();
         recorder.count(&EVENTS, &["payment.failed", "success"], 1);
@@ -284,7 +310,7 @@ mod tests {
             assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Namespace"], namespace);
         }
         for namespace in ["", "Hold fast", "Holdfäst", "Holdfast\n", "AWS/Lambda", ":dev", &format!("{longest}x")] {
-            assert_eq!(Metrics::in_namespace(namespace), Err(NamespaceError), "{namespace:?}");
+            assert_eq!(Metrics::in_namespace(namespace).err(), Some(NamespaceError), "{namespace:?}");
         }
     }
 }

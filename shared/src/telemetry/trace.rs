@@ -95,7 +95,7 @@ impl TraceContext {
     }
 
     /// A context whose parent span is a new one that nobody exports, in the trace with this id: 32 hex digits in small
-    /// letters. Nothing: the id is none.
+    /// letters. Nothing: the id is not such a number.
     pub fn begun(trace_id: &str, sampled: bool, baggage: Option<&str>) -> Option<Self> {
         let span_id = &Uuid::new_v4().simple().to_string()[..16];
         let traceparent = format!("00-{trace_id}-{span_id}-{:02x}", u8::from(sampled));
@@ -118,7 +118,7 @@ struct Exporting {
     tracer: SdkTracer,
     finished: Finished,
     collector: Collector,
-    /// None after an export that did not succeed: its connection may be dead, and the next export makes another.
+    /// Empty after an export that did not succeed: its connection may be dead, and the next export makes another.
     exporter: Mutex<Option<SpanExporter>>,
     // The provider ends its spans' export when it is dropped.
     _provider: SdkTracerProvider,
@@ -158,7 +158,7 @@ impl Tracing {
             return Some(Self::default());
         };
         let built = if !is_http_url(&endpoint) {
-            Err("can't be used: it is no http or https URL".to_owned())
+            Err("can't be used: it is not an http or https URL".to_owned())
         } else if protocol.is_none() && is_grpc_port(&endpoint) {
             Err(format!(
                 "has port {GRPC_PORT}, where a collector takes gRPC: {NO_GRPC}, or set {PROTOCOL} to {HTTP_PROTOBUF} if it takes that there"
@@ -343,8 +343,8 @@ impl SpanProcessor for Finished {
 }
 
 /// A trace id that somebody else wrote: 1 to 64 of `[A-Za-z0-9._-]`, among them the W3C's 32 hex digits. Anything else is
-/// left out, because it stands in every log line. So is what may be a card's number, 12 to 19 digits and nothing but
-/// separators between them: a trace id of only digits is rare, and its trace is found by the `traceparent` too.
+/// left out, because it stands in every log line. What may be a card's number is left out too, 12 to 19 digits and nothing
+/// but separators between them: a trace id of only digits is rare, and its trace is found by the `traceparent` too.
 pub fn foreign_id(text: String) -> Option<String> {
     let separator = |byte: u8| matches!(byte, b'.' | b'_' | b'-');
     let valid = (1..=LONGEST_TRACE_ID).contains(&text.len())

@@ -1,4 +1,5 @@
-//! An HTTP API of API Gateway: each invocation is one request, in payload format 2.0.
+//! An HTTP API of API Gateway: each invocation is one request, in payload format 2.0. What happens to a connection of a WebSocket
+//! API is a request about it.
 //!
 //! [`Server`] hands it to a service and answers what the service says. An invocation never fails: what makes no request is
 //! answered 400, a panic 500, and a service that is not done in time 503. So no client can set off the alarm on errors, and
@@ -6,6 +7,7 @@
 
 mod answer;
 mod caller;
+mod connection;
 mod event;
 mod native_grpc;
 #[cfg(feature = "rpc")]
@@ -33,6 +35,7 @@ use tracing::{Instrument, error, info, info_span, warn};
 pub use self::{
     answer::{Answer, ErrorAnswer},
     caller::Caller,
+    connection::ConnectionId,
     event::{ReceivedAt, RequestId},
     native_grpc::{is_native_grpc, refuse_native_grpc},
     trace::TraceId,
@@ -91,7 +94,7 @@ type Look = Box<dyn Fn() -> LocalBoxFuture<'static, Result<(), ConfigError>>>;
 /// A function that answers HTTP requests by `service`, such as an `axum::Router`.
 ///
 /// The extensions of each request are [`Caller`], [`RequestId`], [`ReceivedAt`], [`TraceId`], the [`TraceContext`] for what is
-/// called for it, and the invocation's [`Deadline`]. A service that is still at work a second before the deadline is dropped where it
+/// called for it, and the invocation's [`Deadline`]; and [`ConnectionId`] where it is about a connection. A service that is still at work a second before the deadline is dropped where it
 /// stands.
 pub struct Server<S> {
     name: &'static str,
@@ -110,7 +113,7 @@ impl<S> Server<S> {
     /// A server with the variables of what it is made of beside its service. Nothing: what is wrong with them, or with the
     /// service's, is noted.
     pub fn configured(service: Option<S>, parts: &mut Parts<'_>) -> Option<Self> {
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let tracing = Tracing::configured(&mut parts.reader, parts.name);
         Some(Self { metrics, tracing: tracing?, ..Self::new(parts.name, service?) })
     }
@@ -278,7 +281,7 @@ impl Received {
 /// Why a service has answered nothing.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("the event makes no request: {0}")]
+    #[error("the event is not a request: {0}")]
     NoRequest(String),
     #[error("the service panicked: {0}")]
     Panicked(String),
@@ -299,7 +302,7 @@ impl Fault {
             Self::NoRequest(error) => ErrorAnswer::new(
                 StatusCode::BAD_REQUEST,
                 ErrorCode::InvalidRequest,
-                format!("this is no request that can be answered: {error}"),
+                format!("this request can't be answered: {error}"),
             ),
             Self::Panicked(_) | Self::Failed(_) | Self::TooLong => ErrorAnswer::new(
                 StatusCode::INTERNAL_SERVER_ERROR,

@@ -84,7 +84,7 @@ pub struct Consumer<P> {
 #[derive(Debug, thiserror::Error)]
 pub enum Stopped {
     /// Nothing in it can be told from anything else.
-    #[error("the payload is no event of Kafka, so nothing in it can be acknowledged: {0}")]
+    #[error("the payload is not an event of Kafka, so nothing in it can be acknowledged: {0}")]
     NoEvent(String),
     /// No record was begun.
     #[error(

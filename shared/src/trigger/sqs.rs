@@ -60,10 +60,11 @@ pub(super) const WORKER_LATENCY: Metric =
 const WORKER_COLD_START: Metric = Metric { name: "worker_cold_start", unit: Unit::Count, dimensions: &["type"] };
 pub(super) const WORKER_UNSTARTED: Metric =
     Metric { name: "worker_unstarted_total", unit: Unit::Count, dimensions: &["type"] };
+const WORKER_EARLY: Metric = Metric { name: "worker_early_for_a_day_total", unit: Unit::Count, dimensions: &["type"] };
 
 /// The metrics that a worker writes. `type` is its processor's name.
 pub const METRICS: &[Metric] =
-    &[WORKER_EVENTS, WORKER_DEAD_LETTERS, WORKER_LATENCY, WORKER_COLD_START, WORKER_UNSTARTED];
+    &[WORKER_EVENTS, WORKER_DEAD_LETTERS, WORKER_LATENCY, WORKER_COLD_START, WORKER_UNSTARTED, WORKER_EARLY];
 
 /// What is kept free of a record's time, for the answer to Lambda and for a clock that is a little off.
 const MARGIN: Duration = Duration::from_millis(500);
@@ -128,7 +129,7 @@ impl<P: Processor<Record>> Worker<P> {
         let queues = Queues::configured(parts);
         let processing = processor.as_ref().map(Processor::budget).unwrap_or_default();
         let limits = Limits::configured(&mut parts.reader, processing);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let tracing = Tracing::configured(&mut parts.reader, parts.name);
         Some(Self { processor: processor?, queues, limits, metrics, tracing: tracing? })
     }
@@ -152,7 +153,7 @@ impl<P: Processor<Record>> Function for Worker<P> {
         let result = match serde_json::from_str::<SqsEvent>(payload.get()) {
             Ok(batch) => self.process(batch, deadline).await.map_err(|error| chain(&error)),
             Err(error) => {
-                Err(format!("the payload is no SQS event, so nothing in it can be acknowledged: {}", fault(&error)))
+                Err(format!("the payload is not an SQS event, so nothing in it can be acknowledged: {}", fault(&error)))
             }
         };
         if let Err(error) = &result {

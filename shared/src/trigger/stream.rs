@@ -78,7 +78,7 @@ impl<F: Follower> Reader<F> {
     /// A reader with the variables of what it is made of beside its follower. Nothing: what is wrong with the follower's is
     /// noted.
     pub fn configured(follower: Option<F>, parts: &mut Parts<'_>) -> Option<Self> {
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         Some(Self { follower: follower?, metrics })
     }
 
@@ -125,7 +125,7 @@ impl<F: Follower> Function for Reader<F> {
         match serde_json::from_str::<Batch>(payload.get()) {
             Ok(batch) => Ok(self.read(batch, deadline).await),
             Err(error) => {
-                let error = format!("the payload is no batch of a DynamoDB stream: {}", fault(&error));
+                let error = format!("the payload is not a batch of a DynamoDB stream: {}", fault(&error));
                 error!(error, "the invocation failed; the whole batch comes again");
                 Err(error)
             }
@@ -221,7 +221,7 @@ mod tests {
         for payload in [json!({}), json!({"Records": [{"dynamodb": {}}]}), json!({"Records": "jane@example.com"})] {
             let error = answer(None, &payload).await.unwrap_err();
             assert!(
-                error.starts_with("the payload is no batch of a DynamoDB stream") && !error.contains("jane"),
+                error.starts_with("the payload is not a batch of a DynamoDB stream") && !error.contains("jane"),
                 "{error}"
             );
         }

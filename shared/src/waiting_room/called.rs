@@ -1,5 +1,6 @@
-//! Who is connected is told at once that it is his turn, that his turn has passed, what became of his reservation, and that a
-//! line is sold out.
+//! Customers who are connected are told at once that it is their turn, that their turn has passed, what became of their
+//! reservations, and that a line is sold out: by a realtime service of others, or by a push to the pages that they have open, which
+//! hear of the first two, or by both.
 //!
 //! A push is only a hint. Whoever does not get it finds out when he asks, so that what nobody hears is done, and what comes too
 //! late to be of use is not sent. The same push twice says the same again, so that no record is kept of what was sent.
@@ -12,6 +13,7 @@ use tracing::info_span;
 use super::{
     message::{EventKind, Kind},
     news::{Became, News, PlaceNews, What},
+    push::{self, Heard, Push},
 };
 use crate::{
     client::realtime::{Booking, Customer, Reached, RealtimeClient},
@@ -29,12 +31,14 @@ names! {
     pub enum Outcome {
         /// Somebody has it.
         Success = "success",
-        /// Whoever would want to know is not connected.
+        /// Nobody who would want to know is connected.
         Absent = "absent",
         /// The turn that it tells of is over.
         Late = "late",
         /// There is nobody to tell, or nothing that could be told.
         Ignored = "ignored",
+        /// A push failed, and nobody is known to have it.
+        Unheard = "unheard",
     }
 }
 
@@ -42,51 +46,86 @@ names! {
 #[derive(Debug)]
 pub struct Tell {
     name: &'static str,
-    realtime: RealtimeClient,
+    realtime: Option<RealtimeClient>,
+    push: Option<Push>,
 }
 
 impl Tell {
-    /// As the environment says: `GRPC_REALTIME_SERVICE_ENDPOINT`. Nothing: what is wrong is noted.
+    /// As the environment says: `GRPC_REALTIME_SERVICE_ENDPOINT`, and what pushes to pages; one of the two has to be there.
+    /// Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
-        let realtime = RealtimeClient::configured(&mut parts.reader);
-        Some(Self { name: parts.name, realtime: realtime? })
+        let push = Push::if_configured(parts);
+        let realtime = match &push {
+            None => Some(RealtimeClient::configured(parts)?),
+            Some(_) => RealtimeClient::if_configured(parts),
+        };
+        Some(Self { name: parts.name, realtime, push })
     }
 
-    async fn tell_one(
+    /// Tells of one place by both ways at once. The service's word decides what becomes of the record; a push never does.
+    async fn tell_one(&self, show_id: &str, news: PlaceNews, trace: &TraceContext) -> Result<Done<Outcome>, Failure> {
+        if let Became::Called { until } = news.became
+            && until <= epoch_ms(SystemTime::now())
+        {
+            return Ok(Done::noted(Outcome::Late, format!("the call ended at {}", moment(until))));
+        }
+        let (heard, told) = tokio::join!(self.push(&news), self.call(show_id, &news, trace));
+        let told = told?;
+        Ok(match heard {
+            Some(Heard::BySomebody) => Done::of(Outcome::Success),
+            Some(Heard::ByNobody) => told.unwrap_or_else(|| Done::of(Outcome::Absent)),
+            Some(Heard::Unknown) => told.unwrap_or_else(|| Done::of(Outcome::Unheard)),
+            None => told.unwrap_or_else(|| Done::noted(Outcome::Ignored, "pages hear of calls alone".to_owned())),
+        })
+    }
+
+    /// Pushes to the pages of a place. Nothing: they hear nothing of this, or there is no way to them.
+    async fn push(&self, news: &PlaceNews) -> Option<Heard> {
+        let kind = match &news.became {
+            Became::Called { .. } => push::Kind::Called,
+            Became::Passed => push::Kind::Passed,
+            Became::Sold { .. } | Became::Ended { .. } | Became::GivenUp => return None,
+        };
+        Some(self.push.as_ref()?.tell(news.id, kind).await)
+    }
+
+    /// Hands the news to the realtime service. Nothing: there is none.
+    async fn call(
         &self,
         show_id: &str,
-        PlaceNews { user_id, position, became, .. }: PlaceNews,
+        PlaceNews { user_id, position, became, .. }: &PlaceNews,
         trace: &TraceContext,
-    ) -> Result<Done<Outcome>, Failure> {
+    ) -> Result<Option<Done<Outcome>>, Failure> {
+        let Some(realtime) = &self.realtime else { return Ok(None) };
         let Some(user_id) = user_id else {
-            return Ok(Done::noted(Outcome::Ignored, "the event names no customer".to_owned()));
+            return Ok(Some(Done::noted(Outcome::Ignored, "the event names no customer".to_owned())));
         };
-        let customer = Customer { user_id: &user_id, show_id };
+        let customer = Customer { user_id, show_id };
         let reached = match became {
-            Became::Called { until } if until <= epoch_ms(SystemTime::now()) => {
-                return Ok(Done::noted(Outcome::Late, format!("the call ended at {}", moment(until))));
-            }
             Became::GivenUp => {
-                return Ok(Done::noted(Outcome::Ignored, "there was no reservation to tell of".to_owned()));
+                return Ok(Some(Done::noted(Outcome::Ignored, "there was no reservation to tell of".to_owned())));
             }
-            Became::Called { .. } | Became::Passed => self.realtime.place(customer, position, trace).await?,
+            Became::Called { .. } | Became::Passed => realtime.place(customer, *position, trace).await?,
             Became::Sold { reservation_id, seats } => {
-                let message = format!("You have {seats} {}.", if seats == 1 { "ticket" } else { "tickets" });
-                let booking = Booking { reservation_id: &reservation_id, has_tickets: true, message: &message };
-                self.realtime.booking(customer, booking, trace).await?
+                let message = format!("You have {seats} {}.", if *seats == 1 { "ticket" } else { "tickets" });
+                let booking = Booking { reservation_id, has_tickets: true, message: &message };
+                realtime.booking(customer, booking, trace).await?
             }
             Became::Ended { reservation_id } => {
                 let message = "Your reservation ended without tickets.";
-                let booking = Booking { reservation_id: &reservation_id, has_tickets: false, message };
-                self.realtime.booking(customer, booking, trace).await?
+                let booking = Booking { reservation_id, has_tickets: false, message };
+                realtime.booking(customer, booking, trace).await?
             }
         };
-        Ok(told(reached))
+        Ok(Some(told(reached)))
     }
 
     async fn tell_all(&self, show_id: &str, tickets: u64, trace: &TraceContext) -> Result<Done<Outcome>, Failure> {
+        let Some(realtime) = &self.realtime else {
+            return Ok(Done::noted(Outcome::Ignored, "pages hear of calls alone".to_owned()));
+        };
         let payload = json!({"event_id": show_id, "tickets": tickets}).to_string();
-        Ok(told(self.realtime.everybody(show_id, EventKind::SoldOut.name(), &payload, trace).await?))
+        Ok(told(realtime.everybody(show_id, EventKind::SoldOut.name(), &payload, trace).await?))
     }
 }
 
@@ -106,12 +145,18 @@ impl<R: Message> Processor<R> for Tell {
     }
 
     fn budget(&self) -> Duration {
-        self.realtime.connection().budget()
+        let call = self.realtime.as_ref().map_or(Duration::ZERO, |realtime| realtime.connection().budget());
+        call.max(self.push.as_ref().map_or(Duration::ZERO, Push::budget))
     }
 
     async fn probe(&self) -> Result<(), ConfigError> {
-        let Self { name, realtime } = self;
-        probe::connection(name, "GRPC_REALTIME_SERVICE_ENDPOINT", realtime.connection()).await;
+        let Self { name, realtime, push } = self;
+        if let Some(push) = push {
+            push.probe(name).await?;
+        }
+        if let Some(realtime) = realtime {
+            probe::connection(name, "GRPC_REALTIME_SERVICE_ENDPOINT", realtime.connection()).await;
+        }
         Ok(())
     }
 

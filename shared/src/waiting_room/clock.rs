@@ -44,7 +44,7 @@ impl Clock {
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let ticks = Queue::configured(parts, "TICK_QUEUE_URL");
-        Some(Self { name: parts.name, table, ticks, metrics: Metrics::configured(&mut parts.reader) })
+        Some(Self { name: parts.name, table, ticks, metrics: parts.metrics.clone() })
     }
 
     /// Sends the messages of these lines, the earliest seconds of all of them first. The answer is how many are not in the queue.

@@ -3,6 +3,7 @@
 use super::{
     id::{KEY_FIELD, PlaceKeys},
     line::Terms,
+    ticket::PushUrl,
 };
 use crate::config::Reader;
 
@@ -23,15 +24,35 @@ impl PlaceKeys {
 
 impl Terms {
     /// As the variables say: `CALL_WINDOW_SECONDS`, `BOOKING_WINDOW_SECONDS`, `RELEASE_GRACE_SECONDS`,
-    /// `QUEUE_TIMEOUT_SECONDS`.
+    /// `QUEUE_TIMEOUT_SECONDS`. What is wrong is noted.
     pub fn configured(reader: &mut Reader<'_>) -> Self {
+        const CALL: &str = "who is called must have time to ask for his place, and his ticket waits meanwhile";
+        const BOOKING: &str = "a reservation must have time to be made, and his ticket waits meanwhile";
+        const GRACE: &str = "seats are free some seconds after their reservation's end, and wait for nobody then";
+        const SILENCE: &str =
+            "a page that waits asks each 156 s at least, and who closed it must not be called for ever";
+
         let Self { call_window, booking_window, release_grace, silence } = Self::DEFAULT;
         Self {
-            call_window: reader.seconds("CALL_WINDOW_SECONDS", call_window),
-            booking_window: reader.seconds("BOOKING_WINDOW_SECONDS", booking_window),
-            release_grace: reader.seconds("RELEASE_GRACE_SECONDS", release_grace),
-            silence: reader.seconds("QUEUE_TIMEOUT_SECONDS", silence),
+            call_window: reader.seconds("CALL_WINDOW_SECONDS", call_window, Self::CALL_WINDOWS, CALL),
+            booking_window: reader.seconds("BOOKING_WINDOW_SECONDS", booking_window, Self::BOOKING_WINDOWS, BOOKING),
+            release_grace: reader.seconds("RELEASE_GRACE_SECONDS", release_grace, Self::RELEASE_GRACES, GRACE),
+            silence: reader.seconds("QUEUE_TIMEOUT_SECONDS", silence, Self::SILENCES, SILENCE),
         }
+    }
+}
+
+impl PushUrl {
+    /// That of the API that `PUSH_API_BASE` names. Nothing: the variable is not set, or what is wrong is noted.
+    pub fn if_configured(reader: &mut Reader<'_>) -> Option<Self> {
+        const NAME: &str = "PUSH_API_BASE";
+
+        let text = reader.optional(NAME)?;
+        let url = Self::of(&text);
+        if url.is_none() {
+            reader.fault(NAME, "must be a URL such as https://push.example.com/live; http is for this machine alone");
+        }
+        url
     }
 }
 
@@ -67,5 +88,30 @@ mod tests {
         let mut reader = Reader::new(&source);
         let terms = Terms::configured(&mut reader);
         assert_eq!(terms, Terms { call_window: std::time::Duration::from_secs(7), ..Terms::DEFAULT });
+    }
+
+    #[test]
+    fn each_length_may_be_at_either_end_and_beyond_it_is_refused_with_what_it_may_be() {
+        let faults = |name: &str, seconds: u64| {
+            let source = BTreeMap::from([(name.to_owned(), seconds.to_string())]);
+            let mut reader = Reader::new(&source);
+            let terms = Terms::configured(&mut reader);
+            reader.finish(Some(terms)).map_or_else(|error| error.0, |_| Vec::new())
+        };
+        for (name, least, most) in [
+            ("CALL_WINDOW_SECONDS", 2, 3_600),
+            ("BOOKING_WINDOW_SECONDS", 10, 3_600),
+            ("RELEASE_GRACE_SECONDS", 1, 900),
+            ("QUEUE_TIMEOUT_SECONDS", 240, 86_400),
+        ] {
+            assert_eq!((faults(name, least), faults(name, most)), (Vec::new(), Vec::new()), "{name}");
+            // 0 is no time at all, which has a fault of its own.
+            for seconds in [(least > 1).then_some(least - 1), Some(most + 1), Some(most * 1_000)].into_iter().flatten()
+            {
+                let expected = format!("{name} must be from {least} to {most}, not {seconds}: ");
+                let found = faults(name, seconds);
+                assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
+            }
+        }
     }
 }

@@ -51,7 +51,7 @@ use crate::{
 /// A tick that takes longer is given up.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// So long reservations are asked for in one tick at most, so that calls come each second whatever the reservation API does.
+/// The longest that one tick asks for reservations, so that people are called each second whatever the reservation API does.
 const ASKING: Duration = Duration::from_secs(5);
 
 /// Reservations asked for at a time.
@@ -101,7 +101,7 @@ impl Desk {
     /// As the environment says, and `EXPIRY_QUEUE_URL`, which may be absent. What is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let settling = Settling::configured(parts);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let expiries = Queue::if_configured(parts, "EXPIRY_QUEUE_URL");
         Some(Self { settling: settling?, expiries, metrics })
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The bytes of a seed.
 const SEED: usize = 32;
 
-/// So many rounds mix the two halves of a place.
+/// How many rounds mix the two halves of a place.
 const ROUNDS: u8 = 8;
 
 /// A draw that was made. It never changes.

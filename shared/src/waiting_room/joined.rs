@@ -73,7 +73,7 @@ impl Joining {
     /// As the environment says: `WAITING_ROOM_TABLE`, and the keys of the secret. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let keys = PlaceKeys::configured(&mut parts.reader);
         Some(Self { name: parts.name, table, keys: keys?, metrics })
     }
@@ -129,7 +129,7 @@ impl Joining {
         }
     }
 
-    /// Of two copies in one batch the one that counts is the first to arrive.
+    /// The first of two copies in one batch to arrive is the one that counts.
     fn told(
         &self,
         scope: &Scope,

@@ -1,21 +1,21 @@
 //! A line: one sale that people wait for, what its operator says of it, and how far it is.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Moment, draw::Draw, ms, sequence::RunName};
 
-/// So long a line's records are kept after it closes.
+/// How long a line's records are kept after it closes.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Over so long the placement's worst lag is remembered.
+/// How long the placement's worst lag is remembered.
 const LAG_SPAN: Duration = Duration::from_secs(10);
 
-/// People are placed no sooner after their arrival, and need not be waited for longer.
+/// The least time between somebody's arrival and his place, and the longest that others wait for him.
 const HELD_BACK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(15));
 
-/// A sample of how far the line is, each so often, and so many of them.
+/// How often a sample is taken of how far the line is, and how many are kept.
 const SAMPLE: (Duration, usize) = (Duration::from_secs(10), 7);
 
 /// How long each part of a turn may take.
@@ -27,7 +27,7 @@ pub struct Terms {
     pub booking_window: Duration,
     /// From a reservation's end until its seats are surely given back.
     pub release_grace: Duration,
-    /// Who was not heard of for so long is not called.
+    /// Somebody who was not heard of for this long is not called.
     pub silence: Duration,
 }
 
@@ -39,6 +39,19 @@ impl Terms {
         release_grace: Duration::from_secs(5),
         silence: Duration::from_secs(900),
     };
+
+    /// The times to claim that there can be. Who is next asks each 2 s; a ticket that nobody claims for an hour is no sale.
+    pub const CALL_WINDOWS: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3_600);
+
+    /// The times to reserve that there can be: the creation of a reservation takes up to 10 s, and its token is good for so long.
+    pub const BOOKING_WINDOWS: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3_600);
+
+    /// The graces that there can be. An event that frees seats waits for a quarter of an hour between two tries at most.
+    pub const RELEASE_GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(900);
+
+    /// The silences that there can be. A page asks each 156 s at least, and what it asked is noted a third of this time later at
+    /// most, so that somebody who waits would else be taken for one who left. After a day nobody waits any more.
+    pub const SILENCES: RangeInclusive<Duration> = Duration::from_secs(240)..=Duration::from_secs(86_400);
 }
 
 /// Which line is meant: a show has one line, and a new one after it is another generation with places of its own.
@@ -60,7 +73,7 @@ pub struct Settings {
     pub tickets: u32,
     /// The tickets that one place may take.
     pub seats_max: u8,
-    /// So many places at most have their turn at a time; no limit but the tickets, where it is absent.
+    /// The most places that have their turn at a time; where it is absent, only the tickets are a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_inside: Option<u32>,
     /// When the first is called.
@@ -137,7 +150,7 @@ pub struct Line {
     pub joined: u64,
     /// The number of places whose turn has come: 1 to this. It never falls.
     pub serving: u64,
-    /// Who arrived before this and has no place yet is late.
+    /// Somebody who arrived before this and has no place yet is late.
     pub cut: Moment,
     /// The last run, whose blocks may still lie there.
     #[serde(default, skip_serializing_if = "Option::is_none")]

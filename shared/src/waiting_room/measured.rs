@@ -32,6 +32,18 @@ names! {
     }
 }
 
+names! {
+    /// What became of a push: the dimension `result`.
+    pub enum Pushed {
+        /// API Gateway has it, for a connection that is open.
+        Sent = "sent",
+        /// Its connection had ended, and is forgotten.
+        Gone = "gone",
+        /// It is not known what became of it, or who would have been told.
+        Failed = "failed",
+    }
+}
+
 /// People who wait for their turn.
 pub(super) const QUEUE_LENGTH: Metric =
     Metric { name: "booking_worker_queue_length", unit: Unit::Count, dimensions: &[] };
@@ -61,6 +73,10 @@ pub(super) const TICK_AGE: Metric =
 pub(super) const WITHOUT_SEAT: Metric =
     Metric { name: "booking_worker_admitted_without_seat_total", unit: Unit::Count, dimensions: &[] };
 
+/// What became of pushes.
+pub(super) const PUSHES: Metric =
+    Metric { name: "booking_worker_pushes_total", unit: Unit::Count, dimensions: &["result"] };
+
 /// The metrics of lines.
 pub const METRICS: &[Metric] = &[
     QUEUE_LENGTH,
@@ -73,4 +89,5 @@ pub const METRICS: &[Metric] = &[
     LATE_JOINS,
     TICK_AGE,
     WITHOUT_SEAT,
+    PUSHES,
 ];

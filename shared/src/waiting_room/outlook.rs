@@ -22,7 +22,7 @@ const ASKED_EACH_SECOND: u64 = 5_000;
 /// but nobody waits longer than this for his.
 const LONGEST_RUSH: Duration = Duration::from_secs(60);
 
-/// Whose turn it is asks again after this.
+/// When somebody whose turn it is asks again.
 pub const IN_TURN: Duration = Duration::from_secs(5);
 
 names! {

@@ -22,11 +22,11 @@ use super::{
     ms,
 };
 
-/// So long after a hold's end its reservation is asked for: its own expiry ends it before, when all is well. As long again it
-/// waits where it was found open.
+/// How long after a hold's end its reservation is asked for: its own expiry ends it before, when all is well. A reservation
+/// that was found open is asked for again after the same time.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often who did not answer is called again.
+/// How often somebody who did not answer is called again.
 pub const RECALLS: u8 = 2;
 
 /// What a place is.
@@ -307,9 +307,9 @@ impl fmt::Display for Entry {
     }
 }
 
-/// A text that is no entry of a page.
+/// A text that is not an entry of a page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no entry of a page: {0:?}")]
+#[error("is not an entry of a page: {0:?}")]
 pub struct NoEntry(String);
 
 impl FromStr for Entry {

@@ -24,13 +24,13 @@ use super::{
 /// The places of one page, which is one record.
 pub const PAGE: u64 = 50;
 
-/// So many places are called in one tick at most.
+/// The most places that one tick calls.
 pub const MOST_CALLS: u64 = 250;
 
-/// So many pages are written in one tick at most: a transaction has 100 records.
+/// The most pages that one tick writes: a transaction has 100 records.
 const MOST_PAGES: usize = 90;
 
-/// So many reservations are asked for in one tick at most.
+/// The most reservations that one tick asks for.
 const MOST_ASKED: usize = 50;
 
 /// The page that a position is on.

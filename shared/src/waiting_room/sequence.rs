@@ -21,7 +21,7 @@ const RECORDS: usize = 97;
 /// The people in a carried block, whose record may have 400 KB.
 const CARRIED: usize = 15_000;
 
-/// So many people are looked at: with those who are carried, all fit into a transaction of 4 MB.
+/// How many people are looked at: with those who are carried, all fit into a transaction of 4 MB.
 const CONSIDERED: usize = 120_000;
 
 /// Somebody without a place yet. One stands before another by time of arrival, and at the same millisecond by name.
@@ -58,7 +58,7 @@ pub struct Block {
 /// The name of a run. Runs follow one another by either part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RunName {
-    /// Whoever of this run was not late arrived before this.
+    /// Everybody of this run who was not late arrived before this.
     pub cut: Moment,
     /// The number of places before it.
     pub start: u64,
@@ -75,7 +75,7 @@ pub struct Run {
     pub regular: Vec<Pending>,
     /// The blocks that they lay in, which go.
     pub taken: Vec<BlockName>,
-    /// Who lay in those blocks and has no place yet, for new blocks.
+    /// The people of those blocks who have no place yet, for new blocks.
     pub carried: Vec<Vec<Pending>>,
 }
 
@@ -120,7 +120,7 @@ pub fn worst_lag(blocks: &[Block]) -> Option<u64> {
 }
 
 /// Gives places to whoever may have one now. The blocks are all that lie there, those of the line's last run not among them.
-/// With the run comes the line as it is to be written with it. Nothing: nobody may have a place yet.
+/// The answer is the line as it is to be written, and the run. Nothing: nobody may have a place yet.
 pub fn sequence(line: &Line, mut blocks: Vec<Block>, now: Moment) -> Option<(Line, Run)> {
     let oldest = |block: &Block| block.people.iter().map(|person| person.arrival).min();
     blocks.sort_by_key(|block| (oldest(block), block.name));

@@ -24,6 +24,7 @@ use super::{
     plan::Move,
     sequence::Pending,
     table::{Item, Replaced, Spot, Table, TableError, Written},
+    ticket::{self, PushUrl},
 };
 use crate::{
     admission::{Admission, token::Keys},
@@ -37,19 +38,19 @@ use crate::{
     trigger::http::Server,
 };
 
-/// So long a line that was read holds.
+/// How long a line that was read holds.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// A line whose last tick is older than this gets one from whoever asks.
+/// Whoever asks for a line whose last tick is older than this sets off a tick.
 const LATE_TICK: Duration = Duration::from_secs(5);
 
-/// It is noted that somebody was heard of at most so often.
+/// The least time between two notes that somebody was heard of.
 const HEARTBEAT: Duration = Duration::from_secs(300);
 
-/// After so long a part that gave no answer may give one.
+/// How long after a failure a part is asked again.
 const SOON: Duration = Duration::from_secs(1);
 
-/// How often a change is decided anew, when a place has changed meanwhile.
+/// How often a change is decided anew when a place has changed meanwhile.
 const TRIES: u32 = 3;
 
 /// The people who may wait in one line, where `QUEUE_MAX_SIZE` does not say so.
@@ -57,7 +58,7 @@ const MOST_WAITING: u64 = 100_000;
 
 names! {
     /// What a place is to its customer.
-    pub enum Status {
+    pub enum PlaceStatus {
         /// His turn has not come.
         Waiting = "waiting",
         /// It is his turn.
@@ -123,7 +124,7 @@ pub struct Wish {
 /// The right to make a reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// By which the reservation API knows it: the same for the same right.
+    /// What the reservation API knows it by: the same for the same right.
     pub token: String,
     /// Until when.
     pub until: Moment,
@@ -135,10 +136,10 @@ pub struct Shown {
     /// Its name.
     pub id: PlaceId,
     /// What it is to him.
-    pub status: Status,
+    pub status: PlaceStatus,
     /// The same, finer.
     pub detail: Detail,
-    /// From 1; nothing, while it has none.
+    /// Counted from 1; nothing while it has no position.
     pub position: Option<u64>,
     /// The people of its line whose turn has not come.
     pub waiting: u64,
@@ -223,6 +224,8 @@ pub struct WaitingRoom {
     table: Table,
     keys: PlaceKeys,
     admissions: Keys,
+    /// Where pages hear at once, if they do.
+    pushes: Option<PushUrl>,
     joined: Queue,
     ticks: Queue,
     terms: Terms,
@@ -242,22 +245,24 @@ struct Place {
 }
 
 impl WaitingRoom {
-    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, the lengths of a
-    /// turn, and the keys of the secret. Nothing: what is wrong is noted.
+    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, `PUSH_API_BASE`, the
+    /// lengths of a turn, and the keys of the secret. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let joined = Queue::configured(parts, "JOINED_QUEUE_URL");
         let ticks = Queue::configured(parts, "TICK_QUEUE_URL");
         let terms = Terms::configured(&mut parts.reader);
         let most_waiting = parts.reader.count("QUEUE_MAX_SIZE", MOST_WAITING);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         let keys = PlaceKeys::configured(&mut parts.reader);
         let admissions = Keys::configured(&mut parts.reader);
+        let pushes = PushUrl::if_configured(&mut parts.reader);
         Some(Self {
             name: parts.name,
             table,
             keys: keys?,
             admissions: admissions?,
+            pushes,
             joined,
             ticks,
             terms,
@@ -288,6 +293,24 @@ impl WaitingRoom {
     /// The lines as their operators see them.
     pub fn lines(&self) -> Lines {
         Lines::new(self.table.clone(), self.keys.clone())
+    }
+
+    /// Where pages hear at once, if they do.
+    pub fn pushes(&self) -> Option<&PushUrl> {
+        self.pushes.as_ref()
+    }
+
+    /// Where a page of this place hears at once that something became of it, with a ticket that is good now; nothing, where
+    /// nothing becomes of it any more, or pages hear nothing.
+    pub fn push_url(&self, shown: &Shown) -> Option<String> {
+        let pushes = self.pushes.as_ref().filter(|_| !shown.ask_after.is_zero())?;
+        match ticket::issue(&self.admissions, shown.id, now()) {
+            Ok(ticket) => Some(pushes.with(&ticket)),
+            Err(error) => {
+                warn!(place_id = %shown.id, error, "a page has no ticket; it finds out when it asks");
+                None
+            }
+        }
     }
 
     /// The line of a show, as it was a second ago at most.
@@ -578,7 +601,7 @@ impl WaitingRoom {
             admitted: None,
             reservation_id: None,
         };
-        let over = |detail| Ok(bare(Status::Expired, detail, Duration::ZERO));
+        let over = |detail| Ok(bare(PlaceStatus::Expired, detail, Duration::ZERO));
         let Some((spot, entry)) = place.turn() else {
             return match position {
                 _ if item.ended_at.is_some() => over(Detail::Cancelled),
@@ -586,10 +609,10 @@ impl WaitingRoom {
                 Some(position) => {
                     let outlook = Outlook::behind(line, position.saturating_sub(line.serving + 1), now);
                     let (status, detail) = match outlook.stage {
-                        Stage::Closed => (Status::Expired, Detail::Closed),
-                        Stage::SoldOut => (Status::Waiting, Detail::SoldOut),
-                        Stage::Paused => (Status::Waiting, Detail::Paused),
-                        Stage::Announced | Stage::Open | Stage::AllTaken => (Status::Waiting, Detail::Waiting),
+                        Stage::Closed => (PlaceStatus::Expired, Detail::Closed),
+                        Stage::SoldOut => (PlaceStatus::Waiting, Detail::SoldOut),
+                        Stage::Paused => (PlaceStatus::Waiting, Detail::Paused),
+                        Stage::Announced | Stage::Open | Stage::AllTaken => (PlaceStatus::Waiting, Detail::Waiting),
                     };
                     Ok(Shown { outlook: Some(outlook), ..bare(status, detail, spread(outlook.ask_after)) })
                 }
@@ -598,13 +621,13 @@ impl WaitingRoom {
         let reservation_id = Turn { id: item.id, position: spot.position, call: entry.call }.reservation_id();
         let in_turn = |detail| Shown {
             reservation_id: Some(reservation_id.clone()),
-            ..bare(Status::Processing, detail, IN_TURN)
+            ..bare(PlaceStatus::Processing, detail, IN_TURN)
         };
         match entry.state {
             State::Called | State::Passed if item.ended_at.is_some() => over(Detail::Cancelled),
             State::Called | State::Passed if !line.is_open_for_joining(now) => {
                 let outlook = Outlook::behind(line, 0, now);
-                Ok(Shown { outlook: Some(outlook), ..bare(Status::Expired, Detail::Closed, outlook.ask_after) })
+                Ok(Shown { outlook: Some(outlook), ..bare(PlaceStatus::Expired, Detail::Closed, outlook.ask_after) })
             }
             State::Called => Ok(Shown { seats: Some(entry.seats), ..in_turn(Detail::Called) }),
             State::Admitted => {
@@ -614,7 +637,7 @@ impl WaitingRoom {
             State::Leaving => Ok(in_turn(Detail::Leaving)),
             State::Holding => Ok(in_turn(Detail::Holding)),
             State::Sold => {
-                let sold = bare(Status::Completed, Detail::Sold, Duration::ZERO);
+                let sold = bare(PlaceStatus::Completed, Detail::Sold, Duration::ZERO);
                 Ok(Shown { seats: Some(entry.seats), reservation_id: Some(reservation_id), ..sold })
             }
             State::Ended => over(Detail::Ended),
@@ -622,7 +645,7 @@ impl WaitingRoom {
                 let outlook = Outlook::behind(line, 0, now);
                 // Nobody is called any more when all is sold, those who come back no more than the others.
                 let detail = if outlook.stage == Stage::SoldOut { Detail::SoldOut } else { Detail::Passed };
-                let waits = bare(Status::Waiting, detail, spread(outlook.ask_after));
+                let waits = bare(PlaceStatus::Waiting, detail, spread(outlook.ask_after));
                 Ok(Shown { outlook: Some(outlook), ..waits })
             }
             State::Passed => over(Detail::Passed),
@@ -686,7 +709,7 @@ impl Shown {
             Detail::Admitted if self.admitted.is_some() => "it is your turn: make your reservation before it is over",
             Detail::Admitted => "your time is over; whether you have made a reservation is being found out",
             Detail::Holding => "you have a reservation: pay for it before its time is over",
-            Detail::Passed if self.status == Status::Waiting => {
+            Detail::Passed if self.status == PlaceStatus::Waiting => {
                 "it was your turn and you did not answer; you are called again before those behind you"
             }
             Detail::Passed => "it was your turn three times and you did not answer; join the line again",
@@ -709,7 +732,7 @@ fn joining(id: PlaceId, line: &Line, now: Moment) -> Shown {
     };
     Shown {
         id,
-        status: Status::Waiting,
+        status: PlaceStatus::Waiting,
         detail,
         position: None,
         waiting: line.waiting(),

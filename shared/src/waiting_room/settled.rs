@@ -57,7 +57,7 @@ impl Follow {
     /// As the environment says. What is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let settling = Settling::configured(parts);
-        let metrics = Metrics::configured(&mut parts.reader);
+        let metrics = parts.metrics.clone();
         Some(Self { settling: settling?, metrics })
     }
 

@@ -12,10 +12,13 @@
 //! | segment | `seg#{line}` | `{start}` | 256 people in order |
 //! | page | `page#{line}#{page}` | `page` | 50 [`Entry`](super::place::Entry), by offset |
 //! | back | `back#{line}` | `{position}` | who came back after his call had run out |
+//! | connections | `push#{id}` | `push` | by which a place is heard of |
+//! | connection | `socket#{connection}` | `socket` | the place that is heard of by it |
 //!
 //! Each write is conditional, or makes a record of a name that nobody else has. A success is DynamoDB's own word: it says what
 //! was consumed, or the item that was written.
 
+mod connections;
 mod joining;
 mod known;
 mod leaving;
@@ -38,6 +41,7 @@ use aws_smithy_types::error::operation::BuildError;
 
 use self::known::Known;
 pub use self::{
+    connections::MOST_CONNECTIONS,
     joining::{Item, Join, Joined},
     leaving::Spot,
     turns::Replaced,

@@ -175,7 +175,7 @@ impl Attempt {
         match way.trouble {
             None => {}
             Some(Trouble::SeatTaken) => inventory.sell(&show, &format!("another-{number}"), &["A-2".to_owned()], 1),
-            Some(Trouble::HoldUnanswered) => inventory.answer_next(&id, inventory::Answer::HangAfterEffect),
+            Some(Trouble::HoldUnanswered) => inventory.answer_next(&id, inventory::Scripted::HangAfterEffect),
         }
         set_wire(&sale, &wire);
         let token = sale.issuer.token(&customer, "reserve", Duration::from_secs(3_600)).expect("a token");

@@ -396,7 +396,7 @@ impl PartsOfAll {
             // Whether a lost answer leads to a second try is for the search to say.
             .retry_config(RetryConfig::disabled())
             .build();
-        let mut parts = Parts { name: "model", reader: Reader::new(&environment), aws: &aws };
+        let mut parts = Parts::new("model", Reader::new(&environment), &aws);
         let reservations = Reservations::configured(&mut parts);
         let (relay, sweep) = (Relay::configured(&mut parts), Sweep::configured(&mut parts));
         let made = reservations.zip(relay).zip(sweep);

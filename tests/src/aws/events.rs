@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{Fault, Settings};
+use super::{Contents, Fault};
 use crate::{
     pattern::Pattern,
     queue::{Message, Queue},
@@ -42,7 +42,7 @@ pub struct Rule {
 }
 
 /// Takes the entries one by one; a bad one fails alone. Too much of them is refused as a whole.
-pub(super) fn put(settings: &mut Settings, input: &Value) -> Result<Value, Fault> {
+pub(super) fn put(contents: &mut Contents, input: &Value) -> Result<Value, Fault> {
     let entries = input["Entries"].as_array().map(Vec::as_slice).unwrap_or_default();
     if entries.is_empty() || entries.len() > MAX_ENTRIES {
         let message = format!("1 validation error detected: 'entries' must have 1 to {MAX_ENTRIES} members");
@@ -56,11 +56,11 @@ pub(super) fn put(settings: &mut Settings, input: &Value) -> Result<Value, Fault
     }
     let (mut answers, mut failed) = (Vec::new(), 0);
     for entry in entries {
-        answers.push(match accept(settings, entry) {
+        answers.push(match accept(contents, entry) {
             Ok(entry) => {
                 let id = Uuid::new_v4().to_string();
-                deliver(&settings.rules, &entry, &id);
-                settings.entries.push(entry);
+                deliver(&contents.rules, &entry, &id);
+                contents.entries.push(entry);
                 json!({"EventId": id})
             }
             Err((code, message)) => {
@@ -92,9 +92,9 @@ fn deliver(rules: &[Rule], entry: &BusEntry, id: &str) {
     }
 }
 
-fn accept(settings: &mut Settings, entry: &Value) -> Result<BusEntry, (&'static str, String)> {
-    if let Some(left) = settings.entries_to_fail.checked_sub(1) {
-        settings.entries_to_fail = left;
+fn accept(contents: &mut Contents, entry: &Value) -> Result<BusEntry, (&'static str, String)> {
+    if let Some(left) = contents.entries_to_fail.checked_sub(1) {
+        contents.entries_to_fail = left;
         return Err(("InternalFailure", "failed on demand".to_owned()));
     }
     let required = |name: &str| {
@@ -112,7 +112,7 @@ fn accept(settings: &mut Settings, entry: &Value) -> Result<BusEntry, (&'static 
         .ok_or_else(|| ("MalformedDetail", "Detail is malformed.".to_owned()))?;
     let bus = entry["EventBusName"].as_str().unwrap_or("default");
     let bus = bus.rsplit("event-bus/").next().unwrap_or(bus).to_owned(); // A name or an ARN.
-    if !settings.buses.contains(&bus) {
+    if !contents.buses.contains(&bus) {
         return Err(("InvalidArgument", format!("Event bus {bus} does not exist.")));
     }
     let trace_header = entry["TraceHeader"].as_str().map(str::to_owned);

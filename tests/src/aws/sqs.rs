@@ -59,18 +59,18 @@ fn find(shared: &Shared, name: &Value) -> Result<Queue, Fault> {
 
 fn list(shared: &Shared, input: &Value) -> Value {
     let prefix = input["QueueNamePrefix"].as_str().unwrap_or_default();
-    let settings = shared.lock();
-    let named = settings.queues.values().filter(|queue| queue.name().starts_with(prefix));
+    let contents = shared.lock();
+    let named = contents.queues.values().filter(|queue| queue.name().starts_with(prefix));
     json!({"QueueUrls": named.map(Queue::url).collect::<Vec<_>>()})
 }
 
 /// The queues whose redrive policy names this one. The operation is the one whose answer starts with a small letter.
 fn list_sources(shared: &Shared, dead_letters: &Queue) -> Value {
-    let settings = shared.lock();
+    let contents = shared.lock();
     let is_source = |queue: &&Queue| {
         queue.options().redrive.as_ref().is_some_and(|redrive| redrive.queue.name() == dead_letters.name())
     };
-    json!({"queueUrls": settings.queues.values().filter(is_source).map(Queue::url).collect::<Vec<_>>()})
+    json!({"queueUrls": contents.queues.values().filter(is_source).map(Queue::url).collect::<Vec<_>>()})
 }
 
 fn send(queue: &Queue, input: &Value) -> Result<Value, Fault> {

@@ -163,7 +163,7 @@ async fn a_scripted_failure_hits_one_request_and_the_next_goes_through() {
     let (endpoint, config, _queue) = endpoint().await;
     endpoint.create_idempotency_table("claims").await.unwrap();
     let kind = "ProvisionedThroughputExceededException".to_owned();
-    endpoint.fail_next("DynamoDB", Failure::Answer { status: 400, kind, message: "slow down".to_owned() });
+    endpoint.fail_next("DynamoDB", Injected::Answer { status: 400, kind, message: "slow down".to_owned() });
     assert!(claim(&config).await.unwrap_err().is_provisioned_throughput_exceeded_exception());
     claim(&config).await.unwrap();
 }
@@ -173,7 +173,7 @@ async fn a_lost_answer_is_carried_out_and_silence_is_not() {
     let (endpoint, config, _queue) = endpoint().await;
     let key = json!({"TableName": "claims", "Key": {"id": {"S": "a"}}});
     endpoint.create_idempotency_table("claims").await.unwrap();
-    for (failure, stored) in [(Failure::Silence, false), (Failure::LostAnswer, true)] {
+    for (failure, stored) in [(Injected::Silence, false), (Injected::LostAnswer, true)] {
         endpoint.fail_next("DynamoDB_20120810.PutItem", failure);
         claim(&config).await.unwrap_err();
         assert_eq!(endpoint.dynamodb("GetItem", &key).await.unwrap().get("Item").is_some(), stored);

@@ -10,7 +10,7 @@ use std::{
 
 use tonic::Status;
 
-use super::{Answer, Call, CommitStatus, HoldStatus, Method, ReleaseStatus, Reply, SeatState, count};
+use super::{Call, CommitStatus, HoldStatus, Method, ReleaseStatus, Reply, Scripted, SeatState, count};
 use crate::proto::{
     common::v1::{Error, ErrorCode, Event},
     reservation::v1::{GetInventoryStatusResponse, InventoryStats},
@@ -38,7 +38,7 @@ pub(super) struct Books {
     keys: HashMap<String, Use>,
     pub(super) ledger: Vec<Entry>,
     pub(super) calls: Vec<Call>,
-    pub(super) scripts: HashMap<String, VecDeque<Answer>>,
+    pub(super) scripts: HashMap<String, VecDeque<Scripted>>,
     pub(super) latency: Duration,
 }
 
@@ -86,17 +86,17 @@ impl Books {
         let script = self.scripts.get_mut(&call.reservation_id).and_then(VecDeque::pop_front);
         let answer = match script {
             None => Some(self.decide(&call)),
-            Some(Answer::Status(code, message)) => Some(Err(Status::new(code, message))),
-            Some(Answer::Error { code, message }) => Some(Ok(scripted(0, Some((code, message))))),
-            Some(Answer::Seats(seat_ids)) => {
+            Some(Scripted::Status(code, message)) => Some(Err(Status::new(code, message))),
+            Some(Scripted::Error { code, message }) => Some(Ok(scripted(0, Some((code, message))))),
+            Some(Scripted::Seats(seat_ids)) => {
                 let document = "of-another".to_owned();
                 Some(Ok(Reply { document, seat_ids, ..scripted(HoldStatus::Active as i32, None) }))
             }
-            Some(Answer::Commit(status)) => Some(Ok(scripted(status as i32, None))),
-            Some(Answer::Release(status)) => Some(Ok(scripted(status as i32, None))),
-            Some(Answer::Both { code, message, status }) => Some(Ok(scripted(status, Some((code, message))))),
-            Some(Answer::Hang) => None,
-            Some(Answer::HangAfterEffect) => self.decide(&call).ok().and(None),
+            Some(Scripted::Commit(status)) => Some(Ok(scripted(status as i32, None))),
+            Some(Scripted::Release(status)) => Some(Ok(scripted(status as i32, None))),
+            Some(Scripted::Both { code, message, status }) => Some(Ok(scripted(status, Some((code, message))))),
+            Some(Scripted::Hang) => None,
+            Some(Scripted::HangAfterEffect) => self.decide(&call).ok().and(None),
         };
         call.had_effect = self.ledger.len() > before;
         self.calls.push(call);

@@ -268,9 +268,9 @@ async fn a_refusal_is_judged_anew_under_the_same_key() {
 #[tokio::test]
 async fn prepared_answers_are_used_up_in_order_and_leave_the_books_alone() {
     let inventory = held(&["A1"], 0);
-    inventory.answer_next("r", Answer::Status(Code::Unavailable, "away".into()));
-    inventory.answer_next("r", Answer::Both { code: 16, message: "internal".into(), status: 1 });
-    inventory.answer_next("r", Answer::Commit(CommitStatus::FailedPayment));
+    inventory.answer_next("r", Scripted::Status(Code::Unavailable, "away".into()));
+    inventory.answer_next("r", Scripted::Both { code: 16, message: "internal".into(), status: 1 });
+    inventory.answer_next("r", Scripted::Commit(CommitStatus::FailedPayment));
     assert_eq!(commit(&inventory, "r", &["A1"], 0, "k").await.unwrap_err().code(), Code::Unavailable);
     let both = commit(&inventory, "r", &["A1"], 0, "k").await.unwrap();
     assert_eq!(both.status, CommitStatus::Success as i32);
@@ -284,8 +284,8 @@ async fn prepared_answers_are_used_up_in_order_and_leave_the_books_alone() {
 #[tokio::test]
 async fn a_hang_after_the_effect_leaves_the_effect() {
     let inventory = held(&["A1"], 0);
-    inventory.answer_next("r", Answer::Hang);
-    inventory.answer_next("r", Answer::HangAfterEffect);
+    inventory.answer_next("r", Scripted::Hang);
+    inventory.answer_next("r", Scripted::HangAfterEffect);
     for seat_state in [SeatState::Held, SeatState::Sold] {
         let wait = Duration::from_millis(20);
         tokio::time::timeout(wait, commit(&inventory, "r", &["A1"], 0, "k")).await.unwrap_err();

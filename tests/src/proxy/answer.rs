@@ -15,7 +15,7 @@ use serde_json::json;
 use super::Service;
 
 /// A body, piece by piece, which may break off.
-pub(super) type Answer = StreamBody<BoxStream<'static, io::Result<Frame<Bytes>>>>;
+pub(super) type Pieces = StreamBody<BoxStream<'static, io::Result<Frame<Bytes>>>>;
 
 /// What was sent gets to the caller before the connection ends; a server sends nothing of what it can't finish at once.
 const ON_THE_WAY: Duration = Duration::from_millis(20);
@@ -29,7 +29,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn whole(self) -> Response<Answer> {
+    pub(super) fn whole(self) -> Response<Pieces> {
         let body = (!self.body.is_empty()).then(|| Frame::data(self.body.clone()));
         let trailers = self.trailers.clone().map(Frame::trailers);
         let frames = body.into_iter().chain(trailers).map(Ok).collect::<Vec<_>>();
@@ -37,7 +37,7 @@ impl Parts {
     }
 
     /// Half of the body, under a header that promises all of it, and then the end of the connection.
-    pub(super) fn truncated(self) -> Response<Answer> {
+    pub(super) fn truncated(self) -> Response<Pieces> {
         let half = self.body.slice(..self.body.len() / 2);
         let end = async {
             tokio::time::sleep(ON_THE_WAY).await;
@@ -46,7 +46,7 @@ impl Parts {
         self.with(stream::iter([Ok(Frame::data(half))]).chain(stream::once(end)).boxed())
     }
 
-    fn with(self, frames: BoxStream<'static, io::Result<Frame<Bytes>>>) -> Response<Answer> {
+    fn with(self, frames: BoxStream<'static, io::Result<Frame<Bytes>>>) -> Response<Pieces> {
         let mut response = Response::new(StreamBody::new(frames));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
@@ -59,7 +59,7 @@ impl Parts {
 }
 
 /// The service is too busy.
-pub(super) fn refusal(service: Service) -> Response<Answer> {
+pub(super) fn refusal(service: Service) -> Response<Pieces> {
     match service {
         Service::Aws => aws(StatusCode::BAD_REQUEST, "ThrottlingException"),
         Service::Rest => rest(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED"),
@@ -68,7 +68,7 @@ pub(super) fn refusal(service: Service) -> Response<Answer> {
 }
 
 /// The service has a fault.
-pub(super) fn failure(service: Service) -> Response<Answer> {
+pub(super) fn failure(service: Service) -> Response<Pieces> {
     match service {
         Service::Aws => aws(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
         Service::Rest => rest(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
@@ -76,24 +76,24 @@ pub(super) fn failure(service: Service) -> Response<Answer> {
     }
 }
 
-fn aws(status: StatusCode, kind: &str) -> Response<Answer> {
+fn aws(status: StatusCode, kind: &str) -> Response<Pieces> {
     let body = json!({"__type": kind, "message": "a fault on demand"});
     answered(status, &[("content-type", "application/x-amz-json-1.0")], body.to_string())
 }
 
-fn rest(status: StatusCode, code: &str) -> Response<Answer> {
+fn rest(status: StatusCode, code: &str) -> Response<Pieces> {
     let body = json!({"error": {"code": code, "message": "a fault on demand"}});
     answered(status, &[("content-type", "application/json")], body.to_string())
 }
 
 /// A call without an answer has its status in the headers.
-fn grpc(code: tonic::Code) -> Response<Answer> {
+fn grpc(code: tonic::Code) -> Response<Pieces> {
     let code = (code as i32).to_string();
     let headers = [("content-type", "application/grpc"), ("grpc-status", &code), ("grpc-message", "a fault on demand")];
     answered(StatusCode::OK, &headers, String::new())
 }
 
-fn answered(status: StatusCode, headers: &[(&'static str, &str)], body: String) -> Response<Answer> {
+fn answered(status: StatusCode, headers: &[(&'static str, &str)], body: String) -> Response<Pieces> {
     let pairs = headers.iter().filter_map(|(name, value)| Some(((*name).parse().ok()?, value.parse().ok()?)));
     Parts { status, headers: pairs.collect(), body: body.into(), trailers: None }.whole()
 }

@@ -11,7 +11,7 @@ use hyper::{
 
 use super::{
     Fault, Service, Side,
-    answer::{Answer, Parts},
+    answer::{Parts, Pieces},
 };
 
 /// So much of an endless body is one piece.
@@ -103,7 +103,7 @@ impl Foreign {
         self.after
     }
 
-    pub(super) fn answer(self) -> Response<Answer> {
+    pub(super) fn answer(self) -> Response<Pieces> {
         let Self { status, headers, body, endless, .. } = self;
         if !endless {
             return Parts { status, headers, body, trailers: None }.whole();

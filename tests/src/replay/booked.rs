@@ -101,7 +101,7 @@ async fn put(function: &Function, body: &Value) -> Result<(), String> {
 async fn answer(function: &Function, event: &Value, promised: Option<&Value>) -> Result<Vec<RecordReport>, String> {
     let invocation = function.invoke(event.to_string()).await;
     let answer = invocation.result.map_err(|error| error.to_string())?;
-    let answer: Value = serde_json::from_slice(&answer).map_err(|error| format!("the answer is no JSON: {error}"))?;
+    let answer: Value = serde_json::from_slice(&answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
     let mut report = RecordReport::of("0", "answered");
     report.latency = Some(invocation.duration);
     report.error = promised.is_none().then(|| answer.to_string());

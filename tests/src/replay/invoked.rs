@@ -30,7 +30,7 @@ const JOINS: &str = "waiting-room-joined";
 const TICKS: &str = "waiting-room-ticked";
 
 /// What an invocation can have changed.
-struct World<'a> {
+struct Baseline<'a> {
     stack: &'a Stack,
     /// The queue of the timers, which was empty before.
     timers: Queue,
@@ -48,7 +48,7 @@ pub(super) async fn run(stack: &Stack, function: &Function, invoked: &Invoked) -
     }
     stack.queue(TICKS);
     let (timers, joins) = (stack.queue(EXPIRIES), stack.queue(JOINS));
-    let world = World { stack, timers, joins, published: stack.aws.bus_entries().len() };
+    let baseline = Baseline { stack, timers, joins, published: stack.aws.bus_entries().len() };
     stack.aws.fail_entries_next(invoked.bus_fails);
     let invocation = function.invoke(invoked.event.to_string()).await;
     let found = match found(invoked, &invocation) {
@@ -59,11 +59,11 @@ pub(super) async fn run(stack: &Stack, function: &Function, invoked: &Invoked) -
     for (index, mut effect) in found.into_iter().enumerate() {
         let promise = invoked.then.as_ref().and_then(|then| match invoked.trigger {
             Trigger::Schedule => then.iter().find(|one| one.reservation_id == effect.reservation_id),
-            Trigger::Http | Trigger::Stream | Trigger::Queue => then.get(index),
+            Trigger::Http | Trigger::WebSocket | Trigger::Stream | Trigger::Queue => then.get(index),
         });
         effect.reservation_id = promise.and_then(|promise| promise.reservation_id.clone()).or(effect.reservation_id);
         effect.line = promise.and_then(|promise| promise.line.clone());
-        if let Err(fault) = world.look(&mut effect).await {
+        if let Err(fault) = baseline.look(&mut effect).await {
             return FileReport::failed(fault);
         }
         records.push(RecordReport {
@@ -92,10 +92,10 @@ pub(super) async fn run(stack: &Stack, function: &Function, invoked: &Invoked) -
 fn found(invoked: &Invoked, invocation: &Invocation) -> Result<Vec<Effect>, String> {
     let answer = invocation.result.as_ref();
     match invoked.trigger {
-        Trigger::Http => {
+        Trigger::Http | Trigger::WebSocket => {
             let answer = answer.map_err(ToString::to_string)?;
             let answer: Value =
-                serde_json::from_slice(answer).map_err(|error| format!("the answer is no JSON: {error}"))?;
+                serde_json::from_slice(answer).map_err(|error| format!("the answer is not JSON: {error}"))?;
             let headers = answer["headers"].as_object().into_iter().flatten();
             let body = answer["body"].as_str().map(|body| serde_json::from_str(body).unwrap_or_else(|_| json!(body)));
             Ok(vec![Effect {
@@ -140,7 +140,7 @@ fn found(invoked: &Invoked, invocation: &Invocation) -> Result<Vec<Effect>, Stri
     }
 }
 
-impl World<'_> {
+impl Baseline<'_> {
     /// Adds how the reservation stands now, and what went out about it.
     async fn look(&self, effect: &mut Effect) -> Result<(), String> {
         if let Some(line) = &mut effect.line {

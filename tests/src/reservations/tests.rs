@@ -157,8 +157,8 @@ async fn an_id_is_decoded_once_and_its_raw_target_kept() {
 async fn prepared_answers_come_first_and_in_order() {
     let reservations = with("r", Status::Hold);
     let headers = vec![("retry-after".to_owned(), "7".to_owned())];
-    let busy = Answer::Respond { status: 503, headers, body: "busy".into() };
-    for answer in [busy, Answer::CloseConnection, Answer::HangAfterEffect] {
+    let busy = Scripted::Respond { status: 503, headers, body: "busy".into() };
+    for answer in [busy, Scripted::CloseConnection, Scripted::HangAfterEffect] {
         reservations.answer_next("r", Method::PATCH, answer);
     }
     let target = format!("{}{PATH}r", start(&reservations).await);

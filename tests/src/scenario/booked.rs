@@ -105,8 +105,8 @@ pub(super) fn read(
     if entry.trigger == Trigger::Schedule || fields.contains_key("records") {
         match serde_json::from_slice(text) {
             Ok(event @ Value::Object(_)) => booked.event = Some(event),
-            Ok(_) => faults.push("it is no object; write the event as Lambda hands it over".to_owned()),
-            Err(error) => faults.push(format!("it is no JSON: {error}")),
+            Ok(_) => faults.push("it is not an object; write the event as Lambda hands it over".to_owned()),
+            Err(error) => faults.push(format!("it is not JSON: {error}")),
         }
     } else {
         let batch = batch(&fields).unwrap_or_else(|| text.to_vec());

@@ -49,7 +49,7 @@ pub(super) fn read(text: &[u8], faults: &mut Vec<String>) -> Draft {
     let file: &RawValue = match serde_json::from_str(text) {
         Ok(file) => file,
         Err(error) => {
-            faults.push(format!("it is no JSON: {error}"));
+            faults.push(format!("it is not JSON: {error}"));
             return draft;
         }
     };
@@ -91,7 +91,7 @@ fn text_of(text: &[u8]) -> Result<&str, String> {
     if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
         return Err("it is UTF-16, as PowerShell writes it; save it as UTF-8".to_owned());
     }
-    let text = std::str::from_utf8(text).map_err(|error| format!("it is no text in UTF-8: {error}"))?;
+    let text = std::str::from_utf8(text).map_err(|error| format!("it is not text in UTF-8: {error}"))?;
     let text = text.trim_start_matches('\u{feff}');
     if text.trim().is_empty() {
         return Err("it is empty; `aws sqs receive-message` prints nothing when it received nothing".to_owned());

@@ -128,6 +128,8 @@ pub(super) fn function(folder: Option<&str>, function: Option<&str>, text: &[u8]
     let event: Value = serde_json::from_slice(text).ok()?;
     let trigger = if event["requestContext"]["http"].is_object() {
         return routed(&event);
+    } else if event["requestContext"]["connectionId"].is_string() {
+        return CATALOGUE.into_iter().find(|entry| entry.trigger == Trigger::WebSocket);
     } else if event["Records"][0]["dynamodb"].is_object() {
         Trigger::Stream
     } else if event["detail-type"] == "Scheduled Event" {
@@ -155,11 +157,11 @@ pub(super) fn read(entry: &Entry, text: &[u8], faults: &mut Vec<String>) -> Opti
     let event: Value = match serde_json::from_slice(text) {
         Ok(event @ Value::Object(_)) => event,
         Ok(_) => {
-            faults.push("it is no object; write the event as Lambda hands it over".to_owned());
+            faults.push("it is not an object; write the event as Lambda hands it over".to_owned());
             return None;
         }
         Err(error) => {
-            faults.push(format!("it is no JSON: {error}"));
+            faults.push(format!("it is not JSON: {error}"));
             return None;
         }
     };
@@ -225,7 +227,7 @@ fn effect(place: &str, raw: &RawValue, faults: &mut Vec<String>) -> Option<Effec
 fn check(invoked: &Invoked, faults: &mut Vec<String>) {
     let Some(then) = &invoked.then else { return };
     let (allowed, due): (&[&str], Option<usize>) = match invoked.trigger {
-        Trigger::Http => (&[], Some(1)),
+        Trigger::Http | Trigger::WebSocket => (&[], Some(1)),
         Trigger::Stream => (&["done", "retried"], Some(invoked.event["Records"].as_array().map_or(0, Vec::len))),
         Trigger::Schedule => (&["rearmed", "republished", "left"], None),
         Trigger::Queue => (&[], None),
@@ -237,7 +239,9 @@ fn check(invoked: &Invoked, faults: &mut Vec<String>) {
     let mut ids = BTreeSet::new();
     for (index, effect) in then.iter().enumerate() {
         let known = match invoked.trigger {
-            Trigger::Http => effect.outcome.parse::<u16>().is_ok_and(|status| (100..600).contains(&status)),
+            Trigger::Http | Trigger::WebSocket => {
+                effect.outcome.parse::<u16>().is_ok_and(|status| (100..600).contains(&status))
+            }
             Trigger::Stream | Trigger::Schedule | Trigger::Queue => allowed.contains(&effect.outcome.as_str()),
         };
         if !known {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     catalogue::{QUEUED, Trigger},
+    gateway::sockets::STAGE,
     template::Template,
 };
 
@@ -40,7 +41,7 @@ const CASES: [&str; 26] = [
 ];
 
 /// The cases of events that go through no queue.
-const INVOKED: [&str; 89] = [
+const INVOKED: [&str; 95] = [
     "admission-required",
     "all-is-well",
     "batch-failure",
@@ -54,10 +55,12 @@ const INVOKED: [&str; 89] = [
     "confirm-paid",
     "confirm-unpaid",
     "confirmed",
+    "connect",
     "create",
     "create-admitted",
     "create-again",
     "create-without-seats",
+    "disconnect",
     "duplicate",
     "entomb",
     "entomb-created",
@@ -88,6 +91,7 @@ const INVOKED: [&str; 89] = [
     "line-unsigned",
     "list",
     "malformed-body",
+    "message",
     "metadata-too-long",
     "mixed",
     "native-grpc",
@@ -122,6 +126,9 @@ const INVOKED: [&str; 89] = [
     "sold-out",
     "status",
     "status-of-no-line",
+    "ticket-expired",
+    "ticket-missing",
+    "ticket-of-admission",
     "timer-lost",
     "token-expired",
     "token-used",
@@ -308,6 +315,15 @@ fn every_other_event_is_what_lambda_would_hand_over() {
                 let lower_case = |header: &String| header.chars().all(|c| !c.is_ascii_uppercase());
                 assert!(event["headers"].as_object().unwrap().keys().all(lower_case), "{name}");
             }
+            Trigger::WebSocket => {
+                let happens = [("CONNECT", "$connect"), ("MESSAGE", "$default"), ("DISCONNECT", "$disconnect")];
+                let is = (text("/requestContext/eventType"), text("/requestContext/routeKey"));
+                assert!(happens.contains(&is), "{name}: {is:?}");
+                assert_eq!(text("/requestContext/stage"), STAGE, "{name}");
+                let is_asked = event["headers"]["Sec-WebSocket-Version"] == "13";
+                assert_eq!(is_asked, is.0 == "CONNECT", "{name}: only who asks for a connection has its headers");
+                assert!(event["requestContext"]["requestTimeEpoch"].is_u64(), "{name}");
+            }
             Trigger::Stream => {
                 let numbers =
                     event["Records"].as_array().unwrap().iter().filter(|record| record["dynamodb"].is_object());
@@ -420,7 +436,7 @@ fn all_faults_of_a_file_are_told_at_once() {
     let error = load_all(&folder).unwrap_err();
     assert_eq!(error.count(), 3, "{error}");
     let text = error.to_string();
-    for part in ["a.json: it is no JSON", "b.json: it is empty", "c.json: it is 7; write a Lambda payload"] {
+    for part in ["a.json: it is not JSON", "b.json: it is empty", "c.json: it is 7; write a Lambda payload"] {
         assert!(text.contains(part), "{text}");
     }
     std::fs::remove_dir_all(&folder).unwrap();

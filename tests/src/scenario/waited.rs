@@ -38,13 +38,13 @@ pub struct GivenLine {
     pub paused: bool,
     /// Who stands in it, in order.
     #[serde(default)]
-    pub people: Vec<Standing>,
+    pub people: Vec<Person>,
 }
 
 /// Somebody in a line.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Standing {
+pub struct Person {
     /// The customer.
     pub user_id: String,
     /// The tickets that he wants.
@@ -89,7 +89,8 @@ pub struct Turned {
 /// The function of the waiting room that a file is for.
 pub(super) fn function(folder: Option<&str>, function: Option<&str>) -> Option<Entry> {
     let entry = function.or(folder).and_then(catalogue::function)?;
-    (entry.system == System::WaitingRoom && entry.trigger != Trigger::Http).then_some(entry)
+    let answers = matches!(entry.trigger, Trigger::Http | Trigger::WebSocket);
+    (entry.system == System::WaitingRoom && !answers).then_some(entry)
 }
 
 /// What a file says, as far as it can be read; whatever is wrong is added to `faults`.
@@ -100,7 +101,7 @@ pub(super) fn read(entry: &Entry, text: &[u8], faults: &mut Vec<String>) -> Opti
     if entry.trigger == Trigger::Schedule {
         match serde_json::from_slice(text) {
             Ok(event @ Value::Object(_)) => waited.event = Some(event),
-            Ok(_) | Err(_) => faults.push("it is no object; write the event as Lambda hands it over".to_owned()),
+            Ok(_) | Err(_) => faults.push("it is not an object; write the event as Lambda hands it over".to_owned()),
         }
     } else {
         let others: BTreeMap<&String, &&RawValue> = fields.iter().filter(|(name, _)| *name != "scenario").collect();

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    aws::{AwsError, Failure},
+    aws::{AwsError, Injected},
     books::{Books, Breach},
     build::Binaries,
     lambda::Function,
@@ -341,9 +341,9 @@ impl Soak {
         {
             let throttled = || {
                 let (kind, message) = ("ThrottlingException".to_owned(), "slow down".to_owned());
-                Failure::Answer { status: 400, kind, message }
+                Injected::Answer { status: 400, kind, message }
             };
-            let failure = if random.bool() { Failure::LostAnswer } else { throttled() };
+            let failure = if random.bool() { Injected::LostAnswer } else { throttled() };
             self.sale.stack.aws.fail_next(target, failure);
             self.counts.lock().await.faults += 1;
         }

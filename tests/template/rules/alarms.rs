@@ -2,7 +2,7 @@
 
 use local_stack::catalogue::System;
 use serde_json::{Value, json};
-use shared::settlement::Outcome;
+use shared::settlement::{Outcome, workflow::Guard};
 
 use super::{Faults, Rule};
 use crate::{
@@ -69,6 +69,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("Value: rejected", "Value: exhausted"),
             edit("Value: inventory_conflict", "Value: malformed_body"),
             edit("MetricName: worker_unstarted_total", "MetricName: worker_cold_start"),
+            edit("MetricName: worker_early_for_a_day_total", "MetricName: worker_unstarted_total"),
             edit("Value: late_approval", "Value: duplicate"),
             edit("Value: refused", "Value: success"),
             edit("MetricName: db_unready_total", "MetricName: db_connects_total"),
@@ -189,7 +190,7 @@ fn apis_raise_them(project: &Project, faults: &mut Faults) {
     const LONGEST_MS: u64 = 3_000;
 
     let namespace = json!("AWS/ApiGateway");
-    for api in project.template.of_type(API) {
+    for api in project.template.of_api(API, "HTTP") {
         let with = [("ApiId", api.reference())];
         require(&project.template, (&namespace, "5xx", &with), &["Sum"], MOST_FAULTS, faults);
         require(&project.template, (&namespace, "Latency", &with), &["p95", "p99"], LONGEST_MS, faults);
@@ -206,6 +207,17 @@ fn people_are_called(project: &Project, faults: &mut Faults) {
         calls.extend(path.code.keeps_dead_letters.then_some(("worker_events_total", "outcome", "rejected", 1)));
         match path.code.settling {
             Some(settling) => {
+                // A hold that never ends keeps its seats from everybody, and nothing of it ever fails.
+                if settling.workflow.guard == Guard::Expired {
+                    let early = [("type", json!(event_type))];
+                    require(
+                        &project.template,
+                        (namespace, "worker_early_for_a_day_total", &early),
+                        &["Sum"],
+                        1,
+                        faults,
+                    );
+                }
                 calls.push(("worker_dead_letters_total", "error_code", "inventory_conflict", 1));
                 if settling.lost_race == Outcome::LateApproval {
                     calls.push(("worker_events_total", "outcome", "late_approval", u64::MAX));

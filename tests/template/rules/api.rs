@@ -79,7 +79,7 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
-        name: "only its API may invoke a function that answers HTTP",
+        name: "only its API may invoke a function that answers one",
         check: only_its_api_invokes,
         breaks: &[
             edit("Principal: apigateway.amazonaws.com", "Principal: \"*\""),
@@ -88,6 +88,7 @@ pub(crate) const RULES: &[Rule] = &[
                 "",
             ),
             edit("${AWS::AccountId}:${Api}/*\n", "${AWS::AccountId}:*\n"),
+            edit("${AWS::AccountId}:${PushApi}/*\n", "${AWS::AccountId}:${Api}/*\n"),
             edit("FunctionName: !Ref ReservationApiFunction.Alias", "FunctionName: !Ref ReservationApiFunction"),
         ],
     },
@@ -187,7 +188,7 @@ fn callers_are_known(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let (serving, internal) = (serving(template), internal(template));
     let without_lines = serving.with(&[("WaitingRoom", "false")]);
-    for route in template.of_type(ROUTE) {
+    for route in template.of_api(ROUTE, "HTTP") {
         let (method, path) = key(&route);
         let needed = match path.split('/').nth(1) {
             Some("v1" | RPC | ROOM) if method == "OPTIONS" => "NONE",
@@ -248,7 +249,7 @@ fn asks_for_a_token(template: &Template, route: &Resource<'_>, faults: &mut Faul
 fn audience_is_asked_for(project: &Project, faults: &mut Faults) {
     let refuses = |given: &[(&str, &str)]| {
         let stack = Stack::new(&project.template, given);
-        fields(project.template.section("Rules")).into_iter().any(|(_, rule)| stack.passes(rule).is_err())
+        stack.is_accepted().is_err()
     };
     let (issuer, audience) = (("JwtIssuer", "https://issuer.example"), ("JwtAudience", "tickets"));
     let off = ("Settlement", "false");
@@ -259,7 +260,7 @@ fn audience_is_asked_for(project: &Project, faults: &mut Faults) {
 
 fn requests_reach_their_function(project: &Project, faults: &mut Faults) {
     let template = &project.template;
-    let routes = template.of_type(ROUTE);
+    let routes = template.of_api(ROUTE, "HTTP");
     for name in code::routes().into_iter().chain(PUBLIC) {
         let (method, path) = name.split_once(' ').unwrap_or_default();
         let takes = |route: &Resource<'_>| {
@@ -303,11 +304,16 @@ fn live(function: &Resource<'_>) -> Value {
 fn only_its_api_invokes(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let permissions = template.of_type("AWS::Lambda::Permission");
-    let functions = serving_functions(template);
-    faults.unless(permissions.len() == functions.len(), "each function that answers HTTP must have one permission");
-    for function in functions {
+    let called = [(Trigger::Http, "HTTP"), (Trigger::WebSocket, "WEBSOCKET")];
+    let called = called.into_iter().flat_map(|(trigger, protocol)| {
+        let functions = template.deployed().into_iter().filter(move |deployed| deployed.entry.trigger == trigger);
+        functions.map(move |deployed| (deployed.function, protocol))
+    });
+    let called: Vec<(Resource<'_>, &str)> = called.collect();
+    faults.unless(permissions.len() == called.len(), "each function that answers an API must have one permission");
+    for (function, protocol) in called {
         let account = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}";
-        let api = template.of_type(API).first().map_or("", |api| api.id);
+        let api = template.of_api(API, protocol).first().map_or("", |api| api.id);
         let expected = json!({
             "FunctionName": live(&function),
             "Action": "lambda:InvokeFunction",
@@ -337,8 +343,8 @@ fn stage_is_live(project: &Project, faults: &mut Faults) {
     let limits =
         json!({"ThrottlingRateLimit": {"Ref": "ThrottleRate"}, "ThrottlingBurstLimit": {"Ref": "ThrottleBurst"}});
     let expected = [("StageName", json!("$default")), ("AutoDeploy", json!(true)), ("DefaultRouteSettings", limits)];
-    let stages = project.template.of_type(STAGE);
-    faults.unless(stages.len() == project.template.of_type(API).len(), "an API must have one stage");
+    let stages = project.template.of_api(STAGE, "HTTP");
+    faults.unless(stages.len() == project.template.of_api(API, "HTTP").len(), "an API must have one stage");
     for stage in stages {
         for (name, value) in &expected {
             faults.unless(stage.properties[*name] == *value, format!("{}: {name} must be {value}", stage.id));
@@ -362,7 +368,7 @@ const OF_NO_CLIENT: [&str; 9] = [
 /// The id joins a line with those of the function, which has it under the same name.
 fn log_tells_nothing_of_clients(project: &Project, faults: &mut Faults) {
     let template = &project.template;
-    for stage in template.of_type(STAGE) {
+    for stage in template.of_api(STAGE, "HTTP") {
         let settings = &stage.properties["AccessLogSettings"];
         let format = fields(&settings["Format"]["Fn::ToJsonString"]);
         for (name, value) in &format {
@@ -396,7 +402,7 @@ fn web_pages_are_named(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let (serving, internal) = (serving(template), internal(template));
     let without_pages = serving.with(&[("CorsOrigins", "")]);
-    for api in template.of_type(API) {
+    for api in template.of_api(API, "HTTP") {
         let cors = &api.properties["CorsConfiguration"];
         let none = [&internal, &without_pages].into_iter().all(|stack| stack.value(cors).is_null());
         faults.unless(none, format!("{}: CorsConfiguration must be nothing where CorsOrigins is empty", api.id));
@@ -417,7 +423,7 @@ fn web_pages_are_named(project: &Project, faults: &mut Faults) {
             faults.unless(missing.is_empty(), format!("{}: {name} must hold {missing:?} as well", api.id));
         }
     }
-    for route in template.of_type(ROUTE).into_iter().filter(|route| key(route).0 == "OPTIONS") {
+    for route in template.of_api(ROUTE, "HTTP").into_iter().filter(|route| key(route).0 == "OPTIONS") {
         let fits = serving.makes(route.body) && !without_pages.makes(route.body);
         faults.unless(fits, format!("{}: it must be there where CorsOrigins is given, and only there", route.id));
     }

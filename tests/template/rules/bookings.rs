@@ -9,7 +9,7 @@ use super::{Faults, Rule};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{Deployed, Path, Resource, Template, fields, items},
+    template::{Deployed, Path, Resource, Template, items},
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -220,7 +220,6 @@ fn read_in_its_own_way(project: &Project, faults: &mut Faults) {
 }
 
 fn refused_in_time(project: &Project, faults: &mut Faults) {
-    let template = &project.template;
     let base = [
         ("Bookings", "true"),
         ("DatabaseHost", "database.example"),
@@ -235,7 +234,7 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         ("InventoryGrpcAddr", "inventory.example:8021"),
         ("ReservationApiBase", "https://reservation-api.example"),
     ];
-    let refused: [&[(&str, &str)]; 17] = [
+    let refused: [&[(&str, &str)]; 19] = [
         &[("DatabaseHost", "")],
         &[("DatabaseOwnerSecretArn", "")],
         &[("DatabaseSecretArn", "")],
@@ -245,6 +244,8 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         &[("DatabaseProxyCluster", "bookings"), ("VpcSubnetIds", "")],
         &[("DatabaseProxyInstance", "bookings"), ("VpcSubnetIds", "")],
         &[("DatabaseProxyCluster", "bookings"), ("DatabaseProxyInstance", "bookings")],
+        &[("DatabaseProxyCluster", "bookings"), ("DatabaseStatements", "prepared")],
+        &[("DatabaseProxyInstance", "bookings"), ("DatabaseStatements", "prepared")],
         &[("BookingKafka", "msk"), ("KafkaClusterArn", "")],
         &[("BookingKafka", "self-managed"), ("KafkaBootstrapServers", "")],
         &[("BookingKafka", "self-managed"), ("KafkaAuth", "IAM")],
@@ -254,29 +255,19 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         &[("BookingKafka", "msk"), ("KafkaAuth", "SASL_SCRAM_512_AUTH"), ("KafkaSecretArn", "")],
         &[("BookingKafka", "self-managed"), ("KafkaAuth", "BASIC_AUTH"), ("KafkaSecretArn", "")],
     ];
-    let taken: [&[(&str, &str)]; 9] = [
+    let taken: [&[(&str, &str)]; 10] = [
         &[],
         &[("Bookings", "false"), ("DatabaseHost", ""), ("DatabaseOwnerSecretArn", ""), ("DatabaseSecretArn", "")],
         &[("DatabaseAuth", "iam"), ("DatabaseSecretArn", "")],
         &[("DatabaseAuth", "iam"), ("DatabaseResourceId", ""), ("DatabaseProxyCluster", "bookings")],
         &[("DatabaseAuth", "iam"), ("DatabaseResourceId", ""), ("DatabaseProxyInstance", "bookings")],
         &[("DatabaseTls", "disable"), ("DatabaseHost", "127.0.0.1")],
+        &[("DatabaseStatements", "prepared")],
         &[("BookingKafka", "msk"), ("KafkaAuth", "IAM"), ("KafkaSecretArn", "")],
         &[("BookingKafka", "msk"), ("KafkaAuth", "CLIENT_CERTIFICATE_TLS_AUTH")],
         &[("BookingKafka", "self-managed"), ("KafkaAuth", "SASL_SCRAM_256_AUTH"), ("KafkaCaSecretArn", SECRET)],
     ];
-    let passes = |given: &[(&'static str, &'static str)]| {
-        let stack = Stack::new(template, &[&base[..], given].concat());
-        fields(template.section("Rules")).into_iter().try_for_each(|(_, rule)| stack.passes(rule))
-    };
-    for given in refused {
-        faults.unless(passes(given).is_err(), format!("Rules: refuse {given:?}"));
-    }
-    for given in taken {
-        if let Err(refusal) = passes(given) {
-            faults.add(format!("Rules: {given:?} must be taken, and is refused: {refusal}"));
-        }
-    }
+    faults.unless_judged(project, &base, (&refused, &taken));
 }
 
 fn proxied_as_named(project: &Project, faults: &mut Faults) {

@@ -30,6 +30,9 @@ pub(crate) const RULES: &[Rule] = &[
             edit_in(File::ReservationsDashboard, "4xx, ApiId, !Ref ApiId", "400, ApiId, !Ref ApiId"),
             edit_in(File::ReservationsDashboard, "Count, ApiId, !Ref ApiId", "Count, ApiId, !Ref TableName"),
             edit("        TableName: !Ref ReservationsTable\n", "        TableName: !Ref Api\n"),
+            edit_in(File::ReservationsDashboard, "method, ReserveSeat, code", "method, ReserveSeats, code"),
+            edit_in(File::ReservationsDashboard, "DEADLINE_EXCEEDED", "TIMEOUT"),
+            edit_in(File::ReservationsDashboard, "[\"...\", EXPIRED]", "[\"...\", REFUNDED]"),
             edit_in(File::WaitingRoomDashboard, "booking_worker_tick_age_seconds", "booking_worker_tick_age_ms"),
             edit_in(File::WaitingRoomDashboard, "[\"...\", given_up]", "[\"...\", lost]"),
         ],
@@ -216,7 +219,9 @@ fn shows_every_resource(project: &Project, faults: &mut Faults) {
     ];
     for (kind, property, metric) in of {
         // What all systems share is on the dashboard of none; its faults show in what they do to a record.
-        for resource in template.of_type(kind).into_iter().filter(|resource| !resource.body["Condition"].is_null()) {
+        // Those of a WebSocket API show in what its function writes.
+        let of_kind = if kind == API { template.of_api(kind, "HTTP") } else { template.of_type(kind) };
+        for resource in of_kind.into_iter().filter(|resource| !resource.body["Condition"].is_null()) {
             let mut of_metric = lines.iter().filter(|line| line.text(1) == metric);
             let shown = of_metric.any(|line| is_of(template, line, resource, property));
             faults.unless(shown, format!("dashboard: show {metric} of {}", resource.id));

@@ -164,7 +164,7 @@ fn logs_to_its_own_group(project: &Project, faults: &mut Faults) {
 /// The alias moves to a version for every change, a parameter's too, and moves back when an alarm fires that the
 /// version can have caused.
 fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
-    let (paths, apis) = (project.template.paths(), project.template.of_type(API));
+    let (paths, apis) = (project.template.paths(), project.template.of_api(API, "HTTP"));
     for Deployed { entry, function } in project.template.deployed() {
         let (id, properties) = (function.id, function.properties);
         let mut own = vec![function.reference()];
@@ -175,14 +175,19 @@ fn rolled_back_by_its_own_alarms(project: &Project, faults: &mut Faults) {
             Trigger::Queue if fed.is_some_and(|fed| !fed.keeps_dead_letters) => "booking_worker_errors_total",
             Trigger::Queue => "Errors",
             Trigger::Http => "5xx",
+            // Nor does one that answers what happens to connections.
+            Trigger::WebSocket => "http_server_requests_total",
             Trigger::Stream | Trigger::Schedule => "Errors",
         };
         for path in paths.iter().filter(|path| path.name == entry.name) {
             own.push(json!(path.code.event_type));
             own.extend(path.dead_letters.map(|dead_letters| dead_letters.get("QueueName")));
         }
-        if entry.trigger == Trigger::Http {
-            own.extend(apis.iter().map(Resource::reference));
+        match entry.trigger {
+            Trigger::Http => own.extend(apis.iter().map(Resource::reference)),
+            // No other function has requests of this name.
+            Trigger::WebSocket => own.push(json!("$connect")),
+            Trigger::Queue | Trigger::Stream | Trigger::Schedule => {}
         }
         faults.unless(!properties["AutoPublishAlias"].is_null(), format!("{id}: set AutoPublishAlias"));
         let all = properties["AutoPublishAliasAllProperties"] == true;

@@ -6,6 +6,7 @@ use local_stack::catalogue::System;
 
 use super::{Faults, Rule, retries, stages};
 use crate::{
+    code,
     project::{File, Project, edit, edit_in},
     template::{FUNCTION, Template},
 };
@@ -39,6 +40,17 @@ pub(crate) const RULES: &[Rule] = &[
         ],
     },
     Rule {
+        name: "the pages explain each metric that the code writes, with its dimensions",
+        check: explains_metrics,
+        breaks: &[
+            edit_in(File::Operating, "| `grpc_client_seconds` |", "| `grpc_seconds` |"),
+            edit_in(File::Operating, "| `method`, `code` |", "| `method` |"),
+            edit_in(File::Reservations, "| `reservation_status_total` |", "| `reservations_total` |"),
+            edit_in(File::Waiting, "| `booking_worker_inside` |", "| `booking_worker_within` |"),
+            edit_in(File::Bookings, "| `parked_total` |", "| `parked` |"),
+        ],
+    },
+    Rule {
         name: "the pages say how long an outage an event survives",
         check: says_what_is_survived,
         breaks: &[
@@ -57,7 +69,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit_in(File::Readme, "MIT licence", "licence"),
             edit_in(File::Readme, "It is not for you if", "It is for you if"),
             edit_in(File::Operating, "`Holdfast/holdfast-dev`", "`Holdfast/dev`"),
-            edit_in(File::Deploying, "the 133 alarms", "the 132 alarms"),
+            edit_in(File::Deploying, "the 139 alarms", "the 133 alarms"),
             edit_in(File::Stages, "stack_name = \"holdfast-dev\"", "stack_name = \"tickets-dev\""),
             edit("InventoryConflictsAlarm:\n        Type: AWS", "InventoryConflictsAlarm:\n        Type: Custom"),
         ],
@@ -133,6 +145,19 @@ fn names_them(project: &Project, faults: &mut Faults) {
         faults.unless(named, format!("functions/README.md: say what to do when the alarm `{suffix}` fires"));
         let in_tree = tree.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == suffix);
         faults.unless(in_tree, format!("functions/README.md: the decision tree leaves out the alarm `{suffix}`"));
+    }
+}
+
+fn explains_metrics(project: &Project, faults: &mut Faults) {
+    let Project { operating, waiting, reservations, bookings, .. } = project;
+    let rows = || [operating, waiting, reservations, bookings].into_iter().flat_map(|page| page.lines()).map(str::trim);
+    for metric in code::metrics() {
+        let begin = format!("| `{}` ", metric.name);
+        let fault = format!("functions/*.md: explain the metric `{}` by {:?}", metric.name, metric.dimensions);
+        let is_it = |row: &str| {
+            row.starts_with(&begin) && metric.dimensions.iter().all(|name| row.contains(&format!("`{name}`")))
+        };
+        faults.unless(rows().any(is_it), fault);
     }
 }
 

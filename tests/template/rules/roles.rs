@@ -25,6 +25,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("event-bus/${EventBusName}", "event-bus/*"),
             edit("/GET/internal/reservations/*", "/GET/internal/*"),
             edit("/GET/internal/reservations/*", "/*/internal/reservations/*"),
+            edit("${PushApi}/live/POST/@connections/*", "${PushApi}/*"),
             edit("Principal: {Service: events.amazonaws.com}", "Principal: {Service: \"*\"}"),
             edit(
                 "Effect: Deny\n                  Principal: \"*\"",
@@ -84,6 +85,10 @@ pub(crate) const RULES: &[Rule] = &[
             edit("$default/PUT/internal/reservations/*", "$default/PATCH/internal/reservations/*"),
             edit("                  Condition: {ForAllValues:StringLike: {dynamodb:LeadingKeys: [\"line#*\"]}}\n", ""),
             edit("Resource: !GetAtt ReservationsTable.Arn", "Resource: !GetAtt IdempotencyTable.Arn"),
+            edit("[\"push#*\", \"socket#*\"]", "[\"item#*\"]"),
+            edit("${PushApi}/live/POST/@connections/*", "${PushApi}/live/DELETE/@connections/*"),
+            edit("Action: execute-api:ManageConnections", "Action: execute-api:Invoke"),
+            edit("Roles: [!Ref WaitingRoomCalledRole]", "Roles: [!Ref WaitingRoomSettledRole]"),
         ],
     },
     Rule {
@@ -164,10 +169,11 @@ fn publishers_are_let_in(project: &Project, faults: &mut Faults) {
     }
 }
 
-/// A wildcard that stands for more than a reservation's id, at the end of a route's path.
+/// A wildcard that stands for more than the id of a reservation or of a connection, at the end of a route's path.
 fn is_wild(text: &str) -> bool {
-    let path = text.split_once(":execute-api:").map_or(text, |_| text.trim_end_matches("/internal/reservations/*"));
-    path.contains('*')
+    let of_an_id = ["/internal/reservations/*", "/POST/@connections/*"];
+    let path = text.split_once(":execute-api:").and_then(|_| of_an_id.iter().find_map(|end| text.strip_suffix(end)));
+    path.unwrap_or(text).contains('*')
 }
 
 /// What the code of a function does at AWS, or Lambda in its name. The reason stands in the fault when it is missing.
@@ -191,6 +197,7 @@ fn needed(template: &Template, deployed: &Deployed<'_>, path: Option<&Path<'_>>)
         },
         None => match (deployed.entry.trigger, deployed.entry.system) {
             (Trigger::Http, System::WaitingRoom) => needed_to_let_in(function),
+            (Trigger::WebSocket, _) => needed_to_know_connections(function),
             (Trigger::Queue | Trigger::Http, _) => needed_to_serve(function),
             (Trigger::Stream, _) => needed_to_tell(template, function),
             (Trigger::Schedule, System::WaitingRoom) => needed_to_wind_up(function),
@@ -324,7 +331,17 @@ fn needed_to_wait(template: &Template, path: &Path<'_>) -> Needed {
             ("dynamodb:UpdateItem", &table, PROBED),
             ("sqs:SendMessage", &queue, "a join that waits on its last receive is sent anew"),
         ],
-        waiting_room_called::NAME => Vec::new(),
+        waiting_room_called::NAME => {
+            let connections = connections(template);
+            let mut needed = needed_to_know_connections(path.function);
+            needed.extend(grants(&[(
+                "execute-api:ManageConnections",
+                &connections,
+                "Push::tell posts to connections",
+            )]));
+            needed.extend(needed_at_queues(path));
+            return needed;
+        }
         waiting_room_ticked::NAME => [
             ("dynamodb:BatchGetItem", &table, "Table::pages and Table::items"),
             ("dynamodb:PutItem", &table, "Table::append and Table::carry_out put lines, runs and pages"),
@@ -340,6 +357,23 @@ fn needed_to_wait(template: &Template, path: &Path<'_>) -> Needed {
     let mut needed = needed_at_queues(path);
     needed.extend(grants(&own));
     needed
+}
+
+/// By which connections a place is heard of.
+fn needed_to_know_connections(function: Resource<'_>) -> Needed {
+    let table = named_by(function, "WAITING_ROOM_TABLE");
+    grants(&[
+        ("dynamodb:GetItem", &table, "Table::connections and Table::place_of"),
+        ("dynamodb:UpdateItem", &table, "Table::connect and Table::disconnect, and the look at the start"),
+        ("dynamodb:DeleteItem", &table, "Table::disconnect forgets a connection"),
+    ])
+}
+
+/// The connections of the WebSocket API, for who posts to one.
+fn connections(template: &Template) -> Option<Value> {
+    let api = template.of_api(API, "WEBSOCKET").first().map(|api| api.id)?;
+    let account = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}";
+    Some(json!({"Fn::Sub": format!("{account}:${{{api}}}/live/POST/@connections/*")}))
 }
 
 /// A route to what is internal of the reservations, for one of them.
@@ -479,9 +513,18 @@ fn condition(deployed: &Deployed<'_>, path: Option<&Path<'_>>, statement: &Value
         None if deployed.entry.system == System::Reservations && lines.as_ref() == Some(&statement["Resource"]) => {
             "line#*".to_owned()
         }
+        // And by which connections a place is heard of, under these.
+        _ if hears(deployed) && lines.as_ref() == Some(&statement["Resource"]) => {
+            return json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["push#*", "socket#*"]}});
+        }
         Some(_) | None => return Value::Null,
     };
     json!({"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [keys]}})
+}
+
+/// Whether a function knows of the waiting room's table only by which connections places are heard of.
+fn hears(deployed: &Deployed<'_>) -> bool {
+    [waiting_room_called::NAME, waiting_room_connected::NAME].contains(&deployed.entry.name)
 }
 
 /// Traces and network interfaces can't be limited to a resource, so AWS's own policies are taken for them.

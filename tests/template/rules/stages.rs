@@ -147,10 +147,8 @@ fn parameters_exist(project: &Project, faults: &mut Faults) {
             }
         }
         let stack = Stack::new(&project.template, &overrides(stage, "deploy"));
-        for (_, rule) in fields(project.template.section("Rules")) {
-            if let Err(refusal) = stack.passes(rule) {
-                faults.add(format!("{name}: CloudFormation refuses it: {refusal}"));
-            }
+        if let Err(refusal) = stack.is_accepted() {
+            faults.add(format!("{name}: CloudFormation refuses it: {refusal}"));
         }
     }
 }

@@ -208,11 +208,12 @@ fn made<'t>(template: &'t Template, stack: &Stack<'_>) -> BTreeSet<&'t str> {
 
 fn is_of_its_system(project: &Project, faults: &mut Faults) {
     let template = &project.template;
+    let pushing = [("WaitingRoomPush", "true")];
     for Deployed { entry, function } in template.deployed() {
         let own = entry.system.switch();
         let others: Vec<&str> = systems(template).into_iter().filter(|system| *system != own).collect();
         let (alone, without) =
-            (made(template, &with(template, &[own], &[])), made(template, &with(template, &others, &[])));
+            (made(template, &with(template, &[own], &pushing)), made(template, &with(template, &others, &pushing)));
         let right = alone.contains(function.id) && !without.contains(function.id);
         faults.unless(right, format!("{}: it must be there with {own}, and only then", function.id));
     }
@@ -247,8 +248,9 @@ const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:booki
 fn refers_to_what_is_made(project: &Project, faults: &mut Faults) {
     let template = &project.template;
     let resources: BTreeSet<&str> = template.resources().iter().map(|resource| resource.id).collect();
-    let given: [&[(&str, &str)]; 8] = [
+    let given: [&[(&str, &str)]; 9] = [
         &[],
+        &[("WaitingRoomPush", "true"), ("AwsEndpointUrl", "http://127.0.0.1:4566")],
         &[("GradualDeployment", "true"), ("EventBusName", "an-existing-bus")],
         &[("JwtIssuer", "https://issuer.example"), ("JwtScope", "reserve"), ("CorsOrigins", "https://page.example")],
         &[("ReservationApiBase", "https://reservation-api.example"), ("CorsOrigins", "https://page.example")],

@@ -7,7 +7,7 @@ use super::{Faults, Rule, alarms, events};
 use crate::{
     evaluate::Stack,
     project::{Project, edit},
-    template::{fields, number},
+    template::number,
 };
 
 pub(crate) const RULES: &[Rule] = &[
@@ -69,6 +69,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("State: !If [TellsAtOnce, ENABLED, DISABLED]", "State: !If [TellsAtOnce, DISABLED, ENABLED]"),
             edit("            Enabled: !If [TellsAtOnce, true, false]\n", "            Enabled: false\n"),
             edit("!Not [!Equals [!Ref RealtimeGrpcAddr, \"\"]]", "!Not [!Equals [!Ref PaymentGrpcAddr, \"\"]]"),
+            edit("\"\"]], !Equals [!Ref WaitingRoomPush, \"true\"]]", "\"\"]], !Equals [!Ref WaitingRoomPush, never]]"),
         ],
     },
 ];
@@ -77,7 +78,6 @@ const SECRET: &str = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:keys-
 
 /// A turn becomes a reservation at the API of the stack itself, and places and tokens are named by keys of the secret.
 fn refused_in_time(project: &Project, faults: &mut Faults) {
-    let template = &project.template;
     let base = [
         ("WaitingRoom", "true"),
         ("Reservations", "true"),
@@ -90,18 +90,7 @@ fn refused_in_time(project: &Project, faults: &mut Faults) {
         &[("Reservations", "false"), ("Settlement", "false")],
     ];
     let taken: [&[(&str, &str)]; 2] = [&[], &[("WaitingRoom", "false"), ("SecretArn", "")]];
-    let passes = |given: &[(&'static str, &'static str)]| {
-        let stack = Stack::new(template, &[&base[..], given].concat());
-        fields(template.section("Rules")).into_iter().try_for_each(|(_, rule)| stack.passes(rule))
-    };
-    for given in refused {
-        faults.unless(passes(given).is_err(), format!("Rules: refuse {given:?}"));
-    }
-    for given in taken {
-        if let Err(refusal) = passes(given) {
-            faults.add(format!("Rules: {given:?} must be taken, and is refused: {refusal}"));
-        }
-    }
+    faults.unless_judged(project, &base, (&refused, &taken));
 }
 
 /// Lines are not told apart: a set of dimensions for each would be a metric that is paid for.
@@ -129,14 +118,27 @@ fn told_where_somebody_listens(project: &Project, faults: &mut Faults) {
         return;
     };
     let mapping = &path.function.properties["Events"]["Queue"]["Properties"]["Enabled"];
-    for (address, state, polls) in [("", "DISABLED", false), ("realtime:8041", "ENABLED", true)] {
-        let given = [("WaitingRoom", "true"), ("PaymentGrpcAddr", ""), ("RealtimeGrpcAddr", address)];
+    for (address, push, state, polls) in [
+        ("", "false", "DISABLED", false),
+        ("realtime:8041", "false", "ENABLED", true),
+        ("", "true", "ENABLED", true),
+        ("realtime:8041", "true", "ENABLED", true),
+    ] {
+        let given = [
+            ("WaitingRoom", "true"),
+            ("PaymentGrpcAddr", ""),
+            ("RealtimeGrpcAddr", address),
+            ("WaitingRoomPush", push),
+        ];
         let stack = Stack::new(template, &given);
         let states: Vec<Value> =
             events::senders(template, path).iter().map(|rule| stack.value(&rule.properties["State"])).collect();
         let found = (states, stack.value(mapping));
         let expected = (vec![json!(state)], json!(polls));
-        let fault = format!("{}: with the address {address:?} rule and mapping are {found:?}", path.function.id);
+        let fault = format!(
+            "{}: with the address {address:?} and pushes {push} rule and mapping are {found:?}",
+            path.function.id
+        );
         faults.unless(found == expected, fault);
     }
 }

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::booking::event::BookingEvent;
 
 const SAME: Found = Found { users: 1, has_room: true, is_same: Some(true), outcome: None, is_told: false };
 

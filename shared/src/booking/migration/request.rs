@@ -117,7 +117,7 @@ impl Answers {
             // The URL is signed for an empty type.
             .header("content-type", "")
             .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
-            .map_err(|_| "ResponseURL is no URL".to_owned())?;
+            .map_err(|_| "ResponseURL is not a URL".to_owned())?;
         let answer = timeout(TIMEOUT, self.0.send(request)).await;
         let answer = answer.map_err(|_elapsed| format!("no answer within {} s", TIMEOUT.as_secs()))?;
         let status = answer.map_err(|error| chain(&error))?.status();

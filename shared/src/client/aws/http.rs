@@ -1,6 +1,7 @@
 //! How the AWS SDK speaks HTTP here: by the client that all calls over HTTP share. The SDK's own reads the system's
 //! certificates whether or not it will need them, and bounds nothing. Time-outs are the SDK's: it drops a call that takes too
-//! long, and the connection ends with it. So does one that brought a fault of the server, because the SDK asks for it.
+//! long, and the connection ends with it. A connection that brought a fault of the server ends too, because the SDK asks
+//! for it.
 
 use aws_smithy_runtime_api::{
     client::{

@@ -30,7 +30,7 @@ pub enum Unfit {
         /// The chain of causes.
         cause: String,
     },
-    /// Its key is not that of our items, or its name is none that DynamoDB takes.
+    /// Its key is not that of our items, or DynamoDB does not take its name.
     #[error("names a table that does not fit, {table:?}: its key must be {key}: {cause}")]
     OtherKey {
         /// The table.
@@ -80,8 +80,8 @@ pub async fn look_up(client: &Client, table: &str, key: &[(&str, &str)]) -> Resu
     }
 }
 
-/// Why an answer says nothing that has not what each of DynamoDB's has.
-pub(crate) const NOT_DYNAMODB: &str = "the answer is none that DynamoDB gives";
+/// Why an answer says nothing: it lacks what each answer of DynamoDB has.
+pub(crate) const NOT_DYNAMODB: &str = "the answer is not one that DynamoDB gives";
 
 fn attributes(key: &[(&str, &str)]) -> HashMap<String, AttributeValue> {
     key.iter().map(|(name, value)| ((*name).to_owned(), AttributeValue::S((*value).to_owned()))).collect()

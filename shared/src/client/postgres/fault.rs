@@ -3,7 +3,7 @@
 //! | SQLSTATE | decision |
 //! | --- | --- |
 //! | none: refused, reset, closed, DNS, too slow | [`Decision::Connection`] |
-//! | 08xxx, 57P01 to 57P03 (the server ends or starts), 25P03 and 57P05 (idle for too long), 25006 (read-only: the writer is a reader now) | [`Decision::Connection`] |
+//! | 08xxx, 57P01 to 57P03 (the server ends or starts), 25P03 and 57P05 (idle for too long), 25006 (read-only: the writer is a reader now), 0A000, 26000 and 42P05 (a statement that was prepared does not fit any more, or is another session's) | [`Decision::Connection`] |
 //! | 28xxx (password or token refused) | [`Decision::Access`] |
 //! | 53xxx (connections, memory, disk), 2200H (a sequence is used up) | [`Decision::Queue`] |
 //! | 3D000, 3F000, 42501, 42703, 42883, 42P01, a schema that is too old, a server without TLS or with a certificate that we do not trust | [`Decision::Unready`] |
@@ -93,6 +93,7 @@ impl Error {
 pub fn of_code(code: &str) -> Decision {
     match (code.get(..2).unwrap_or_default(), code) {
         (_, "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006") | ("08", _) => Decision::Connection,
+        (_, "0A000" | "26000" | "42P05") => Decision::Connection,
         ("28", _) => Decision::Access,
         ("53", _) | (_, "2200H") => Decision::Queue,
         (_, "3D000" | "3F000" | "42501" | "42703" | "42883" | "42P01") => Decision::Unready,
@@ -125,7 +126,7 @@ fn untrusted(error: &tokio_postgres::Error) -> Option<String> {
         return Some(format!("the {NO_TLS}"));
     }
     let error = cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<rustls::Error>()?;
-    // Of the others nobody can tell whether they are the network's.
+    // Nobody can tell whether the others are the network's.
     matches!(error, rustls::Error::InvalidCertificate(_)).then(|| quoted(&error.to_string()).into_owned())
 }
 
@@ -172,6 +173,9 @@ fn hint(code: &str) -> &'static str {
             ", so the sequence of the bookings' ids is used up; widen it"
         }
         Decision::Queue => ", so it has no room for more",
+        Decision::Connection if matches!(code, "26000" | "42P05") => {
+            ", so its session is not ours alone; where a proxy shares sessions out, set DB_STATEMENTS to unnamed"
+        }
         Decision::Connection | Decision::Record | Decision::Reject => "",
     }
 }

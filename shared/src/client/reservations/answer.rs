@@ -132,7 +132,7 @@ fn optional_id(fields: &Object<'_>, name: &str) -> Result<Option<String>, Silenc
 }
 
 fn text(value: &Value) -> Result<String, &'static str> {
-    value.as_str().map(str::to_owned).ok_or("is no text")
+    value.as_str().map(str::to_owned).ok_or("is not a text")
 }
 
 /// A field that is there and not null, by its rule.
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_status_that_nobody_knows_is_kept_and_one_of_another_type_says_nothing() {
         assert_eq!(reservation(&json!({"status": "held"})).status, Ok(Status::Other("held".into())));
-        silent(reservation(&json!({"status": 5})).status, "a status that is no text");
+        silent(reservation(&json!({"status": 5})).status, "a status that is not a text");
         silent(reservation(&json!({"status": null})).status, "does not say");
     }
 

@@ -1,4 +1,4 @@
-//! From an HTTP API's event, in payload format 2.0, to a request.
+//! From an HTTP API's event, in payload format 2.0, to a request; a [`connection`]'s event makes one too.
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::{
     Body, Caller,
+    connection::{self, ConnectionId},
     target::{TargetError, target},
 };
 
@@ -36,6 +37,7 @@ pub struct ReceivedAt(pub Option<u64>);
 pub(super) struct Event {
     raw_path: String,
     raw_query_string: Option<String>,
+    query_string_parameters: Value,
     route_key: Option<String>,
     headers: Option<BTreeMap<String, String>>,
     cookies: Option<Vec<String>>,
@@ -49,6 +51,9 @@ pub(super) struct Event {
 struct Context {
     stage: Option<String>,
     request_id: Option<String>,
+    route_key: Option<String>,
+    connection_id: Value,
+    event_type: Value,
     time_epoch: Value,
     authorizer: Value,
     http: Http,
@@ -65,15 +70,17 @@ struct Http {
 pub(super) enum EventError {
     #[error(transparent)]
     Target(#[from] TargetError),
-    #[error("the method is none: {0}")]
+    #[error("the method is not valid: {0}")]
     Method(#[from] InvalidMethod),
-    #[error("a header's name is none: {0}")]
+    #[error("what happens to the connection is not known")]
+    Connection,
+    #[error("a header's name is not valid: {0}")]
     HeaderName(#[from] InvalidHeaderName),
-    #[error("a header's value is none: {0}")]
+    #[error("a header's value is not valid: {0}")]
     HeaderValue(#[from] InvalidHeaderValue),
     #[error("there are too many headers: {0}")]
     Headers(#[from] MaxSizeReached),
-    #[error("the body is said to be Base64 and is none")]
+    #[error("the body is said to be Base64 and is not")]
     Body,
 }
 
@@ -85,7 +92,11 @@ impl Event {
             let printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
             printable && !key.trim().is_empty() && key.len() <= LONGEST_ROUTE
         };
-        self.route_key.as_deref().filter(fits).unwrap_or("unknown")
+        let stated = match ConnectionId::of(&self.request_context.connection_id) {
+            None => &self.route_key,
+            Some(_) => &self.request_context.route_key,
+        };
+        stated.as_deref().filter(fits).unwrap_or("unknown")
     }
 
     /// API Gateway's id of the request.
@@ -115,16 +126,25 @@ impl Event {
     /// # Errors
     /// When the event makes none.
     pub(super) fn request(self, headers: HeaderMap) -> Result<Request<Body>, EventError> {
-        let Context { stage, time_epoch, authorizer, http, .. } = self.request_context;
+        let Context { stage, time_epoch, authorizer, http, connection_id, event_type, .. } = self.request_context;
         let body = match self.body {
             Some(body) if self.is_base64_encoded == Some(true) => base64::decode(body).map_err(|_| EventError::Body)?,
             Some(body) => body.into_bytes(),
             None => Vec::new(),
         };
         let mut request = Request::new(Body::from(body));
-        let query = self.raw_query_string.unwrap_or_default();
-        *request.uri_mut() = target(&self.raw_path, &query, stage.as_deref().unwrap_or_default())?;
-        *request.method_mut() = Method::from_bytes(http.method.as_bytes())?;
+        match ConnectionId::of(&connection_id) {
+            None => {
+                let query = self.raw_query_string.unwrap_or_default();
+                *request.uri_mut() = target(&self.raw_path, &query, stage.as_deref().unwrap_or_default())?;
+                *request.method_mut() = Method::from_bytes(http.method.as_bytes())?;
+            }
+            Some(id) => {
+                *request.uri_mut() = target("/", &connection::query(&self.query_string_parameters), "")?;
+                *request.method_mut() = connection::method(&event_type).ok_or(EventError::Connection)?;
+                request.extensions_mut().insert(id);
+            }
+        }
         *request.headers_mut() = headers;
         request.extensions_mut().insert(Caller::of(&authorizer));
         request.extensions_mut().insert(ReceivedAt(time_epoch.as_u64()));
@@ -265,13 +285,13 @@ mod tests {
         }
         check(with("/rawPath", json!("secret")), "the path does not begin with a slash");
         check(without("rawPath"), "the path does not begin with a slash");
-        check(with("/requestContext/http/method", json!("")), "the method is none");
-        check(with("/requestContext/http/method", json!("GET secret")), "the method is none");
-        check(without("requestContext"), "the method is none");
-        check(with("/headers", json!({"secret name": "a"})), "a header's name is none");
-        check(with("/headers", json!({"": "secret"})), "a header's name is none");
-        check(with("/headers", json!({"a": "secret\r\nb: c"})), "a header's value is none");
-        check(with("/cookies", json!(["a=secret\n"])), "a header's value is none");
+        check(with("/requestContext/http/method", json!("")), "the method is not valid");
+        check(with("/requestContext/http/method", json!("GET secret")), "the method is not valid");
+        check(without("requestContext"), "the method is not valid");
+        check(with("/headers", json!({"secret name": "a"})), "a header's name is not valid");
+        check(with("/headers", json!({"": "secret"})), "a header's name is not valid");
+        check(with("/headers", json!({"a": "secret\r\nb: c"})), "a header's value is not valid");
+        check(with("/cookies", json!(["a=secret\n"])), "a header's value is not valid");
         check(with("/isBase64Encoded", json!(true)), "the body is said to be Base64");
         let many: BTreeMap<String, &str> = (0..40_000).map(|number| (format!("x-{number}"), "")).collect();
         check(with("/headers", json!(many)), "there are too many headers");
@@ -285,6 +305,42 @@ mod tests {
         for none in [json!(null), json!(""), json!(" "), json!("é"), json!("a\n"), json!("x".repeat(257))] {
             assert_eq!(route(none), "unknown");
         }
+    }
+
+    /// What a WebSocket API sends.
+    fn of_a_connection(event_type: &str, route: &str) -> Value {
+        json!({
+            "headers": {"Host": "abc.execute-api.eu-west-1.amazonaws.com", "Sec-WebSocket-Version": "13"},
+            "multiValueHeaders": {"Host": ["abc.execute-api.eu-west-1.amazonaws.com"]},
+            "queryStringParameters": {"ticket": "a.b-c_d"},
+            "requestContext": {
+                "routeKey": route, "eventType": event_type, "extendedRequestId": "d5v-6GsuDoEF1QA=",
+                "messageDirection": "IN", "stage": "live", "connectedAt": 1_783_711_145_700_i64,
+                "requestTimeEpoch": 1_783_711_145_766_i64, "requestId": "d5v-6GsuDoEF1QA=", "connectionId": "d5v-6cqGDoECIfQ=",
+                "apiId": "abc", "domainName": "abc.execute-api.eu-west-1.amazonaws.com",
+                "identity": {"sourceIp": "192.0.2.1"},
+            },
+            "isBase64Encoded": false,
+        })
+    }
+
+    #[test]
+    fn what_happens_to_a_connection_is_a_request_about_it() {
+        for (event_type, route, method) in [
+            ("CONNECT", "$connect", Method::PUT),
+            ("MESSAGE", "$default", Method::POST),
+            ("DISCONNECT", "$disconnect", Method::DELETE),
+        ] {
+            let event = of_a_connection(event_type, route);
+            let request = read(&event).unwrap();
+            assert_eq!((request.method(), request.uri().query()), (&method, Some("ticket=a.b-c_d")));
+            assert_eq!(request.extensions().get(), Some(&ConnectionId("d5v-6cqGDoECIfQ=".to_owned())));
+            let event: Event = serde_json::from_str(&event.to_string()).unwrap();
+            assert_eq!((event.route(), event.request_id().0.as_str()), (route, "d5v-6GsuDoEF1QA="));
+        }
+        let unknown = read(&of_a_connection("PAUSE", "$default")).unwrap_err();
+        assert_eq!(unknown.to_string(), "what happens to the connection is not known");
+        assert_eq!(read(&full()).unwrap().extensions().get::<ConnectionId>(), None, "a client can't name one");
     }
 
     #[test]

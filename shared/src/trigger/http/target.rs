@@ -45,7 +45,7 @@ pub(super) enum TargetError {
     #[error("the path does not begin with a slash")]
     Relative,
     /// It is too long, by the only rule that is left once everything is escaped.
-    #[error("path and query make no URI: {0}")]
+    #[error("path and query are not a URI: {0}")]
     Unfit(#[from] InvalidUri),
 }
 

@@ -286,7 +286,7 @@ async fn each_request_has_one_line_with_its_route_and_nothing_that_its_client_se
     assert_eq!(of("status"), ["200", "200", "500", "400"]);
     assert_eq!(
         of("error")[2..],
-        ["the service failed: the pool is empty", "the event makes no request: the path does not begin with a slash"]
+        ["the service failed: the pool is empty", "the event is not a request: the path does not begin with a slash"]
     );
     assert!(lines.iter().all(|line| text(line, "latency_ms").parse::<u64>().is_ok()), "{lines:?}");
     assert!(!format!("{lines:?}{spans:?}").contains("secret"), "{lines:?} {spans:?}");

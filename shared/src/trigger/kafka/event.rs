@@ -145,7 +145,7 @@ impl Unusable {
 /// The records of a payload, by partition in their order.
 ///
 /// # Errors
-/// When it is no event of Kafka's, so that nothing in it can be acknowledged. The text says why.
+/// When it is not an event of Kafka, so that nothing in it can be acknowledged. The text says why.
 pub fn read(payload: &str) -> Result<Vec<Arrived>, String> {
     let event = Object::read(payload).map_err(|error| format!("it {error}"))?;
     let records = event.raw("records").map_err(|error| format!("its field records {error}"))?;
@@ -161,7 +161,7 @@ fn read_record(partition: &str, raw: &RawValue) -> Arrived {
     let partition = partition.to_owned();
     let Ok(record) = serde_json::from_str::<Object<'_>>(raw.get()) else {
         let place = Place { partition, offset: None };
-        let fault = "record is no object".to_owned();
+        let fault = "record is not an object".to_owned();
         return Arrived::Unusable(Unusable::new(place, Headers::default(), raw.get().as_bytes(), fault));
     };
     let offset = record.raw("offset").ok().flatten().and_then(|offset| offset.get().parse().ok());
@@ -437,8 +437,8 @@ mod tests {
     #[test]
     fn a_record_whose_value_cannot_be_told_is_kept_as_it_came() {
         for (record, body, fault) in [
-            ("null", "null", "record is no object"),
-            ("[1]", "[1]", "record is no object"),
+            ("null", "null", "record is not an object"),
+            ("[1]", "[1]", "record is not an object"),
             (r#"{"value": "e30"}"#, "e30", "value is not base64"),
             (r#"{"value": "{\"a\": 1}"}"#, r#"{"a": 1}"#, "value is not base64"),
             (r#"{"value": "\ud800"}"#, r#""\ud800""#, "value is not base64"),

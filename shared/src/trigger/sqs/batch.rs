@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::{Instrument, Span, error, info_span, warn};
 
 use super::{
-    ErrorCode, Outcome, WORKER_UNSTARTED, Worker,
+    ErrorCode, Outcome, WORKER_EARLY, WORKER_UNSTARTED, Worker,
     dead_letter::DeadLetterReason,
     queue::joined,
     record::{MissingMessageId, Record},
@@ -37,6 +37,9 @@ use crate::{
 /// deliveries lie up to eleven hours.
 const RENEWED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// An event that has come before its time for so long is none that merely waits: somebody has to look.
+const LONG_EARLY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How a record ended, as its log line and the batch response say it.
 struct Ending {
     outcome: &'static str,
@@ -44,16 +47,21 @@ struct Ending {
     report: bool,
     /// The `error_code` that it carries in the dead-letter queue, if it was sent there.
     dead_letter_code: Option<&'static str>,
+    /// Whether it has been too early for longer than an event is.
+    long_early: bool,
 }
 
 impl Ending {
     /// The message comes back.
     fn retried() -> Self {
-        Self { outcome: Outcome::Retried.name(), report: true, dead_letter_code: None }
+        Self { outcome: Outcome::Retried.name(), report: true, dead_letter_code: None, long_early: false }
     }
 
     fn record(&self, event_type: &'static str, latency: Duration, recorder: &mut Recorder) {
         worked::count(recorder, event_type, self.outcome, self.dead_letter_code, latency);
+        if self.long_early {
+            recorder.count(&WORKER_EARLY, &[event_type], 1);
+        }
     }
 }
 
@@ -272,7 +280,7 @@ impl<P: Processor<Record>> Worker<P> {
         let (ending, error) = match result {
             Ok(done) => {
                 let outcome = worked::done(&done, trace, started);
-                return Ending { outcome, report: false, dead_letter_code: None };
+                return Ending { outcome, report: false, dead_letter_code: None, long_early: false };
             }
             Err(failure) => (self.dispose(record, &failure).await, failure),
         };
@@ -299,7 +307,10 @@ impl<P: Processor<Record>> Worker<P> {
     async fn dispose(&self, record: &Record, failure: &Failure) -> Ending {
         let last = self.limits.max_receives;
         let (code, outcome, wait) = match failure {
-            Failure::Early { wait, .. } => return self.wait_for(record, *wait).await,
+            Failure::Early { wait, .. } => {
+                let long_early = record.waiting(SystemTime::now()) > LONG_EARLY;
+                return Ending { long_early, ..self.wait_for(record, *wait).await };
+            }
             Failure::Transient { wait, .. } if P::NEVER_GIVEN_UP.is_some() => {
                 return self.wait_for(record, *wait).await;
             }
@@ -315,7 +326,7 @@ impl<P: Processor<Record>> Worker<P> {
         };
         let reason = DeadLetterReason { code, message: failure.message(), event_type: self.processor.name() };
         match self.queues.dead_letter(record, &reason).await {
-            Ok(()) => Ending { outcome, report: false, dead_letter_code: Some(code) },
+            Ok(()) => Ending { outcome, report: false, dead_letter_code: Some(code), long_early: false },
             Err(error) => {
                 warn!(error = %error, error_code = code, "the message could not be sent to the dead-letter queue");
                 self.postpone(record, wait).await

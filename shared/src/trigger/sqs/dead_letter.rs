@@ -9,7 +9,7 @@ use super::queue::{QueueError, SQS_LIMIT, STRING};
 /// Body and attributes of a message may have 1 MiB together.
 const LARGEST_MESSAGE: usize = 1024 * 1024;
 
-/// So much of an error's text goes before the message's own attributes.
+/// The part of an error's text that has precedence over the message's own attributes.
 const LEAST_REASON: usize = 100;
 
 /// The attributes that tell a dead-lettered message from others: those of its [`DeadLetterReason`], and the id that it had

@@ -1,19 +1,20 @@
 //! What a worker tells SQS about one message beyond the batch response: when to deliver it again, and that it is dead.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use aws_sdk_sqs::{
     Client,
     error::BuildError,
     operation::send_message::SendMessageOutput,
     types::{
-        ChangeMessageVisibilityBatchRequestEntry, MessageSystemAttributeNameForSends, MessageSystemAttributeValue,
+        ChangeMessageVisibilityBatchRequestEntry, MessageAttributeValue, MessageSystemAttributeNameForSends,
+        MessageSystemAttributeValue,
     },
 };
 
 use super::{
     dead_letter::{DeadLetterReason, Letter, reason_attributes},
-    record::Record,
+    record::{Record, WAITING_SINCE},
 };
 use crate::{
     client::{aws::fault, queue},
@@ -26,6 +27,9 @@ pub(super) const SQS_LIMIT: usize = 10;
 
 /// The type of a text among the attributes.
 pub(super) const STRING: &str = "String";
+
+/// The type of a number among them.
+const NUMBER: &str = "Number";
 
 /// SQS delays no message longer.
 const LONGEST_DELAY: Duration = Duration::from_secs(900);
@@ -164,11 +168,22 @@ impl Queues {
     }
 
     /// Sends the message, byte for byte and with its own attributes, to its own queue once more, to be delivered after `delay`
-    /// (a quarter of an hour at most). Its receives and its age then count anew. The record may be acknowledged.
+    /// (a quarter of an hour at most). Its receives and its age then count anew; an attribute of ours says since when it waits,
+    /// and takes the place of the last of ten. The record may be acknowledged.
     ///
     /// # Errors
     /// The record must then be reported failed.
     pub async fn send_anew(&self, record: &Record, delay: Duration) -> Result<(), QueueError> {
+        let mut attributes: HashMap<String, MessageAttributeValue> = record
+            .own_attributes()?
+            .into_iter()
+            .filter(|(name, _)| name != WAITING_SINCE)
+            .take(SQS_LIMIT - 1)
+            .collect();
+        if let Some(since) = record.waiting_since() {
+            let since = MessageAttributeValue::builder().data_type(NUMBER).string_value(since.to_string()).build()?;
+            attributes.insert(WAITING_SINCE.to_owned(), since);
+        }
         let call = self
             .client
             .send_message()
@@ -176,7 +191,7 @@ impl Queues {
             .message_body(&record.body)
             .delay_seconds(seconds(delay.min(LONGEST_DELAY)))
             .set_message_group_id(record.group_id())
-            .set_message_attributes(Some(record.own_attributes()?.into_iter().take(SQS_LIMIT).collect()));
+            .set_message_attributes(Some(attributes));
         let trace = record
             .system_attributes
             .get("AWSTraceHeader")

@@ -24,6 +24,9 @@ use crate::{failure::quoted, telemetry::trace::TraceContext, trigger::Message};
 /// The attribute that says where a record was before it came into its queue.
 pub const SOURCE: &str = "kafka_source";
 
+/// The attribute of a message that was sent anew: when it first was sent, in milliseconds since the epoch.
+pub(super) const WAITING_SINCE: &str = "waiting_since";
+
 /// One message of a batch: an [`SqsMessage`] that is known to have an id.
 #[derive(Debug)]
 pub struct Record {
@@ -75,8 +78,8 @@ impl Message for Record {
         self.attribute(SOURCE).map_or(Cow::Borrowed("sqs"), quoted)
     }
 
-    /// Of a message attribute first, whose name may be written in capitals too, and for the trace alone at last as SQS's own
-    /// `AWSTraceHeader` says it.
+    /// A message attribute comes first, whose name may be written in capitals too. SQS's own `AWSTraceHeader` comes last,
+    /// for the trace alone.
     fn producer(&self, traceparents: &[Option<String>], baggages: &[Option<String>]) -> TraceContext {
         let first = |name: &str, in_body: &[Option<String>]| {
             let mut own: Vec<_> = self.attributes.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name)).collect();
@@ -136,15 +139,33 @@ impl Record {
 
     /// How long the message has been in its queue; nothing, where that is not known.
     pub fn age(&self, now: SystemTime) -> Duration {
-        let sent = self.system_attributes.get("SentTimestamp").and_then(|sent| sent.parse().ok());
-        let sent = sent.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
-        sent.and_then(|sent| now.duration_since(sent).ok()).unwrap_or_default()
+        since(self.sent(), now)
+    }
+
+    /// How long the message has been in its queue with all that it was sent anew for; nothing, where that is not known.
+    pub fn waiting(&self, now: SystemTime) -> Duration {
+        since(self.waiting_since(), now)
+    }
+
+    /// When it first was sent, in milliseconds since the epoch.
+    pub(super) fn waiting_since(&self) -> Option<u64> {
+        self.attribute(WAITING_SINCE).and_then(|first| first.parse().ok()).or_else(|| self.sent())
+    }
+
+    fn sent(&self) -> Option<u64> {
+        self.system_attributes.get("SentTimestamp")?.parse().ok()
     }
 
     pub(super) async fn queue_url(&self) -> Result<String, QueueError> {
         let arn = self.source_arn.as_deref().unwrap_or_default();
         queue_url(arn).await.ok_or(QueueError::Unaddressed("eventSourceARN"))
     }
+}
+
+/// The time since a moment in milliseconds since the epoch; nothing, where it is not known or lies ahead.
+fn since(moment: Option<u64>, now: SystemTime) -> Duration {
+    let moment = moment.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+    moment.and_then(|moment| now.duration_since(moment).ok()).unwrap_or_default()
 }
 
 /// The URL of the queue with this ARN, `arn:{partition}:sqs:{region}:{account}:{name}`. Which suffix a partition has is

@@ -14,10 +14,10 @@ use crate::waiting_room::{
     sequence::{Pending, SEGMENT},
 };
 
-/// So many segments are kept, 8 MiB of them: the places of 256,000 people.
+/// How many segments are kept, 8 MiB of them: the places of 256,000 people.
 const MOST_SEGMENTS: usize = 1_000;
 
-/// So many runs, and so many notes of late people are.
+/// How many runs are kept, and how many notes of late people.
 const MOST_RUNS: usize = 1_000;
 
 /// Where the segments of a run begin: the first who stands in each, and the number of places before it.

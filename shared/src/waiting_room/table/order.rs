@@ -318,5 +318,5 @@ fn run_name(RunName { cut, start }: RunName) -> String {
 
 /// The number in a record's sort key.
 fn ordinal_of(what: &str, item: &Attributes) -> Result<u64, TableError> {
-    text(what, item, SK)?.parse().map_err(|_| unreadable(what, "a key is no number"))
+    text(what, item, SK)?.parse().map_err(|_| unreadable(what, "a key is not a number"))
 }

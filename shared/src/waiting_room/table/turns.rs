@@ -152,7 +152,7 @@ impl Table {
         let found = self.query(&what, &of_line("back", scope), None).await?;
         let returned = |item: Attributes| {
             let position = text(&what, &item, super::SK)?.parse();
-            let position = position.map_err(|_| unreadable(&what, "a position is no number"))?;
+            let position = position.map_err(|_| unreadable(&what, "a position is not a number"))?;
             match people(&what, &item, scope)?.as_slice() {
                 [person] => Ok((position, *person)),
                 _ => Err(unreadable(&what, "a position is not that of one person")),
@@ -248,7 +248,7 @@ fn entries(what: &str, page: u64, item: &Attributes) -> Result<BTreeMap<u64, Ent
     let entry = |(offset, value): (&String, &AttributeValue)| {
         let offset = offset.parse::<u64>().ok().filter(|offset| *offset < PAGE);
         let offset = offset.ok_or_else(|| unreadable(what, "a page has a place beyond its end"))?;
-        let text = value.as_s().map_err(|_| unreadable(what, "an entry is no text"))?;
+        let text = value.as_s().map_err(|_| unreadable(what, "an entry is not a text"))?;
         let entry =
             text.parse().map_err(|error: crate::waiting_room::place::NoEntry| unreadable(what, &error.to_string()))?;
         Ok((page * PAGE + offset + 1, entry))

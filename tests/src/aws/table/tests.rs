@@ -94,7 +94,7 @@ async fn a_record_of_another_writer_is_read_for_what_it_says() {
         ("acquired", vec![("status", &in_progress), ("expiration", &later), ("in_progress_expiration", &over)]),
         ("held", vec![("status", &in_progress), ("expiration", &later), ("in_progress_expiration", &live)]),
         ("in_progress_expiration is missing", vec![("status", &in_progress), ("expiration", &later)]),
-        ("in_progress_expiration is no number", vec![("status", &in_progress), ("in_progress_expiration", &null)]),
+        ("in_progress_expiration is not a number", vec![("status", &in_progress), ("in_progress_expiration", &null)]),
         (
             "validation is no string",
             vec![("status", &in_progress), ("in_progress_expiration", &over), ("validation", &null)],

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// How far a run is, by libFuzzer's own count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Status {
+pub(crate) struct Progress {
     /// How often the parser was called with an input.
     pub(crate) inputs: u64,
     /// The branches of the code that were taken, in parser, dependencies and judge.
@@ -18,7 +18,7 @@ pub(crate) struct Status {
 /// Everything that matters of what was written so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Output {
-    pub(crate) status: Status,
+    pub(crate) progress: Progress,
     /// The input that ended the run.
     pub(crate) input: Option<PathBuf>,
     /// What the panic said, line by line.
@@ -29,15 +29,15 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Reads one more line, and says whether it has changed the status.
+    /// Reads one more line, and says whether it has changed the progress.
     pub(crate) fn read(&mut self, line: &str) -> bool {
-        if let Some(status) = status(line) {
-            self.status = status;
+        if let Some(progress) = progress(line) {
+            self.progress = progress;
             return true;
         }
         if let Some(count) = line.strip_prefix("stat::number_of_executed_units:") {
-            // Only a run without a fault ends with a status of its own.
-            self.status.inputs = count.trim().parse().unwrap_or(self.status.inputs);
+            // Only a run without a fault ends with a count of its own.
+            self.progress.inputs = count.trim().parse().unwrap_or(self.progress.inputs);
         } else if let Some((_, path)) = line.split_once("Test unit written to ") {
             self.input = Some(PathBuf::from(path));
         } else if let Some((_, error)) = line.split_once("ERROR: libFuzzer: ") {
@@ -63,16 +63,16 @@ impl Output {
     }
 }
 
-/// The status in a line such as `#4096 pulse  cov: 1234 ft: 5678 corp: 90/12Kb lim: 17 exec/s: 2048 rss: 60Mb`, where
+/// The progress in a line such as `#4096 pulse  cov: 1234 ft: 5678 corp: 90/12Kb lim: 17 exec/s: 2048 rss: 60Mb`, where
 /// the first blank is a tab.
-fn status(line: &str) -> Option<Status> {
+fn progress(line: &str) -> Option<Progress> {
     let (inputs, rest) = line.strip_prefix('#')?.split_once('\t')?;
     let words: Vec<&str> = rest.split_whitespace().collect();
     let after = |name: &str| {
         let value = words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1))?;
         value.split('/').next()?.parse().ok()
     };
-    Some(Status {
+    Some(Progress {
         inputs: inputs.parse().ok()?,
         edges: after("cov:")?,
         features: after("ft:")?,

@@ -12,7 +12,7 @@ use local_stack::{build::cargo, ring, scenario::ScenarioError};
 
 use crate::{
     arguments::{Limit, Plan},
-    output::{Output, Status},
+    output::{Output, Progress},
     report,
     workplace::{DICTIONARY, FAULTS, SEEDS, Workplace},
 };
@@ -49,7 +49,7 @@ pub(crate) enum FuzzError {
 
 /// What a run has come to.
 pub(crate) struct Run {
-    pub(crate) status: Status,
+    pub(crate) progress: Progress,
     pub(crate) time: Duration,
     pub(crate) fault: Option<Fault>,
 }
@@ -111,10 +111,10 @@ impl Program {
         let log = folder.join("log.txt");
         let start = Instant::now();
         let (status, output) = watch(command, &log, start)?;
-        let mut run = Run { status: output.status, time: start.elapsed(), fault: None };
+        let mut run = Run { progress: output.progress, time: start.elapsed(), fault: None };
         if status.success() {
             // A run of nothing finds nothing.
-            return if run.status.inputs > 0 { Ok(run) } else { Err(FuzzError::Unreadable { log }) };
+            return if run.progress.inputs > 0 { Ok(run) } else { Err(FuzzError::Unreadable { log }) };
         }
         let Some(input) = &output.input else { return Err(FuzzError::NoInput { status, log }) };
         run.fault = Some(Fault { said: output.said(), ..Fault::of(&folder.join(input))? });
@@ -183,10 +183,10 @@ fn watch(mut command: Command, log: &Path, start: Instant) -> Result<(ExitStatus
             let line = line?;
             log.write_all(&line)?;
             log.write_all(b"\n")?;
-            let is_status = output.read(&String::from_utf8_lossy(&line));
-            if is_status && last.elapsed() >= BETWEEN_PROGRESS {
+            let is_progress = output.read(&String::from_utf8_lossy(&line));
+            if is_progress && last.elapsed() >= BETWEEN_PROGRESS {
                 last = Instant::now();
-                report::progress(&output.status, start.elapsed());
+                report::progress(&output.progress, start.elapsed());
             }
         }
     }

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
     arguments::{Limit, Plan, Target},
-    output::Status,
+    output::Progress,
     program::{Fault, Run},
 };
 
@@ -21,8 +21,8 @@ pub(crate) fn plan(plan: &Plan, seeds: usize) {
 }
 
 /// Prints how far a run is.
-pub(crate) fn progress(status: &Status, time: Duration) {
-    let [inputs, edges, corpus] = [status.inputs, status.edges, status.corpus].map(grouped);
+pub(crate) fn progress(progress: &Progress, time: Duration) {
+    let [inputs, edges, corpus] = [progress.inputs, progress.edges, progress.corpus].map(grouped);
     eprintln!("  after {} s: {inputs} inputs, {edges} edges, {corpus} kept", time.as_secs());
 }
 
@@ -50,17 +50,17 @@ fn fault(fault: &Fault, target: Target) {
 }
 
 fn table(run: &Run) -> String {
-    let Run { status, time, fault } = run;
+    let Run { progress, time, fault } = run;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["INPUTS", "PER SECOND", "EDGES", "FEATURES", "KEPT", "TIME", "FAULTS"]);
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let per_second = status.inputs * 1_000 / u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let per_second = progress.inputs * 1_000 / u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     let time = format!("{} s", grouped(time.as_secs()));
     let [inputs, per_second, edges, features, kept] =
-        [status.inputs, per_second, status.edges, status.features, status.corpus].map(grouped);
+        [progress.inputs, per_second, progress.edges, progress.features, progress.corpus].map(grouped);
     let faults = if fault.is_some() { "1" } else { "0" };
     table.add_row([&inputs, &per_second, &edges, &features, &kept, &time, faults]);
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
@@ -112,8 +112,8 @@ mod tests {
 
     #[test]
     fn a_run_is_one_row() {
-        let status = Status { inputs: 1_000_000, edges: 2_345, features: 9_876, corpus: 1_234 };
-        let run = Run { status, time: Duration::from_millis(40_500), fault: None };
+        let progress = Progress { inputs: 1_000_000, edges: 2_345, features: 9_876, corpus: 1_234 };
+        let run = Run { progress, time: Duration::from_millis(40_500), fault: None };
         let words: Vec<_> = table(&run)
             .lines()
             .map(|line| line.split_whitespace().map(str::to_owned).collect())

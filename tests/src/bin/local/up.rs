@@ -77,6 +77,9 @@ pub(crate) struct Options {
     /// Where Lambda's Invoke API listens, by which a function is invoked: that of `cargo lambda watch` with --no-functions
     #[arg(long, value_name = "PORT", default_value_t = 9000)]
     pub(crate) invoke_port: u16,
+    /// Where the pages of the waiting room open connections, by which they hear at once
+    #[arg(long, value_name = "PORT", default_value_t = 8025)]
+    pub(crate) push_port: u16,
     /// With --no-functions: where the stand-in of the reservation API listens
     #[arg(long, value_name = "PORT", default_value_t = 8010)]
     pub(crate) reservation_port: u16,
@@ -96,10 +99,12 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     let binaries = build::functions()?;
     let stack = start(Ports { inventory: options.inventory_port, ..Ports::default() }).await?;
     put_on_sale(&stack);
-    let ports = SalePorts { gateway: options.gateway_port, issuer: options.issuer_port };
+    let (gateway, issuer, sockets) = (options.gateway_port, options.issuer_port, Some(options.push_port));
+    let ports = SalePorts { gateway, issuer, sockets };
     let mut sale = Sale::open(stack, &binaries, ports).await.map_err(|error| match error {
         SaleError::Gateway(GatewayError::Listen(error)) => taken("gateway", options.gateway_port, &error),
         SaleError::Issuer(port, error) => taken("issuer", port, &error),
+        SaleError::Sockets(port, error) => taken("push", port, &error),
         error @ (SaleError::Template(_)
         | SaleError::Gateway(_)
         | SaleError::Function(_)
@@ -194,6 +199,9 @@ fn introduce(sale: &Sale, native: &NativeGrpc, till: &Till, invoke: &InvokeApi, 
         "  by gRPC        {address}, which tells by: grpcurl -plaintext {address} describe",
         address = native.address()
     ));
+    if let Some(sockets) = &sale.sockets {
+        print(format!("  pushes         {}, where the page of the waiting room hears at once", sockets.base()));
+    }
     print(format!("  payments       {pay} (gRPC: {})", sale.stack.payment_address));
     print(format!(
         "  the inventory  {address}, which tells by: grpcurl -plaintext {address} list",

@@ -40,7 +40,7 @@ struct Arguments {
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(4..=900))]
     call_window: u16,
     /// From the claim to the reservation, in seconds
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(4..=900))]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(10..=900))]
     booking_window: u16,
     /// From the reservation to its end if nobody pays, in seconds
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u16).range(30..=900))]

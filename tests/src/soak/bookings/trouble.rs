@@ -13,7 +13,7 @@ use tokio_postgres::{Client, types::Type};
 
 use super::{BookingsError, judge};
 use crate::{
-    aws::{AwsEndpoint, Failure},
+    aws::{AwsEndpoint, Injected},
     lambda::Function,
     postgres::{APP, Database, wire::Wire},
     process::Process,
@@ -177,10 +177,10 @@ ORDER BY booking_id FOR UPDATE";
         const PUT: &str = "AWSEvents.PutEvents";
         match self.random.u8(0..6) {
             0..3 => self.aws.fail_entries_next(1),
-            3 => self.aws.fail_next(PUT, Failure::LostAnswer),
+            3 => self.aws.fail_next(PUT, Injected::LostAnswer),
             _ => {
                 let (kind, message) = ("InternalException".to_owned(), "not now".to_owned());
-                self.aws.fail_next(PUT, Failure::Answer { status: 500, kind, message });
+                self.aws.fail_next(PUT, Injected::Answer { status: 500, kind, message });
             }
         }
         self.count(BUS, 1);

@@ -22,7 +22,7 @@ fn every_code_of_postgresql_has_its_decision() {
 
 #[test]
 fn what_nobody_classified_is_tried_again_by_itself() {
-    for code in ["", "5", "ZZ999", "XX000", "é", "0A000"] {
+    for code in ["", "5", "ZZ999", "XX000", "é", "0A001"] {
         assert_eq!(of_code(code), Decision::Record, "{code}");
     }
 }
@@ -48,5 +48,6 @@ fn a_fault_is_told_by_code_and_constraint_and_says_what_to_do() {
     );
     assert!(sql("2200H", None).contains("widen"), "{}", sql("2200H", None));
     assert!(sql("53300", None).contains("no room"), "{}", sql("53300", None));
+    assert!(sql("26000", None).contains("DB_STATEMENTS"), "{}", sql("26000", None));
     assert!(sql("28P01", None).contains("secret"), "{}", sql("28P01", None));
 }
