@@ -6,9 +6,10 @@ use std::{
 };
 
 use local_stack::{
-    build::workspace,
-    postgres::Server,
+    build::{self, workspace},
+    postgres::{Server, sidecar},
     replay::{House, Replay},
+    ring,
     scenario::{self, EventFile, Then},
     stack::Stack,
 };
@@ -76,6 +77,28 @@ async fn a_promise_that_is_not_kept_is_seen() {
     replay.end().await.expect("the database goes");
 }
 
+/// The embedded server is as good for files: it keeps their promises, and without its constraint it does not.
+#[tokio::test]
+async fn every_file_about_bookings_keeps_its_promise_on_the_embedded_server() {
+    if !build::has_sidecar() {
+        return ring::skip_or_fail(sidecar::RING, "nobody has built it; run: cargo local --sidecar");
+    }
+    let server = Server::embedded().expect("it starts");
+    let replay = replay(server).await;
+    for file in &files() {
+        let report = replay.file(file).await;
+        assert!(report.is_judged && report.is_as_promised(), "{}: {report:#?}", file.path.display());
+    }
+
+    let sql = server.client(sidecar::DATABASE).await.expect("it is reached");
+    sql.batch_execute("ALTER TABLE bookings DROP CONSTRAINT bookings_no_overlap").await.expect("the constraint goes");
+    let mut files = files().into_iter();
+    let overlap = files.find(|file| file.function == "booking-created" && file.case() == "overlap").expect("the file");
+    let report = replay.file(&overlap).await;
+    assert!(!report.is_as_promised(), "nothing keeps two guests out of one room: {report:#?}");
+    replay.end().await.expect("the database goes");
+}
+
 /// What `cargo local` makes of files, with some variables of its environment changed.
 fn local(files: &[&str], variables: &[(&str, &str)]) -> (Output, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
@@ -126,6 +149,7 @@ fn cargo_local_leaves_bookings_out_where_no_postgresql_starts_and_says_so() {
         said.contains("Left out 1 file about bookings: ") && said.contains("every file kept its promise"),
         "{said}"
     );
+    assert!(said.contains("; or add --sidecar, ") || build::has_sidecar(), "the line says what brings one: {said}");
 
     let (output, said) = local(&["events/booking-created/single.json"], &nowhere);
     assert_eq!(output.status.code(), Some(2), "nothing could be run: {said}");

@@ -14,14 +14,17 @@ use crate::catalogue::NAMES;
 /// Where each binary lies, by the name of its function or example.
 pub type Binaries = BTreeMap<String, PathBuf>;
 
+/// The package of the embedded PostgreSQL, and its folder in the target directory.
+const SIDECAR: &str = "sidecar";
+
 /// Why there are no binaries.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// cargo could not be run.
-    #[error("run cargo to build the functions: {0}")]
+    #[error("run cargo to build: {0}")]
     Cargo(#[from] io::Error),
     /// cargo found a fault and has printed it.
-    #[error("the functions do not build: see cargo's messages above")]
+    #[error("the build failed: see cargo's messages above")]
     Failed,
     /// cargo was content and did not say where a binary is.
     #[error("cargo built no binary for {0}")]
@@ -48,6 +51,28 @@ pub fn redrive() -> Result<PathBuf, BuildError> {
     const NAME: &str = "redrive";
 
     these_functions(&[NAME])?.remove(NAME).ok_or_else(|| BuildError::Missing(NAME.to_owned()))
+}
+
+/// Builds the embedded PostgreSQL, which is a workspace of its own, or finds it built.
+pub fn sidecar() -> Result<PathBuf, BuildError> {
+    let mut command = cargo();
+    command.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
+    command.args(["--manifest-path", "tests/sidecar/Cargo.toml", "--target-dir"]).arg(sidecar_target()?);
+    built(command)?.remove(SIDECAR).ok_or_else(|| BuildError::Missing(SIDECAR.to_owned()))
+}
+
+/// Whether [`sidecar`] was ever called with success, so that it takes a moment now.
+pub fn has_sidecar() -> bool {
+    let program = format!("{SIDECAR}{}", env::consts::EXE_SUFFIX);
+    sidecar_target().is_ok_and(|target| target.join("debug").join(program).is_file())
+}
+
+/// Beside what cargo has built of this program, which is in the folder of its profile, or in one below if it is a test.
+fn sidecar_target() -> io::Result<PathBuf> {
+    let program = env::current_exe()?;
+    let folders: Vec<&Path> = program.ancestors().skip(1).filter(|folder| !folder.ends_with("deps")).collect();
+    let target = folders.get(1).ok_or_else(|| io::Error::other("this program is in no folder"))?;
+    Ok(target.join(SIDECAR))
 }
 
 /// Builds an example of `shared`, or finds it built, as [`functions`] does.
@@ -81,19 +106,22 @@ fn build(mut command: Command, functions: &[&str], examples: &[&str]) -> Result<
         command.args(["--package", "shared"]);
         command.args(examples.iter().flat_map(|example| ["--example", example]));
     }
+    let built = built(command)?;
+    match functions.iter().chain(examples).find(|name| !built.contains_key(**name)) {
+        Some(missing) => Err(BuildError::Missing((*missing).to_owned())),
+        None => Ok(built),
+    }
+}
+
+/// What a build makes. cargo shows its progress on standard error.
+fn built(mut command: Command) -> Result<Binaries, BuildError> {
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err(BuildError::Failed);
     }
     let messages = output.stdout.split(|byte| *byte == b'\n');
-    let built: Binaries = messages
-        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
-        .filter_map(|message| Some((message.target?.name, message.executable?)))
-        .collect();
-    match functions.iter().chain(examples).find(|name| !built.contains_key(**name)) {
-        Some(missing) => Err(BuildError::Missing((*missing).to_owned())),
-        None => Ok(built),
-    }
+    let made = messages.filter_map(|line| serde_json::from_slice::<Message>(line).ok());
+    Ok(made.filter_map(|message| Some((message.target?.name, message.executable?))).collect())
 }
 
 /// The cargo that runs us, in this workspace.

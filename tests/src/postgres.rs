@@ -5,6 +5,7 @@
 //! A server that is only for tests need not survive a power cut, so that nothing of it is flushed; one that is measured flushes.
 
 pub mod distance;
+pub mod sidecar;
 pub mod wire;
 
 use std::{
@@ -28,7 +29,13 @@ use shared::{
 use tokio::{net::TcpStream, sync::OnceCell};
 use tokio_postgres::{Client, Config, NoTls, config::Host, types::Type};
 
-use crate::{catalogue::aws_of_a_test, ring, stack::Stack};
+use self::sidecar::Sidecar;
+use crate::{
+    build::{self, BuildError},
+    catalogue::aws_of_a_test,
+    ring,
+    stack::Stack,
+};
 
 /// The name of the ring that needs it.
 pub const RING: &str = "postgres";
@@ -65,7 +72,18 @@ pub struct Server {
     password: Option<String>,
     number: AtomicU32,
     template: OnceCell<()>,
-    process: Option<Process>,
+    keeper: Keeper,
+}
+
+/// Who keeps a server.
+#[derive(Debug)]
+enum Keeper {
+    /// Somebody else, who named it.
+    Other,
+    /// We, by this machine's programs.
+    Process(Process),
+    /// We, by the embedded one.
+    Sidecar(#[expect(dead_code, reason = "it ends with this")] Sidecar),
 }
 
 /// A database of a test's own.
@@ -86,6 +104,9 @@ pub enum PostgresError {
     /// It is there and does not start.
     #[error("PostgreSQL does not start: {0}")]
     Start(String),
+    /// The embedded one could not be built.
+    #[error("build the embedded PostgreSQL: {0}")]
+    Build(#[from] BuildError),
     /// It can't be reached.
     #[error("connect to PostgreSQL: {0}")]
     Connect(#[from] io::Error),
@@ -151,6 +172,17 @@ impl Server {
         Ok(Box::leak(Box::new(Self::start(&Setup::default())?)))
     }
 
+    /// The embedded server, which is built where it is not built yet. It has one backend and one database, and no time-outs, so
+    /// that it is for who replays events and not for who tests races. It ends with this process.
+    ///
+    /// # Errors
+    /// It does not build, or does not start.
+    pub fn embedded() -> Result<&'static Self, PostgresError> {
+        let started = Sidecar::start(&build::sidecar()?).map_err(|error| PostgresError::Start(error.to_string()))?;
+        let port = started.port;
+        Ok(Box::leak(Box::new(Self::of_our_making(port, Keeper::Sidecar(started)))))
+    }
+
     /// Finds a server, or starts one. One that is named flushes as its owner wants.
     fn find(setup: Setup) -> Result<Self, PostgresError> {
         match env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
@@ -162,15 +194,19 @@ impl Server {
     fn start(setup: &Setup) -> Result<Self, PostgresError> {
         let programs = programs().ok_or(PostgresError::NotFound)?;
         let started = Process::start(&programs, setup).map_err(|error| PostgresError::Start(error.to_string()))?;
-        Ok(Self {
+        Ok(Self::of_our_making(started.port, Keeper::Process(started)))
+    }
+
+    fn of_our_making(port: u16, keeper: Keeper) -> Self {
+        Self {
             host: "127.0.0.1".to_owned(),
-            port: started.port,
+            port,
             owner: "postgres".to_owned(),
             password: None,
             number: AtomicU32::new(0),
             template: OnceCell::new(),
-            process: Some(started),
-        })
+            keeper,
+        }
     }
 
     fn named(url: &str) -> Result<Self, PostgresError> {
@@ -188,7 +224,7 @@ impl Server {
             password,
             number: AtomicU32::new(0),
             template: OnceCell::new(),
-            process: None,
+            keeper: Keeper::Other,
         })
     }
 
@@ -197,8 +233,14 @@ impl Server {
     /// # Errors
     /// It is none of our own, or does not come back.
     pub async fn restart(&self) -> Result<(), PostgresError> {
-        let Some(process) = &self.process else {
-            return Err(PostgresError::Start("it is somebody else's, who may restart it".to_owned()));
+        let process = match &self.keeper {
+            Keeper::Process(process) => process,
+            Keeper::Other => {
+                return Err(PostgresError::Start("it is somebody else's, who may restart it".to_owned()));
+            }
+            Keeper::Sidecar(_) => {
+                return Err(PostgresError::Start("the embedded one keeps nothing that it could start with".to_owned()));
+            }
         };
         let witness = self.client("postgres").await?;
         process.restart()?;
@@ -271,6 +313,9 @@ SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = s
     }
 
     async fn database(&'static self, how: &str) -> Result<Database, PostgresError> {
+        if matches!(self.keeper, Keeper::Sidecar(_)) {
+            return Ok(Database { server: self, name: sidecar::DATABASE.to_owned() });
+        }
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let name = format!("t{}_{number}", std::process::id());
         let admin = self.client("postgres").await?;
@@ -349,11 +394,14 @@ impl Database {
         .into()
     }
 
-    /// Takes it away, whoever is still connected to it.
+    /// Takes it away, whoever is still connected to it. That of the embedded server goes with it.
     ///
     /// # Errors
     /// When the server refuses.
     pub async fn remove(self) -> Result<(), PostgresError> {
+        if matches!(self.server.keeper, Keeper::Sidecar(_)) {
+            return Ok(());
+        }
         let admin = self.server.client("postgres").await?;
         Ok(admin.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await?)
     }

@@ -66,9 +66,14 @@ fn spellings(name: &str) -> [String; 4] {
     [name.to_owned(), name.replace('-', "_"), name.replace('-', "."), capitals]
 }
 
-/// The one package that is no member, and the root of a workspace of its own.
+/// A package that is no member, and the root of a workspace of its own.
 fn fuzzer() -> PathBuf {
     workspace().join("tests/fuzz")
+}
+
+/// The other one.
+fn sidecar() -> PathBuf {
+    workspace().join("tests/sidecar")
 }
 
 /// The packages of a lock file that come from a registry, with their versions.
@@ -89,15 +94,16 @@ fn no_crate_of_ours_can_hold_unsafe_code() {
     for path in &members {
         assert_eq!(escape(&manifest(path)), None, "{}", path.display());
     }
-    // A package that is no member would be under no rule at all, so the only one has a copy of the rules.
+    // A package that is no member would be under no rule at all, so the only two have a copy of the rules.
     let mut manifests = files(|name| name == "Cargo.toml");
     manifests.remove(&workspace().join("Cargo.toml"));
-    let path = fuzzer().join("Cargo.toml");
-    assert!(manifests.remove(&path));
+    for path in [fuzzer(), sidecar()].map(|folder| folder.join("Cargo.toml")) {
+        assert!(manifests.remove(&path));
+        let package = manifest(&path);
+        assert_eq!(escape(&package), None, "{}", path.display());
+        assert_eq!(package["workspace"]["lints"], root["workspace"]["lints"], "{}", path.display());
+    }
     assert_eq!(manifests, members);
-    let package = manifest(&path);
-    assert_eq!(escape(&package), None, "{}", path.display());
-    assert_eq!(package["workspace"]["lints"], root["workspace"]["lints"], "{}", path.display());
 }
 
 #[test]

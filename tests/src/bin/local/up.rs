@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// reservation API that settlement asks is then a stand-in, with every reservation of events/ in place
     #[arg(long)]
     no_functions: bool,
+    /// Writes bookings to the embedded PostgreSQL, whatever else there is, and builds it where it is not built yet
+    #[arg(long, conflicts_with = "no_functions")]
+    sidecar: bool,
     /// With --no-functions: files whose reservations are put in place too, in every form that `cargo local FILE` takes
     #[arg(requires = "no_functions")]
     pub(crate) files: Vec<PathBuf>,
@@ -112,7 +115,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
         | SaleError::Unbuilt(_)
         | SaleError::Clock(_)) => error.to_string(),
     })?;
-    let database = match server()? {
+    let database = match server(options.sidecar)? {
         Ok(server) => Ok(server.furnished().await?),
         Err(why) => Err(why),
     };
