@@ -159,7 +159,11 @@ async fn a_token_that_does_not_admit_to_the_wish_begins_nothing() {
         ("another customer's", token(&turn("usr_2", SHOW)).unwrap(), "is another customer's"),
         ("expired", token(&Admission { expires_at: now - 1_000, ..of_usr_1() }).unwrap(), "has expired"),
         ("without a signature", forged(&good, None, |header, _| header["alg"] = json!("none")), "was not given out"),
-        ("signed, and says none", forged(&good, Some(KEY), |header, _| header["alg"] = json!("none")), "was not given out"),
+        (
+            "signed, and says none",
+            forged(&good, Some(KEY), |header, _| header["alg"] = json!("none")),
+            "was not given out",
+        ),
         ("says RS256", forged(&good, Some(KEY), |header, _| header["alg"] = json!("RS256")), "was not given out"),
         ("cut off", good[..good.len() - 1].to_owned(), "was not given out"),
         (
@@ -360,7 +364,8 @@ async fn the_same_rules_hold_by_rpc() {
     let wish = |key: &str, seats: &[&str], token: &str| json!({"eventId": SHOW, "seatIds": seats, "idempotencyKey": key, "reservationToken": token});
     let create = "CreateReservation";
     rpc.is_refused(create, wish("k1", &["A-1"], ""), "permission_denied", "given out in line").await;
-    rpc.is_refused(create, wish("k1", &["A-1"], "t"), "permission_denied", "the reservation token was not given out").await;
+    rpc.is_refused(create, wish("k1", &["A-1"], "t"), "permission_denied", "the reservation token was not given out")
+        .await;
     let few = token(&Admission { most_tickets: 1, ..right.clone() }).unwrap();
     rpc.is_refused(create, wish("k1", &["A-1", "A-2"], &few), "invalid_argument", "1 tickets at most").await;
     let made = rpc.call(create, wish("k1", &["A-1"], &good)).await.unwrap();
