@@ -202,9 +202,16 @@ fn a_function_carries_the_clients_that_it_calls_and_no_other() {
     expected.insert(waiting_room_ticked::NAME, calling);
     let serving = BTreeSet::from(["BatchGetItem", "GetItem", "SendMessageBatch", "UpdateItem"]);
     expected.insert(waiting_room::NAME, serving);
-    let telling =
-        BTreeSet::from(["BroadcastEvent", "ChangeMessageVisibility", "NotifyBookingResult", "NotifyQueuePosition"]);
+    let telling = BTreeSet::from([
+        "BroadcastEvent",
+        "ChangeMessageVisibility",
+        "GetItem",
+        "NotifyBookingResult",
+        "NotifyQueuePosition",
+        "UpdateItem",
+    ]);
     expected.insert(waiting_room_called::NAME, telling);
+    expected.insert(waiting_room_connected::NAME, BTreeSet::from(["GetItem", "UpdateItem"]));
     expected.insert(waiting_room_clock::NAME, BTreeSet::from(["GetItem", "SendMessageBatch"]));
     for function in NAMES {
         let binary = fs::read(&binaries()[function]).unwrap();
