@@ -206,7 +206,7 @@ pub const REMOVALS: &[Removal] = &[
         guard: "path-escaping",
         then: "an id goes into the path as it is",
         file: "shared/src/client/reservations.rs",
-        text: "let segment = utf8_percent_encode(reservation_id, SEGMENT);",
+        text: "let segment = utf8_percent_encode(reservation_id, ESCAPED);",
         instead: "let segment = reservation_id;",
         test: Test::of("integration", "bad_input::an_opaque_id_settles_and_stays_one_escaped_path_segment"),
         says: "a/b: ",
@@ -214,7 +214,7 @@ pub const REMOVALS: &[Removal] = &[
     Removal {
         guard: "path-escaping",
         then: "a slash stays a slash",
-        file: "shared/src/client/reservations.rs",
+        file: "shared/src/client/http.rs",
         text: ".remove(b'~')",
         instead: ".remove(b'~').remove(b'/')",
         test: Test::of("properties", "parsing::an_id_that_is_accepted_is_one_segment_of_the_path_that_is_asked_for"),

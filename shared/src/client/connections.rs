@@ -8,12 +8,15 @@ use aws_config::SdkConfig;
 use http::{HeaderMap, Method, Request, StatusCode, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::{
-    client::{http::HttpClient, signature::Signer},
+    client::{
+        http::{ESCAPED, HttpClient, is_http_url},
+        signature::Signer,
+    },
     config::Reader,
     failure::{chain, quoted},
 };
@@ -23,9 +26,6 @@ const NAME: &str = "PUSH_API_BASE";
 
 /// More of an answer's body is not read: a success has none, and an error has a sentence.
 const LARGEST_ANSWER: usize = 16 * 1024;
-
-/// Everything but RFC 3986's unreserved characters is escaped, because a connection's id may end in `=`.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// By what API Gateway names an error.
 const ERROR_TYPE: &str = "x-amzn-errortype";
@@ -59,7 +59,7 @@ impl ConnectionsClient {
     pub fn if_configured(reader: &mut Reader<'_>, aws: &SdkConfig) -> Option<Self> {
         let timeout = reader.milliseconds("PUSH_TIMEOUT_MS", Duration::from_secs(1));
         let base = reader.optional(NAME)?;
-        let base = Url::parse(&base).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let base = Some(base).filter(|base| is_http_url(base)).and_then(|base| Url::parse(&base).ok());
         let Some(base) = base.filter(|url| url.query().is_none() && url.fragment().is_none()) else {
             reader.fault(NAME, "must be an http or https URL without query and fragment");
             return None;
@@ -87,7 +87,8 @@ impl ConnectionsClient {
 
     async fn send(&self, connection: &str, message: &str) -> Result<Posted, PostError> {
         let mut url = self.base.clone();
-        let segment = utf8_percent_encode(connection, SEGMENT);
+        // A connection's id may end in `=`.
+        let segment = utf8_percent_encode(connection, ESCAPED);
         url.set_path(&format!("{}/@connections/{segment}", self.base.path().trim_end_matches('/')));
         let body = Bytes::copy_from_slice(message.as_bytes());
         let request = Request::builder().method(Method::POST).uri(url.as_str());

@@ -28,6 +28,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioIo},
 };
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -40,6 +41,9 @@ use crate::client::tls;
 /// The longest that connections are kept without a call, by the system's clock: it goes on while Lambda freezes an
 /// environment. What drops connections in silence waits for longer: NAT gateways and network load balancers for 350 s.
 pub const KEPT: Duration = Duration::from_secs(60);
+
+/// What is escaped in a segment of a path, or in a value of a query: everything but RFC 3986's unreserved characters.
+pub(super) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Whether a text is a URL that HTTP can be spoken to.
 pub fn is_http_url(text: &str) -> bool {

@@ -69,8 +69,8 @@ pub struct ConnectOptions {
 
 impl ConnectOptions {
     /// `DB_HOST`, `DB_PORT`, `DB_NAME`, who we are there by `DB_USER`, `DB_AUTH` and `DB_PASSWORD`, TLS by `DB_TLS` and
-    /// `DB_CA_PEM`, `DB_STATEMENTS`, and the time-outs. The secret's fields `username`, `password` and `db_ca_pem` stand in for what is unset.
-    /// Nothing: what is wrong is noted.
+    /// `DB_CA_PEM`, `DB_STATEMENTS`, and the time-outs. The secret's fields `username`, `password` and `db_ca_pem` stand in for
+    /// what is unset. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let host = parts.reader.required_or_secret("DB_HOST", "host");
         let port = parts.reader.count("DB_PORT", PORT);

@@ -20,7 +20,7 @@ use http::{
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use url::{Host, Url};
@@ -32,7 +32,11 @@ pub use self::{
     token::{TOKEN_FIELD, Token},
 };
 use crate::{
-    client::{aws::CALL_TIMEOUT, http::HttpClient, signature::Signer},
+    client::{
+        aws::CALL_TIMEOUT,
+        http::{ESCAPED, HttpClient},
+        signature::Signer,
+    },
     config::{Reader, Secret},
     failure::{ErrorCode, Failure, Wait, chain, quoted},
     json::Object,
@@ -42,9 +46,6 @@ use crate::{
 
 /// More of an answer's body is not read: no reservation is that large.
 const LARGEST_ANSWER: usize = 256 * 1024;
-
-/// Everything but RFC 3986's unreserved characters is escaped, so that an id stays one path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Why no usable answer came.
 #[derive(Debug, thiserror::Error)]
@@ -304,7 +305,8 @@ impl ReservationClient {
     }
 
     fn request(&self, method: Method, reservation_id: &str, trace: &TraceContext) -> Builder {
-        let segment = utf8_percent_encode(reservation_id, SEGMENT);
+        // An id stays one segment.
+        let segment = utf8_percent_encode(reservation_id, ESCAPED);
         let mut url = self.base.clone();
         url.set_path(&format!("{}/internal/reservations/{segment}", self.base.path().trim_end_matches('/')));
         let mut request = Request::builder().method(method).uri(url.as_str());

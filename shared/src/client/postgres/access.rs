@@ -13,10 +13,11 @@ use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
     sign::v4,
 };
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 use super::fault::Error;
 use crate::{
+    client::http::ESCAPED,
     config::{Secret, secret::SecretStore},
     failure::chain,
     start::Parts,
@@ -30,9 +31,6 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a token can be used. It is looked at when a connection is made, and never again.
 const TOKEN_LASTS: Duration = Duration::from_secs(15 * 60);
-
-/// What stands for itself in a token is what every SDK leaves as it is.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A user of the database, and what shows that we are him.
 #[derive(Debug)]
@@ -163,7 +161,7 @@ impl Signer {
             .build()
             .map_err(|error| told(&error))?
             .into();
-        let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string();
+        let encoded = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
         let mut url = format!("https://{host}:{port}/?Action=connect&DBUser={}", encoded(user));
         let signable = SignableRequest::new("GET", url.as_str(), std::iter::empty(), SignableBody::Bytes(&[]));
         let signed = sign(signable.map_err(|error| told(&error))?, &parameters).map_err(|error| told(&error))?;
