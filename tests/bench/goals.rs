@@ -69,23 +69,24 @@ fn of_bookings(bookings: &Bookings) -> Vec<Bar> {
             |way: &&crate::bookings::Way| way.who == who && way.batch == 10 && way.round_trip_ms == round_trip_ms;
         bookings.ways.iter().find(is_it).map(|way| way.rate.median())
     };
-    let against = |what: &str, other, round_trip_ms, least| {
-        let measured = rate(Who::Ours, round_trip_ms)? / rate(other, round_trip_ms)?;
-        Some(Bar::of(what, measured, "times", Bound::AtLeast(least)))
+    let ways = [(Who::Ours, "bookings"), (Who::Prepared, "bookings, prepared")];
+    let against = |what: &'static str, other, round_trip_ms, least| {
+        ways.into_iter().filter_map(move |(who, name)| {
+            let measured = rate(who, round_trip_ms)? / rate(other, round_trip_ms)?;
+            Some(Bar::of(format!("{name}, batch of 10{what}"), measured, "times", Bound::AtLeast(least)))
+        })
     };
     let counted = |what: &str, measured, most| Bar::of(what, measured, "", Bound::AtMost(most));
     let (ours, no_op) = (bookings.ours.first_poll.median(), (bookings.no_op.first_poll.median(), "the no-op's"));
-    let ratios = [
-        against("bookings, batch of 10 at 2 ms, against three statements a record", Who::Original, 2, 15.0),
-        against("bookings, batch of 10, against psycopg's pipeline with an inbox", Who::Pipeline, 0, 1.0),
-    ];
+    let original = against(" at 2 ms, against three statements a record", Who::Original, 2, 15.0);
+    let pipeline = against(", against psycopg's pipeline with an inbox", Who::Pipeline, 0, 1.0);
     let others = [
         counted("bookings, round trips of a batch", bookings.round_trips, 1.0),
         // The server itself may flush now and then, for itself.
         counted("bookings, flushes of a batch", bookings.flushes, 1.1),
         Bar::times("bookings, cold start to the first poll", ours, 3.0, no_op),
     ];
-    ratios.into_iter().flatten().chain(others).collect()
+    original.chain(pipeline).chain(others).collect()
 }
 
 /// What no death and no copy may do to our line.

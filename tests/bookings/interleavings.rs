@@ -506,6 +506,6 @@ async fn an_early_cancellation_that_is_forgotten_is_found() {
 /// What is marked as told in its own transaction is told by nobody whose `COMMIT` was not heard.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_that_is_marked_before_it_is_told_is_found() {
-    let rewriting = &[("b.status = 'Refused' AND b.xmin <> pg", "b.status = 'Refused' AND b.xmin =  pg")];
+    let rewriting = &[("ended.status = 'Refused' AND NOT ended", "ended.status = 'Refused' AND     ended")];
     finds(Sabotage { rewriting, ..WHOLE }, &[Role::Created, Role::Rival], 1, "told is {}").await;
 }

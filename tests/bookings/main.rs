@@ -18,6 +18,7 @@ mod interleavings;
 mod interrupted;
 mod migrations;
 mod outcomes;
+mod plans;
 mod private;
 mod sign_in;
 mod spans;

@@ -103,6 +103,7 @@ pub const GUARDS: &[&str] = &[
     "booking-owner",
     "booking-overlap",
     "booking-refund",
+    "booking-keys",
     "booking-connection",
     "booking-token",
     "booking-trust",
@@ -1292,9 +1293,9 @@ ON CONFLICT",
         guard: "booking-order",
         then: "two batches take their rooms in other orders",
         file: "shared/src/booking/creation.rs",
-        text: "i.xmin = pg_current_xact_id()::xid
+        text: "ELSE 'Accepted' END{TAKEN}
 ORDER BY room_id,",
-        instead: "i.xmin = pg_current_xact_id()::xid
+        instead: "ELSE 'Accepted' END{TAKEN}
 ORDER BY room_id DESC,",
         test: Test::of("bookings", "hard_cases::case_2_a_batch_that_waits_for_a_room_has_taken_none_behind_it"),
         says: "the batch has nothing behind what it waits for",
@@ -1330,7 +1331,7 @@ ORDER BY room_id DESC,",
         guard: "booking-inbox",
         then: "what was written before its inbox row was cleaned away is told once more",
         file: "shared/src/booking/creation.rs",
-        text: "refund_requested_at = CASE WHEN b.status = 'Refused' AND b.xmin <> pg_current_xact_id()::xid THEN now() END",
+        text: "refund_requested_at = CASE WHEN ended.status = 'Refused' AND NOT ended.is_new THEN now() END",
         instead: "refund_requested_at = NULL",
         test: Test::of(
             "bookings",
@@ -1370,14 +1371,12 @@ ORDER BY room_id DESC,",
         guard: "booking-overlap",
         then: "a room that is taken is an error",
         file: "shared/src/booking/creation.rs",
-        text: r#"ORDER BY room_id, start_date, meant.booking_id
-ON CONFLICT DO NOTHING";
-
-/// Writes what found its room taken."#,
-        instead: r#"ORDER BY room_id, start_date, meant.booking_id
-ON CONFLICT (booking_id) DO NOTHING";
-
-/// Writes what found its room taken."#,
+        text: r#"ELSE 'Accepted' END{TAKEN}
+ORDER BY room_id, start_date, meant.booking_id
+ON CONFLICT DO NOTHING"#,
+        instead: r#"ELSE 'Accepted' END{TAKEN}
+ORDER BY room_id, start_date, meant.booking_id
+ON CONFLICT (booking_id) DO NOTHING"#,
         test: Test::of("bookings", "outcomes::who_comes_second_to_a_room_is_refused_and_paid_back"),
         says: r#""retried""#,
     },
@@ -1422,6 +1421,18 @@ ON CONFLICT (booking_id) DO NOTHING";
         instead: "told.iter()",
         test: Test::of("bookings", "outcomes::a_refusal_that_nobody_could_be_told_of_is_told_when_it_comes_again"),
         says: "nobody was told, and it is marked",
+    },
+    Removal {
+        guard: "booking-keys",
+        then: "whose inbox row a batch has taken is looked for in the whole inbox",
+        file: "shared/src/booking/creation.rs",
+        text: "pg_current_xact_id()::xid
+  OFFSET 0
+) i",
+        instead: "pg_current_xact_id()::xid
+) i",
+        test: Test::of("bookings", "plans::no_booking_is_written_by_a_look_through_all_that_is_booked"),
+        says: "looks from end to end",
     },
     Removal {
         guard: "booking-connection",

@@ -48,18 +48,23 @@ ON CONFLICT (booking_id) DO UPDATE SET cancelled_by = CASE
   ELSE COALESCE(inbox.cancelled_by, '{}') || EXCLUDED.cancelled_by
 END";
 
-/// Gives the bookings up. It asks whether the inbox row is of this very transaction: if `BEGIN` failed, nothing is done.
+/// Gives the bookings up. It asks whether the inbox row is of this very transaction: if `BEGIN` failed, nothing is done. That look
+/// goes by the key for each event, which `OFFSET 0` sees to, however few rows the planner knows of. The booking itself is joined,
+/// because others may be writing there, too: only so is the row looked at again as they leave it.
 const CANCELLED: &str = "
 UPDATE bookings b SET status = 'Cancelled', updated_at = now()
-FROM meant JOIN holdfast.inbox i USING (booking_id)
+FROM meant CROSS JOIN LATERAL (
+  SELECT FROM holdfast.inbox i WHERE i.booking_id = meant.booking_id AND i.xmin = pg_current_xact_id()::xid OFFSET 0
+) taken
 WHERE b.booking_id = meant.booking_id AND b.user_id = meant.user_id AND b.status = 'Accepted' AND users = 1
-  AND i.xmin = pg_current_xact_id()::xid
 RETURNING b.booking_id";
 
 /// Looks at what each of them found.
 const FOUND: &str = "
 SELECT meant.booking_id, users, b.status, b.user_id = meant.user_id AS is_owner
-FROM meant LEFT JOIN bookings b USING (booking_id)";
+FROM meant LEFT JOIN LATERAL (
+  SELECT b.status, b.user_id FROM bookings b WHERE b.booking_id = meant.booking_id OFFSET 0
+) b ON TRUE";
 
 /// All of them, in the order of the transaction.
 static STATEMENTS: LazyLock<[Statement; 3]> = LazyLock::new(|| {
