@@ -141,10 +141,6 @@ where
         }
     }
 
-    fn ready(&self) {
-        info!("the function is ready");
-    }
-
     /// `Ok` is what API Gateway answers its client. There is no error: Lambda would count it against the function, whoever
     /// is to blame.
     async fn invoke(&self, payload: &RawValue, deadline: Deadline) -> Result<Answer, String> {

@@ -88,10 +88,6 @@ impl Function for Clock {
         probe::table(self.name, "WAITING_ROOM_TABLE", self.table.probe_lines()).await
     }
 
-    fn ready(&self) {
-        info!("the function is ready");
-    }
-
     /// It fails where it is not known which lines are open, or where ticks are missing: the next minute has its own.
     async fn invoke(&self, _payload: &RawValue, _deadline: Deadline) -> Result<(), String> {
         let shows = self.table.open_shows().await.map_err(|error| {
