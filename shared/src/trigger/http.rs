@@ -118,6 +118,23 @@ impl<S> Server<S> {
         Some(Self { metrics, tracing: tracing?, ..Self::new(parts.name, service?) })
     }
 
+    /// A server of `base` by `service`, which looks at its start, by `probe`, at what `base` is made with. Nothing: what is wrong
+    /// with the variables is noted.
+    pub fn over<B: Clone + 'static>(
+        base: Option<B>,
+        parts: &mut Parts<'_>,
+        service: impl FnOnce(B) -> S,
+        probe: impl AsyncFn(&B) -> Result<(), ConfigError> + Copy + 'static,
+    ) -> Option<Self> {
+        let server = Self::configured(base.clone().map(service), parts);
+        let base = base?;
+        let look = move || -> LocalBoxFuture<'static, _> {
+            let base = base.clone();
+            async move { probe(&base).await }.boxed_local()
+        };
+        Some(server?.looking(look))
+    }
+
     /// The same server with a look at what its configuration names, once per environment and before its first request. Its
     /// error is what no waiting can mend.
     pub fn looking(self, look: impl Fn() -> LocalBoxFuture<'static, Result<(), ConfigError>> + 'static) -> Self {
