@@ -546,7 +546,8 @@ async fn a_collector_that_is_not_there_or_never_answers_fails_no_record() {
     }
 }
 
-/// The price on the page about deployment takes so many bytes of log for each event, in full batches. A line that grows makes it wrong.
+/// The price on the page about deployment takes so many bytes of log for each event, in full batches. A line that grows makes
+/// it wrong.
 #[tokio::test]
 async fn an_event_writes_as_much_log_as_its_price_takes_for_granted() {
     const PAGE: &str = include_str!("../../.template/README.md");

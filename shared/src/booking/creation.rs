@@ -63,9 +63,9 @@ WHERE users = 1 AND room_id IS NOT NULL AND i.outcome IS NULL AND i.xmin = pg_cu
 ORDER BY room_id, start_date, meant.booking_id
 ON CONFLICT DO NOTHING";
 
-/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again. He is looked
-/// for last, booking by booking, and `OFFSET 0` keeps the other look from becoming a join: the planner would go through all that
-/// a room, or the house, has ever been booked for.
+/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again. He is
+/// looked for last, booking by booking, and `OFFSET 0` keeps the other look from becoming a join: the planner would go through
+/// all that a room, or the house, has ever been booked for.
 const REFUSED: &str = "
 INSERT INTO bookings (booking_id, user_id, room_id, number_of_guests, start_date, end_date, payment_id, status)
 SELECT meant.booking_id, user_id, room_id, guests, start_date, end_date, payment_id, 'Refused'
@@ -82,8 +82,8 @@ WHERE users = 1 AND room_id IS NOT NULL AND i.outcome IS NULL AND i.xmin = pg_cu
 ORDER BY room_id, start_date, meant.booking_id
 ON CONFLICT DO NOTHING";
 
-/// Notes how each ended. A row that is not of this transaction was written before its inbox row was cleaned away: it is done, and
-/// so is all that followed.
+/// Notes how each ended. A row that is not of this transaction was written before its inbox row was cleaned away: it is done,
+/// and so is all that followed.
 const SETTLED: &str = "
 UPDATE holdfast.inbox i
 SET outcome = b.status, starts_at = e.starts_at, ends_at = e.ends_at,

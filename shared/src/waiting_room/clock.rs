@@ -47,7 +47,8 @@ impl Clock {
         Some(Self { name: parts.name, table, ticks, metrics: parts.metrics.clone() })
     }
 
-    /// Sends the messages of these lines, the earliest seconds of all of them first. The answer is how many are not in the queue.
+    /// Sends the messages of these lines, the earliest seconds of all of them first. The answer is how many are not in the
+    /// queue.
     async fn wind(&self, shows: &[String]) -> usize {
         let message = |second, show_id: &String| {
             let body = TickMessage { show_id: show_id.clone() }.body();

@@ -40,8 +40,8 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// A server of them, as `WAITING_ROOM_TABLE` and the secret say, which looks at its start at the table. Nothing: what is wrong
-    /// is noted.
+    /// A server of them, as `WAITING_ROOM_TABLE` and the secret say, which looks at its start at the table. Nothing: what is
+    /// wrong is noted.
     pub fn served(parts: &mut Parts<'_>) -> Option<Server<Self>> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let keys = Keys::configured(&mut parts.reader);

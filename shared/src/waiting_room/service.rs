@@ -244,8 +244,8 @@ struct Place {
 }
 
 impl WaitingRoom {
-    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, `PUSH_API_BASE`, the
-    /// lengths of a turn, and the keys of the secret. Nothing: what is wrong is noted.
+    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, `PUSH_API_BASE`,
+    /// the lengths of a turn, and the keys of the secret. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let joined = Queue::configured(parts, "JOINED_QUEUE_URL");
