@@ -38,8 +38,8 @@ impl Backoff {
     }
 
     /// The wait before the next delivery after a failure: `min(cap, base * 2^(receive_count - 1))` times a random factor
-    /// between 0.5 and 1, or what `wait` says when that is longer; what is due at a time waits just until then. It is rounded up
-    /// to a second, because SQS counts in seconds.
+    /// between 0.5 and 1, or what `wait` says when that is longer; what is due at a time waits just until then. It is rounded
+    /// up to a second, because SQS counts in seconds.
     pub fn wait(&self, receive_count: u32, wait: Wait) -> Duration {
         self.wait_with_jitter(receive_count, wait, 0.5 + fastrand::f64() / 2.0)
     }

@@ -1,4 +1,5 @@
-//! Bookings: an event about a stay becomes a row of the database, once, whatever is repeated, late, out of order or overlapping.
+//! Bookings: an event about a stay becomes a row of the database, once, whatever is repeated, late, out of order or
+//! overlapping.
 //!
 //! The row and the note that its event is done (the *inbox*) are written in one transaction, so that nothing is done twice or
 //! not at all. Who is first in the database has the room: an overlap is refused by a constraint, and whoever paid for a room

@@ -205,7 +205,8 @@ impl Store {
         result.map(Once::Done)
     }
 
-    /// Looks whether records can be claimed at all. A role may be bound to keys of its own event type, so `key` is one of those.
+    /// Looks whether records can be claimed at all. A role may be bound to keys of its own event type, so `key` is one of
+    /// those.
     ///
     /// # Errors
     /// What is wrong with the table, or that it is not known.

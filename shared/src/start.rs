@@ -12,7 +12,7 @@ use aws_config::SdkConfig;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tracing::{Instrument, debug, error, info_span};
+use tracing::{Instrument, debug, error, info, info_span};
 
 use crate::{
     client::aws,
@@ -56,8 +56,13 @@ pub trait Function {
     /// What no waiting can mend.
     fn probe(&self) -> impl Future<Output = Result<(), ConfigError>>;
 
-    /// Says that the function is ready, once and before its first invocation.
-    fn ready(&self);
+    /// The one event type that the function works, which its line says when it is ready. Nothing: it has no such type.
+    fn event_type(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Counts that the function is ready, once and before its first invocation, where starts are counted.
+    fn count_start(&self) {}
 
     /// Works one invocation.
     ///
@@ -86,7 +91,8 @@ pub async fn run<F: Function>(
 
 /// Hands every invocation to `function`.
 async fn serve<F: Function>(function: &F) -> ExitCode {
-    function.ready();
+    function.count_start();
+    info!(event_type = function.event_type(), "the function is ready");
     let cold = AtomicBool::new(true);
     let handler = service_fn(async |event: LambdaEvent<Box<RawValue>>| {
         // What joins our lines with Lambda's own, by the names that these have.

@@ -3,10 +3,10 @@
 //!
 //! What decides is pure: the names of places ([`id`]), their order ([`sequence`]), what becomes of a place ([`place`]), and
 //! whose turn it is ([`plan`]), all of them about one [`mod@line`]. The [`table`] keeps it. What acts stands on both: who joins
-//! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), a place follows what became
-//! of its reservation ([`settled`]), and who is connected is told at once ([`called`]): by a service of others, and by [`push`] to the
-//! pages that have [`connected`] with a [`ticket`]. Customers ask the [`service`], which tells them their [`outlook`], and operators
-//! open [`lines`] and set them.
+//! gets a place ([`joined`]), each minute has its ticks ([`clock`]), a tick works a line ([`desk`]), a place follows what
+//! became of its reservation ([`settled`]), and who is connected is told at once ([`called`]): by a service of others, and by
+//! [`push`] to the pages that have [`connected`] with a [`ticket`]. Customers ask the [`service`], which tells them their
+//! [`outlook`], and operators open [`lines`] and set them.
 //!
 //! ```text
 //!  join:      message -> item + block of pending people     one transaction, Table::join

@@ -26,8 +26,8 @@ use crate::{
 /// The first requests fill pools and caches, and let Node compile what it runs often.
 const FIRST: usize = 50;
 
-/// Requests that make one measurement of processor time, and creates in the life of a process whose peak is told; in a quick run
-/// fewer.
+/// Requests that make one measurement of processor time, and creates in the life of a process whose peak is told; in a quick
+/// run fewer.
 const WINDOW: usize = 500;
 const QUICK_WINDOW: usize = 50;
 

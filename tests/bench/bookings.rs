@@ -60,7 +60,8 @@ pub(crate) struct Way {
     pub(crate) round_trip_ms: u32,
     /// Records written in a second.
     pub(crate) rate: Figure,
-    /// The client's processor time for a thousand records, in milliseconds; nothing where it can't be told from the bench's own.
+    /// The client's processor time for a thousand records, in milliseconds; nothing where it can't be told from the bench's
+    /// own.
     pub(crate) processor: Option<Figure>,
 }
 
@@ -208,7 +209,8 @@ impl Site {
                     elapsed += started.elapsed();
                     check(&invocation)?;
                     if index == 0 {
-                        // A process that has just been started has used what its start took, too, and then the window is not counted.
+                        // A process that has just been started has used what its start took, too, and then the window is not
+                        // counted.
                         process = invocation.process;
                         before = cpu_time(process)?;
                     }

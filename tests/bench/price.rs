@@ -51,8 +51,8 @@ pub(crate) fn items(&Measured { batch, milliseconds, memory_mb, writes, log_byte
     ]
 }
 
-/// Requests of one kind in a second, of 30,000 in all: a sale as the system that this replaces has planned for it, in which most
-/// people look at their reservations.
+/// Requests of one kind in a second, of 30,000 in all: a sale as the system that this replaces has planned for it, in which
+/// most people look at their reservations.
 pub(crate) struct Mixed {
     pub(crate) a_second: f64,
     /// How long one takes.

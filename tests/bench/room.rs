@@ -1,6 +1,6 @@
 //! The waiting room beside the counter of AWS's Virtual Waiting Room, on the same load: whether people stand in the order of
-//! their arrival, what a death and a copy leave behind, and how long it takes until everybody has his number. And what a join, a
-//! question and a tick of ours cost.
+//! their arrival, what a death and a copy leave behind, and how long it takes until everybody has his number. And what a join,
+//! a question and a tick of ours cost.
 
 mod cost;
 

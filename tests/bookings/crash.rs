@@ -38,8 +38,8 @@ enum Scenario {
     Cancellation,
     /// Records of a topic: one lands, one is refused, one waits for its user and is parked, one is poison.
     CreationTopic,
-    /// Records of a topic: cancellations of a booking that stands, of one that has not come, of one whose guest nobody knows yet,
-    /// and poison.
+    /// Records of a topic: cancellations of a booking that stands, of one that has not come, of one whose guest nobody knows
+    /// yet, and poison.
     CancellationTopic,
 }
 

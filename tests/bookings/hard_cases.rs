@@ -83,8 +83,8 @@ async fn case_2_batches_of_the_same_rooms_in_other_orders_do_not_lock_each_other
     assert_eq!(house.told().iter().filter(|told| told.starts_with("payment")).count(), 50, "the others are paid back");
 }
 
-/// Somebody has `first` in an open transaction. The batch is handed over, and once it waits, he takes `behind` too. He would have
-/// to wait for the batch if it had taken any of that, and two who wait for each other are a deadlock.
+/// Somebody has `first` in an open transaction. The batch is handed over, and once it waits, he takes `behind` too. He would
+/// have to wait for the batch if it had taken any of that, and two who wait for each other are a deadlock.
 async fn waits_for_the_first_alone(house: &House, first: &str, behind: &str, batch: [Value; 3]) -> Vec<Ended> {
     const WAITING: &str = "SELECT count(*)::text FROM pg_stat_activity
 WHERE usename = 'holdfast_app' AND datname = current_database() AND wait_event_type = 'Lock'";

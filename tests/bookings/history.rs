@@ -1,5 +1,5 @@
-//! Thousands of events about few rooms, by queues and by topics, while server, network and bus go wrong and functions are killed; `cargo soak` can
-//! take more.
+//! Thousands of events about few rooms, by queues and by topics, while server, network and bus go wrong and functions are
+//! killed; `cargo soak` can take more.
 
 use std::io::{self, Write};
 

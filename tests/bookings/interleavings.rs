@@ -1,10 +1,11 @@
-//! All interleavings of a few events about one booking and its rival for the room, statement by statement: the real code in this
-//! process, and a real PostgreSQL, because what decides is half of it statements and the locks that they take.
+//! All interleavings of a few events about one booking and its rival for the room, statement by statement: the real code in
+//! this process, and a real PostgreSQL, because what decides is half of it statements and the locks that they take.
 //!
 //! A step lets one statement of one worker through its gate and waits until everybody stands still: he waits at his gate, for a
-//! lock, or has ended. A crash cuts a worker's connection where he stands, or behind a `COMMIT` whose answer he never hears, and
-//! his event comes again. Each way is gone from its start, on a booking of its own. The first statement of a transaction goes with its `BEGIN`, which takes nothing. In the
-//! end, what has to come again does so, one after the other, and the rows are held against the events.
+//! lock, or has ended. A crash cuts a worker's connection where he stands, or behind a `COMMIT` whose answer he never hears,
+//! and his event comes again. Each way is gone from its start, on a booking of its own. The first statement of a transaction
+//! goes with its `BEGIN`, which takes nothing. In the end, what has to come again does so, one after the other, and the rows
+//! are held against the events.
 
 use std::{
     collections::BTreeSet,
@@ -178,7 +179,8 @@ impl World {
         parts.reader.finish(recorder).unwrap()
     }
 
-    /// Waits until nobody moves: twice in a row, because who waits for a lock may be let on by somebody who was looked at later.
+    /// Waits until nobody moves: twice in a row, because who waits for a lock may be let on by somebody who was looked at
+    /// later.
     async fn rest(&self, workers: &mut [Worker]) {
         let started = Instant::now();
         let mut quiet = 0;
@@ -265,8 +267,8 @@ WITH RECURSIVE before AS (
         steps.chain(crashes).collect()
     }
 
-    /// Goes one way to its end: as `path` says, and then by the first of what can happen. The answer is what could happen at each
-    /// of its steps.
+    /// Goes one way to its end: as `path` says, and then by the first of what can happen. The answer is what could happen at
+    /// each of its steps.
     async fn go(&mut self, roles: &[Role], bounds: Bounds, path: &[usize]) -> Result<Vec<Vec<Act>>, String> {
         self.way += 1;
         let mut workers = Vec::new();

@@ -1,8 +1,9 @@
-//! How the server finds rows: by their keys, however few of them it believes there are. A plan that goes through a table for each
-//! record of a batch is fast in a test of some rows, and takes longer with all that is booked until the planner hears of it.
+//! How the server finds rows: by their keys, however few of them it believes there are. A plan that goes through a table for
+//! each record of a batch is fast in a test of some rows, and takes longer with all that is booked until the planner hears of it.
+
+use serde_json::json;
 
 use crate::house::{House, JANE, booking_with, cancellation, eventually, outcomes};
-use serde_json::json;
 
 /// More transactions than PostgreSQL plans anew before it keeps the plan of a prepared statement.
 const BATCHES: usize = 7;

@@ -1,5 +1,5 @@
-//! Both services by RPC, through the clients of other people: connect-node in each of its protocols, `buf curl`, and native gRPC
-//! on the port of a developer's machine. A customer of each stands in line, is let in, reserves and gives it back.
+//! Both services by RPC, through the clients of other people: connect-node in each of its protocols, `buf curl`, and native
+//! gRPC on the port of a developer's machine. A customer of each stands in line, is let in, reserves and gives it back.
 
 use std::{
     env, fs,

@@ -9,6 +9,7 @@ use std::{
 
 use local_stack::{
     build,
+    gateway::sockets::Sockets,
     payments::{Course, Order},
     queue::Message,
     sale::{Running, Sale, SalePorts, access_key},
@@ -57,6 +58,11 @@ impl Usher {
     /// The same, and pages are told at once.
     pub(crate) async fn open_with_pushes(tickets: u32) -> Self {
         Self::open_with(tickets, &[], SalePorts { sockets: Some(0), ..SalePorts::default() }).await
+    }
+
+    /// The API by which pages are told at once, where they are.
+    pub(crate) fn sockets(&self) -> &Sockets {
+        self.sale.sockets.as_ref().expect("the pages of this line are told at once")
     }
 
     async fn open_with(tickets: u32, variables: &[(&str, &str)], ports: SalePorts) -> Self {

@@ -47,7 +47,7 @@ impl Visit {
 
     /// The connections of pages that are open.
     fn connections(&self) -> Vec<String> {
-        self.usher.sale.sockets.as_ref().unwrap().open()
+        self.usher.sockets().open()
     }
 
     /// A tab with the page.
@@ -66,6 +66,15 @@ impl Visit {
         sign_in(&tab, OWN).await;
         tab
     }
+
+    /// A tab of a customer who waits in a line that is paused, and who is told at once.
+    async fn waits_connected(&self) -> Tab {
+        self.usher.set_line(json!({"paused": true})).await;
+        let tab = self.joined(1).await;
+        tab.sees("The line is paused.").await;
+        is_connected(&tab).await;
+        tab
+    }
 }
 
 /// Signs in at the issuer, and comes back to the page.
@@ -81,6 +90,11 @@ async fn sign_in(tab: &Tab, user: &str) {
 #[track_caller]
 fn is_content(tab: &Tab) {
     assert_eq!(tab.complaints(), [""; 0]);
+}
+
+/// Waits until the page is told at once.
+async fn is_connected(tab: &Tab) {
+    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
 }
 
 /// The requests of the tab to a method, so far.
@@ -312,17 +326,14 @@ async fn a_hidden_tab_is_called_all_the_same_and_says_so_by_its_title() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_learns_of_its_turn_by_a_push_and_asks_once_for_it() {
     let Some(visit) = Visit::to_one_with_pushes(1).await else { return };
-    visit.usher.set_line(json!({"paused": true})).await;
-    let tab = visit.joined(1).await;
-    tab.sees("The line is paused.").await;
-    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    let tab = visit.waits_connected().await;
     tab.evaluate("clearTimeout(timer); planned = () => 0").await;
     let (own, all) = (asked(&tab, "GetQueuePosition"), asked(&tab, "GetQueueStatus"));
     visit.usher.set_line(json!({"paused": false})).await;
     tab.wait_for("document.title.startsWith('● It is your turn')").await;
     // Whoever finds it out by himself asks for the line before he asks for his place, and once more behind it.
     assert_eq!((asked(&tab, "GetQueuePosition") - own, asked(&tab, "GetQueueStatus") - all), (1, 1));
-    assert_eq!(visit.usher.sale.sockets.as_ref().unwrap().taken().len(), 1, "he is told once");
+    assert_eq!(visit.usher.sockets().taken().len(), 1, "he is told once");
     is_content(&tab);
 }
 
@@ -332,16 +343,16 @@ async fn a_page_whose_connection_is_away_asks_as_ever_and_says_nothing_of_it() {
     let other = visit.usher.reserves("usr_2", 1).await;
     let tab = visit.joined(1).await;
     tab.sees("You are next").await;
-    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    is_connected(&tab).await;
     let [connection] = visit.connections().try_into().unwrap();
-    visit.usher.sale.sockets.as_ref().unwrap().close(&connection);
+    visit.usher.sockets().close(&connection);
     tab.wait_for("socket === null").await;
     assert_eq!(tab.evaluate("document.getElementById('trouble').hidden").await, true);
     visit.usher.gives_back("usr_2", &other).await;
     tab.sees("It is your turn").await;
-    assert!(visit.usher.sale.sockets.as_ref().unwrap().taken().is_empty(), "it was not a push");
+    assert!(visit.usher.sockets().taken().is_empty(), "it was not a push");
     // With the answer it has got another ticket.
-    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    is_connected(&tab).await;
     assert_eq!(tab.evaluate("document.getElementById('trouble').hidden").await, true);
     is_content(&tab);
 }
@@ -349,14 +360,11 @@ async fn a_page_whose_connection_is_away_asks_as_ever_and_says_nothing_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_and_a_hidden_tab_are_told_at_once_as_well() {
     let Some(visit) = Visit::to_one_with_pushes(1).await else { return };
-    visit.usher.set_line(json!({"paused": true})).await;
-    let tab = visit.joined(1).await;
-    tab.sees("The line is paused.").await;
-    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    let tab = visit.waits_connected().await;
     let before = visit.connections();
     tab.reload().await;
     tab.sees("The line is paused.").await;
-    tab.wait_for("socket?.readyState === WebSocket.OPEN").await;
+    is_connected(&tab).await;
     visit.usher.until("the first connection has ended", async || visit.connections().len() == 1).await;
     assert_ne!(visit.connections(), before, "a reload opens another");
     let front = visit.browser.open("about:blank").await;
@@ -663,7 +671,7 @@ async fn the_page_loads_nothing_and_runs_nothing_but_itself() {
     let usher = Usher::open_with_pushes(1).await;
     let answer = reqwest::get(usher.page()).await.unwrap();
     let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
-    let pushes = usher.sale.sockets.as_ref().unwrap().base().replacen("http", "ws", 1);
+    let pushes = usher.sockets().base().replacen("http", "ws", 1);
     let (issuer, pushes) = (usher.sale.issuer.url(), pushes.trim_end_matches("/live"));
     assert!(policy.contains(&format!("connect-src 'self' {issuer} {pushes};")), "{policy}");
 }

@@ -1,6 +1,6 @@
 //! The crash matrix of the waiting room: its functions, each killed before and after each request that it makes to anybody, on
-//! the ways that a place can take. The queue brings what had no answer, and the clock ticks on; then nobody may have two places,
-//! no ticket may be given twice, and no turn may be stuck.
+//! the ways that a place can take. The queue brings what had no answer, and the clock ticks on; then nobody may have two
+//! places, no ticket may be given twice, and no turn may be stuck.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,8 +68,8 @@ enum Act {
     Tick,
     /// It is told what became of the reservation of the first place.
     Tell(&'static str),
-    /// The customer of the first place, who is connected, is told what became of it, by his page too, and everybody that the line
-    /// is sold out.
+    /// The customer of the first place, who is connected, is told what became of it, by his page too, and everybody that the
+    /// line is sold out.
     Push,
     /// A page opens a connection.
     Connect,

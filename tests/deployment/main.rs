@@ -89,7 +89,8 @@ async fn delete(account: &MiniStack) {
     .await;
 }
 
-/// The runbook of functions/README.md, "An alarm fired": a function that can't start raises `errors` and its log names the variable.
+/// The runbook of functions/README.md, "An alarm fired": a function that can't start raises `errors` and its log names the
+/// variable.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_is_named_at_the_start_and_keeps_its_messages() {
     if sam::built().is_none() {

@@ -1,5 +1,6 @@
 //! A sale as it is deployed: a customer's token opens the HTTP API, and nobody else gets in; a payment's event confirms by a
-//! signed call, and his own word by the payment service; a hold is given up, or runs out, and its late payment is refunded. What MiniStack does otherwise than API Gateway is asserted, so that it shows when it ends.
+//! signed call, and his own word by the payment service; a hold is given up, or runs out, and its late payment is refunded.
+//! What MiniStack does otherwise than API Gateway is asserted, so that it shows when it ends.
 
 use std::time::Duration;
 

@@ -132,8 +132,8 @@ async fn people_are_called_one_after_the_other_and_places_follow_their_reservati
     only_tables_are_left(&room.account, 3, &[]).await;
 }
 
-/// The last in line asks, is let in, and holds the seat by the token that he is given; somebody else joins, and everybody may see
-/// how far the line is, and its page.
+/// The last in line asks, is let in, and holds the seat by the token that he is given; somebody else joins, and everybody may
+/// see how far the line is, and its page.
 async fn the_door_lets_in_and_takes_on(room: &Room, inventory: &Inventory) {
     let place = json!({"queueItemId": room.id("usr_1")});
     let admitted = room.call(Some("usr_1"), "GetQueuePosition", &place).await;
@@ -228,8 +228,8 @@ impl Room {
         assert_eq!(answer, "null", "the clock has sent its ticks");
     }
 
-    /// Takes the line from the clock, and its ticks out of their queue. One at work while a stack is deleted writes its log when
-    /// the log's group is gone, and so makes another, here as on AWS.
+    /// Takes the line from the clock, and its ticks out of their queue. One at work while a stack is deleted writes its log
+    /// when the log's group is gone, and so makes another, here as on AWS.
     async fn stand_still(&self) {
         self.table.close(SHOW).await.unwrap();
         let url = queue_url(&self.account, &format!("{STACK}-waiting-room-ticked")).await;

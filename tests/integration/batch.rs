@@ -6,35 +6,28 @@ use std::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use local_stack::{
     aws,
     inventory::SeatState,
     lambda::{Function, FunctionOptions},
-    mapping,
-    queue::Queue,
     reservations::Status,
-    stack::Stack,
 };
 use serde_json::{Value, json};
 use shared::{
-    backoff::Backoff,
     deadline::Deadline,
     failure::Failure,
     settlement::Outcome,
-    telemetry::{
-        metrics::Metrics,
-        trace::{TraceContext, Tracing},
-    },
-    trigger::{
-        Decoded, Done, Processor,
-        sqs::{Limits, Record, Worker, queue::Queues},
-    },
+    telemetry::trace::TraceContext,
+    trigger::{Decoded, Done, Processor, sqs::Record},
 };
 
-use crate::harness::{World, attribute, event, event_with, log_lines};
+use crate::{
+    harness::{World, attribute, event, event_with, log_lines},
+    scripted::{self, PLENTY},
+};
 
 /// What a record of the script may take.
 const BUDGET: Duration = Duration::from_secs(10);
@@ -86,52 +79,11 @@ impl Processor<Record> for Script {
 }
 
 /// A worker with the script, on real queues.
-struct Bench {
-    stack: Stack,
-    queue: Queue,
-    worker: Worker<Script>,
-}
-
-impl Bench {
-    async fn new(concurrency: usize) -> Self {
-        let stack = Stack::start().await.unwrap();
-        let queue = stack.queue("payment-failed");
-        let worker = Worker {
-            processor: Script::default(),
-            queues: Queues::new(stack.aws.sqs(), Some(stack.dead_letters("payment-failed").url())),
-            limits: Limits { concurrency, max_receives: 5, budget: BUDGET, backoff: Backoff::DEFAULT },
-            metrics: Metrics::default(),
-            tracing: Tracing::default(),
-        };
-        Self { stack, queue, worker }
-    }
-
-    /// Works the bodies in one batch with `time_left`, and answers with the bodies that were reported failed.
-    async fn work(&self, bodies: &[&str], time_left: Duration) -> Vec<String> {
-        let mut by_id = BTreeMap::new();
-        for body in bodies {
-            let message = local_stack::queue::Message::new(*body);
-            by_id.insert(self.queue.send(message).unwrap(), (*body).to_owned());
-        }
-        self.work_waiting(&by_id, time_left).await
-    }
-
-    async fn work_waiting(&self, by_id: &BTreeMap<String, String>, time_left: Duration) -> Vec<String> {
-        let mut records = Vec::new();
-        while records.len() < by_id.len() {
-            records.extend(self.queue.receive(10));
-        }
-        let event = serde_json::from_value(mapping::event(&self.queue, &records)).unwrap();
-        let response = self.worker.process(event, Deadline::at(SystemTime::now() + time_left)).await.unwrap();
-        response.batch_item_failures.iter().map(|failure| by_id[&failure.item_identifier].clone()).collect()
-    }
-}
-
-const PLENTY: Duration = Duration::from_secs(30);
+type Bench = scripted::Bench<Script>;
 
 #[tokio::test]
 async fn a_record_that_panics_fails_alone() {
-    let bench = Bench::new(20).await;
+    let bench = Bench::with(20, BUDGET).await;
     let failed = bench.work(&["a", "panic in decode", "b", "panic in process", "c"], PLENTY).await;
     assert_eq!(failed, ["panic in decode", "panic in process"]);
     let mut finished = bench.worker.processor.finished.lock().unwrap().clone();
@@ -142,7 +94,7 @@ async fn a_record_that_panics_fails_alone() {
 
 #[tokio::test]
 async fn a_record_that_panics_every_time_ends_in_the_dead_letter_queue() {
-    let bench = Bench::new(20).await;
+    let bench = Bench::with(20, BUDGET).await;
     let message =
         local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("panic in process") };
     let id = bench.queue.send(message).unwrap();
@@ -154,7 +106,7 @@ async fn a_record_that_panics_every_time_ends_in_the_dead_letter_queue() {
 
 #[tokio::test]
 async fn records_run_side_by_side_up_to_the_limit() {
-    let bench = Bench::new(3).await;
+    let bench = Bench::with(3, BUDGET).await;
     let bodies: Vec<String> = (0..12).map(|number| format!("key-{number}")).collect();
     let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
     assert!(bench.work(&bodies, PLENTY).await.is_empty());
@@ -163,7 +115,7 @@ async fn records_run_side_by_side_up_to_the_limit() {
 
 #[tokio::test]
 async fn records_of_one_key_run_one_after_the_other_in_their_order() {
-    let bench = Bench::new(20).await;
+    let bench = Bench::with(20, BUDGET).await;
     assert!(bench.work(&["same 1", "same 2", "same 3"], PLENTY).await.is_empty());
     assert_eq!(bench.worker.processor.most_running.load(Ordering::SeqCst), 1);
     assert_eq!(*bench.worker.processor.finished.lock().unwrap(), ["same 1", "same 2", "same 3"]);
@@ -171,7 +123,7 @@ async fn records_of_one_key_run_one_after_the_other_in_their_order() {
 
 #[tokio::test]
 async fn what_can_not_finish_before_the_deadline_is_given_back_at_once_in_one_call() {
-    let bench = Bench::new(1).await;
+    let bench = Bench::with(1, BUDGET).await;
     let failed = bench.work(&[SLOW, "b", "c"], ENOUGH_FOR_ONE).await;
     assert_eq!(failed, ["b", "c"]);
     assert_eq!(*bench.worker.processor.finished.lock().unwrap(), [SLOW], "the others were not started");
@@ -179,26 +131,24 @@ async fn what_can_not_finish_before_the_deadline_is_given_back_at_once_in_one_ca
         bench.stack.aws.requests().iter().map(|request| request.operation().to_owned()).collect();
     let visibility: Vec<_> = operations.iter().filter(|operation| operation.contains("Visibility")).collect();
     assert_eq!(visibility, ["ChangeMessageVisibilityBatch"]);
-    let waits: Vec<u64> = bench.queue.visibility_changes().iter().map(|(_, wait)| wait.as_secs()).collect();
-    assert_eq!(waits, [0, 0], "visible again at once, because another environment may have the time");
+    assert_eq!(bench.waits(), [0, 0], "visible again at once, because another environment may have the time");
 }
 
 #[tokio::test]
 async fn where_nothing_can_start_all_wait_by_back_off_in_calls_of_ten() {
-    let bench = Bench::new(20).await;
+    let bench = Bench::with(20, BUDGET).await;
     let bodies: Vec<String> = (0..25).map(|number| format!("key-{number}")).collect();
     let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
     assert_eq!(bench.work(&bodies, Duration::from_secs(9)).await.len(), 25);
     assert!(bench.worker.processor.finished.lock().unwrap().is_empty(), "nothing was started");
     let requests = bench.stack.aws.requests();
     assert_eq!(requests.iter().filter(|request| request.operation().contains("Visibility")).count(), 3);
-    let waits: Vec<u64> = bench.queue.visibility_changes().iter().map(|(_, wait)| wait.as_secs()).collect();
-    assert_eq!(waits, [1; 25], "the back-off of a first receive");
+    assert_eq!(bench.waits(), [1; 25], "the back-off of a first receive");
 }
 
 #[tokio::test]
 async fn what_was_not_started_on_its_last_receive_is_dead_lettered_with_the_reason() {
-    let bench = Bench::new(20).await;
+    let bench = Bench::with(20, BUDGET).await;
     let message = local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("a") };
     let id = bench.queue.send(message).unwrap();
     let failed = bench.work_waiting(&BTreeMap::from([(id, "a".to_owned())]), Duration::from_secs(9)).await;
@@ -211,7 +161,7 @@ async fn what_was_not_started_on_its_last_receive_is_dead_lettered_with_the_reas
 
 #[tokio::test]
 async fn a_dead_letter_without_an_answer_before_the_deadline_leaves_the_message_in_its_queue() {
-    let bench = Bench::new(20).await;
+    let bench = Bench::with(20, BUDGET).await;
     bench.stack.aws.fail_next("AmazonSQS.SendMessage", aws::Injected::Silence);
     let message = local_stack::queue::Message { received_before: 4, ..local_stack::queue::Message::new("a") };
     let id = bench.queue.send(message).unwrap();

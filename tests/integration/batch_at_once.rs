@@ -1,28 +1,19 @@
 //! A batch whose processor works all of its records together: a verdict for each, panics, deadlines, and what is away.
 
-use std::{
-    collections::BTreeMap,
-    sync::Mutex,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Mutex, time::Duration};
 
-use local_stack::{mapping, queue::Queue, stack::Stack};
 use shared::{
-    backoff::Backoff,
     deadline::Deadline,
     failure::Failure,
     settlement::{Outcome, event::ErrorCode},
-    telemetry::{
-        metrics::Metrics,
-        trace::{TraceContext, Tracing},
-    },
-    trigger::{
-        Decoded, Done, Portion, Processor, Task, Verdict,
-        sqs::{Limits, Record, Worker, queue::Queues},
-    },
+    telemetry::trace::{TraceContext, Tracing},
+    trigger::{Decoded, Done, Portion, Processor, Task, Verdict, sqs::Record},
 };
 
-use crate::harness::attribute;
+use crate::{
+    harness::attribute,
+    scripted::{self, PLENTY},
+};
 
 /// What the processor may take, and what the worker keeps beside it for its calls to SQS.
 const PROCESSING: Duration = Duration::from_secs(10);
@@ -87,54 +78,21 @@ impl Processor<Record> for Script {
 }
 
 /// A worker with the script, on real queues.
-struct Bench {
-    stack: Stack,
-    queue: Queue,
-    worker: Worker<Script>,
+type Bench = scripted::Bench<Script>;
+
+async fn bench() -> Bench {
+    Bench::with(3, PROCESSING + CALLS).await
 }
 
 impl Bench {
-    async fn new() -> Self {
-        let stack = Stack::start().await.unwrap();
-        let queue = stack.queue("payment-failed");
-        let worker = Worker {
-            processor: Script::default(),
-            queues: Queues::new(stack.aws.sqs(), Some(stack.dead_letters("payment-failed").url())),
-            limits: Limits { concurrency: 3, max_receives: 5, budget: PROCESSING + CALLS, backoff: Backoff::DEFAULT },
-            metrics: Metrics::default(),
-            tracing: Tracing::default(),
-        };
-        Self { stack, queue, worker }
-    }
-
-    /// Works the bodies in one batch, and answers with those that were reported failed.
-    async fn work(&self, bodies: &[&str], time_left: Duration) -> Vec<String> {
-        let send =
-            |body: &&str| (self.queue.send(local_stack::queue::Message::new(*body)).unwrap(), (*body).to_owned());
-        let by_id: BTreeMap<String, String> = bodies.iter().map(send).collect();
-        let mut records = Vec::new();
-        while records.len() < by_id.len() {
-            records.extend(self.queue.receive(10));
-        }
-        let event = serde_json::from_value(mapping::event(&self.queue, &records)).unwrap();
-        let response = self.worker.process(event, Deadline::at(SystemTime::now() + time_left)).await.unwrap();
-        response.batch_item_failures.iter().map(|failure| by_id[&failure.item_identifier].clone()).collect()
-    }
-
     fn handed(&self) -> Vec<Vec<String>> {
         self.worker.processor.handed.lock().unwrap().clone()
     }
-
-    fn waits(&self) -> Vec<u64> {
-        self.queue.visibility_changes().iter().map(|(_, wait)| wait.as_secs()).collect()
-    }
 }
-
-const PLENTY: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn every_record_has_its_own_verdict() {
-    let bench = Bench::new().await;
+    let bench = bench().await;
     let failed = bench.work(&["a", "malformed", "transient", "permanent", "away", "b"], PLENTY).await;
     assert_eq!(failed, ["transient", "away"]);
     assert_eq!(bench.handed(), [["a", "transient", "permanent", "away", "b"]], "all that could be read, at once");
@@ -152,7 +110,7 @@ async fn every_record_has_its_own_verdict() {
 
 #[tokio::test]
 async fn a_panic_among_many_fails_the_record_that_panics_alone() {
-    let bench = Bench::new().await;
+    let bench = bench().await;
     assert_eq!(bench.work(&["a", "panic in decode", "panic", "b"], PLENTY).await, ["panic in decode", "panic"]);
     let handed: [&[&str]; 4] = [&["a", "panic", "b"], &["a"], &["panic"], &["b"]];
     assert_eq!(bench.handed(), handed, "first together, then each by itself");
@@ -160,21 +118,21 @@ async fn a_panic_among_many_fails_the_record_that_panics_alone() {
 
 #[tokio::test]
 async fn what_the_processor_did_not_start_is_given_back_at_once() {
-    let bench = Bench::new().await;
+    let bench = bench().await;
     assert_eq!(bench.work(&["a", "unstarted"], PLENTY).await, ["unstarted"]);
     assert_eq!(bench.waits(), [0]);
 }
 
 #[tokio::test]
 async fn a_record_without_a_verdict_is_retried() {
-    let bench = Bench::new().await;
+    let bench = bench().await;
     let failed = bench.work(&["forgotten"], PLENTY).await;
     assert_eq!((failed, bench.waits()), (vec!["forgotten".to_owned()], vec![1]));
 }
 
 #[tokio::test]
 async fn the_processor_is_told_the_time_without_that_of_the_calls_that_follow() {
-    let bench = Bench::new().await;
+    let bench = bench().await;
     assert!(bench.work(&["a"], PLENTY).await.is_empty());
     let told = *bench.worker.processor.time_left.lock().unwrap();
     assert!(told <= PLENTY - CALLS && told > PLENTY - CALLS - Duration::from_secs(5), "{told:?}");

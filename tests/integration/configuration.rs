@@ -97,6 +97,57 @@ async fn every_bad_variable_is_named_in_one_error() {
     assert!(!error.contains("EVENT_BUS_NAME"), "what is right is not named: {error}");
 }
 
+/// A start of each function of the bookings with these variables and no others of a database, which must fail.
+async fn start_errors_at_a_database(variables: &[(&str, &str)]) -> Vec<(&'static str, String)> {
+    let stack = Stack::start().await.expect("the stack starts");
+    let mut found = Vec::new();
+    for function in [booking_created::NAME, booking_cancelled::NAME, booking_migrate::NAME] {
+        let mut environment = stack.environment(function);
+        environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let binary = binaries()[function].clone();
+        let deployed = stack.deploy_with(function, binary, 1, environment).expect("the binary is there");
+        found.push((function, start_error(&deployed.invoke("{}").await)));
+    }
+    found
+}
+
+#[tokio::test]
+async fn every_bad_variable_of_a_database_is_named_in_one_error() {
+    let is_no_number =
+        |name: &str, text: &str| format!("{name} must be a whole number of at least 1 and in range, not {text:?}");
+    let bad = [
+        ("DB_HOST", "", "DB_HOST is required and not set".to_owned()),
+        ("DB_PORT", "65536", is_no_number("DB_PORT", "65536")),
+        ("DB_CONNECT_TIMEOUT_MS", "0", is_no_number("DB_CONNECT_TIMEOUT_MS", "0")),
+        ("DB_TRANSACTION_TIMEOUT_MS", "1.5", is_no_number("DB_TRANSACTION_TIMEOUT_MS", "1.5")),
+        ("DB_TLS", "prefer", "DB_TLS must be require or disable, not \"prefer\"".to_owned()),
+        ("DB_CA_PEM", TOKEN, "DB_CA_PEM must be certificates in PEM, or the path of a file with such".to_owned()),
+        ("DB_USER", "", "DB_USER is required and not set".to_owned()),
+        ("DB_AUTH", "kerberos", "DB_AUTH must be password or iam, not \"kerberos\"".to_owned()),
+        ("DB_STATEMENTS", "named", "DB_STATEMENTS must be unnamed or prepared, not \"named\"".to_owned()),
+    ];
+    let variables = bad.each_ref().map(|(name, value, _)| (*name, *value));
+    for (function, error) in start_errors_at_a_database(&variables).await {
+        for (name, _, fault) in &bad {
+            assert_eq!(error.matches(&format!("{name} ")).count(), 1, "{function}: {name} in: {error}");
+            assert!(error.contains(fault), "{function}: {fault} is missing in: {error}");
+        }
+        assert_eq!(error.matches("DB_").count(), bad.len(), "{function}: what is right is not named: {error}");
+        assert!(!error.contains(TOKEN), "{function}: what may be a key by mistake does not show: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_elsewhere_is_spoken_to_in_tls_and_with_a_password_or_not_at_all() {
+    let variables = [("DB_HOST", "db.example.com"), ("DB_USER", "holdfast_app"), ("DB_TLS", "disable")];
+    for (function, error) in start_errors_at_a_database(&variables).await {
+        let faults =
+            ["DB_TLS may be disable only where DB_HOST is this machine", "DB_PASSWORD is required and not set"];
+        assert!(faults.iter().all(|fault| error.contains(fault)), "{function}: {error}");
+        assert_eq!(error.matches("DB_").count(), 3, "{function}: what is right is not named: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_way_to_export_spans_that_the_function_does_not_have_stops_the_start_and_says_what_to_set() {
     const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";

@@ -1,6 +1,6 @@
-//! What settlement asks a reservation API: the same questions, about the same reservations, to the stand-in that the other tests
-//! control and to our own function behind its gateway, by the workers' own client. What the stand-in says, the function says too;
-//! it may say more.
+//! What settlement asks a reservation API: the same questions, about the same reservations, to the stand-in that the other
+//! tests control and to our own function behind its gateway, by the workers' own client. What the stand-in says, the function
+//! says too; it may say more.
 
 use std::{fmt, time::Duration};
 

@@ -17,23 +17,15 @@ use local_stack::{
 };
 use serde_json::{Value, json, value::RawValue};
 use shared::{
-    backoff::Backoff,
     deadline::Deadline,
     failure::Failure,
     settlement::{Outcome, event::ErrorCode},
     start::Function,
-    telemetry::{
-        metrics::Metrics,
-        trace::{TraceContext, Tracing},
-    },
-    trigger::{
-        Decoded, Done, Message, Portion, Processor, Task, Verdict,
-        kafka::Consumer,
-        sqs::{Limits, Worker, queue::Queues},
-    },
+    telemetry::trace::{TraceContext, Tracing},
+    trigger::{Decoded, Done, Message, Portion, Processor, Task, Verdict, kafka::Consumer, sqs::queue::Queues},
 };
 
-use crate::harness::attribute;
+use crate::{harness::attribute, scripted};
 
 const TOPIC: &str = "bookings";
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -98,20 +90,7 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        let stack = Stack::start().await.unwrap();
-        let queue = stack.queue("payment-failed");
-        let worker = Worker {
-            processor: Script::default(),
-            queues: Queues::new(stack.aws.sqs(), Some(stack.dead_letters("payment-failed").url())),
-            limits: Limits {
-                concurrency: 3,
-                max_receives: 5,
-                budget: Duration::from_secs(3),
-                backoff: Backoff::DEFAULT,
-            },
-            metrics: Metrics::default(),
-            tracing: Tracing::default(),
-        };
+        let scripted::Bench { stack, queue, worker } = scripted::Bench::with(3, Duration::from_secs(3)).await;
         let consumer = Consumer { worker, own_queue: Some(queue.url()) };
         let cluster = Cluster::default();
         cluster.create(TOPIC, 2);

@@ -4,6 +4,7 @@
 
 mod authority;
 mod harness;
+mod scripted;
 
 mod access;
 mod admission;

@@ -1,5 +1,5 @@
-//! Pushes to pages: a page opens a connection with its ticket, `waiting-room-connected` writes it down, and `waiting-room-called`
-//! tells by it that it is time to ask, through the local WebSocket API.
+//! Pushes to pages: a page opens a connection with its ticket, `waiting-room-connected` writes it down, and
+//! `waiting-room-called` tells by it that it is time to ask, through the local WebSocket API.
 
 use std::time::{Duration, SystemTime};
 

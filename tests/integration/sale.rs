@@ -219,8 +219,8 @@ async fn a_hold_that_its_customer_confirms_is_sold_by_its_event_and_once_more_by
     assert_eq!(sale.stack.inventory.oversold(), [""; 0]);
 }
 
-/// What a purchase costs in DynamoDB, on paper 13 units: each write is one as long as its item has a kilobyte at most, a new item
-/// costs one more, for the index of its customer, and another where the relay sees the two writes of a create apart.
+/// What a purchase costs in DynamoDB, on paper 13 units: each write is one as long as its item has a kilobyte at most, a new
+/// item costs one more, for the index of its customer, and another where the relay sees the two writes of a create apart.
 #[tokio::test]
 async fn a_purchase_costs_13_write_units_at_most() {
     let mut sale = Sale::open().await;

@@ -1,5 +1,5 @@
-//! Any request to the reservation API, and any call by RPC, through the adapter to the real functions: a request is answered as the
-//! document says, and neither with a fault of the function's own.
+//! Any request to the reservation API, and any call by RPC, through the adapter to the real functions: a request is answered as
+//! the document says, and neither with a fault of the function's own.
 
 use std::sync::OnceLock;
 

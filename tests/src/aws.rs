@@ -507,8 +507,8 @@ pub(crate) fn tables_at(url: &str) -> aws_sdk_dynamodb::Client {
 }
 
 /// An empty emulated database in memory, or why there is none. The emulator asks its table of stream records for the last
-/// number at each write to a table with a stream, and for what came after a number at each read; without an index it reads all of
-/// them each time, which makes a sale of some thousand reservations slower than any function in it.
+/// number at each write to a table with a stream, and for what came after a number at each read; without an index it reads all
+/// of them each time, which makes a sale of some thousand reservations slower than any function in it.
 fn emulated() -> Result<Database, String> {
     const INDEX: &str = "CREATE INDEX stream_records_in_order
         ON _stream_records (table_name, CAST(sequence_number AS INTEGER))";

@@ -1,5 +1,5 @@
-//! API Gateway in front of the functions. Its WebSocket API is in [`sockets`]; this is its HTTP API: routes, authorizers, events of payload format 2.0, answers, and what
-//! API Gateway says by itself.
+//! API Gateway in front of the functions. Its WebSocket API is in [`sockets`]; this is its HTTP API: routes, authorizers,
+//! events of payload format 2.0, answers, and what API Gateway says by itself.
 //!
 //! | rule | answer when it is broken |
 //! | --- | --- |

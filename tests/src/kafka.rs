@@ -12,8 +12,8 @@
 //! | `MaximumRecordAgeInSeconds` | records that are older are given up, before a function sees them |
 //! | `DestinationConfig.OnFailure` | a queue gets the place of what was given up, another topic the records themselves |
 //!
-//! AWS does not say what comes again behind the first record of a partition that an answer names; here all of it does, as from a
-//! stream. The pace of the pollers is absent: there is one. <https://docs.aws.amazon.com/lambda/latest/dg/with-msk.html>
+//! AWS does not say what comes again behind the first record of a partition that an answer names; here all of it does, as from
+//! a stream. The pace of the pollers is absent: there is one. <https://docs.aws.amazon.com/lambda/latest/dg/with-msk.html>
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -2,8 +2,8 @@
 //! Virtual Waiting Room has it (`shared/examples/counter.rs`). Their joins come as a standard queue hands them over: shuffled a
 //! little, some twice, and some of the processes that place them are killed.
 //!
-//! One environment of each works batch after batch, so that a run can be repeated. Side by side, the batches of the counter would
-//! overtake each other too.
+//! One environment of each works batch after batch, so that a run can be repeated. Side by side, the batches of the counter
+//! would overtake each other too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,7 +2,8 @@
 //! port of loopback, and ends with the process that asked for it. Each test gets a database of its own, a copy of one that has
 //! the schema.
 //!
-//! A server that is only for tests need not survive a power cut, so that nothing of it is flushed; one that is measured flushes.
+//! A server that is only for tests need not survive a power cut, so that nothing of it is flushed; one that is measured
+//! flushes.
 
 pub mod distance;
 pub mod sidecar;
@@ -163,8 +164,8 @@ impl Server {
         Ok(Box::leak(Box::new(Self::start(&Setup { identity, ..Setup::default() })?)))
     }
 
-    /// A server that nobody else is at, whatever `DATABASE_URL` names: one that may be restarted. It speaks no TLS, and ends with
-    /// this process.
+    /// A server that nobody else is at, whatever `DATABASE_URL` names: one that may be restarted. It speaks no TLS, and ends
+    /// with this process.
     ///
     /// # Errors
     /// This machine has no programs, or it does not start.

@@ -24,7 +24,8 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// The routes, with what tells of these services of theirs. It comes in both versions, because tools still ask for the older one.
+/// The routes, with what tells of these services of theirs. It comes in both versions, because tools still ask for the older
+/// one.
 ///
 /// # Errors
 /// When the descriptors that the build wrote are not usable.

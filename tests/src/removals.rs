@@ -75,6 +75,7 @@ impl Test {
 
 /// The guards, in the order in which a record meets them.
 pub const GUARDS: &[&str] = &[
+    "own-lines",
     "identifier-check",
     "one-meaning",
     "unread-fields",
@@ -113,6 +114,24 @@ pub const GUARDS: &[&str] = &[
 
 /// Every removal, guard by guard.
 pub const REMOVALS: &[Removal] = &[
+    Removal {
+        guard: "own-lines",
+        then: "nothing is logged but what this library says",
+        file: "shared/src/telemetry.rs",
+        text: "        .with_target(module, level)\n",
+        instead: "",
+        test: Test::of("integration", "telemetry::what_a_function_says_in_its_own_crate_is_logged"),
+        says: "the lines of its own crate",
+    },
+    Removal {
+        guard: "own-lines",
+        then: "a function names another crate as its own",
+        file: "functions/payment-failed/src/main.rs",
+        text: "module_path!()",
+        instead: "\"shared\"",
+        test: Test::of("integration", "telemetry::every_function_logs_what_its_own_crate_says"),
+        says: "payment-failed",
+    },
     Removal {
         guard: "identifier-check",
         then: "a record without a message id is worked",

@@ -1,5 +1,5 @@
-//! Delivers an event file to its function, through a queue and a mapping where it has a queue, and holds what came of it against what the file
-//! promises. Of a file without promises it tells what came of it.
+//! Delivers an event file to its function, through a queue and a mapping where it has a queue, and holds what came of it
+//! against what the file promises. Of a file without promises it tells what came of it.
 
 mod booked;
 mod invoked;
@@ -202,8 +202,8 @@ impl Replay {
         self.functions.get(name).ok_or_else(|| format!("no function {name} is deployed"))
     }
 
-    /// Seeds what the file takes for given, delivers its batch or its event once, and judges. A batch that is larger than the mapping's
-    /// comes in several deliveries.
+    /// Seeds what the file takes for given, delivers its batch or its event once, and judges. A batch that is larger than the
+    /// mapping's comes in several deliveries.
     pub async fn file(&self, file: &EventFile) -> FileReport {
         if let Some(invoked) = &file.invoked {
             return match self.function(&file.function) {

@@ -252,8 +252,8 @@ impl Sale {
         clock.invoke(EVENT_OF_THE_CLOCK).await.result.map(drop).map_err(SaleError::Clock)
     }
 
-    /// Lets every function be invoked by what triggers it, and tells of each invocation but those of the API. A receiver that is
-    /// gone is fine.
+    /// Lets every function be invoked by what triggers it, and tells of each invocation but those of the API. A receiver that
+    /// is gone is fine.
     ///
     /// # Errors
     /// When a trigger can't be had.

@@ -7,13 +7,9 @@ use serde_json::Value;
 
 use crate::{reader, template::Template};
 
-/// The files' texts.
+/// The pages that the rules read.
 #[derive(Debug, Clone)]
-pub(crate) struct Texts {
-    pub(crate) template: String,
-    /// The templates of `.template/`, which are nested, by the names of their files.
-    pub(crate) nested: BTreeMap<String, String>,
-    pub(crate) stages: String,
+pub(crate) struct Pages {
     /// `README.md`.
     pub(crate) readme: String,
     /// `functions/README.md`.
@@ -30,6 +26,16 @@ pub(crate) struct Texts {
     pub(crate) parameters: String,
 }
 
+/// The files' texts.
+#[derive(Debug, Clone)]
+pub(crate) struct Texts {
+    pub(crate) template: String,
+    /// The templates of `.template/`, which are nested, by the names of their files.
+    pub(crate) nested: BTreeMap<String, String>,
+    pub(crate) stages: String,
+    pub(crate) pages: Pages,
+}
+
 /// The files, read.
 #[derive(Debug)]
 pub(crate) struct Project {
@@ -38,20 +44,7 @@ pub(crate) struct Project {
     pub(crate) nested: BTreeMap<String, Value>,
     /// `samconfig.toml`.
     pub(crate) stages: Value,
-    /// `README.md`.
-    pub(crate) readme: String,
-    /// `functions/README.md`.
-    pub(crate) operating: String,
-    /// `functions/WAITING-ROOM.md`.
-    pub(crate) waiting: String,
-    /// `functions/RESERVATIONS.md`.
-    pub(crate) reservations: String,
-    /// `functions/BOOKINGS.md`.
-    pub(crate) bookings: String,
-    /// `.template/README.md`.
-    pub(crate) deploying: String,
-    /// `.template/PARAMETERS.md`.
-    pub(crate) parameters: String,
+    pub(crate) pages: Pages,
 }
 
 /// A file that an edit changes.
@@ -107,13 +100,15 @@ impl Texts {
             template: read("template.yaml"),
             nested: nested.map(|name| (name.clone(), read(&format!(".template/{name}")))).collect(),
             stages: read("samconfig.toml"),
-            readme: read("README.md"),
-            operating: read("functions/README.md"),
-            waiting: read("functions/WAITING-ROOM.md"),
-            reservations: read("functions/RESERVATIONS.md"),
-            bookings: read("functions/BOOKINGS.md"),
-            deploying: read(".template/README.md"),
-            parameters: read(".template/PARAMETERS.md"),
+            pages: Pages {
+                readme: read("README.md"),
+                operating: read("functions/README.md"),
+                waiting: read("functions/WAITING-ROOM.md"),
+                reservations: read("functions/RESERVATIONS.md"),
+                bookings: read("functions/BOOKINGS.md"),
+                deploying: read(".template/README.md"),
+                parameters: read(".template/PARAMETERS.md"),
+            },
         }
     }
 }
@@ -128,13 +123,7 @@ impl Project {
             template: Template::parse(&texts.template).map_err(|error| format!("template.yaml: {error}"))?,
             nested: nested.collect::<Result<_, String>>()?,
             stages: toml::from_str(&texts.stages).map_err(|error| format!("samconfig.toml: {error}"))?,
-            readme: texts.readme.clone(),
-            operating: texts.operating.clone(),
-            waiting: texts.waiting.clone(),
-            reservations: texts.reservations.clone(),
-            bookings: texts.bookings.clone(),
-            deploying: texts.deploying.clone(),
-            parameters: texts.parameters.clone(),
+            pages: texts.pages.clone(),
         })
     }
 }
@@ -163,13 +152,13 @@ impl Edit {
                 edited.nested.get_mut(WAITING_ROOM_DASHBOARD).ok_or("the waiting room's dashboard is not there")?
             }
             File::Stages => &mut edited.stages,
-            File::Readme => &mut edited.readme,
-            File::Operating => &mut edited.operating,
-            File::Waiting => &mut edited.waiting,
-            File::Reservations => &mut edited.reservations,
-            File::Bookings => &mut edited.bookings,
-            File::Deploying => &mut edited.deploying,
-            File::Parameters => &mut edited.parameters,
+            File::Readme => &mut edited.pages.readme,
+            File::Operating => &mut edited.pages.operating,
+            File::Waiting => &mut edited.pages.waiting,
+            File::Reservations => &mut edited.pages.reservations,
+            File::Bookings => &mut edited.pages.bookings,
+            File::Deploying => &mut edited.pages.deploying,
+            File::Parameters => &mut edited.pages.parameters,
         };
         if self.text == self.with || !file.contains(self.text) {
             return Err(format!("the edit is stale, its text is not there: {self:?}"));

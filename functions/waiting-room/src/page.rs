@@ -1,5 +1,5 @@
-//! The page on which people wait: one file, in which the sign-in is filled in once, and a policy that lets a browser run and ask
-//! nothing else.
+//! The page on which people wait: one file, in which the sign-in is filled in once, and a policy that lets a browser run and
+//! ask nothing else.
 
 use std::future::ready;
 

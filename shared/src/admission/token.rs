@@ -86,8 +86,8 @@ struct Claims {
 }
 
 impl Keys {
-    /// The keys of the secret's fields `admission_key` and `admission_key_former`. A key is the text of its field, byte by byte.
-    /// Nothing: what is wrong is noted.
+    /// The keys of the secret's fields `admission_key` and `admission_key_former`. A key is the text of its field, byte by
+    /// byte. Nothing: what is wrong is noted.
     pub fn configured(reader: &mut Reader<'_>) -> Option<Self> {
         let signing = reader.required_secret(KEY_FIELD);
         let other = reader.secret(OTHER_KEY_FIELD);
@@ -156,8 +156,8 @@ impl Keys {
         encode(&header, claims, &EncodingKey::from_secret(self.signing.secret.expose().as_bytes()))
     }
 
-    /// The claims of a token for this audience, which is among them as `aud`, if one of the keys has signed it. When it expires,
-    /// in `exp`, is the caller's to judge.
+    /// The claims of a token for this audience, which is among them as `aud`, if one of the keys has signed it. When it
+    /// expires, in `exp`, is the caller's to judge.
     pub(crate) fn claims<C: DeserializeOwned>(&self, token: &str, audience: &str) -> Option<C> {
         if token.len() > LONGEST_TOKEN {
             return None;

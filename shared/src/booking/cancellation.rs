@@ -48,9 +48,9 @@ ON CONFLICT (booking_id) DO UPDATE SET cancelled_by = CASE
   ELSE COALESCE(inbox.cancelled_by, '{}') || EXCLUDED.cancelled_by
 END";
 
-/// Gives the bookings up. It asks whether the inbox row is of this very transaction: if `BEGIN` failed, nothing is done. That look
-/// goes by the key for each event, which `OFFSET 0` sees to, however few rows the planner knows of. The booking itself is joined,
-/// because others may be writing there, too: only so is the row looked at again as they leave it.
+/// Gives the bookings up. It asks whether the inbox row is of this very transaction: if `BEGIN` failed, nothing is done. That
+/// look goes by the key for each event, which `OFFSET 0` sees to, however few rows the planner knows of. The booking itself is
+/// joined, because others may be writing there, too: only so is the row looked at again as they leave it.
 const CANCELLED: &str = "
 UPDATE bookings b SET status = 'Cancelled', updated_at = now()
 FROM meant CROSS JOIN LATERAL (

@@ -97,8 +97,8 @@ ON CONFLICT DO NOTHING"
     )
 }
 
-/// Notes how each ended. A row that is not of this transaction was written before its inbox row was cleaned away: it is done, and
-/// so is all that followed. An inbox row of this transaction stays where it is until its end, and so its `ctid` finds it.
+/// Notes how each ended. A row that is not of this transaction was written before its inbox row was cleaned away: it is done,
+/// and so is all that followed. An inbox row of this transaction stays where it is until its end, and so its `ctid` finds it.
 const SETTLED: &str = "
 UPDATE holdfast.inbox i
 SET outcome = ended.status, starts_at = ended.starts_at, ends_at = ended.ends_at,

@@ -312,10 +312,6 @@ impl Function for Migrator {
         Ok(())
     }
 
-    fn ready(&self) {
-        info!("the function is ready");
-    }
-
     /// What it is invoked with says what is wanted: a custom resource's event, `{"action": "clean"}`, or anything else, which
     /// migrates. A custom resource always gets its answer; an error of the invocation then means that it could not be told, and
     /// Lambda tries again.

@@ -101,8 +101,8 @@ impl Refusals {
         Self { bus: name.map(|name| EventBus::new(Client::new(parts.aws), name)) }
     }
 
-    /// Tells of refused bookings, in calls side by side. `Ok`: all of it is on the bus, and this is what it was. A repeat carries
-    /// the same keys.
+    /// Tells of refused bookings, in calls side by side. `Ok`: all of it is on the bus, and this is what it was. A repeat
+    /// carries the same keys.
     pub async fn tell(&self, refusals: impl Iterator<Item = Refusal>) -> Vec<(String, Result<&'static str, Failure>)> {
         let refusals: Vec<Refusal> = refusals.collect();
         let calls: Vec<_> = refusals.chunks(IN_ONE_CALL).map(|group| self.tell_group(group)).collect();

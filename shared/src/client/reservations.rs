@@ -234,8 +234,8 @@ impl ReservationClient {
         matches!(self.access, Access::Bearer(_)) && self.base.scheme() == "http" && !near
     }
 
-    /// Looks whether the API is there. Nothing is asked of it and the token stays here (a signature is good for this look only),
-    /// so whatever it answers shows that, but
+    /// Looks whether the API is there. Nothing is asked of it and the token stays here (a signature is good for this look
+    /// only), so whatever it answers shows that, but
     /// for what only a proxy answers to such a look; the connection is kept for the calls to come.
     ///
     /// # Errors

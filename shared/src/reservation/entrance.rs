@@ -1,6 +1,6 @@
-//! Who may make a reservation at all, where tickets are given out in line: of a show that has a line nobody makes one without an
-//! admission. Which shows have one stands in the table of the waiting room, and each answer of it holds for a moment, because
-//! a line is there before its sale begins.
+//! Who may make a reservation at all, where tickets are given out in line: of a show that has a line nobody makes one without
+//! an admission. Which shows have one stands in the table of the waiting room, and each answer of it holds for a moment,
+//! because a line is there before its sale begins.
 
 use std::time::Duration;
 

@@ -140,8 +140,8 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// The reservation's id, where no admission names it. A repeat of the wish has the same, so that it finds what the first try
-    /// left.
+    /// The reservation's id, where no admission names it. A repeat of the wish has the same, so that it finds what the first
+    /// try left.
     pub fn reservation_id(&self) -> String {
         const LENGTH: usize = 26;
 

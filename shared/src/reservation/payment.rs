@@ -38,8 +38,8 @@ pub enum Proof {
 }
 
 impl Statement {
-    /// Whether the payment pays `reservation`: it is for it, by its customer, through, and enough. What its seats cost is known where
-    /// the inventory said so.
+    /// Whether the payment pays `reservation`: it is for it, by its customer, through, and enough. What its seats cost is known
+    /// where the inventory said so.
     pub fn pays(&self, reservation: &Reservation) -> Proof {
         // Another's payment and an unknown one are told alike, so that nobody learns of the payments of others.
         if self.reservation_id != reservation.id || self.user_id != reservation.user_id {

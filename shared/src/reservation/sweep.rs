@@ -146,10 +146,6 @@ impl Function for Sweep {
         probe::table(self.name, "RESERVATIONS_TABLE", self.table.probe()).await
     }
 
-    fn ready(&self) {
-        info!("the function is ready");
-    }
-
     /// It fails never: what was not swept now is swept by the next invocation.
     async fn invoke(&self, _payload: &RawValue, deadline: Deadline) -> Result<(), String> {
         let Swept { acts, unfinished } = self.sweep(deadline).await;

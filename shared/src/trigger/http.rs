@@ -1,5 +1,5 @@
-//! An HTTP API of API Gateway: each invocation is one request, in payload format 2.0. What happens to a connection of a WebSocket
-//! API is a request about it.
+//! An HTTP API of API Gateway: each invocation is one request, in payload format 2.0. What happens to a connection of a
+//! WebSocket API is a request about it.
 //!
 //! [`Server`] hands it to a service and answers what the service says. An invocation never fails: what makes no request is
 //! answered 400, a panic 500, and a service that is not done in time 503. So no client can set off the alarm on errors, and
@@ -94,8 +94,8 @@ type Look = Box<dyn Fn() -> LocalBoxFuture<'static, Result<(), ConfigError>>>;
 /// A function that answers HTTP requests by `service`, such as an `axum::Router`.
 ///
 /// The extensions of each request are [`Caller`], [`RequestId`], [`ReceivedAt`], [`TraceId`], the [`TraceContext`] for what is
-/// called for it, and the invocation's [`Deadline`]; and [`ConnectionId`] where it is about a connection. A service that is still at work a second before the deadline is dropped where it
-/// stands.
+/// called for it, and the invocation's [`Deadline`]; and [`ConnectionId`] where it is about a connection. A service that is
+/// still at work a second before the deadline is dropped where it stands.
 pub struct Server<S> {
     name: &'static str,
     service: S,
@@ -116,6 +116,23 @@ impl<S> Server<S> {
         let metrics = parts.metrics.clone();
         let tracing = Tracing::configured(&mut parts.reader, parts.name);
         Some(Self { metrics, tracing: tracing?, ..Self::new(parts.name, service?) })
+    }
+
+    /// A server of `base` by `service`, which looks at its start, by `probe`, at what `base` is made with. Nothing: what is
+    /// wrong with the variables is noted.
+    pub fn over<B: Clone + 'static>(
+        base: Option<B>,
+        parts: &mut Parts<'_>,
+        service: impl FnOnce(B) -> S,
+        probe: impl AsyncFn(&B) -> Result<(), ConfigError> + Copy + 'static,
+    ) -> Option<Self> {
+        let server = Self::configured(base.clone().map(service), parts);
+        let base = base?;
+        let look = move || -> LocalBoxFuture<'static, _> {
+            let base = base.clone();
+            async move { probe(&base).await }.boxed_local()
+        };
+        Some(server?.looking(look))
     }
 
     /// The same server with a look at what its configuration names, once per environment and before its first request. Its
@@ -139,10 +156,6 @@ where
             Some(look) => look().await,
             None => Ok(()),
         }
-    }
-
-    fn ready(&self) {
-        info!("the function is ready");
     }
 
     /// `Ok` is what API Gateway answers its client. There is no error: Lambda would count it against the function, whoever

@@ -384,8 +384,12 @@ impl<P: Processor<sqs::Record> + Processor<Record>> Function for Consumer<P> {
         self.worker.probe().await
     }
 
-    fn ready(&self) {
-        self.worker.ready();
+    fn event_type(&self) -> Option<&'static str> {
+        self.worker.event_type()
+    }
+
+    fn count_start(&self) {
+        self.worker.count_start();
     }
 
     /// The payload says by its name for the records which trigger it comes from.

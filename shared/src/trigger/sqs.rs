@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use serde_json::value::RawValue;
-use tracing::{error, info};
+use tracing::error;
 
 use self::queue::Queues;
 pub use self::record::{MissingMessageId, Record, SOURCE};
@@ -142,11 +142,14 @@ impl<P: Processor<Record>> Function for Worker<P> {
         self.processor.probe().await
     }
 
-    fn ready(&self) {
+    fn event_type(&self) -> Option<&'static str> {
+        Some(self.processor.name())
+    }
+
+    fn count_start(&self) {
         let mut recorder = Recorder::default();
         recorder.count(&WORKER_COLD_START, &[self.processor.name()], 1);
         self.metrics.write(&recorder);
-        info!(event_type = self.processor.name(), "the function is ready");
     }
 
     async fn invoke(&self, payload: &RawValue, deadline: Deadline) -> Result<SqsBatchResponse, String> {

@@ -116,10 +116,6 @@ impl<F: Follower> Function for Reader<F> {
         self.follower.probe().await
     }
 
-    fn ready(&self) {
-        info!("the function is ready");
-    }
-
     /// An error leaves the whole batch in its shard, from its first record on.
     async fn invoke(&self, payload: &RawValue, deadline: Deadline) -> Result<Checkpoint, String> {
         match serde_json::from_str::<Batch>(payload.get()) {

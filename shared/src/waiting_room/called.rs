@@ -1,6 +1,6 @@
 //! Customers who are connected are told at once that it is their turn, that their turn has passed, what became of their
-//! reservations, and that a line is sold out: by a realtime service of others, or by a push to the pages that they have open, which
-//! hear of the first two, or by both.
+//! reservations, and that a line is sold out: by a realtime service of others, or by a push to the pages that they have open,
+//! which hear of the first two, or by both.
 //!
 //! A push is only a hint. Whoever does not get it finds out when he asks, so that what nobody hears is done, and what comes too
 //! late to be of use is not sent. The same push twice says the same again, so that no record is kept of what was sent.

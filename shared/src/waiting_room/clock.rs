@@ -47,7 +47,8 @@ impl Clock {
         Some(Self { name: parts.name, table, ticks, metrics: parts.metrics.clone() })
     }
 
-    /// Sends the messages of these lines, the earliest seconds of all of them first. The answer is how many are not in the queue.
+    /// Sends the messages of these lines, the earliest seconds of all of them first. The answer is how many are not in the
+    /// queue.
     async fn wind(&self, shows: &[String]) -> usize {
         let message = |second, show_id: &String| {
             let body = TickMessage { show_id: show_id.clone() }.body();
@@ -86,10 +87,6 @@ impl Function for Clock {
 
     async fn probe(&self) -> Result<(), ConfigError> {
         probe::table(self.name, "WAITING_ROOM_TABLE", self.table.probe_lines()).await
-    }
-
-    fn ready(&self) {
-        info!("the function is ready");
     }
 
     /// It fails where it is not known which lines are open, or where ticks are missing: the next minute has its own.

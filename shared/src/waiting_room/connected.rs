@@ -8,7 +8,7 @@
 //! | `POST`: a message, by which a page keeps it open | 200 |
 
 use std::{
-    convert::Infallible,
+    convert::{Infallible, identity},
     task::{Context, Poll},
     time::SystemTime,
 };
@@ -40,19 +40,13 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// A server of them, as `WAITING_ROOM_TABLE` and the secret say, which looks at its start at the table. Nothing: what is wrong
-    /// is noted.
+    /// A server of them, as `WAITING_ROOM_TABLE` and the secret say, which looks at its start at the table. Nothing: what is
+    /// wrong is noted.
     pub fn served(parts: &mut Parts<'_>) -> Option<Server<Self>> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let keys = Keys::configured(&mut parts.reader);
         let connections = keys.map(|keys| Self { name: parts.name, table, keys });
-        let server = Server::configured(connections.clone(), parts);
-        let connections = connections?;
-        let look = move || -> LocalBoxFuture<'static, _> {
-            let connections = connections.clone();
-            async move { connections.probe().await }.boxed_local()
-        };
-        Some(server?.looking(look))
+        Server::over(connections, parts, identity, Self::probe)
     }
 
     async fn probe(&self) -> Result<(), ConfigError> {

@@ -8,8 +8,8 @@
 //!  5 settle     overdue places -> what their reservations are
 //! ```
 //!
-//! It may be cut off anywhere, and two may run at once: what is written says what is left to do, and the next tick does it. So a
-//! tick that fails is counted and not repeated.
+//! It may be cut off anywhere, and two may run at once: what is written says what is left to do, and the next tick does it. So
+//! a tick that fails is counted and not repeated.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -294,7 +294,8 @@ impl Desk {
         counts
     }
 
-    /// Sends the expiry of a reservation that is open though its time is over: its timer was lost, or lies in a dead-letter queue.
+    /// Sends the expiry of a reservation that is open though its time is over: its timer was lost, or lies in a dead-letter
+    /// queue.
     async fn rearm(&self, place: &Place<'_>, until: Moment) -> Result<(), Failure> {
         let Some(expiries) = &self.expiries else { return Ok(()) };
         let reservation_id = place.turn().reservation_id();

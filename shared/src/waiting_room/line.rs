@@ -43,14 +43,15 @@ impl Terms {
     /// The times to claim that there can be. Who is next asks each 2 s; a ticket that nobody claims for an hour is no sale.
     pub const CALL_WINDOWS: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(3_600);
 
-    /// The times to reserve that there can be: the creation of a reservation takes up to 10 s, and its token is good for so long.
+    /// The times to reserve that there can be: the creation of a reservation takes up to 10 s, and its token is good for so
+    /// long.
     pub const BOOKING_WINDOWS: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3_600);
 
     /// The graces that there can be. An event that frees seats waits for a quarter of an hour between two tries at most.
     pub const RELEASE_GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(900);
 
-    /// The silences that there can be. A page asks each 156 s at least, and what it asked is noted a third of this time later at
-    /// most, so that somebody who waits would else be taken for one who left. After a day nobody waits any more.
+    /// The silences that there can be. A page asks each 156 s at least, and what it asked is noted a third of this time later
+    /// at most, so that somebody who waits would else be taken for one who left. After a day nobody waits any more.
     pub const SILENCES: RangeInclusive<Duration> = Duration::from_secs(240)..=Duration::from_secs(86_400);
 }
 

@@ -1,5 +1,5 @@
-//! What is measured of lines. No metric is told apart by its line: each set of dimensions is a metric of its own that is paid for.
-//! Where several lines are open, the largest value of a minute is that of the worst.
+//! What is measured of lines. No metric is told apart by its line: each set of dimensions is a metric of its own that is paid
+//! for. Where several lines are open, the largest value of a minute is that of the worst.
 
 use crate::{
     name::names,

@@ -1,5 +1,5 @@
-//! What is told of a place: an event on the bus, and a line for who audits. An event is a hint, because the place itself is in the
-//! table: one that is not taken is not sent again.
+//! What is told of a place: an event on the bus, and a line for who audits. An event is a hint, because the place itself is in
+//! the table: one that is not taken is not sent again.
 
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -72,8 +72,8 @@ pub(super) async fn publish(bus: &EventBus, events: &[Event]) -> u64 {
     failed.len() as u64
 }
 
-/// The line of an audit: what was done with a place, and by whom. A place's name follows from its customer and tells nobody who he
-/// is.
+/// The line of an audit: what was done with a place, and by whom. A place's name follows from its customer and tells nobody who
+/// he is.
 pub(super) fn audit(line: &Line, turn: &Turn, from: Option<&Entry>, to: &Entry, by: &'static str) {
     info!(
         audit = true,

@@ -123,8 +123,8 @@ pub fn until_placed(line: &Line, now: Moment) -> Duration {
     line.held_back(now) + Duration::from_secs(1)
 }
 
-/// When somebody asks again who waits for a draw: soon after it, but not all at the same moment. `share` says when of that time he
-/// does, from 0 to 1.
+/// When somebody asks again who waits for a draw: soon after it, but not all at the same moment. `share` says when of that time
+/// he does, from 0 to 1.
 pub fn until_drawn(line: &Line, now: Moment, share: f64) -> Duration {
     let asking = Duration::from_secs(line.joined / ASKED_EACH_SECOND).min(LONGEST_RUSH);
     (until_opening(line, now) + until_placed(line, now) + asking.mul_f64(share)).min(ASK_AGAIN.1)

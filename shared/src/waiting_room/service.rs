@@ -8,7 +8,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use futures_util::{FutureExt, future::LocalBoxFuture};
 use tracing::{info, warn};
 
 use super::{
@@ -245,8 +244,8 @@ struct Place {
 }
 
 impl WaitingRoom {
-    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, `PUSH_API_BASE`, the
-    /// lengths of a turn, and the keys of the secret. Nothing: what is wrong is noted.
+    /// As the environment says: `WAITING_ROOM_TABLE`, `JOINED_QUEUE_URL`, `TICK_QUEUE_URL`, `QUEUE_MAX_SIZE`, `PUSH_API_BASE`,
+    /// the lengths of a turn, and the keys of the secret. Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let joined = Queue::configured(parts, "JOINED_QUEUE_URL");
@@ -276,14 +275,7 @@ impl WaitingRoom {
 
     /// A server of them by `service`, which looks at its start at what they are made with. Nothing: what is wrong is noted.
     pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Self) -> S) -> Option<Server<S>> {
-        let room = Self::configured(parts);
-        let server = Server::configured(room.clone().map(service), parts);
-        let room = room?;
-        let look = move || -> LocalBoxFuture<'static, _> {
-            let room = room.clone();
-            async move { room.probe().await }.boxed_local()
-        };
-        Some(server?.looking(look))
+        Server::over(Self::configured(parts), parts, service, Self::probe)
     }
 
     async fn probe(&self) -> Result<(), ConfigError> {

@@ -1,7 +1,7 @@
 //! Something became of a reservation that was made by a turn: its place follows.
 //!
-//! The event is only a hint. The reservation is asked for, and only an event of the place's current call changes it, so that one
-//! that is late, or comes twice, changes nothing.
+//! The event is only a hint. The reservation is asked for, and only an event of the place's current call changes it, so that
+//! one that is late, or comes twice, changes nothing.
 
 use std::{
     collections::BTreeSet,
@@ -43,7 +43,8 @@ names! {
     }
 }
 
-/// The calls to AWS beside those to the reservation API: line, place, who stands there, the change, his record, the bus, its end.
+/// The calls to AWS beside those to the reservation API: line, place, who stands there, the change, his record, the bus, its
+/// end.
 const CALLS: u32 = 7;
 
 /// Lets places follow their reservations.

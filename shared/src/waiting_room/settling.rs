@@ -1,8 +1,8 @@
-//! A place follows what became of its reservation: who finds a place whose reservation may have changed asks the reservation API
-//! what it *is*, and changes the place by a compare-and-set on what it was.
+//! A place follows what became of its reservation: who finds a place whose reservation may have changed asks the reservation
+//! API what it *is*, and changes the place by a compare-and-set on what it was.
 //!
-//! A turn that ran out is taken back the same way. Where nobody has made a reservation by it, the reservation is ended before it
-//! is made, and only then the place ends: no clock decides whether a late customer still gets his seats.
+//! A turn that ran out is taken back the same way. Where nobody has made a reservation by it, the reservation is ended before
+//! it is made, and only then the place ends: no clock decides whether a late customer still gets his seats.
 
 use aws_sdk_eventbridge as eventbridge;
 use tracing::warn;
@@ -79,8 +79,8 @@ impl Place<'_> {
 }
 
 impl Settling {
-    /// As the environment says: `WAITING_ROOM_TABLE`, `RESERVATION_API_BASE`, `EVENT_BUS_NAME` and the lengths of a turn. Nothing:
-    /// what is wrong is noted.
+    /// As the environment says: `WAITING_ROOM_TABLE`, `RESERVATION_API_BASE`, `EVENT_BUS_NAME` and the lengths of a turn.
+    /// Nothing: what is wrong is noted.
     pub fn configured(parts: &mut Parts<'_>) -> Option<Self> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let bus = EventBus::new(eventbridge::Client::new(parts.aws), parts.reader.required("EVENT_BUS_NAME"));
@@ -120,8 +120,8 @@ impl Settling {
         Ok(Settled::Became { to, found })
     }
 
-    /// Tells that a turn is over, and notes that its customer may join anew where he has no ticket. Who joins before that is noted
-    /// sees what his place is.
+    /// Tells that a turn is over, and notes that its customer may join anew where he has no ticket. Who joins before that is
+    /// noted sees what his place is.
     async fn tell(&self, place: Place<'_>, turn: &Turn, to: Entry, now: Moment, recorder: &mut Recorder) {
         if !matches!(to.state, State::Sold | State::Ended | State::GivenUp) {
             return;

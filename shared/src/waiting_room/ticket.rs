@@ -1,5 +1,5 @@
-//! The ticket by which a page hears at once what becomes of a place. A WebSocket has no header that a page could set, so that it
-//! stands in the address; it names a place and nobody, is good for two minutes, and lets its bearer hear and nothing else.
+//! The ticket by which a page hears at once what becomes of a place. A WebSocket has no header that a page could set, so that
+//! it stands in the address; it names a place and nobody, is good for two minutes, and lets its bearer hear and nothing else.
 //!
 //! It is signed by the keys of the admission tokens, for an audience of its own, so that neither is taken for the other.
 

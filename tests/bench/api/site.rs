@@ -34,8 +34,8 @@ pub(crate) const MEMORY_MB: u32 = 512;
 /// As the template has it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a service may take before its caller gives up: longer than in the template, so that a machine which stops for a second
-/// shows in the slowest requests, and does not end the run.
+/// How long a service may take before its caller gives up: longer than in the template, so that a machine which stops for a
+/// second shows in the slowest requests, and does not end the run.
 const PATIENCE_MS: &str = "4000";
 
 /// The show that all want to see.

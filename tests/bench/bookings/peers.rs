@@ -93,7 +93,8 @@ impl Psycopg {
         ))
     }
 
-    /// Writes them in batches; those of one are a commit for each record. The script tells its own time from the first record on.
+    /// Writes them in batches; those of one are a commit for each record. The script tells its own time from the first record
+    /// on.
     pub(super) async fn write(
         &self,
         (host, port): (String, u16),

@@ -1,6 +1,6 @@
-//! Native gRPC for a developer's machine, with reflection, so that grpcurl and grpcui work on it. An HTTP API has no place for the
-//! trailers in which native gRPC ends, and its functions refuse it. Here each call goes through the gateway as gRPC-Web, with its
-//! token, to the same function.
+//! Native gRPC for a developer's machine, with reflection, so that grpcurl and grpcui work on it. An HTTP API has no place for
+//! the trailers in which native gRPC ends, and its functions refuse it. Here each call goes through the gateway as gRPC-Web,
+//! with its token, to the same function.
 
 use std::{future::ready, io, net::SocketAddr, sync::Arc};
 

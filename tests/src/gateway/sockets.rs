@@ -1,5 +1,5 @@
-//! API Gateway's WebSocket API in front of one function, with one stage, `live`: a page opens a connection, the function hears of it,
-//! and whoever may sends messages to it by `POST /live/@connections/{connection}`.
+//! API Gateway's WebSocket API in front of one function, with one stage, `live`: a page opens a connection, the function hears
+//! of it, and whoever may sends messages to it by `POST /live/@connections/{connection}`.
 //!
 //! | rule | answer when it is broken |
 //! | --- | --- |
@@ -11,8 +11,8 @@
 //! | what is sent to it has at most 128 KB | 413, `PayloadTooLargeException` |
 //! | it is open | 410, `GoneException` |
 //!
-//! Whatever a page sends is a `$default` message. The function is told of the end of a connection once it has ended. Not done here:
-//! throttling, routes by a message's body, responses of routes, looking at a connection and closing one by request.
+//! Whatever a page sends is a `$default` message. The function is told of the end of a connection once it has ended. Not done
+//! here: throttling, routes by a message's body, responses of routes, looking at a connection and closing one by request.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -1,8 +1,8 @@
-//! A stretch of network between clients and PostgreSQL: whatever is sent arrives half a round trip later, in its order. It counts
-//! round trips: how often a client sends something after it has heard something.
+//! A stretch of network between clients and PostgreSQL: whatever is sent arrives half a round trip later, in its order. It
+//! counts round trips: how often a client sends something after it has heard something.
 //!
-//! It is made of threads that sleep, and never of a task that looks at the clock: the server works on what has arrived while the
-//! rest is under way, and may share its core with this.
+//! It is made of threads that sleep, and never of a task that looks at the clock: the server works on what has arrived while
+//! the rest is under way, and may share its core with this.
 
 use std::{
     io::{self, Read, Write},
@@ -16,7 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A stretch of network. It takes no connection any more when it is dropped; those that are there end with either of their ends.
+/// A stretch of network. It takes no connection any more when it is dropped; those that are there end with either of their
+/// ends.
 #[derive(Debug)]
 pub struct Distance {
     address: SocketAddr,

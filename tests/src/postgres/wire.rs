@@ -1,5 +1,6 @@
 //! A wire between a function and PostgreSQL. The connection that brings a certain message is cut: before it goes on, or once
-//! the server has worked it and before its answer gets back. The wire counts the messages that a client sends once it has signed in.
+//! the server has worked it and before its answer gets back. The wire counts the messages that a client sends once it has
+//! signed in.
 
 use std::{
     io,

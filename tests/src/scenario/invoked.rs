@@ -32,8 +32,8 @@ pub struct Invoked {
     pub known: Vec<Known>,
     /// How many of the next entries the bus does not take.
     pub bus_fails: usize,
-    /// One promise for an answer, for each record, or for each reservation that a sweep looks at. A file without promises is run
-    /// and not judged.
+    /// One promise for an answer, for each record, or for each reservation that a sweep looks at. A file without promises is
+    /// run and not judged.
     pub then: Option<Vec<Effect>>,
 }
 
@@ -67,7 +67,8 @@ pub struct Known {
 /// What an invocation comes to, and how the reservation stands after it. What is left out is not judged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Effect {
-    /// The status of an answer; `done` or `retried` for a record; `rearmed`, `republished` or `left` for a reservation of a sweep.
+    /// The status of an answer; `done` or `retried` for a record; `rearmed`, `republished` or `left` for a reservation of a
+    /// sweep.
     pub outcome: String,
     /// The reservation that it is about.
     pub reservation_id: Option<String>,

@@ -1,9 +1,9 @@
 //! The soak of the bookings: thousands of events about few rooms, on a real PostgreSQL, while its server, the network and the
 //! bus go wrong and functions are killed.
 //!
-//! Both functions run as they are deployed, in environments of their own, each behind its queue and a topic: an event comes by the
-//! one or the other, and its copy by either. The queues' clocks run ahead, so that nobody sits out a back-off. When queues and
-//! topics are empty, the rows are held against the events.
+//! Both functions run as they are deployed, in environments of their own, each behind its queue and a topic: an event comes by
+//! the one or the other, and its copy by either. The queues' clocks run ahead, so that nobody sits out a back-off. When queues
+//! and topics are empty, the rows are held against the events.
 
 mod history;
 mod judge;

@@ -1,5 +1,5 @@
-//! Customers of a whole sale, while its functions are killed, its answers are lost and its inventory is slow: what they do, what
-//! they are told, and what must have become of it in the end, by the books of the services.
+//! Customers of a whole sale, while its functions are killed, its answers are lost and its inventory is slow: what they do,
+//! what they are told, and what must have become of it in the end, by the books of the services.
 
 mod history;
 
@@ -316,8 +316,8 @@ impl Soak {
         Some(Told { asked, status, body })
     }
 
-    /// Kills who is at work, loses an answer, and makes the inventory slow, each by its chance. It is drawn anew for each request
-    /// of a customer, so that a fast machine has as much go wrong as a slow one.
+    /// Kills who is at work, loses an answer, and makes the inventory slow, each by its chance. It is drawn anew for each
+    /// request of a customer, so that a fast machine has as much go wrong as a slow one.
     async fn strike(&self) {
         const TARGETS: [&str; 5] = [
             "DynamoDB_20120810.UpdateItem",

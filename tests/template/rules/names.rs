@@ -55,7 +55,7 @@ fn names_fit(project: &Project, faults: &mut Faults) {
         faults.add("no resource is named after the stack");
         return;
     };
-    let says = project.deploying.contains(&format!("{longest} characters"));
+    let says = project.pages.deploying.contains(&format!("{longest} characters"));
     faults.unless(
         says,
         format!(".template/README.md: say that the stack's name may have {longest} characters, because of {by}"),

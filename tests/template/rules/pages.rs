@@ -7,7 +7,7 @@ use local_stack::catalogue::System;
 use super::{Faults, Rule, retries, stages};
 use crate::{
     code,
-    project::{File, Project, edit, edit_in},
+    project::{File, Pages, Project, edit, edit_in},
     template::{FUNCTION, Template},
 };
 
@@ -110,10 +110,10 @@ fn suffixes(template: &Template) -> BTreeSet<(String, bool)> {
 }
 
 fn lists_functions(project: &Project, faults: &mut Faults) {
-    let words: Vec<&str> = project.deploying.split_whitespace().collect();
+    let words: Vec<&str> = project.pages.deploying.split_whitespace().collect();
     for function in project.template.of_type(FUNCTION) {
         let folder = function.properties["CodeUri"].as_str().unwrap_or_default();
-        let listed = project.readme.contains(&format!("]({folder}/README.md) |"));
+        let listed = project.pages.readme.contains(&format!("]({folder}/README.md) |"));
         faults.unless(listed, format!("README.md: list {folder} in the table of functions, with a link to its page"));
         let package = ["--package", folder.strip_prefix("functions/").unwrap_or_default()];
         let is_built = words.windows(2).any(|pair| pair == package);
@@ -131,17 +131,17 @@ fn explains(page: &str, name: &str) -> bool {
 fn names_them(project: &Project, faults: &mut Faults) {
     let names = project.template.parameters().into_iter().map(|(name, _)| name.to_owned());
     for name in names {
-        let named = explains(&project.parameters, &name);
+        let named = explains(&project.pages.parameters, &name);
         faults.unless(named, format!(".template/PARAMETERS.md: explain the parameter `{name}`"));
     }
-    let (_, tree) = project.operating.split_once("```mermaid\nflowchart").unwrap_or_default();
+    let (_, tree) = project.pages.operating.split_once("```mermaid\nflowchart").unwrap_or_default();
     let (tree, _) = tree.split_once("```").unwrap_or_default();
     for (suffix, waiting) in suffixes(&project.template) {
         // What only lines have is explained on their page, whose table is short enough to need no tree.
-        if waiting && explains(&project.waiting, &suffix) {
+        if waiting && explains(&project.pages.waiting, &suffix) {
             continue;
         }
-        let named = explains(&project.operating, &suffix);
+        let named = explains(&project.pages.operating, &suffix);
         faults.unless(named, format!("functions/README.md: say what to do when the alarm `{suffix}` fires"));
         let in_tree = tree.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == suffix);
         faults.unless(in_tree, format!("functions/README.md: the decision tree leaves out the alarm `{suffix}`"));
@@ -149,7 +149,7 @@ fn names_them(project: &Project, faults: &mut Faults) {
 }
 
 fn explains_metrics(project: &Project, faults: &mut Faults) {
-    let Project { operating, waiting, reservations, bookings, .. } = project;
+    let Pages { operating, waiting, reservations, bookings, .. } = &project.pages;
     let rows = || [operating, waiting, reservations, bookings].into_iter().flat_map(|page| page.lines()).map(str::trim);
     for metric in code::metrics() {
         let begin = format!("| `{}` ", metric.name);
@@ -176,7 +176,7 @@ fn says_what_is_survived(project: &Project, faults: &mut Faults) {
         let (least, most) = (least.as_secs(), most.as_secs());
         let minutes = format!("{} to {} minutes", least / 60, most / 60);
         let survives = format!("With the defaults an event survives an outage of {} minutes", least / 60);
-        faults.unless(project.readme.contains(&survives), format!("README.md: it must say {survives:?}"));
+        faults.unless(project.pages.readme.contains(&survives), format!("README.md: it must say {survives:?}"));
         let texts = [
             format!("{} s at most", thousands(most)),
             format!("{} s at least", thousands(least)),
@@ -184,7 +184,8 @@ fn says_what_is_survived(project: &Project, faults: &mut Faults) {
             format!("{} receives)", limits.max_receives),
         ];
         for text in texts {
-            faults.unless(project.operating.contains(&text), format!("functions/README.md: it must say {text:?}"));
+            faults
+                .unless(project.pages.operating.contains(&text), format!("functions/README.md: it must say {text:?}"));
         }
         let contract = include_str!("../../../proto/README.md");
         faults.unless(contract.contains(&minutes), format!("proto/README.md: it must say {minutes:?}"));
@@ -200,7 +201,7 @@ fn thousands(number: u64) -> String {
 
 /// The first screen, as far as it ages; and figures that the template makes.
 fn says_what_it_is(project: &Project, faults: &mut Faults) {
-    let (first_screen, _) = project.readme.split_once("\n## ").unwrap_or_default();
+    let (first_screen, _) = project.pages.readme.split_once("\n## ").unwrap_or_default();
     let version = format!("Version {}", env!("CARGO_PKG_VERSION"));
     let license = format!("[{} licence](LICENSE)", env!("CARGO_PKG_LICENSE"));
     for text in
@@ -211,9 +212,12 @@ fn says_what_it_is(project: &Project, faults: &mut Faults) {
     let stack = stages::stack_name(&project.stages["default"]).unwrap_or_default();
     let alarms = project.template.of_type("AWS::CloudWatch::Alarm");
     let namespace = format!("`Holdfast/{stack}`");
-    faults.unless(project.operating.contains(&namespace), format!("functions/README.md: it must say {namespace:?}"));
+    faults.unless(
+        project.pages.operating.contains(&namespace),
+        format!("functions/README.md: it must say {namespace:?}"),
+    );
     let count = format!("the {} alarms", alarms.len());
-    faults.unless(project.deploying.contains(&count), format!(".template/README.md: it must say {count:?}"));
+    faults.unless(project.pages.deploying.contains(&count), format!(".template/README.md: it must say {count:?}"));
 }
 
 /// A command that names no stack takes SAM's default, and one that names another stage reads the wrong queue at night.
@@ -231,7 +235,8 @@ fn commands_name_one_stage(project: &Project, faults: &mut Faults) {
     let stack = stages::stack_name(&project.stages["default"]).unwrap_or_default();
     for (command, names) in ABOUT_A_STACK {
         let names = names.replace("{stack}", stack);
-        let pages = [("functions/README.md", &project.operating), (".template/README.md", &project.deploying)];
+        let pages =
+            [("functions/README.md", &project.pages.operating), (".template/README.md", &project.pages.deploying)];
         let lines = pages.iter().flat_map(|(page, text)| text.lines().map(move |line| (page, line)));
         let lines: Vec<_> = lines.filter(|(_, line)| line.contains(command)).collect();
         faults.unless(!lines.is_empty(), format!("the pages show no {command:?} any more; mend this rule"));

@@ -1,5 +1,5 @@
-//! Pushes to pages: a WebSocket API that is there where it is switched on, leads to its function alone, and is named to those who
-//! need its address.
+//! Pushes to pages: a WebSocket API that is there where it is switched on, leads to its function alone, and is named to those
+//! who need its address.
 
 use local_stack::catalogue::Trigger;
 use serde_json::{Value, json};

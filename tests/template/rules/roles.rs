@@ -164,8 +164,10 @@ fn publishers_are_let_in(project: &Project, faults: &mut Faults) {
     faults.unless(!roles.is_empty(), "no role may publish".to_owned());
     for role in roles {
         let named = format!("role/holdfast-dev-{role}-*");
-        faults
-            .unless(project.deploying.contains(&named), format!("{role} publishes: name {named} in the bus's policy"));
+        faults.unless(
+            project.pages.deploying.contains(&named),
+            format!("{role} publishes: name {named} in the bus's policy"),
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! Who asks for a migration, and how he is answered. CloudFormation waits for an hour for the answer of a custom resource, so that
-//! it gets one whatever becomes of the migration.
+//! Who asks for a migration, and how he is answered. CloudFormation waits for an hour for the answer of a custom resource, so
+//! that it gets one whatever becomes of the migration.
 
 use std::time::Duration;
 

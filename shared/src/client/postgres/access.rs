@@ -101,8 +101,8 @@ impl Access {
         }
     }
 
-    /// Looks for another password after one was refused. `true`: there is another, so that a further try makes sense. A token is
-    /// another each time, so that what refuses it is no matter of its age.
+    /// Looks for another password after one was refused. `true`: there is another, so that a further try makes sense. A token
+    /// is another each time, so that what refuses it is no matter of its age.
     pub(super) async fn renew(&self) -> bool {
         let Proof::Password { known, store: Some(store) } = &self.proof else { return false };
         if !locked(known).may_ask(Instant::now()) {

@@ -1,9 +1,9 @@
 //! How the statements of a transaction are sent: unnamed, or prepared once for a connection.
 //!
 //! A prepared statement is parsed and planned once in place of each time, which is most of what a small transaction costs the
-//! server. It lives in the server's session, though, and a proxy that shares its sessions out hands the next transaction another
-//! one: at best it does not know the statement, and at worst it knows another by that name. So nothing is prepared unless the
-//! settings say that every connection is a session of its own.
+//! server. It lives in the server's session, though, and a proxy that shares its sessions out hands the next transaction
+//! another one: at best it does not know the statement, and at worst it knows another by that name. So nothing is prepared
+//! unless the settings say that every connection is a session of its own.
 
 use std::collections::HashMap;
 
@@ -70,8 +70,8 @@ impl Sender {
         Self { how, prepared: OnceCell::new() }
     }
 
-    /// Prepares them in one round trip, where they are to be prepared and are not. A connection serves one kind of work, so that
-    /// these are all that it ever sends.
+    /// Prepares them in one round trip, where they are to be prepared and are not. A connection serves one kind of work, so
+    /// that these are all that it ever sends.
     pub(super) async fn prepare(&self, client: &Client, statements: &[Statement]) -> Result<(), Error> {
         if self.how == Statements::Unnamed {
             return Ok(());

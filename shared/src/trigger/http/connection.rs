@@ -1,5 +1,5 @@
-//! From an event of a WebSocket API to a request. Such an API knows no methods but what happens to a connection, so that each event
-//! is a request about its connection.
+//! From an event of a WebSocket API to a request. Such an API knows no methods but what happens to a connection, so that each
+//! event is a request about its connection.
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-route-keys-connect-disconnect.html>
 //!
 //! | `eventType` | request | what its answer means there |
@@ -12,8 +12,8 @@ use http::Method;
 use serde_json::Value;
 use url::form_urlencoded;
 
-/// The connection that a request of a WebSocket API is about, by API Gateway's name of it, which it chooses: an extension of each
-/// such request.
+/// The connection that a request of a WebSocket API is about, by API Gateway's name of it, which it chooses: an extension of
+/// each such request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionId(pub String);
 

@@ -17,8 +17,8 @@ use connectrpc::{ConnectError, ConnectRpcService, Limits, RequestContext};
 use super::{Caller, Route, TraceId, is_native_grpc, refuse_native_grpc};
 use crate::backoff::whole_seconds;
 
-/// The calls of a service, each counted under its name in `routes`, such as `POST /{service}/{method}`. A message that is longer
-/// is not read.
+/// The calls of a service, each counted under its name in `routes`, such as `POST /{service}/{method}`. A message that is
+/// longer is not read.
 pub fn router(
     service: connectrpc::Router,
     routes: impl IntoIterator<Item = &'static str>,

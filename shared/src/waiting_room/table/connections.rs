@@ -1,5 +1,5 @@
-//! By which connections a place is heard of: those that its customer's pages have opened. Each change is a compare-and-set of the
-//! whole list, so that the bound of its length holds whatever happens at once.
+//! By which connections a place is heard of: those that its customer's pages have opened. Each change is a compare-and-set of
+//! the whole list, so that the bound of its length holds whatever happens at once.
 //!
 //! A connection that ends without a word stays in its list until a push finds it gone, or others take its room.
 
@@ -123,8 +123,8 @@ impl Table {
         Err(unavailable("write", &what, "they change too often"))
     }
 
-    /// Sets one attribute of a record, which ends by itself; on the condition, where there is one, that the attribute is what it
-    /// was, or that there is no record.
+    /// Sets one attribute of a record, which ends by itself; on the condition, where there is one, that the attribute is what
+    /// it was, or that there is no record.
     async fn set_until(
         &self,
         what: &str,

@@ -123,8 +123,8 @@ impl Table {
         stream::iter(parts).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
     }
 
-    /// The position of somebody who arrived then; nothing, where he has none yet, or where it is not drawn. It never changes. The
-    /// line may be some seconds old.
+    /// The position of somebody who arrived then; nothing, where he has none yet, or where it is not drawn. It never changes.
+    /// The line may be some seconds old.
     ///
     /// # Errors
     /// When DynamoDB gave no answer, or a record that can't be read.

@@ -14,13 +14,13 @@ use local_stack::{
 };
 
 /// Lets people come to a line, far more than there are tickets, and watches it until all are sold and everybody knows: on the
-/// real functions, one process for each environment, against everything that they talk to on this machine. Some are absent, leave,
-/// sit in two tabs, pay too late or in vain, and functions are killed at work unless --calm spares them.
+/// real functions, one process for each environment, against everything that they talk to on this machine. Some are absent,
+/// leave, sit in two tabs, pay too late or in vain, and functions are killed at work unless --calm spares them.
 ///
-/// Prints how far it is, then a table, and draws a picture. Times are those of this machine, which takes longer than Lambda: how
-/// long the people took to come, because it could not take more of them, is among them. Whoever waits reads the public status, one
-/// answer for all as from a cache, and asks for his own place when that has news for him. With windows so short that this machine
-/// can't serve in them all who are called at once, nobody gets to his reservation in time.
+/// Prints how far it is, then a table, and draws a picture. Times are those of this machine, which takes longer than Lambda:
+/// how long the people took to come, because it could not take more of them, is among them. Whoever waits reads the public
+/// status, one answer for all as from a cache, and asks for his own place when that has news for him. With windows so short
+/// that this machine can't serve in them all who are called at once, nobody gets to his reservation in time.
 ///
 /// The exit status is 1 when somebody was lost or has two places, when more tickets were given out or sold than there are, or
 /// when one stayed free while somebody waited; and 2 when nothing could be run.

@@ -93,8 +93,8 @@ pub(crate) fn table(report: &Report) -> String {
     format!("{table}\n\n")
 }
 
-/// What the customers' requests, the line's table, the queues and the bus cost on AWS, on paper. The tables of the reservations,
-/// logs and what costs the same without a sale are no part of it.
+/// What the customers' requests, the line's table, the queues and the bus cost on AWS, on paper. The tables of the
+/// reservations, logs and what costs the same without a sale are no part of it.
 fn cost(report: &Report) -> [Item; 7] {
     let counted = |operation: &str| report.operations.get(operation).copied().unwrap_or_default();
     let asked = whole(report.requests.iter().sum::<usize>());

@@ -80,7 +80,8 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Makes trouble until it is to be calm. The answer is how often, by what, and the deadlocks that a crashed server had found.
+    /// Makes trouble until it is to be calm. The answer is how often, by what, and the deadlocks that a crashed server had
+    /// found.
     pub(super) async fn make(mut self) -> Result<(BTreeMap<&'static str, u64>, i64), BookingsError> {
         while !self.is_calm.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(self.random.u64(50..250))).await;
