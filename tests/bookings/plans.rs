@@ -1,5 +1,5 @@
 //! How the server finds rows: by their keys, however few of them it believes there are. A plan that goes through a table for
-//! each record of a batch is fast in a test of some rows, and takes longer with all that is booked until the planner hears of it.
+//! each record of a batch is fast in a test of some rows, and slower with all that is booked until the planner hears of it.
 
 use serde_json::json;
 
