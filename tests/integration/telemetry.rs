@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use local_stack::{
+    build,
     catalogue::{NAMES, QUEUED},
     collector::{Collector, text},
     inventory::{CommitStatus, Scripted, SeatState},
-    queue::MessageAttribute,
+    queue::{Message, MessageAttribute},
     reservations::Status,
     stack::{MAX_RECEIVES, Stack},
 };
@@ -90,7 +91,7 @@ async fn every_line_of_an_invocation_names_it_and_says_whether_it_was_the_first(
     assert!(requests.iter().all(|request| !request.is_empty()) && requests[0] != requests[1], "{requests:?}");
 }
 
-/// `tests/release` sees that lines of the module which `start` is told are logged; here each function tells it the right one.
+/// That lines of the module which `start` is told are logged is seen below; here each function tells it the right one.
 #[tokio::test]
 async fn every_function_logs_what_its_own_crate_says() {
     let stack = Stack::start().await.expect("the stack starts");
@@ -103,6 +104,20 @@ async fn every_function_logs_what_its_own_crate_says() {
         let own_crate = name.replace('-', "_");
         assert_eq!((&first["msg"], &first["module"]), (&json!("the function starts"), &json!(own_crate)), "{name}");
     }
+}
+
+/// No function has a line in a crate of its own today, so that an example has one.
+#[tokio::test]
+async fn what_a_function_says_in_its_own_crate_is_logged() {
+    let stack = Stack::start().await.expect("the stack starts");
+    let binary = build::example("panics").expect("the example builds");
+    let function = stack.deploy("panics", binary, 1).expect("the binary is there");
+    let queue = stack.queue("panics");
+    queue.send(Message::new("a")).expect("the queue takes it");
+    let delivery = stack.map(queue, function).deliver_once().await.expect("a message is visible");
+    let logs = &delivery.invocation.logs;
+    let own = logs.iter().filter(|line| line.contains("a line of the function's own crate")).count();
+    assert_eq!(own, 1, "the lines of its own crate: {logs:#?}");
 }
 
 #[tokio::test]
