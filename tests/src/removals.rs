@@ -110,6 +110,7 @@ pub const GUARDS: &[&str] = &[
     "booking-trust",
     "waiting-page",
     "pushes",
+    "own-lines",
 ];
 
 /// Every removal, guard by guard.
@@ -1610,6 +1611,24 @@ ON CONFLICT (booking_id) DO NOTHING"#,
         instead: "          }, second);\n",
         test: Test::of("contract", "waiting_room::a_page_learns_of_its_turn_by_a_push_and_asks_once_for_it"),
         says: "It is your turn",
+    },
+    Removal {
+        guard: "own-lines",
+        then: "nothing is logged but what this library says",
+        file: "shared/src/telemetry.rs",
+        text: "        .with_target(module, level)\n",
+        instead: "",
+        test: Test::of("integration", "telemetry::what_a_function_says_in_its_own_crate_is_logged"),
+        says: "the lines of its own crate",
+    },
+    Removal {
+        guard: "own-lines",
+        then: "a function names another crate as its own",
+        file: "functions/payment-failed/src/main.rs",
+        text: "module_path!()",
+        instead: "\"shared\"",
+        test: Test::of("integration", "telemetry::every_function_logs_what_its_own_crate_says"),
+        says: "payment-failed",
     },
 ];
 

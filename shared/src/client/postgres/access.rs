@@ -175,11 +175,13 @@ impl Signer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::UNIX_EPOCH;
+    use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
+    use aws_config::BehaviorVersion;
     use aws_credential_types::Credentials;
 
     use super::*;
+    use crate::config::Reader;
 
     /// What botocore 1.43.106 makes of the same by `generate_db_auth_token`, but for the order of its parts.
     const OF_BOTOCORE: &str = "db.example:5432/?Action=connect&DBUser=holdfast_app&X-Amz-Algorithm=AWS4-HMAC-SHA256\
@@ -203,6 +205,21 @@ mod tests {
             (host.to_owned(), parts)
         };
         assert_eq!(parts(token.expose()), parts(OF_BOTOCORE));
+    }
+
+    #[test]
+    fn a_token_that_nobody_could_sign_stops_the_start() {
+        let variables = [("DB_USER", "holdfast_app"), ("DB_AUTH", "iam")];
+        let environment: BTreeMap<String, String> =
+            variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let nobody = SdkConfig::builder().behavior_version(BehaviorVersion::latest()).build();
+        let mut parts = Parts::new("test", Reader::new(&environment), &nobody);
+        let access = Access::configured(&mut parts);
+        let error = parts.reader.finish(access).unwrap_err().to_string();
+        assert!(
+            error.ends_with("DB_AUTH is iam, and there is no region or are no credentials to sign with"),
+            "{error}"
+        );
     }
 
     #[test]
