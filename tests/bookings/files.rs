@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    path::Path,
     process::{Command, Output},
 };
 
 use local_stack::{
     build::{self, workspace},
-    postgres::{Server, sidecar},
+    postgres::{Server, choice::Embedded, sidecar},
     replay::{House, Replay},
     ring,
     scenario::{self, EventFile, Then},
@@ -81,7 +83,7 @@ async fn a_promise_that_is_not_kept_is_seen() {
 #[tokio::test]
 async fn every_file_about_bookings_keeps_its_promise_on_the_embedded_server() {
     if !build::has_sidecar() {
-        return ring::skip_or_fail(sidecar::RING, "nobody has built it; run: cargo local --sidecar");
+        return ring::skip_or_fail(sidecar::RING, "nobody has built it; run: cargo local --sidecar --no-sale");
     }
     let server = Server::embedded().expect("it starts");
     let replay = replay(server).await;
@@ -99,10 +101,18 @@ async fn every_file_about_bookings_keeps_its_promise_on_the_embedded_server() {
     replay.end().await.expect("the database goes");
 }
 
+/// Where no PostgreSQL is named and none of the machine's can write its folder, so that none starts.
+const NOWHERE: [(&str, &str); 2] = [("TMPDIR", "/nowhere/at/all"), ("DATABASE_URL", "")];
+
 /// What `cargo local` makes of files, with some variables of its environment changed.
-fn local(files: &[&str], variables: &[(&str, &str)]) -> (Output, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
-    command.current_dir(workspace()).args(files).envs(variables.iter().copied());
+fn local(arguments: &[&str], variables: &[(&str, &str)]) -> (Output, String) {
+    local_at(Path::new(env!("CARGO_BIN_EXE_local")), arguments, variables)
+}
+
+/// The same by the program at another place, beside which it looks for the embedded server.
+fn local_at(program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (Output, String) {
+    let mut command = Command::new(program);
+    command.current_dir(workspace()).args(arguments).envs(variables.iter().copied());
     let output = command.output().expect("the program runs");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output, said)
@@ -129,9 +139,9 @@ fn a_message_of_ones_own_is_written_and_reported_without_a_verdict() {
     if Server::shared().is_none() {
         return;
     }
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("own-booking.json");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("own-booking.json");
     let detail = r#"{"bookingId": "mine", "userId": "jane@example.com", "roomId": "101", "guests": 2, "startDate": "2026-06-10", "endDate": "2026-06-12"}"#;
-    std::fs::write(&path, format!(r#"{{"detail-type": "booking.created", "detail": {detail}}}"#)).unwrap();
+    fs::write(&path, format!(r#"{{"detail-type": "booking.created", "detail": {detail}}}"#)).unwrap();
     let (output, said) = local(&[path.to_str().unwrap()], &[]);
     assert!(output.status.success(), "{said}");
     for part in ["success", "mine", "Accepted", "nothing was promised"] {
@@ -139,22 +149,52 @@ fn a_message_of_ones_own_is_written_and_reported_without_a_verdict() {
     }
 }
 
-/// A server that can't write its folder does not start, as on a machine that has none.
 #[test]
-fn cargo_local_leaves_bookings_out_where_no_postgresql_starts_and_says_so() {
-    let nowhere = [("TMPDIR", "/nowhere/at/all"), ("DATABASE_URL", "")];
-    let (output, said) = local(&["events/booking-created/single.json", "events/payment-failed/single.json"], &nowhere);
+fn cargo_local_leaves_bookings_out_where_nobody_wants_the_embedded_server_and_says_so() {
+    let both = ["--no-sidecar", "events/booking-created/single.json", "events/payment-failed/single.json"];
+    let (output, said) = local(&both, &NOWHERE);
     assert!(output.status.success(), "{said}");
-    assert!(
-        said.contains("Left out 1 file about bookings: ") && said.contains("every file kept its promise"),
-        "{said}"
-    );
-    assert!(said.contains("; or add --sidecar, ") || build::has_sidecar(), "the line says what brings one: {said}");
+    for part in ["Left out 1 file about bookings: ", "; without --no-sidecar ", "every file kept its promise"] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
 
-    let (output, said) = local(&["events/booking-created/single.json"], &nowhere);
+    let (output, said) = local(&["--no-sidecar", "events/booking-created/single.json"], &NOWHERE);
     assert_eq!(output.status.code(), Some(2), "nothing could be run: {said}");
 
     let (output, said) =
         local(&["events/booking-created/single.json"], &[("DATABASE_URL", "postgres://a@127.0.0.1:1/b")]);
     assert_eq!(output.status.code(), Some(2), "who names a server means it: {said}");
+}
+
+/// A file lies where its target directory would have to be, and nothing is downloaded for it.
+#[test]
+fn cargo_local_leaves_bookings_out_where_the_embedded_server_can_not_be_built() {
+    if Embedded::here() == Embedded::Foreign {
+        return ring::skip_or_fail(sidecar::RING, "it does not run on machines of this kind");
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-sidecar");
+    let program = target.join("debug").join(format!("local{}", std::env::consts::EXE_SUFFIX));
+    fs::create_dir_all(program.parent().expect("a folder")).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_local"), &program).unwrap();
+    fs::write(target.join("sidecar"), "in the way").unwrap();
+    let alone = [NOWHERE.as_slice(), &[("CARGO_NET_OFFLINE", "true")]].concat();
+
+    let both = ["events/booking-created/single.json", "events/payment-failed/single.json"];
+    let (output, said) = local_at(&program, &both, &alone);
+    assert!(output.status.success(), "nothing of ours is broken: {said}");
+    for part in [
+        "Building the embedded PostgreSQL for the bookings, once, ",
+        "; --no-sidecar leaves them out",
+        "error: ",
+        "Left out 1 file about bookings: build the embedded PostgreSQL: ",
+        "every file kept its promise",
+    ] {
+        assert!(said.contains(part), "{part} is missing in {said}");
+    }
+
+    let (output, said) = local_at(&program, &["events/payment-failed/single.json"], &alone);
+    assert!(output.status.success() && !said.contains("PostgreSQL"), "who books nothing needs none: {said}");
+
+    let (output, said) = local_at(&program, &[&["--sidecar"], both.as_slice()].concat(), &alone);
+    assert_eq!(output.status.code(), Some(2), "who asks for it means it: {said}");
 }

@@ -39,7 +39,9 @@ impl Up {
         let ports = ["gateway", "grpc", "inventory", "issuer", "payment", "invoke", "push"]
             .map(|name| format!("--{name}-port=0"));
         let mut program = Command::new(env!("CARGO_BIN_EXE_local"));
-        program.current_dir(workspace()).arg("up").args(ports).stdout(Stdio::piped()).kill_on_drop(true);
+        // A test builds no PostgreSQL.
+        program.current_dir(workspace()).args(["up", "--no-sidecar"]).args(ports);
+        program.stdout(Stdio::piped()).kill_on_drop(true);
         let mut program = program.spawn().expect("the program starts");
         let output = program.stdout.take().expect("its output is ours");
         let (sender, lines) = mpsc::unbounded_channel();

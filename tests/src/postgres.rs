@@ -5,6 +5,7 @@
 //! A server that is only for tests need not survive a power cut, so that nothing of it is flushed; one that is measured
 //! flushes.
 
+pub mod choice;
 pub mod distance;
 pub mod sidecar;
 pub mod wire;
@@ -103,7 +104,7 @@ pub enum PostgresError {
     #[error("no PostgreSQL was found; install it (Debian: apt-get install postgresql), or name one by DATABASE_URL")]
     NotFound,
     /// It is there and does not start.
-    #[error("PostgreSQL does not start: {0}")]
+    #[error("PostgreSQL does not start: {0}; mend that, or name another by DATABASE_URL")]
     Start(String),
     /// The embedded one could not be built.
     #[error("build the embedded PostgreSQL: {0}")]

@@ -40,7 +40,7 @@ GRANT SELECT, INSERT, UPDATE ON bookings, inbox TO app";
         BufReader::new(program.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port = line.trim().parse().expect("it prints its port");
         let sidecar = Self { program, port };
-        sidecar.owner().await.batch_execute(SCHEMA).await.unwrap();
+        sidecar.order(SCHEMA).await;
         sidecar
     }
 
@@ -61,6 +61,16 @@ GRANT SELECT, INSERT, UPDATE ON bookings, inbox TO app";
         self.connect(|config| config.user("postgres")).await.expect("the owner gets in")
     }
 
+    /// Does what only the owner may.
+    async fn order(&self, statements: &str) {
+        self.owner().await.batch_execute(statements).await.expect("the owner may do it");
+    }
+
+    /// A connection that has said nothing yet.
+    fn stream(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).expect("it listens")
+    }
+
     /// The ids of all bookings.
     async fn booked(&self) -> Vec<String> {
         let rows = self.owner().await.query_typed("SELECT id FROM bookings ORDER BY id", &[]).await.unwrap();
@@ -77,6 +87,12 @@ impl Drop for Sidecar {
 
 async fn book(client: &Client, id: &str, room: i32, day: i32) -> Result<u64, Error> {
     client.execute_typed(BOOK, &[(&id, Type::TEXT), (&room, Type::INT4), (&day, Type::INT4)]).await
+}
+
+/// Has a room's night in a transaction that stays open.
+async fn book_without_end(client: &Client, id: &str) {
+    client.batch_execute("BEGIN").await.unwrap();
+    book(client, id, 1, 1).await.unwrap();
 }
 
 /// What a transaction came to for its booking.
@@ -100,6 +116,13 @@ async fn deliver(client: &mut Client, id: &str, room: i32, day: i32) -> &'static
     assert_eq!(work.execute_typed(ended, &[(&id, Type::TEXT), (&outcome, Type::TEXT)]).await.unwrap(), 1);
     work.commit().await.unwrap();
     outcome
+}
+
+/// How a client begins that speaks for itself.
+fn greeting() -> BytesMut {
+    let mut greeting = BytesMut::new();
+    frontend::startup_message([("user", "app"), ("database", "postgres")], &mut greeting).unwrap();
+    greeting
 }
 
 /// The fault by which a client was sent away: its code and its text.
@@ -174,8 +197,7 @@ async fn two_clients_statement_by_statement_never_see_each_others_half() {
 async fn who_dies_inside_a_transaction_is_rolled_back_and_the_next_goes_on() {
     let sidecar = Sidecar::start(&[]).await;
     let (dies, lives) = (sidecar.client().await, sidecar.client().await);
-    dies.batch_execute("BEGIN").await.unwrap();
-    book(&dies, "of the dead", 1, 1).await.unwrap();
+    book_without_end(&dies, "of the dead").await;
     let lives = tokio::spawn(async move { book(&lives, "of the living", 1, 1).await });
     tokio::time::sleep(MOMENT).await;
     assert!(!lives.is_finished(), "the night is not free yet");
@@ -198,14 +220,13 @@ async fn who_dies_inside_a_transaction_is_rolled_back_and_the_next_goes_on() {
 #[tokio::test]
 async fn what_was_sent_without_a_sync_is_undone_with_its_client() {
     let sidecar = Sidecar::start(&[]).await;
-    let mut messages = BytesMut::new();
-    frontend::startup_message([("user", "app"), ("database", "postgres")], &mut messages).unwrap();
+    let mut messages = greeting();
     frontend::parse("", "INSERT INTO bookings (id) VALUES ('half') RETURNING id", [], &mut messages).unwrap();
     let bound = frontend::bind("", "", [], [(); 0], |(), _| unreachable!(), [], &mut messages);
     assert!(bound.is_ok());
     frontend::execute("", 0, &mut messages).unwrap();
     frontend::flush(&mut messages);
-    let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+    let mut stream = sidecar.stream();
     stream.write_all(&messages).unwrap();
     // It is done, as far as a statement is without its commit.
     let mut said = Vec::new();
@@ -223,8 +244,7 @@ async fn what_was_sent_without_a_sync_is_undone_with_its_client() {
 async fn a_statement_with_a_name_is_a_fault() {
     let sidecar = Sidecar::start(&[]).await;
     let client = sidecar.client().await;
-    client.batch_execute("BEGIN").await.unwrap();
-    book(&client, "before the fault", 1, 1).await.unwrap();
+    book_without_end(&client, "before the fault").await;
     let error = client.prepare("SELECT id FROM bookings").await.unwrap_err();
     let (code, text) = fault(&error);
     assert_eq!(code, "0A000");
@@ -236,12 +256,7 @@ async fn a_statement_with_a_name_is_a_fault() {
 #[tokio::test]
 async fn what_a_session_would_keep_is_a_fault_and_others_do_not_find_it() {
     let sidecar = Sidecar::start(&[]).await;
-    sidecar
-        .owner()
-        .await
-        .batch_execute("GRANT TEMPORARY ON DATABASE postgres TO app; CREATE ROLE other; GRANT other TO app")
-        .await
-        .unwrap();
+    sidecar.order("GRANT TEMPORARY ON DATABASE postgres TO app; CREATE ROLE other; GRANT other TO app").await;
     for (statement, left) in [
         ("SET work_mem = '5MB'", "settings: work_mem"),
         ("SELECT set_config('search_path', 'pg_catalog', false)", "settings: search_path"),
@@ -295,12 +310,7 @@ async fn everybody_has_the_rights_of_his_role() {
 #[tokio::test]
 async fn no_time_out_ends_a_statement_and_no_setting_of_a_role_counts() {
     let sidecar = Sidecar::start(&[]).await;
-    sidecar
-        .owner()
-        .await
-        .batch_execute("ALTER ROLE app SET work_mem = '5MB'; ALTER ROLE app PASSWORD 'known'")
-        .await
-        .unwrap();
+    sidecar.order("ALTER ROLE app SET work_mem = '5MB'; ALTER ROLE app PASSWORD 'known'").await;
     let client = sidecar.connect(|config| config.password("wrong")).await.expect("nobody asks for it");
     client.batch_execute("BEGIN; SET LOCAL statement_timeout = '50ms'; SELECT pg_sleep(0.3); COMMIT").await.unwrap();
     let setting = client.query_typed_one("SELECT current_setting('work_mem')", &[]).await.unwrap();
@@ -331,8 +341,7 @@ async fn who_can_not_be_served_is_told_so() {
 async fn who_says_nothing_inside_a_transaction_holds_nobody_up_for_long() {
     let sidecar = Sidecar::start(&["--patience", "300"]).await;
     let (sleeper, other) = (sidecar.client().await, sidecar.client().await);
-    sleeper.batch_execute("BEGIN").await.unwrap();
-    book(&sleeper, "asleep", 1, 1).await.unwrap();
+    book_without_end(&sleeper, "asleep").await;
     book(&other, "awake", 1, 1).await.unwrap();
     let error = sleeper.batch_execute("COMMIT").await.unwrap_err();
     assert!(sleeper.is_closed(), "{error:?}");
@@ -345,15 +354,13 @@ async fn who_says_nothing_inside_a_transaction_holds_nobody_up_for_long() {
 #[tokio::test]
 async fn whose_words_are_none_of_the_protocol_hurts_himself_alone() {
     let sidecar = Sidecar::start(&[]).await;
-    let mut greeting = BytesMut::new();
-    frontend::startup_message([("user", "app"), ("database", "postgres")], &mut greeting).unwrap();
     for nonsense in
         [&b"GET / HTTP/1.1\r\n\r\n"[..], b"?\0\0\0\x04", b"P\0\0\0\x04", b"B\0\0\0\x07\0\0\xff", b"Q\0\0\0\x03"]
     {
         for greets in [true, false] {
-            let mut stream = TcpStream::connect(("127.0.0.1", sidecar.port)).unwrap();
+            let mut stream = sidecar.stream();
             if greets {
-                stream.write_all(&greeting).unwrap();
+                stream.write_all(&greeting()).unwrap();
             }
             stream.write_all(nonsense).unwrap();
             tokio::time::sleep(Duration::from_millis(50)).await;

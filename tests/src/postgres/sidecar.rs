@@ -13,6 +13,15 @@ pub const RING: &str = "sidecar";
 /// Its one database.
 pub const DATABASE: &str = "postgres";
 
+/// The machines that it is compiled for ahead of time, by the names that Rust has for their systems and processors.
+const MACHINES: [(&str, &str); 4] =
+    [("linux", "aarch64"), ("linux", "x86_64"), ("macos", "aarch64"), ("windows", "x86_64")];
+
+/// Whether it runs on a machine of this kind.
+pub(super) fn runs_on(system: &str, processor: &str) -> bool {
+    MACHINES.contains(&(system, processor))
+}
+
 /// The program, at work.
 #[derive(Debug)]
 pub(super) struct Sidecar {
@@ -48,5 +57,30 @@ impl Sidecar {
                 Err(io::Error::other(format!("the sidecar, {}: {}", process.wait()?, said.trim())))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its code for each kind of machine is a crate of its own, and the lock names all of them.
+    #[test]
+    fn it_runs_where_its_lock_has_code_for() {
+        let lock = include_str!("../../sidecar/Cargo.lock");
+        let targets = lock.lines().filter_map(|line| line.strip_prefix("name = \"pglite-oxide-aot-"));
+        let targets: Vec<&str> = targets.map(|target| target.trim_end_matches('"')).collect();
+        assert_eq!(targets.len(), MACHINES.len(), "{targets:?}");
+        for target in targets {
+            let (processor, rest) = target.split_once('-').expect("a target has a processor");
+            let system = match rest {
+                "apple-darwin" => "macos",
+                "pc-windows-msvc" => "windows",
+                "unknown-linux-gnu" => "linux",
+                _ => panic!("which system is {rest}?"),
+            };
+            assert!(runs_on(system, processor), "{target}");
+        }
+        assert!(!runs_on("macos", "x86_64") && !runs_on("freebsd", "x86_64"));
     }
 }

@@ -14,12 +14,15 @@ use std::{
     time::Instant,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use local_stack::{
     build::{self, Binaries},
     catalogue::NAMES,
     crowd::{self, Options},
-    postgres::{PostgresError, Server},
+    postgres::{
+        Server,
+        choice::{self, Choice, Embedded, Wish},
+    },
     recast,
     replay::{BOOKING, House, Replay},
     scenario::{self, EventFile},
@@ -38,18 +41,15 @@ The reservation that an event names is put on hold, the function runs, and what 
 function is that of the file's folder, of its events or of its queue, unless --function names it.
 
 Bookings are written to a PostgreSQL: that of DATABASE_URL, or else one that is started from this machine's programs (initdb),
-or else the embedded one of tests/sidecar, if it is built; --sidecar builds it. They are made in a database of their own, which is
-gone afterwards, with the guests jane@example.com and joe@example.com and the rooms 101, 102 and 103. Without a PostgreSQL the
-files about bookings are left out, and a line says so.
+or else the embedded one of tests/sidecar. That is built first, once, in about three minutes on two idle cores; with --no-sidecar,
+or where it can't be built, the files about bookings are left out instead, and a line says so. Bookings are made in a database of
+their own, which is gone afterwards, with the guests jane@example.com and joe@example.com and the rooms 101, 102 and 103.
 
   aws sqs receive-message --queue-url URL --message-attribute-names All --attribute-names All | cargo local -
   cargo local message.json --write > events/payment-approved/my-case.json
 
 Exit status: 0 every promise was kept; 1 an outcome is not the promised one, an invocation failed, a seat was sold twice, or
 the sale broke a promise; 2 nothing could be run: an unreadable file, a failed build, a wrong argument.";
-
-/// What brings an embedded PostgreSQL, and what that takes.
-const SIDECAR: &str = "or add --sidecar, which builds an embedded one, once, in three minutes or more";
 
 /// Runs the function binaries against an in-process stack: Lambda Runtime API, SQS, EventBridge, DynamoDB, the inventory
 /// service and the reservation API, all on loopback. Nothing needs to be installed and nothing leaves this machine.
@@ -79,12 +79,22 @@ struct Arguments {
     /// Leaves out the sale that follows the files of events/
     #[arg(long)]
     no_sale: bool,
-    /// Writes bookings to the embedded PostgreSQL, whatever else there is, and builds it where it is not built yet
-    #[arg(long)]
-    sidecar: bool,
+    #[command(flatten)]
+    sidecar: Sidecar,
     /// Prints the one file as it belongs into events/, with what happened as its promise; the report goes to standard error
     #[arg(long)]
     write: bool,
+}
+
+// Without a comment of its own, which clap would show in place of the command's.
+#[derive(Args)]
+struct Sidecar {
+    /// Writes bookings to the embedded PostgreSQL, whatever else there is
+    #[arg(long, conflicts_with = "no_sidecar")]
+    sidecar: bool,
+    /// Does without the embedded PostgreSQL: where there is no other, bookings are left out
+    #[arg(long)]
+    no_sidecar: bool,
 }
 
 #[derive(Subcommand)]
@@ -151,7 +161,7 @@ async fn replay(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         return Err("--write writes batches of settlement; the promise of any other event is yours to write".into());
     }
     let booked = files.iter().filter(|file| file.booked.is_some()).count();
-    let found = if booked == 0 { None } else { Some(server(arguments.sidecar)?) };
+    let found = if booked == 0 { None } else { Some(server(&arguments.sidecar)?) };
     let (server, left_out) = match found {
         None => (None, None),
         Some(Ok(server)) => (Some(server), None),
@@ -208,25 +218,32 @@ async fn hold_sale(binaries: &Binaries) -> Result<bool, Box<dyn Error>> {
     Ok(report.breaches.is_empty())
 }
 
-/// A PostgreSQL for the bookings, or why there is none and what brings one. One that is named and can't be used is an error.
-fn server(wants_sidecar: bool) -> Result<Result<&'static Server, String>, Box<dyn Error>> {
-    if wants_sidecar {
-        return Ok(Ok(embedded()?));
-    }
-    match Server::of_this_process() {
-        Ok(server) => Ok(Ok(server)),
-        Err(PostgresError::NotFound | PostgresError::Start(_)) if build::has_sidecar() => {
-            Ok(embedded().map_err(|error| error.to_string()))
+/// A PostgreSQL for the bookings, or why there is none and what brings one. One that was asked for by its name and can't be used
+/// is an error; the embedded one, where nobody asked for it, is not.
+fn server(wanted: &Sidecar) -> Result<Result<&'static Server, String>, Box<dyn Error>> {
+    match choice::choose(wanted.wish(), Embedded::here(), Server::of_this_process) {
+        Choice::Found(server) => Ok(Ok(server)),
+        Choice::Embedded { announcement, missing } => {
+            tell(announcement);
+            match (Server::embedded(), missing) {
+                (Ok(server), _) => Ok(Ok(server)),
+                (Err(error), Some(missing)) => Ok(Err(format!("{error}, and {missing}"))),
+                (Err(error), None) => Err(error.into()),
+            }
         }
-        Err(error @ (PostgresError::NotFound | PostgresError::Start(_))) => Ok(Err(format!("{error}; {SIDECAR}"))),
-        Err(error) => Err(error.to_string().into()),
+        Choice::LeftOut(why) => Ok(Err(why)),
+        Choice::Fault(why) => Err(why.into()),
     }
 }
 
-/// The embedded server, which is built where it must be.
-fn embedded() -> Result<&'static Server, PostgresError> {
-    tell("Building the embedded PostgreSQL ...");
-    Server::embedded()
+impl Sidecar {
+    fn wish(&self) -> Wish {
+        match (self.sidecar, self.no_sidecar) {
+            (true, _) => Wish::Always,
+            (false, true) => Wish::Never,
+            (false, false) => Wish::IfNeeded,
+        }
+    }
 }
 
 /// The files that a person named, or those of events/.

@@ -29,7 +29,7 @@ use redrive::terminal::{counted, print, print_whole, tell};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::{server, services, token::ISSUER_PORT};
+use crate::{Sidecar, server, services, token::ISSUER_PORT};
 
 /// What is on sale.
 const SHOW: &str = "evt_1";
@@ -51,11 +51,10 @@ pub(crate) const LOOK: Duration = Duration::from_millis(200);
 pub(crate) struct Options {
     /// Leaves the functions to `cargo lambda watch`, whose environment it writes to target/local.env, or to MiniStack. The
     /// reservation API that settlement asks is then a stand-in, with every reservation of events/ in place
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["sidecar", "no_sidecar"])]
     no_functions: bool,
-    /// Writes bookings to the embedded PostgreSQL, whatever else there is, and builds it where it is not built yet
-    #[arg(long, conflicts_with = "no_functions")]
-    sidecar: bool,
+    #[command(flatten)]
+    sidecar: Sidecar,
     /// With --no-functions: files whose reservations are put in place too, in every form that `cargo local FILE` takes
     #[arg(requires = "no_functions")]
     pub(crate) files: Vec<PathBuf>,
@@ -100,6 +99,8 @@ pub(crate) async fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
 async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     tell("Building the functions ...");
     let binaries = build::functions()?;
+    // Before anything runs: it may take minutes, in which a sale's time would go by.
+    let server = server(&options.sidecar)?;
     let stack = start(Ports { inventory: options.inventory_port, ..Ports::default() }).await?;
     put_on_sale(&stack);
     let (gateway, issuer, sockets) = (options.gateway_port, options.issuer_port, Some(options.push_port));
@@ -115,7 +116,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
         | SaleError::Unbuilt(_)
         | SaleError::Clock(_)) => error.to_string(),
     })?;
-    let database = match server(options.sidecar)? {
+    let database = match server {
         Ok(server) => Ok(server.furnished().await?),
         Err(why) => Err(why),
     };
