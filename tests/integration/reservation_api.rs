@@ -526,8 +526,11 @@ async fn each_wrong_field_of_a_change_is_named_and_nothing_is_changed() {
         let named = json!({"reservationId": odd, "paymentIntentId": "pi_1"});
         refused(customers("confirm").body(named), "reservationId").await;
         refused(customers("cancel").body(json!({"reservationId": odd})), "reservationId").await;
-        refused(settles().body(json!({"status": "CONFIRMED", "payment_intent_id": odd})), "paymentIntentId").await;
+        refused(settles().body(json!({"status": "CONFIRMED", "payment_intent_id": odd})), "payment_intent_id").await;
     }
+    refused(settles().body(json!({"status": "CONFIRMED"})), "payment_intent_id").await;
+    let twice = json!({"status": "CONFIRMED", "payment_intent_id": "pi_1", "paymentIntentId": "pi_2"});
+    refused(settles().body(twice), "payment_intent_id").await;
     let twice = json!({"paymentIntentId": "pi_1", "payment_intent_id": "pi_2"});
     refused(customers(&confirms).body(twice), "paymentIntentId").await;
     for odd in ["0", "-1", "1.5", "86401", "1e300", "\"60\"", "true", "null", "[60]", "{}"] {
