@@ -684,7 +684,7 @@ async fn an_inventory_that_answers_twice_holds_once_by_its_first_answer() {
 }
 
 /// The id that a key of these tests' customer gives.
-fn id_of(key: &str) -> String {
+pub(crate) fn id_of(key: &str) -> String {
     let wish = Wish {
         user_id: "usr_1".to_owned(),
         show_id: SHOW.to_owned(),
@@ -719,6 +719,7 @@ async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
         ("HOLD_SECONDS", "10"),
         ("MAX_HOLD_SECONDS", "901"),
         ("HOLD_GRACE_SECONDS", "120"),
+        ("MAX_OPEN_HOLDS", "0"),
         ("INVENTORY_GRPC_ADDR", "x"),
     ];
     for (name, value) in wrong {
