@@ -247,6 +247,17 @@ impl<'a> Reader<'a> {
         time
     }
 
+    /// A limit that is off where it is unset. One beyond these ends, or that is no whole number, is noted, with the reason for
+    /// them.
+    pub fn limit(&mut self, name: &str, ends: RangeInclusive<u8>, reason: &'static str) -> Option<u8> {
+        let text = self.environment.get(name)?;
+        let limit = text.parse().ok().filter(|limit| ends.contains(limit));
+        if limit.is_none() {
+            self.fault(name, format!("must be from {} to {}, not {text:?}: {reason}", ends.start(), ends.end()));
+        }
+        limit
+    }
+
     /// What was made of the variables, if nothing was wrong.
     ///
     /// # Errors

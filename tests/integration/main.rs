@@ -23,6 +23,7 @@ mod guard;
 mod guard_contract;
 mod help;
 mod kafka;
+mod open_holds;
 mod outcomes;
 mod own_word;
 mod pictures;

@@ -526,8 +526,11 @@ async fn each_wrong_field_of_a_change_is_named_and_nothing_is_changed() {
         let named = json!({"reservationId": odd, "paymentIntentId": "pi_1"});
         refused(customers("confirm").body(named), "reservationId").await;
         refused(customers("cancel").body(json!({"reservationId": odd})), "reservationId").await;
-        refused(settles().body(json!({"status": "CONFIRMED", "payment_intent_id": odd})), "paymentIntentId").await;
+        refused(settles().body(json!({"status": "CONFIRMED", "payment_intent_id": odd})), "payment_intent_id").await;
     }
+    refused(settles().body(json!({"status": "CONFIRMED"})), "payment_intent_id").await;
+    let twice = json!({"status": "CONFIRMED", "payment_intent_id": "pi_1", "paymentIntentId": "pi_2"});
+    refused(settles().body(twice), "payment_intent_id").await;
     let twice = json!({"paymentIntentId": "pi_1", "payment_intent_id": "pi_2"});
     refused(customers(&confirms).body(twice), "paymentIntentId").await;
     for odd in ["0", "-1", "1.5", "86401", "1e300", "\"60\"", "true", "null", "[60]", "{}"] {
@@ -681,7 +684,7 @@ async fn an_inventory_that_answers_twice_holds_once_by_its_first_answer() {
 }
 
 /// The id that a key of these tests' customer gives.
-fn id_of(key: &str) -> String {
+pub(crate) fn id_of(key: &str) -> String {
     let wish = Wish {
         user_id: "usr_1".to_owned(),
         show_id: SHOW.to_owned(),
@@ -716,6 +719,7 @@ async fn a_wrong_configuration_stops_the_start_and_names_every_variable() {
         ("HOLD_SECONDS", "10"),
         ("MAX_HOLD_SECONDS", "901"),
         ("HOLD_GRACE_SECONDS", "120"),
+        ("MAX_OPEN_HOLDS", "0"),
         ("INVENTORY_GRPC_ADDR", "x"),
     ];
     for (name, value) in wrong {

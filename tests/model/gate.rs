@@ -13,6 +13,11 @@ use axum::{
     response::{IntoResponse, Response as HttpResponse},
 };
 use prost::Message;
+use proto::payment::v1::{
+    CreatePaymentIntentRequest, CreatePaymentIntentResponse, GetPaymentStatusRequest, GetPaymentStatusResponse,
+    ProcessPaymentRequest, ProcessPaymentResponse,
+    payment_service_server::{PaymentService, PaymentServiceServer},
+};
 use proto::reservation::v1::{
     CheckAvailabilityRequest, CheckAvailabilityResponse, CommitReservationRequest, CommitReservationResponse,
     GetInventoryStatusRequest, GetInventoryStatusResponse, ReleaseHoldRequest, ReleaseHoldResponse, ReserveSeatRequest,
@@ -43,6 +48,11 @@ pub(crate) mod proto {
             tonic::include_proto!("common.v1");
         }
     }
+    pub(crate) mod payment {
+        pub(crate) mod v1 {
+            tonic::include_proto!("payment.v1");
+        }
+    }
     pub(crate) mod reservation {
         pub(crate) mod v1 {
             tonic::include_proto!("reservation.v1");
@@ -63,6 +73,8 @@ pub(crate) enum Request {
     Commit(CommitReservationRequest),
     /// To the inventory.
     Release(ReleaseHoldRequest),
+    /// To the payment service.
+    Payment(GetPaymentStatusRequest),
 }
 
 /// What comes back. Times are left out, because nothing is decided by them.
@@ -72,9 +84,9 @@ pub(crate) enum Answer {
         status: u16,
         body: String,
     },
-    /// The inventory's response, as it is encoded.
+    /// The response of the inventory or of the payment service, as it is encoded.
     Message(Vec<u8>),
-    /// The inventory's refusal.
+    /// The refusal of either.
     Grpc(Code, String),
 }
 
@@ -96,7 +108,9 @@ impl Gate {
         let (grpc, grpc_address) = listen().await;
         let routes = Router::new().fallback(http_call).with_state(entrance.clone());
         tokio::spawn(async move { axum::serve(http, routes).await });
-        let server = Server::builder().add_service(InventoryServiceServer::new(entrance));
+        let server = Server::builder()
+            .add_service(InventoryServiceServer::new(entrance.clone()))
+            .add_service(PaymentServiceServer::new(entrance));
         tokio::spawn(server.serve_with_incoming(TcpIncoming::from(grpc).with_nodelay(Some(true))));
         Self { http_address, grpc_address, asked }
     }
@@ -119,11 +133,11 @@ impl Entrance {
         answer.await.ok()
     }
 
-    async fn ask_inventory<T: Message + Default>(&self, request: Request) -> Result<Response<T>, Status> {
+    async fn ask_by_grpc<T: Message + Default>(&self, request: Request) -> Result<Response<T>, Status> {
         match self.ask(request).await {
             Some(Answer::Message(message)) => Ok(Response::new(T::decode(message.as_slice()).expect("a response"))),
             Some(Answer::Grpc(code, message)) => Err(Status::new(code, message)),
-            Some(Answer::Http { .. }) => Err(Status::internal("this is no answer of an inventory")),
+            Some(Answer::Http { .. }) => Err(Status::internal("this is no answer by gRPC")),
             None => Err(Status::cancelled("the run is over")),
         }
     }
@@ -160,14 +174,14 @@ impl InventoryService for Entrance {
         &self,
         request: tonic::Request<CommitReservationRequest>,
     ) -> Result<Response<CommitReservationResponse>, Status> {
-        self.ask_inventory(Request::Commit(request.into_inner())).await
+        self.ask_by_grpc(Request::Commit(request.into_inner())).await
     }
 
     async fn release_hold(
         &self,
         request: tonic::Request<ReleaseHoldRequest>,
     ) -> Result<Response<ReleaseHoldResponse>, Status> {
-        self.ask_inventory(Request::Release(request.into_inner())).await
+        self.ask_by_grpc(Request::Release(request.into_inner())).await
     }
 
     async fn check_availability(
@@ -182,7 +196,7 @@ impl InventoryService for Entrance {
         request: tonic::Request<ReserveSeatRequest>,
     ) -> Result<Response<ReserveSeatResponse>, Status> {
         let request = ReserveSeatRequest { hold_expires_at: None, ..request.into_inner() };
-        self.ask_inventory(Request::Reserve(request)).await
+        self.ask_by_grpc(Request::Reserve(request)).await
     }
 
     async fn get_inventory_status(
@@ -190,5 +204,29 @@ impl InventoryService for Entrance {
         _request: tonic::Request<GetInventoryStatusRequest>,
     ) -> Result<Response<GetInventoryStatusResponse>, Status> {
         Err(Status::unimplemented("nobody asks this"))
+    }
+}
+
+#[tonic::async_trait]
+impl PaymentService for Entrance {
+    async fn create_payment_intent(
+        &self,
+        _request: tonic::Request<CreatePaymentIntentRequest>,
+    ) -> Result<Response<CreatePaymentIntentResponse>, Status> {
+        Err(Status::unimplemented("nobody asks this"))
+    }
+
+    async fn process_payment(
+        &self,
+        _request: tonic::Request<ProcessPaymentRequest>,
+    ) -> Result<Response<ProcessPaymentResponse>, Status> {
+        Err(Status::unimplemented("nobody asks this"))
+    }
+
+    async fn get_payment_status(
+        &self,
+        request: tonic::Request<GetPaymentStatusRequest>,
+    ) -> Result<Response<GetPaymentStatusResponse>, Status> {
+        self.ask_by_grpc(Request::Payment(request.into_inner())).await
     }
 }

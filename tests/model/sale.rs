@@ -7,6 +7,7 @@
 //! | `moment` | time in words |
 //! | `programs` | what the real code does after which answers |
 //! | `table` | what the DynamoDB emulator does with a request |
+//! | `payment` | what the payment service says of the customer's payment |
 //! | `state` | what may happen next; what must never happen, and what must have happened in the end |
 //!
 //! The workers' claims are always granted here: what `kind` and its neighbours prove of them is not needed for any of this.
@@ -14,10 +15,14 @@
 //! passes at any moment, under whoever is at work. In the end, what the stream, the queues and the sweep bring is worked
 //! off, one after the other, until nothing is left to do.
 //!
-//! Not in the model: a client's own confirm, which asks the payment service; the end of the inventory's own grace; and the
-//! SDK's second try, which finds its own write and takes it for made.
+//! There is one payment. Where the customer says that he has paid, it goes through at any moment: from then on the payment service
+//! says so, and its event is there.
+//!
+//! Not in the model: the end of the inventory's own grace; and the SDK's second try, which finds its own write and takes it for
+//! made.
 
 pub(crate) mod moment;
+mod payment;
 mod programs;
 mod role;
 mod state;
@@ -49,6 +54,8 @@ pub(crate) enum Sabotage {
     EarlyExpiry,
     /// The inventory holds seats for a reservation that was released before.
     NothingBarred,
+    /// The payment service says that a payment has gone through that has not.
+    PaidOnHisWord,
 }
 
 #[test]
@@ -81,7 +88,9 @@ fn every_reservation_comes_to_one_end() {
         ));
     }
     let ends = sale.ends();
-    for expected in ["Held", "NoSeats", "MoreTime", "GivenUp", "success", "superseded", "late_approval", "ComesBack"] {
+    for expected in
+        ["Held", "NoSeats", "MoreTime", "GivenUp", "Sold", "success", "superseded", "late_approval", "ComesBack"]
+    {
         assert!(ends.iter().any(|end| end.contains(expected)), "nothing ended in {expected}: {ends:#?}");
     }
 }
@@ -120,4 +129,9 @@ fn a_clock_that_is_fast_is_found() {
 #[test]
 fn an_inventory_that_holds_after_its_release_is_found() {
     finds(Sabotage::NothingBarred, &[Role::Create, Role::Expired], 0, "its seats are Held");
+}
+
+#[test]
+fn a_confirm_that_nothing_proves_is_found() {
+    finds(Sabotage::PaidOnHisWord, &[Role::Create, Role::Confirm], 0, "is CONFIRMED and not paid");
 }

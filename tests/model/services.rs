@@ -250,7 +250,7 @@ pub(crate) async fn inventory(request: &Request, seats: Seats) -> (Answer, Seats
         Request::Reserve(message) => message.reservation_id.as_str(),
         Request::Commit(message) => message.reservation_id.as_str(),
         Request::Release(message) => message.reservation_id.as_str(),
-        Request::Rest { .. } | Request::Aws { .. } => panic!("no inventory request: {request:?}"),
+        Request::Rest { .. } | Request::Aws { .. } | Request::Payment(_) => panic!("no inventory request: {request:?}"),
     };
     match seats {
         Seats::Open | Seats::Barred => inventory.stock(EVENT, &seat, 0),
@@ -308,7 +308,7 @@ async fn ask(client: &mut Grpc<Channel>, request: &Request) -> Answer {
             let answer = client.unary(tonic::Request::new(message), path("ReleaseHold"), codec).await;
             answer.map(|answer| ReleaseHoldResponse { released_at: None, ..answer.into_inner() }.encode_to_vec())
         }
-        Request::Rest { .. } | Request::Aws { .. } => panic!("no inventory request: {request:?}"),
+        Request::Rest { .. } | Request::Aws { .. } | Request::Payment(_) => panic!("no inventory request: {request:?}"),
     };
     let refused = |status: tonic::Status| Answer::Grpc(status.code(), status.message().to_owned());
     answer.map_or_else(refused, Answer::Message)

@@ -114,6 +114,7 @@ impl Model {
                 Request::Reserve(_) | Request::Commit(_) | Request::Release(_) => Part::Seats(state.seats),
                 Request::Aws { target, .. } if target.ends_with("PutEvents") => Part::Bus(false),
                 Request::Aws { .. } => Part::Claim(state.claims[kind.index()], owner),
+                request @ Request::Payment(_) => panic!("no worker asks this: {request:?}"),
             };
             let (said, after) = self.carry_out(asked, part);
             judge(state.reservation, self.decisions.request(asked), part, after)?;
@@ -263,7 +264,7 @@ fn fault(request: &Request, act: Act) -> Answer {
             Answer::Http { status: 500, body: r#"{"__type":"InternalServerError"}"#.to_owned() }
         }
         Request::Aws { .. } => Answer::Http { status: 400, body: r#"{"__type":"AccessDeniedException"}"#.to_owned() },
-        Request::Reserve(_) | Request::Commit(_) | Request::Release(_) => {
+        Request::Reserve(_) | Request::Commit(_) | Request::Release(_) | Request::Payment(_) => {
             Answer::Grpc(Code::Unavailable, "not well".to_owned())
         }
     }

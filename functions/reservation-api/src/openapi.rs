@@ -326,6 +326,7 @@ fn answer_of(code: Code) -> ErrorAnswer {
         Code::PayloadTooLarge => Refusal::TooLong,
         Code::UnsupportedMediaType => Refusal::NotJson,
         Code::SeatUnavailable => Refusal::Reservations(Error::NoSeats),
+        Code::TooManyHolds => Refusal::Reservations(Error::TooManyHolds { most: 4 }),
         Code::IdempotencyInProgress => Refusal::Reservations(Error::InProgress { after: second }),
         Code::IdempotencyConflict => Refusal::Reservations(Error::OtherWish),
         Code::ReservationExpired => Refusal::Reservations(Error::Over),
@@ -382,7 +383,8 @@ fn endpoints() -> Vec<Endpoint> {
             summary: "Holds seats",
             description: "All of them or none. A repeat under the same key is told the same, for a day at least, and one \
                           with another wish is refused. Where the waiting room asks for a token, a reservation is \
-                          its token's, whatever the key.",
+                          its token's, whatever the key. Where the API is deployed with a limit of holds, a customer \
+                          who has as many gets no more, until one is paid or has ended.",
             parameters: vec![idempotency_key(Required::True)],
             body: Some((
                 "Wish",
@@ -398,6 +400,7 @@ fn endpoints() -> Vec<Endpoint> {
                 Code::AdmissionRequired,
                 Code::InvalidReservationToken,
                 Code::SeatUnavailable,
+                Code::TooManyHolds,
                 Code::IdempotencyInProgress,
                 Code::TokenAlreadyUsed,
                 Code::ReservationExpired,

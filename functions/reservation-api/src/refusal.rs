@@ -45,6 +45,8 @@ names! {
         UnsupportedMediaType = "UNSUPPORTED_MEDIA_TYPE",
         /// The seats are another's, or not so many are left.
         SeatUnavailable = "SEAT_UNAVAILABLE",
+        /// The customer holds as much as he may at a time.
+        TooManyHolds = "TOO_MANY_HOLDS",
         /// The same request is being worked on.
         IdempotencyInProgress = "IDEMPOTENCY_IN_PROGRESS",
         /// The key came before with another request.
@@ -171,6 +173,7 @@ fn of_reservations(error: &Error) -> ErrorAnswer {
             ErrorAnswer::new(StatusCode::CONFLICT, Code::IdempotencyInProgress, message).retry_after(*after)
         }
         Error::NoSeats => ErrorAnswer::new(StatusCode::CONFLICT, Code::SeatUnavailable, message),
+        Error::TooManyHolds { .. } => ErrorAnswer::new(StatusCode::CONFLICT, Code::TooManyHolds, message),
         Error::Over => ErrorAnswer::new(StatusCode::CONFLICT, Code::ReservationExpired, message),
         Error::NotPaid { after, .. } => {
             ErrorAnswer::new(StatusCode::PAYMENT_REQUIRED, Code::PaymentNotConfirmed, message).retry_after(*after)

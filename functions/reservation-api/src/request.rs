@@ -159,7 +159,7 @@ impl<'a> Fields<'a> {
 
     /// The payment of a confirm.
     pub fn payment_intent_id(&mut self) -> String {
-        self.required("paymentIntentId", "payment_intent_id", field::id).unwrap_or_default()
+        self.payment("paymentIntentId", "payment_intent_id")
     }
 
     /// How much longer a hold shall last.
@@ -182,7 +182,8 @@ impl<'a> Fields<'a> {
         });
         let wanted = match status.as_deref() {
             Some("CONFIRMED") => {
-                let intent_id = self.payment_intent_id();
+                // Functions speak snake_case, and a fault is named as they wrote it.
+                let intent_id = self.payment("payment_intent_id", "paymentIntentId");
                 // Both are stored and nothing is decided by them.
                 let amount = self.optional("amount", "amount", |value| Ok::<_, &str>(value.as_i64())).flatten();
                 let currency = self.optional("currency", "currency", |value| {
@@ -202,6 +203,10 @@ impl<'a> Fields<'a> {
     /// The rule of each field that breaks one.
     pub fn finish<T>(self, made: T) -> Result<T, Refusal> {
         if self.faults.is_empty() { Ok(made) } else { Err(Refusal::Invalid(self.faults)) }
+    }
+
+    fn payment(&mut self, name: &str, other_name: &str) -> String {
+        self.required(name, other_name, field::id).unwrap_or_default()
     }
 
     fn quantity(&mut self, seat_ids: &[String]) -> Option<u32> {

@@ -18,7 +18,7 @@ pub(crate) fn of(error: Error) -> ConnectError {
         Error::AdmissionRequired | Error::Denied(_) => ConnectError::permission_denied(message),
         Error::TooMany { .. } => ConnectError::invalid_argument(message),
         Error::InProgress { after } => waiting(ConnectError::aborted(message), Some(after)),
-        Error::NoSeats => ConnectError::resource_exhausted(message),
+        Error::NoSeats | Error::TooManyHolds { .. } => ConnectError::resource_exhausted(message),
         Error::Over => ConnectError::failed_precondition(message),
         Error::Conflict(conflict) => of_conflict(&conflict),
         Error::NotPaid { after, .. } => waiting(ConnectError::failed_precondition(message), after),

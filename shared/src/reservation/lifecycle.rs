@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use super::{Hold, Money, Status};
 use crate::{
     admission::Admission,
+    field::LONGEST_PAGE,
     name::{Named, names},
 };
 
@@ -41,7 +42,7 @@ pub const OVERDUE: Duration = Duration::from_secs(120);
 /// How long a reservation is kept after its end.
 const KEPT: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// How long holds last.
+/// How long holds last, and how many one customer may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
     /// From the creation to the deadline.
@@ -50,14 +51,17 @@ pub struct Terms {
     pub longest_hold: Duration,
     /// What the inventory waits beyond the longest hold before it frees seats by itself.
     pub grace: Duration,
+    /// How many reservations a customer may have open, where that is limited.
+    pub most_open: Option<u8>,
 }
 
 impl Terms {
-    /// A minute, a quarter of an hour, three hours.
+    /// A minute, a quarter of an hour, three hours; and as many as a customer likes.
     pub const DEFAULT: Self = Self {
         hold: Duration::from_secs(60),
         longest_hold: Duration::from_secs(900),
         grace: Duration::from_secs(10_800),
+        most_open: None,
     };
 
     /// A creation takes up to [`LEASE`], and then a customer has to pay.
@@ -67,6 +71,9 @@ impl Terms {
     /// lives for half an hour of faults: before that the inventory must not free seats by itself. After the two weeks for which
     /// a dead letter is kept, no event comes that needs them.
     pub const GRACES: RangeInclusive<Duration> = Duration::from_secs(7_200)..=Duration::from_secs(1_209_600);
+
+    /// The limits of open reservations that there can be: they are counted on one page.
+    pub const LIMITS: RangeInclusive<u8> = 1..=LONGEST_PAGE;
 }
 
 names! {
@@ -357,6 +364,24 @@ impl Reservation {
         self.fingerprint.is_empty()
     }
 
+    /// Whether its seats are held or looked for, and its deadline is ahead. Every such one was created within the longest hold.
+    pub fn is_open(&self, now: u64) -> bool {
+        self.has_yet_to_end() && now < self.hold_expires_at
+    }
+
+    /// Whether it has yet to come to an end.
+    fn has_yet_to_end(&self) -> bool {
+        match &self.status {
+            Status::Pending | Status::Hold => true,
+            Status::Confirmed
+            | Status::Cancelled
+            | Status::Expired
+            | Status::Failed
+            | Status::Refunded
+            | Status::Other(_) => false,
+        }
+    }
+
     /// What the same wish, by `owner`, finds in this reservation.
     pub fn found_by(&self, wish: &Wish, owner: &str, now: u64) -> Found {
         if self.is_tombstone() {
@@ -471,16 +496,7 @@ impl Reservation {
     /// It gets its timer again, because its deadline passed a while ago and nobody has acted on it: the timer was lost, or lies
     /// among the dead letters of a long outage. Nothing, where no timer is missing.
     pub fn overdue(&self, now: u64) -> Option<Change> {
-        let open = match &self.status {
-            Status::Pending | Status::Hold => true,
-            Status::Confirmed
-            | Status::Cancelled
-            | Status::Expired
-            | Status::Failed
-            | Status::Refunded
-            | Status::Other(_) => false,
-        };
-        if !open || now < self.hold_expires_at + ms(OVERDUE) {
+        if !self.has_yet_to_end() || now < self.hold_expires_at + ms(OVERDUE) {
             return None;
         }
         // A version of its own, so that a relay which has seen the one before does not clear it.

@@ -83,6 +83,15 @@ pub enum Error {
         /// When to ask again.
         after: Duration,
     },
+    /// The customer has as many reservations open as he may have.
+    #[error(
+        "a customer may hold {most} at a time without having paid, and this one does: pay for one, cancel one, or wait until \
+         one ends"
+    )]
+    TooManyHolds {
+        /// So many.
+        most: u8,
+    },
     /// Another invocation is at the same wish.
     #[error("a request with this Idempotency-Key is being worked on")]
     InProgress {
@@ -282,12 +291,12 @@ impl Reservations {
     ) -> Result<Created, Error> {
         let (owner, now) = (Uuid::new_v4().to_string(), now());
         let pending = Reservation::pending(wish, admission, &owner, now, &self.terms);
-        let written = match admission.filter(|admission| admission.is_over(now)) {
+        let written = match self.barred(admission, &pending).await? {
             None => self.begin(&pending).await?,
-            // Nothing begins by it any more. What has begun goes on.
-            Some(_) => match self.table.get(&pending.id).await? {
+            // Nothing begins now. What has begun goes on.
+            Some(refusal) => match self.table.get(&pending.id).await? {
                 Some(found) => Written::Overtaken(found),
-                None => return Err(Error::Denied(Denied::Expired)),
+                None => return Err(refusal),
             },
         };
         let (reservation, only_try) = match written {
@@ -313,6 +322,32 @@ impl Reservations {
                 Err(Error::Inventory { cause: error.to_string(), after: Duration::from_millis(left) })
             }
         }
+    }
+
+    /// Why a reservation that has not begun must not begin, if it must not.
+    async fn barred(&self, admission: Option<&Admission>, pending: &Reservation) -> Result<Option<Error>, TableError> {
+        if admission.is_some_and(|admission| admission.is_over(pending.created_at)) {
+            return Ok(Some(Error::Denied(Denied::Expired)));
+        }
+        match self.terms.most_open {
+            Some(most) if self.has_open(most, pending).await? => Ok(Some(Error::TooManyHolds { most })),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Whether the customer has so many reservations open beside this one. It is soft: two that begin at once do not see each
+    /// other.
+    async fn has_open(&self, most: u8, pending: &Reservation) -> Result<bool, TableError> {
+        let (most, now) = (usize::from(most), pending.created_at);
+        let longest_hold = u64::try_from(self.terms.longest_hold.as_millis()).unwrap_or(u64::MAX);
+        let mut ids = self.table.newest(&pending.user_id, now.saturating_sub(longest_hold)).await?;
+        ids.retain(|id| *id != pending.id);
+        // As a rule there are so few that none has to be read.
+        if ids.len() < most {
+            return Ok(false);
+        }
+        let others = self.table.those(&pending.user_id, &ids).await?;
+        Ok(others.iter().filter(|other| other.is_open(now)).count() >= most)
     }
 
     /// The customer's reservation.
@@ -567,13 +602,14 @@ pub enum Settlement {
 }
 
 impl Terms {
-    /// As `HOLD_SECONDS`, `MAX_HOLD_SECONDS` and `HOLD_GRACE_SECONDS` say. What is wrong is noted.
+    /// As `HOLD_SECONDS`, `MAX_HOLD_SECONDS`, `HOLD_GRACE_SECONDS` and `MAX_OPEN_HOLDS` say. What is wrong is noted.
     pub fn configured(reader: &mut Reader<'_>) -> Self {
         const TIMER: &str = "no queue delays its timer longer";
         const HOLD: &str = "it must be long enough to pay, and MAX_HOLD_SECONDS at most";
         const GRACE: &str = "an event that is late must still find its seats held";
+        const OPEN: &str = "they are counted on one page; leave it unset for no limit";
 
-        let Self { hold, longest_hold: longest, grace } = Self::DEFAULT;
+        let Self { hold, longest_hold: longest, grace, most_open: _ } = Self::DEFAULT;
         let longest_hold = reader.seconds("MAX_HOLD_SECONDS", longest, Self::SHORTEST_HOLD..=longest, TIMER);
         // A hold is judged by a longest one that there can be.
         let holds = Self::SHORTEST_HOLD..=longest_hold.clamp(Self::SHORTEST_HOLD, longest);
@@ -581,6 +617,7 @@ impl Terms {
             hold: reader.seconds("HOLD_SECONDS", hold, holds, HOLD),
             longest_hold,
             grace: reader.seconds("HOLD_GRACE_SECONDS", grace, Self::GRACES, GRACE),
+            most_open: reader.limit("MAX_OPEN_HOLDS", Self::LIMITS, OPEN),
         }
     }
 }
@@ -603,6 +640,21 @@ mod tests {
         let mut reader = Reader::new(&source);
         let terms = Terms::configured(&mut reader);
         reader.finish(Some(terms))
+    }
+
+    #[test]
+    fn open_holds_are_limited_where_it_is_said_and_nothing_but_a_number_of_them_is_a_limit() {
+        let limit = |text: &str| {
+            let source = BTreeMap::from([("MAX_OPEN_HOLDS".to_owned(), text.to_owned())]);
+            let mut reader = Reader::new(&source);
+            let terms = Terms::configured(&mut reader);
+            reader.finish(Some(terms.most_open)).map_err(|ConfigError(faults)| faults.join("\n"))
+        };
+        assert_eq!([limit(""), limit("1"), limit("100")], [Ok(None), Ok(Some(1)), Ok(Some(100))]);
+        for wrong in ["0", "101", "256", "-1", "1.5", "many", " 4"] {
+            let expected = format!("MAX_OPEN_HOLDS must be from 1 to 100, not {wrong:?}: ");
+            assert!(limit(wrong).is_err_and(|fault| fault.starts_with(&expected)), "{wrong}");
+        }
     }
 
     #[test]

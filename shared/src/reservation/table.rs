@@ -28,6 +28,7 @@ use crate::{
     },
     config::Reader,
     failure::Failure,
+    field::LONGEST_PAGE,
 };
 
 /// The index by customer: `user_id` and `created_at`, with nothing but keys in it, so that a change of status costs it
@@ -177,22 +178,56 @@ impl Table {
         limit: u8,
         after: Option<&Cursor>,
     ) -> Result<(Vec<Reservation>, Option<Cursor>), TableError> {
-        let unavailable =
-            |cause| TableError::Unavailable { action: "list", id: format!("of customer {user_id}"), cause };
+        let (ids, next) = self.ids(user_id, 0, limit, after).await?;
+        Ok((self.those(user_id, &ids).await?, next))
+    }
+
+    /// The ids of a customer's newest reservations, a page of them at most: of those that were created since then. Keys are all
+    /// that is read. The index is behind the table, so that one that was made this moment may be missing.
+    ///
+    /// # Errors
+    /// When DynamoDB gave no answer.
+    pub async fn newest(&self, user_id: &str, since: u64) -> Result<Vec<String>, TableError> {
+        self.ids(user_id, since, LONGEST_PAGE, None).await.map(|(ids, _)| ids)
+    }
+
+    /// A page of the index, the newest first, and where the next goes on.
+    async fn ids(
+        &self,
+        user_id: &str,
+        since: u64,
+        limit: u8,
+        after: Option<&Cursor>,
+    ) -> Result<(Vec<String>, Option<Cursor>), TableError> {
         let call = self
             .client
             .query()
             .table_name(&self.name)
             .index_name(BY_USER)
-            .key_condition_expression("#user = :user")
+            .key_condition_expression("#user = :user AND #created >= :since")
             .expression_attribute_names("#user", "user_id")
+            .expression_attribute_names("#created", "created_at")
             .expression_attribute_values(":user", text(user_id))
+            .expression_attribute_values(":since", AttributeValue::N(since.to_string()))
             .scan_index_forward(false)
             .limit(i32::from(limit))
-            .set_exclusive_start_key(after.map(|cursor| cursor.key(user_id)));
-        let answer = call.send().await.map_err(|error| unavailable(fault(&error)))?;
-        let ids: Vec<String> = answer.items().iter().filter_map(|item| item.get(ID)?.as_s().ok().cloned()).collect();
-        let next = answer.last_evaluated_key().and_then(Cursor::of);
+            .set_exclusive_start_key(after.map(|cursor| cursor.key(user_id)))
+            // As for one reservation: an empty page may be anybody's.
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let answer = call.send().await.map_err(|error| unlisted(user_id, fault(&error)))?;
+        if answer.consumed_capacity.is_none() {
+            return Err(unlisted(user_id, NOT_DYNAMODB.to_owned()));
+        }
+        let ids = answer.items().iter().filter_map(|item| item.get(ID)?.as_s().ok().cloned()).collect();
+        Ok((ids, answer.last_evaluated_key().and_then(Cursor::of)))
+    }
+
+    /// The customer's reservations of these ids as they are at this moment, a page of them at most, in the same order.
+    ///
+    /// # Errors
+    /// When DynamoDB gave no answer, or an item that can't be read.
+    pub async fn those(&self, user_id: &str, ids: &[String]) -> Result<Vec<Reservation>, TableError> {
+        let unavailable = |cause| unlisted(user_id, cause);
         let mut found: HashMap<String, Reservation> = HashMap::new();
         let mut wanted: Vec<_> = ids.iter().map(|id| HashMap::from([(ID.to_owned(), text(id))])).collect();
         // What a crowded table leaves out is asked for once more.
@@ -202,8 +237,12 @@ impl Table {
             }
             let keys = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
             let keys = keys.map_err(|error| unavailable(error.to_string()))?;
-            let answer = self.client.batch_get_item().request_items(&self.name, keys).send().await;
-            let answer = answer.map_err(|error| unavailable(fault(&error)))?;
+            let call = self.client.batch_get_item().request_items(&self.name, keys);
+            let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let answer = call.send().await.map_err(|error| unavailable(fault(&error)))?;
+            if answer.consumed_capacity.is_none() {
+                return Err(unavailable(NOT_DYNAMODB.to_owned()));
+            }
             for item in answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default() {
                 let id = item.get(ID).and_then(|id| id.as_s().ok()).cloned().unwrap_or_default();
                 found.insert(id.clone(), read(&id, item)?);
@@ -214,7 +253,7 @@ impl Table {
         if !wanted.is_empty() {
             return Err(unavailable("DynamoDB left some of them out".to_owned()));
         }
-        Ok((ids.iter().filter_map(|id| found.remove(id)).collect(), next))
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
     /// Writes a new reservation, if there is none of its id.
@@ -444,6 +483,10 @@ impl Expression {
         };
         Ok(expression)
     }
+}
+
+fn unlisted(user_id: &str, cause: String) -> TableError {
+    TableError::Unavailable { action: "list", id: format!("of customer {user_id}"), cause }
 }
 
 fn text(value: &str) -> AttributeValue {

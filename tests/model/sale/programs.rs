@@ -42,6 +42,7 @@ use uuid::Uuid;
 
 use super::{
     moment::{LONGER, Phase, SLACK, moments, named},
+    payment::PAYMENT,
     role::{CUSTOMER, Role, wish},
 };
 use crate::{
@@ -84,6 +85,8 @@ pub(crate) enum End {
     MoreTime,
     /// The customer was told that the reservation is given up.
     GivenUp,
+    /// The customer was told that the seat is his.
+    Sold,
     /// The customer was told that it can't be, or that it is not known; he may ask again.
     Refused(String),
     /// The message is acknowledged.
@@ -108,6 +111,8 @@ pub(crate) struct Told {
     pub(crate) cancelled: bool,
     /// It was cancelled by its customer, so that a worker has to release its seat.
     pub(crate) given_up: bool,
+    /// It was confirmed by its customer, so that a worker has to sell its seat.
+    pub(crate) bought: bool,
     pub(crate) expired: bool,
     pub(crate) failed: bool,
     /// The payment is to be refunded.
@@ -122,6 +127,7 @@ impl Told {
             confirmed: self.confirmed | other.confirmed,
             cancelled: self.cancelled | other.cancelled,
             given_up: self.given_up | other.given_up,
+            bought: self.bought | other.bought,
             expired: self.expired | other.expired,
             failed: self.failed | other.failed,
             refund: self.refund | other.refund,
@@ -135,7 +141,10 @@ impl Told {
             let detail: Value = serde_json::from_str(detail).expect("a detail is JSON");
             match entry["DetailType"].as_str() {
                 Some("reservation.created") => told.created = true,
-                Some("reservation.confirmed") => told.confirmed = true,
+                Some("reservation.confirmed") => {
+                    told.confirmed = true;
+                    told.bought |= detail["by"] == "client";
+                }
                 Some("reservation.cancelled") => {
                     told.cancelled = true;
                     told.given_up |= detail["by"] == "client";
@@ -383,6 +392,7 @@ impl PartsOfAll {
                 ("EXPIRY_QUEUE_URL", &format!("{url}/000000000000/reservation-expired")),
                 ("EVENT_BUS_NAME", BUS),
                 ("INVENTORY_GRPC_ADDR", &gate.grpc_address),
+                ("PAYMENT_GRPC_ADDR", &gate.grpc_address),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
@@ -424,9 +434,14 @@ impl PartsOfAll {
             Role::Create => self.reservations.create(&wish, None, &trace).await.map(|_| End::Held),
             Role::Cancel => self.reservations.cancel(&id, CUSTOMER).await.map(|_| End::GivenUp),
             Role::Extend => self.reservations.extend(&id, CUSTOMER, LONGER, "longer").await.map(|_| End::MoreTime),
-            Role::Approved | Role::Failed | Role::Cancelled | Role::Expired | Role::Relay | Role::Sweep => {
-                panic!("{role:?} is no customer")
-            }
+            Role::Confirm => self.reservations.confirm(&id, CUSTOMER, PAYMENT, &trace).await.map(|_| End::Sold),
+            Role::Approved
+            | Role::Failed
+            | Role::Cancelled
+            | Role::Confirmed
+            | Role::Expired
+            | Role::Relay
+            | Role::Sweep => panic!("{role:?} is no customer"),
         };
         match done {
             Ok(end) => end,
@@ -441,8 +456,12 @@ impl PartsOfAll {
         let settler =
             Settler { workflow, services: self.settling.services(), lost_race: self.settling.lost_race(lost_race) };
         let (event_type, id) = (workflow.event_type, wish().reservation_id());
-        let body = event::envelope(event_type.name(), &event::detail(event_type, &id, EVENT, &[SEAT.to_owned()]));
-        let event = Event::parse(event_type, &body.to_string()).expect("a valid event");
+        let mut detail = event::detail(event_type, &id, EVENT, &[SEAT.to_owned()]);
+        if event_type.is_of_a_payment() {
+            detail["payment_intent_id"] = PAYMENT.into();
+        }
+        let body = event::envelope(event_type.name(), &detail).to_string();
+        let event = Event::parse(event_type, &body).expect("a valid event");
         match settler.process(event, &TraceContext::default(), Deadline::stated(LEASE_END)).await {
             Ok(done) => End::Acknowledged(done.name()),
             Err(Failure::Transient { .. } | Failure::Early { .. }) => End::ComesBack,

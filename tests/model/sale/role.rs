@@ -13,12 +13,16 @@ pub(crate) enum Role {
     Cancel,
     /// The customer asks for more time.
     Extend,
+    /// The customer says that he has paid, for which the payment service is asked.
+    Confirm,
     /// The worker of `payment.approved`.
     Approved,
     /// The worker of `payment.failed`.
     Failed,
     /// The worker of a customer's `reservation.cancelled`.
     Cancelled,
+    /// The worker of a customer's `reservation.confirmed`.
+    Confirmed,
     /// The worker of the timer.
     Expired,
     /// What reads the table's stream.
@@ -28,13 +32,15 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Create,
         Self::Cancel,
         Self::Extend,
+        Self::Confirm,
         Self::Approved,
         Self::Failed,
         Self::Cancelled,
+        Self::Confirmed,
         Self::Expired,
         Self::Relay,
         Self::Sweep,
@@ -46,12 +52,31 @@ impl Role {
             Self::Approved => Some(EventType::PaymentApproved),
             Self::Failed => Some(EventType::PaymentFailed),
             Self::Cancelled => Some(EventType::ReservationCancelled),
+            Self::Confirmed => Some(EventType::ReservationConfirmed),
             Self::Expired => Some(EventType::ReservationExpired),
-            Self::Create | Self::Cancel | Self::Extend | Self::Relay | Self::Sweep => None,
+            Self::Create | Self::Cancel | Self::Extend | Self::Confirm | Self::Relay | Self::Sweep => None,
         }
     }
 
-    /// Every multiset of up to `most`, with the request that all begins with.
+    /// Who brings about what this one waits for. Without them he would be there and have nothing to do, and what happens is what
+    /// happens without him.
+    fn waits_for(self) -> &'static [Self] {
+        match self {
+            Self::Cancelled => &[Self::Cancel, Self::Relay],
+            Self::Confirmed => &[Self::Confirm, Self::Relay],
+            Self::Create
+            | Self::Cancel
+            | Self::Extend
+            | Self::Confirm
+            | Self::Approved
+            | Self::Failed
+            | Self::Expired
+            | Self::Relay
+            | Self::Sweep => &[],
+        }
+    }
+
+    /// Every multiset of up to `most`, with the request that all begins with, in which everybody may have something to do.
     pub(crate) fn multisets(most: usize) -> Vec<Vec<Self>> {
         let mut all = vec![vec![Self::Create]];
         let mut longest = all.clone();
@@ -65,6 +90,7 @@ impl Role {
             longest = longest.iter().flat_map(longer).collect();
             all.extend(longest.iter().cloned());
         }
+        all.retain(|roles| roles.iter().all(|role| role.waits_for().iter().all(|other| roles.contains(other))));
         all
     }
 }

@@ -9,6 +9,7 @@ use tonic::Code;
 use super::{
     Sabotage,
     moment::{EXTENDED, Phase},
+    payment,
     programs::{End, Next, Program, Programs, Told},
     role::Role,
     table::{Table, without_its_lease},
@@ -60,12 +61,15 @@ pub(crate) struct State {
     phase: Phase,
     actors: Vec<Actor>,
     told: Told,
+    /// The payment has gone through.
+    is_paid: bool,
     /// The customer was told that the seat is held for him, that others have it, that he has more time.
     promised: bool,
     refused: bool,
     /// The messages of these are done, and what comes of them later is a duplicate.
     expiry_done: bool,
     giving_up_done: bool,
+    sale_done: bool,
     /// How many things may still go wrong.
     faults: u8,
 }
@@ -85,6 +89,8 @@ pub(crate) enum Act {
     LeaseOver,
     /// Time passes.
     Later,
+    /// The payment goes through.
+    Paid,
 }
 
 /// A request to the table: its number, the item that it meets, and when.
@@ -104,6 +110,7 @@ pub(crate) struct Sale {
     called: HashMap<u16, Option<u32>>,
     written: HashMap<Asked, Written>,
     moved: HashMap<(u16, Seats), (u16, Seats)>,
+    stated: HashMap<(u16, bool), u16>,
     /// Items with one text in the place of another.
     renamed: HashMap<(u16, usize, bool), u16>,
     sabotage: Sabotage,
@@ -124,6 +131,7 @@ impl Sale {
             called: HashMap::new(),
             written: HashMap::new(),
             moved: HashMap::new(),
+            stated: HashMap::new(),
             renamed: HashMap::new(),
             sabotage,
         }
@@ -138,10 +146,13 @@ impl Sale {
             phase,
             actors,
             told,
+            // Where nobody asks about it, it has gone through from the first: its event comes at any moment all the same.
+            is_paid: !roles.contains(&Role::Confirm),
             promised: false,
             refused: false,
             expiry_done: false,
             giving_up_done: false,
+            sale_done: false,
             faults,
         }
     }
@@ -170,8 +181,10 @@ impl Sale {
         let Some(item) = state.item else { return role == Role::Create };
         match role {
             // A first request comes when it comes; after the deadline, only a repeat is left.
-            Role::Create | Role::Cancel | Role::Extend | Role::Approved | Role::Failed | Role::Expired => true,
+            Role::Create | Role::Cancel | Role::Extend | Role::Confirm | Role::Failed | Role::Expired => true,
+            Role::Approved => state.is_paid,
             Role::Cancelled => state.told.given_up,
+            Role::Confirmed => state.told.bought,
             Role::Relay => self.item(item).is_marked,
             // Before, it finds nothing that is missed.
             Role::Sweep => state.phase == Phase::Overdue,
@@ -222,7 +235,14 @@ impl Sale {
                 self.called.insert(asked, called);
                 called
             }
-            (None, Request::Aws { .. } | Request::Reserve(_) | Request::Commit(_) | Request::Release(_)) => None,
+            (
+                None,
+                Request::Aws { .. }
+                | Request::Reserve(_)
+                | Request::Commit(_)
+                | Request::Release(_)
+                | Request::Payment(_),
+            ) => None,
         };
         At::Working(node, api)
     }
@@ -243,6 +263,7 @@ impl Sale {
             let said = match self.programs.request(asked) {
                 Request::Aws { .. } => self.write(&mut state, index, asked)?,
                 Request::Reserve(_) | Request::Commit(_) | Request::Release(_) => self.move_seats(&mut state, asked)?,
+                Request::Payment(_) => self.ask_about_payment(&state, asked),
                 Request::Rest { .. } => panic!("the API answers this"),
             };
             answer = matches!(act, Act::Served(_)).then_some(said);
@@ -303,7 +324,7 @@ impl Sale {
         if before != state.item {
             let before = before.map(|item| self.item(item));
             let after = state.item.map(|item| self.item(item)).ok_or("the reservation is gone")?;
-            changed(before, after, state.phase)?;
+            changed(before, after, state)?;
         }
         Ok(answer)
     }
@@ -321,6 +342,18 @@ impl Sale {
         renamed
     }
 
+    fn ask_about_payment(&mut self, state: &State, asked: u16) -> u16 {
+        let is_paid = state.is_paid || self.sabotage == Sabotage::PaidOnHisWord;
+        if let Some(stated) = self.stated.get(&(asked, is_paid)) {
+            return *stated;
+        }
+        let Request::Payment(question) = self.programs.request(asked) else { panic!("no question about a payment") };
+        let answer = self.runtime.block_on(payment::answer(question, is_paid));
+        let stated = self.programs.number_of(answer);
+        self.stated.insert((asked, is_paid), stated);
+        stated
+    }
+
     fn move_seats(&mut self, state: &mut State, asked: u16) -> Result<u16, String> {
         let status = state.item.map_or("absent", |item| self.item(item).status);
         let request = self.programs.request(asked);
@@ -334,6 +367,7 @@ impl Sale {
             Request::Reserve(_)
             | Request::Commit(_)
             | Request::Release(_)
+            | Request::Payment(_)
             | Request::Aws { .. }
             | Request::Rest { .. } => {}
         }
@@ -369,11 +403,14 @@ impl Sale {
             End::NoSeats if was_held => return Err("the customer was refused a seat that was held for him".to_owned()),
             End::NoSeats => state.refused = true,
             End::GivenUp if status != "CANCELLED" => return Err(format!("given up, and it is {status}")),
+            End::Sold if status != "CONFIRMED" => return Err(format!("told that it is sold, and it is {status}")),
             End::Acknowledged(outcome) => {
                 let owed = |what: &str| Err(format!("{role:?} was acknowledged as {outcome}, but {what}"));
                 match (status, state.seats) {
                     ("PENDING" | "HOLD" | "absent", _) => return owed(&format!("the reservation is {status}")),
-                    ("CONFIRMED", Seats::Held) if role == Role::Approved => return owed("its seats are not sold"),
+                    ("CONFIRMED", Seats::Held) if matches!(role, Role::Approved | Role::Confirmed) => {
+                        return owed("its seats are not sold");
+                    }
                     ("CONFIRMED", _) => {}
                     (_, _) if role == Role::Approved && !state.told.refund => return owed("nothing is refunded"),
                     ("EXPIRED", Seats::Held) if role == Role::Expired => return owed("its seats are held"),
@@ -384,6 +421,7 @@ impl Sale {
                 }
                 state.expiry_done |= role == Role::Expired;
                 state.giving_up_done |= role == Role::Cancelled;
+                state.sale_done |= role == Role::Confirmed;
             }
             End::ComesBack => {
                 let Actor { again, .. } = state.actors[index];
@@ -391,7 +429,7 @@ impl Sale {
                 state.actors[index] = Actor { role, at, again: again.saturating_sub(1) };
             }
             End::DeadLettered(code) => return Err(format!("{role:?} was rejected as {code}")),
-            End::GivenUp | End::MoreTime | End::Refused(_) | End::Over => {}
+            End::GivenUp | End::Sold | End::MoreTime | End::Refused(_) | End::Over => {}
             End::Answered(_) => panic!("only the API answers so"),
         }
         if state.promised && state.refused {
@@ -413,6 +451,7 @@ impl Sale {
             let messages = [
                 (Role::Expired, state.told.timer && !state.expiry_done),
                 (Role::Cancelled, state.told.given_up && !state.giving_up_done),
+                (Role::Confirmed, state.told.bought && !state.sale_done),
             ];
             let messages = messages.into_iter().filter(|(_, is_there)| *is_there).map(|(role, _)| role);
             let more = [Role::Sweep, Role::Relay].into_iter().chain(messages);
@@ -439,6 +478,12 @@ impl State {
     /// Whether this one's message is no message of the stream's, the clock's or the queue's, which come anyway.
     fn is_owed(&self, role: Role) -> bool {
         self.actors.iter().any(|actor| actor.role == role) && matches!(role, Role::Approved | Role::Failed)
+    }
+
+    /// Whether there is a payment that has yet to go through, and somebody for whom that matters.
+    fn may_still_be_paid(&self) -> bool {
+        let asks = |actor: &Actor| matches!(actor.role, Role::Confirm | Role::Approved) && actor.at != At::Gone;
+        !self.is_paid && self.actors.iter().any(asks)
     }
 }
 
@@ -483,6 +528,9 @@ impl Rules for Sale {
                 steps.push(Step { act: Act::Later, calm: true, state });
             }
         }
+        if state.may_still_be_paid() {
+            steps.push(Step { act: Act::Paid, calm: true, state: State { is_paid: true, ..state.clone() } });
+        }
         Ok(steps)
     }
 
@@ -518,7 +566,7 @@ impl Rules for Sale {
 
     fn describe(&self, state: &State, act: Act) -> String {
         match act {
-            Act::LeaseOver | Act::Later => format!("{act:?}"),
+            Act::LeaseOver | Act::Later | Act::Paid => format!("{act:?}"),
             Act::Served(index) | Act::AnswerLost(index) | Act::Refused(index) | Act::Crashed(index) => {
                 let Actor { role, at, .. } = state.actors[index];
                 let asked = match at {
@@ -567,7 +615,8 @@ impl Item {
 }
 
 /// What a change must not be.
-fn changed(before: Option<Item>, after: Item, phase: Phase) -> Result<(), String> {
+fn changed(before: Option<Item>, after: Item, state: &State) -> Result<(), String> {
+    let phase = state.phase;
     let (was, is) = (before.map_or("absent", |before| before.status), after.status);
     let forward = match (was, is) {
         ("absent", "PENDING") | ("PENDING", "HOLD" | "FAILED" | "EXPIRED") => true,
@@ -576,6 +625,9 @@ fn changed(before: Option<Item>, after: Item, phase: Phase) -> Result<(), String
     };
     if !forward {
         return Err(format!("the reservation was {was} and is {is}"));
+    }
+    if was != is && is == "CONFIRMED" && !state.is_paid {
+        return Err("the reservation is CONFIRMED and not paid".to_owned());
     }
     if before.is_some_and(|before| before.version > after.version) {
         return Err("the version fell".to_owned());
@@ -591,7 +643,7 @@ fn changed(before: Option<Item>, after: Item, phase: Phase) -> Result<(), String
 fn fault(request: &Request) -> Answer {
     match request {
         Request::Aws { .. } => Answer::Http { status: 400, body: r#"{"__type":"AccessDeniedException"}"#.to_owned() },
-        Request::Reserve(_) | Request::Commit(_) | Request::Release(_) => {
+        Request::Reserve(_) | Request::Commit(_) | Request::Release(_) | Request::Payment(_) => {
             Answer::Grpc(Code::Unavailable, "not well".to_owned())
         }
         Request::Rest { .. } => Answer::Http { status: 503, body: String::new() },

@@ -80,7 +80,11 @@ impl Table {
         let spoilt = match self.sabotage {
             Sabotage::Unconditional => condition.contains("#version") && update.starts_with("SET"),
             Sabotage::ClearedUnseen => update.starts_with("REMOVE"),
-            Sabotage::None | Sabotage::TimerLost | Sabotage::EarlyExpiry | Sabotage::NothingBarred => false,
+            Sabotage::None
+            | Sabotage::TimerLost
+            | Sabotage::EarlyExpiry
+            | Sabotage::NothingBarred
+            | Sabotage::PaidOnHisWord => false,
         };
         if spoilt {
             let fields = input.as_object_mut().expect("an object");

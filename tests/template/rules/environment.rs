@@ -38,6 +38,7 @@ pub(crate) const RULES: &[Rule] = &[
             edit("          TICK_QUEUE_URL: !Ref WaitingRoomTickedQueue\n", ""),
             edit("          GRPC_REALTIME_SERVICE_ENDPOINT: !Ref RealtimeGrpcAddr\n", ""),
             edit("          HOLD_SECONDS: !Ref HoldSeconds\n", "          HOLD: !Ref HoldSeconds\n"),
+            edit("          MAX_OPEN_HOLDS: !Ref MaxOpenHolds\n", ""),
         ],
     },
     Rule {
@@ -48,7 +49,8 @@ pub(crate) const RULES: &[Rule] = &[
             // No variable refers to it: it is a condition that the base of the reservation API hangs on.
             edit("!Ref ReservationApiBase, !Ref Reservations, ", "!Ref ReservationApiBase, "),
             edit("!Ref HoldSeconds, ", ""),
-            edit(",\n               !Ref WaitingRoom]", "]"),
+            edit("!Ref MaxOpenHolds, ", ""),
+            edit("!Ref VpcSubnetIds, !Ref WaitingRoom]", "!Ref VpcSubnetIds]"),
             edit("!Ref BookingWindowSeconds, !Ref CallWindowSeconds", "!Ref BookingWindowSeconds"),
             edit("          OTEL_EXPORTER_OTLP_ENDPOINT: !Ref OtlpEndpoint\n", ""),
             edit(
