@@ -6,8 +6,9 @@
 //! | `conformity` | the table of `joining` beside the real one, on the DynamoDB emulator |
 //! | `turns` | how they are let in: two ticks, customers, reservations, events that are late or lost, and time |
 //!
-//! What gives places is the real `sequence`, and what calls people the real `plan`. The table is a double here, because the search has many of them at once; it knows
-//! the transactions of the real one by what they change and on which condition, and `conformity` holds it to the real one.
+//! What gives places is the real `sequence`, and what calls people the real `plan`. The table is a double here, because the
+//! search has many of them at once; it knows the transactions of the real one by what they change and on which condition, and
+//! `conformity` holds it to the real one.
 
 mod conformity;
 mod joining;

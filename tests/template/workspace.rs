@@ -152,6 +152,39 @@ fn who_is_on_call_waits_for_nothing_of_the_local_stack() {
     }
 }
 
+/// What a reader sees at a glance, also beside another file. The formatter breaks code at 120 and leaves comments alone.
+const LONGEST_COMMENT: usize = 128;
+
+/// The numbers of a source's lines that are comments, and longer than that. A row of a table can't be wrapped.
+fn long_comments(source: &str) -> Vec<usize> {
+    let is_long = |line: &str| {
+        let comment = line.trim_start();
+        let is_row = comment.trim_start_matches(['/', '!']).trim_start().starts_with('|');
+        comment.starts_with("//") && !is_row && line.chars().count() > LONGEST_COMMENT
+    };
+    source.lines().zip(1..).filter(|(line, _)| is_long(line)).map(|(_, number)| number).collect()
+}
+
+#[test]
+fn no_comment_is_longer_than_its_reader_sees_at_a_glance() {
+    let sources = files(|name| Path::new(name).extension().is_some_and(|extension| extension == "rs"));
+    assert!(sources.len() > 300, "only {} sources were found", sources.len());
+    let mut long = Vec::new();
+    for path in sources {
+        let source = fs::read_to_string(&path).expect("a source is text");
+        long.extend(long_comments(&source).into_iter().map(|line| format!("{}:{line}", path.display())));
+    }
+    assert!(long.is_empty(), "wrap these at {LONGEST_COMMENT} characters:\n{}", long.join("\n"));
+}
+
+#[test]
+fn a_comment_that_is_too_long_is_found() {
+    let fits = "é".repeat(LONGEST_COMMENT - 3);
+    let found = |start: &str| long_comments(&format!("code\n{start}{fits}\n"));
+    assert_eq!([found("// "), found("   "), found("//! | ")], [[0; 0]; 3]);
+    assert_eq!([found("/// "), found("//! "), found("    // ")], [[2]; 3]);
+}
+
 #[test]
 fn a_package_that_escapes_the_lints_is_found() {
     for text in ["", "[lints]", "[lints]\nworkspace = false", "[lints.rust]\nunsafe_code = 'allow'"] {

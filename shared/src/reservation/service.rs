@@ -201,8 +201,8 @@ pub struct Reservations {
 }
 
 impl Reservations {
-    /// Reservations on these terms, which are counted for nobody. Without a payment service no customer confirms his reservation himself: the event of its
-    /// payment does. Without an entrance everybody may make one.
+    /// Reservations on these terms, which are counted for nobody. Without a payment service no customer confirms his
+    /// reservation himself: the event of its payment does. Without an entrance everybody may make one.
     pub fn new(
         table: Table,
         inventory: InventoryClient,
@@ -266,8 +266,8 @@ impl Reservations {
 
     /// Holds what is wished for, in three steps: the reservation is written with its deadline, seats are held, the reservation
     /// is on hold. Whoever dies in between leaves a deadline behind, at which all of it is given back. A repeat goes on where
-    /// the first request stopped, or is told what it said. `token` is the customer's word for his right to it, where there is an
-    /// entrance that asks for one.
+    /// the first request stopped, or is told what it said. `token` is the customer's word for his right to it, where there is
+    /// an entrance that asks for one.
     ///
     /// # Errors
     /// Why no seats are held, or why that is not known.

@@ -1,4 +1,5 @@
-//! How people get their places, step by step. A step is a request that DynamoDB carries out whole, or something that goes wrong.
+//! How people get their places, step by step. A step is a request that DynamoDB carries out whole, or something that goes
+//! wrong.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -54,10 +54,10 @@ the sale broke a promise; 2 nothing could be run: an unreadable file, a failed b
 /// Runs the function binaries against an in-process stack: Lambda Runtime API, SQS, EventBridge, DynamoDB, the inventory
 /// service and the reservation API, all on loopback. Nothing needs to be installed and nothing leaves this machine.
 ///
-/// Without a command it replays the files of events/ (or those named) and prints what became of every record. Behind all files of
-/// events/ a small sale follows: 300 people come for 20 tickets, some of whom leave, stay away, or can't pay. The exit status is
-/// 1 when an outcome is not the one that the event's file promises, or a promise of the sale was broken, and 2 when nothing could
-/// be run.
+/// Without a command it replays the files of events/ (or those named) and prints what became of every record. Behind all files
+/// of events/ a small sale follows: 300 people come for 20 tickets, some of whom leave, stay away, or can't pay. The exit
+/// status is 1 when an outcome is not the one that the event's file promises, or a promise of the sale was broken, and 2 when
+/// nothing could be run.
 #[derive(Parser)]
 #[command(
     name = "cargo local",

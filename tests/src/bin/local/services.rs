@@ -1,4 +1,5 @@
-//! `cargo local up --no-functions`: the stack without the functions, for `cargo lambda watch` and for functions deployed to MiniStack.
+//! `cargo local up --no-functions`: the stack without the functions, for `cargo lambda watch` and for functions deployed to
+//! MiniStack.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
