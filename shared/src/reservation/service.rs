@@ -3,7 +3,6 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::LocalBoxFuture;
 use tokio::join;
 use tracing::warn;
 use uuid::Uuid;
@@ -228,14 +227,9 @@ impl Reservations {
     /// must be called inside a Tokio runtime.
     pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Self) -> S) -> Option<Server<S>> {
         let name = parts.name;
-        let reservations = Self::configured(parts);
-        let server = Server::configured(reservations.clone().map(service), parts);
-        let reservations = reservations?;
-        let look = move || -> LocalBoxFuture<'static, _> {
-            let reservations = reservations.clone();
-            Box::pin(async move { reservations.probe(name).await })
-        };
-        Some(server?.looking(look))
+        Server::over(Self::configured(parts), parts, service, async move |reservations: &Self| {
+            reservations.probe(name).await
+        })
     }
 
     /// Looks whether what the configuration names is there, once per environment, and connects to the services, so that the
