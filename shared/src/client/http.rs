@@ -45,7 +45,8 @@ pub const KEPT: Duration = Duration::from_secs(60);
 /// What is escaped in a segment of a path, or in a value of a query: everything but RFC 3986's unreserved characters.
 pub(super) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Whether a text is a URL that HTTP can be spoken to.
+/// Whether a text is a URL that HTTP can be spoken to. A host beyond ASCII is none: it is written in Punycode, since no function
+/// carries the tables for it.
 pub fn is_http_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
@@ -385,5 +386,13 @@ mod tests {
         let ((address, _), client) = (server(long.leak()).await, Client::new(64 << 10));
         let cut = call(&client, address, "/").await.unwrap();
         assert!(cut.len() < 1_000, "it is the error, and not {} bytes", cut.len());
+    }
+
+    #[test]
+    fn a_host_beyond_ascii_is_written_in_punycode() {
+        assert!(is_http_url("https://xn--mnchen-3ya.example/v1") && is_http_url("http://[::1]:8080"));
+        for text in ["https://m\u{fc}nchen.example/v1", "ftp://example.com", "https://", "example.com"] {
+            assert!(!is_http_url(text), "{text}");
+        }
     }
 }
