@@ -15,8 +15,8 @@
 //! passes at any moment, under whoever is at work. In the end, what the stream, the queues and the sweep bring is worked
 //! off, one after the other, until nothing is left to do.
 //!
-//! There is one payment. Where the customer says that he has paid, it goes through at any moment: from then on the payment service
-//! says so, and its event is there.
+//! There is one payment. Where the customer says that he has paid, it goes through at any moment: from then on the payment
+//! service says so, and its event is there.
 //!
 //! Not in the model: the end of the inventory's own grace; and the SDK's second try, which finds its own write and takes it for
 //! made.

@@ -45,8 +45,8 @@ pub const KEPT: Duration = Duration::from_secs(60);
 /// What is escaped in a segment of a path, or in a value of a query: everything but RFC 3986's unreserved characters.
 pub(super) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Whether a text is a URL that HTTP can be spoken to. A host beyond ASCII is none: it is written in Punycode, since no function
-/// carries the tables for it.
+/// Whether a text is a URL that HTTP can be spoken to. A host beyond ASCII is none: it is written in Punycode, since no
+/// function carries the tables for it.
 pub fn is_http_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }

@@ -58,8 +58,8 @@ impl Role {
         }
     }
 
-    /// Who brings about what this one waits for. Without them he would be there and have nothing to do, and what happens is what
-    /// happens without him.
+    /// Who brings about what this one waits for. Without them he would be there and have nothing to do, and what happens is
+    /// what happens without him.
     fn waits_for(self) -> &'static [Self] {
         match self {
             Self::Cancelled => &[Self::Cancel, Self::Relay],

@@ -1,5 +1,5 @@
-//! Which PostgreSQL `cargo local` writes bookings to, and what it says of that: one that is named or found, or else the embedded
-//! one, which is built where nobody has built it yet.
+//! Which PostgreSQL `cargo local` writes bookings to, and what it says of that: one that is named or found, or else the
+//! embedded one, which is built where nobody has built it yet.
 
 use std::env::consts::{ARCH, OS};
 
@@ -40,8 +40,8 @@ pub enum Choice<S> {
     Embedded {
         /// What is said before it is built.
         announcement: String,
-        /// Why there is no other, for whoever goes on without bookings when it fails. Nothing: it was asked for by its name, and
-        /// nobody goes on without it.
+        /// Why there is no other, for whoever goes on without bookings when it fails. Nothing: it was asked for by its name,
+        /// and nobody goes on without it.
         missing: Option<String>,
     },
     /// None: why, and what brings one.

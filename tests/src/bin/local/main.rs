@@ -218,8 +218,8 @@ async fn hold_sale(binaries: &Binaries) -> Result<bool, Box<dyn Error>> {
     Ok(report.breaches.is_empty())
 }
 
-/// A PostgreSQL for the bookings, or why there is none and what brings one. One that was asked for by its name and can't be used
-/// is an error; the embedded one, where nobody asked for it, is not.
+/// A PostgreSQL for the bookings, or why there is none and what brings one. One that was asked for by its name and can't be
+/// used is an error; the embedded one, where nobody asked for it, is not.
 fn server(wanted: &Sidecar) -> Result<Result<&'static Server, String>, Box<dyn Error>> {
     match choice::choose(wanted.wish(), Embedded::here(), Server::of_this_process) {
         Choice::Found(server) => Ok(Ok(server)),
