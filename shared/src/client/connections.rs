@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::{
     client::{
-        http::{ESCAPED, HttpClient, is_http_url},
+        http::{ESCAPED, HttpClient, http_url},
         signature::Signer,
     },
     config::Reader,
@@ -59,8 +59,7 @@ impl ConnectionsClient {
     pub fn if_configured(reader: &mut Reader<'_>, aws: &SdkConfig) -> Option<Self> {
         let timeout = reader.milliseconds("PUSH_TIMEOUT_MS", Duration::from_secs(1));
         let base = reader.optional(NAME)?;
-        let base = Some(base).filter(|base| is_http_url(base)).and_then(|base| Url::parse(&base).ok());
-        let Some(base) = base.filter(|url| url.query().is_none() && url.fragment().is_none()) else {
+        let Some(base) = http_url(&base).filter(|url| url.query().is_none() && url.fragment().is_none()) else {
             reader.fault(NAME, "must be an http or https URL without query and fragment");
             return None;
         };

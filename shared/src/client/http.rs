@@ -45,10 +45,10 @@ pub const KEPT: Duration = Duration::from_secs(60);
 /// What is escaped in a segment of a path, or in a value of a query: everything but RFC 3986's unreserved characters.
 pub(super) const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Whether a text is a URL that HTTP can be spoken to. A host beyond ASCII is none: it is written in Punycode, since no
+/// The URL that a text is, if HTTP can be spoken to it. A host beyond ASCII is none: it is written in Punycode, since no
 /// function carries the tables for it.
-pub fn is_http_url(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+pub fn http_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// A client whose requests have bodies of the type `B`; clones share its connections.
@@ -390,9 +390,9 @@ mod tests {
 
     #[test]
     fn a_host_beyond_ascii_is_written_in_punycode() {
-        assert!(is_http_url("https://xn--mnchen-3ya.example/v1") && is_http_url("http://[::1]:8080"));
+        assert!(http_url("https://xn--mnchen-3ya.example/v1").is_some() && http_url("http://[::1]:8080").is_some());
         for text in ["https://m\u{fc}nchen.example/v1", "ftp://example.com", "https://", "example.com"] {
-            assert!(!is_http_url(text), "{text}");
+            assert!(http_url(text).is_none(), "{text}");
         }
     }
 }

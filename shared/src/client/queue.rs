@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::{Client, types::SendMessageBatchRequestEntry};
 
-use super::{aws::fault, http::is_http_url};
+use super::{aws::fault, http::http_url};
 use crate::{backoff::whole_seconds, config::Reader, failure::quoted, start::Parts};
 
 /// SQS takes ten messages in one call.
@@ -35,7 +35,7 @@ pub fn url(reader: &mut Reader<'_>, name: &'static str) -> Option<String> {
 }
 
 fn judge(reader: &mut Reader<'_>, name: &'static str, url: &str) {
-    if !is_http_url(url) {
+    if http_url(url).is_none() {
         reader.fault(name, "must be the queue's URL");
     }
 }

@@ -34,7 +34,7 @@ pub use self::{
 use crate::{
     client::{
         aws::CALL_TIMEOUT,
-        http::{ESCAPED, HttpClient},
+        http::{ESCAPED, HttpClient, http_url},
         signature::Signer,
     },
     config::{Reader, Secret},
@@ -189,9 +189,9 @@ impl ReservationClient {
     /// # Errors
     /// When `base` can't be used.
     pub fn new(base: &str, access: Access, timeout: Duration) -> Result<Self, SetupError> {
-        let base = Url::parse(base).map_err(|_| SetupError::Base)?;
+        let base = http_url(base).ok_or(SetupError::Base)?;
         let plain = base.query().is_none() && base.fragment().is_none() && base.username().is_empty();
-        if !matches!(base.scheme(), "http" | "https") || !base.has_host() || !plain || base.password().is_some() {
+        if !plain || base.password().is_some() {
             return Err(SetupError::Base);
         }
         // Twice that, because the heads of an answer count too.

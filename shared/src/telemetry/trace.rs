@@ -34,7 +34,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::{
-    client::http::{HttpClient, is_http_url},
+    client::http::{HttpClient, http_url},
     config::Reader,
     deadline::Deadline,
     failure::chain,
@@ -157,7 +157,7 @@ impl Tracing {
         let Some(endpoint) = reader.optional_or_secret(ENDPOINT, "otel_endpoint") else {
             return Some(Self::default());
         };
-        let built = if !is_http_url(&endpoint) {
+        let built = if http_url(&endpoint).is_none() {
             Err("can't be used: it is not an http or https URL".to_owned())
         } else if protocol.is_none() && is_grpc_port(&endpoint) {
             Err(format!(
