@@ -11,9 +11,7 @@ use aws_sdk_dynamodb::{
     Client,
     error::SdkError,
     operation::update_item::UpdateItemError,
-    types::{
-        AttributeValue, KeysAndAttributes, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
-    },
+    types::{AttributeValue, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure},
 };
 use data_encoding::BASE64URL_NOPAD;
 
@@ -24,7 +22,7 @@ use super::{
 use crate::{
     client::aws::{
         fault,
-        table::{self, ID, NOT_DYNAMODB, Unfit},
+        table::{self, Attributes, ID, NOT_DYNAMODB, Unfit},
     },
     config::Reader,
     failure::Failure,
@@ -41,9 +39,6 @@ pub const UNPUBLISHED: &str = "unpublished";
 
 /// The longest id that a cursor may hold.
 const LONGEST_ID: usize = 256;
-
-/// How often the items of a page are asked for.
-const ROUNDS: usize = 3;
 
 /// Where a page of a customer's reservations ended. As text it is opaque, and says nothing of whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,12 +57,12 @@ impl Cursor {
         Some(Self { created_at: created_at.parse().ok()?, id: id.to_owned() }).filter(|_| fits)
     }
 
-    fn of(key: &HashMap<String, AttributeValue>) -> Option<Self> {
+    fn of(key: &Attributes) -> Option<Self> {
         let created_at = key.get("created_at")?.as_n().ok()?.parse().ok()?;
         Some(Self { created_at, id: key.get(ID)?.as_s().ok()?.clone() })
     }
 
-    fn key(&self, user_id: &str) -> HashMap<String, AttributeValue> {
+    fn key(&self, user_id: &str) -> Attributes {
         HashMap::from([
             (ID.to_owned(), text(&self.id)),
             ("user_id".to_owned(), text(user_id)),
@@ -227,31 +222,12 @@ impl Table {
     /// # Errors
     /// When DynamoDB gave no answer, or an item that can't be read.
     pub async fn those(&self, user_id: &str, ids: &[String]) -> Result<Vec<Reservation>, TableError> {
-        let unavailable = |cause| unlisted(user_id, cause);
+        let keys: Vec<_> = ids.iter().map(|id| Attributes::from([(ID.to_owned(), text(id))])).collect();
+        let items = table::read_all(&self.client, &self.name, &keys).await;
         let mut found: HashMap<String, Reservation> = HashMap::new();
-        let mut wanted: Vec<_> = ids.iter().map(|id| HashMap::from([(ID.to_owned(), text(id))])).collect();
-        // What a crowded table leaves out is asked for once more.
-        for _ in 0..ROUNDS {
-            if wanted.is_empty() {
-                break;
-            }
-            let keys = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
-            let keys = keys.map_err(|error| unavailable(error.to_string()))?;
-            let call = self.client.batch_get_item().request_items(&self.name, keys);
-            let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
-            let answer = call.send().await.map_err(|error| unavailable(fault(&error)))?;
-            if answer.consumed_capacity.is_none() {
-                return Err(unavailable(NOT_DYNAMODB.to_owned()));
-            }
-            for item in answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default() {
-                let id = item.get(ID).and_then(|id| id.as_s().ok()).cloned().unwrap_or_default();
-                found.insert(id.clone(), read(&id, item)?);
-            }
-            let left = answer.unprocessed_keys.unwrap_or_default().remove(&self.name);
-            wanted = left.map(|left| left.keys).unwrap_or_default();
-        }
-        if !wanted.is_empty() {
-            return Err(unavailable("DynamoDB left some of them out".to_owned()));
+        for item in items.map_err(|cause| unlisted(user_id, cause))? {
+            let id = item.get(ID).and_then(|id| id.as_s().ok()).cloned().unwrap_or_default();
+            found.insert(id.clone(), read(&id, item)?);
         }
         Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
@@ -281,8 +257,8 @@ impl Table {
         &self,
         (segment, segments): (i32, i32),
         overdue: u64,
-        after: Option<HashMap<String, AttributeValue>>,
-    ) -> Result<(Vec<Result<Reservation, TableError>>, Option<HashMap<String, AttributeValue>>), TableError> {
+        after: Option<Attributes>,
+    ) -> Result<(Vec<Result<Reservation, TableError>>, Option<Attributes>), TableError> {
         let call = self
             .client
             .scan()
@@ -305,7 +281,7 @@ impl Table {
             id: format!("of segment {segment}"),
             cause: fault(&error),
         })?;
-        let read = |item: HashMap<String, AttributeValue>| {
+        let read = |item: Attributes| {
             let id = item.get(ID).and_then(|id| id.as_s().ok()).cloned().unwrap_or_default();
             read(&id, item)
         };
@@ -418,14 +394,14 @@ struct Expression {
     condition: String,
     update: String,
     names: HashMap<String, String>,
-    values: HashMap<String, AttributeValue>,
+    values: Attributes,
 }
 
 impl Expression {
     /// Sets what `to` has, removes what only `from` had, and adds the events of `to` to those that are there.
     fn of(from: Option<&Reservation>, to: &Reservation) -> Result<Self, serde_dynamo::Error> {
-        let attributes = |reservation: &Reservation| -> Result<HashMap<String, AttributeValue>, _> {
-            let mut item: HashMap<String, AttributeValue> = serde_dynamo::to_item(reservation)?;
+        let attributes = |reservation: &Reservation| -> Result<Attributes, _> {
+            let mut item: Attributes = serde_dynamo::to_item(reservation)?;
             item.remove(ID);
             Ok::<_, serde_dynamo::Error>(item)
         };
@@ -493,7 +469,7 @@ fn text(value: &str) -> AttributeValue {
     AttributeValue::S(value.to_owned())
 }
 
-fn read(id: &str, item: HashMap<String, AttributeValue>) -> Result<Reservation, TableError> {
+fn read(id: &str, item: Attributes) -> Result<Reservation, TableError> {
     let unreadable = |fault| TableError::Unreadable { id: id.to_owned(), fault };
     let found: Reservation = serde_dynamo::from_item(item).map_err(|error| unreadable(error.to_string()))?;
     if found.id == id { Ok(found) } else { Err(unreadable("it has another id".to_owned())) }

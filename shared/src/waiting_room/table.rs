@@ -33,8 +33,8 @@ use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata,
     operation::transact_write_items::TransactWriteItemsError,
     types::{
-        AttributeValue, CancellationReason, Delete, KeysAndAttributes, Put, ReturnConsumedCapacity,
-        ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+        AttributeValue, CancellationReason, Delete, Put, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
+        TransactWriteItem,
     },
 };
 use aws_smithy_types::error::operation::BuildError;
@@ -54,7 +54,7 @@ use super::{
 use crate::{
     client::aws::{
         fault,
-        table::{self, NOT_DYNAMODB, Unfit},
+        table::{self, Attributes, NOT_DYNAMODB, Unfit},
     },
     config::Reader,
     failure::Failure,
@@ -70,16 +70,8 @@ const LINE: &str = "line";
 /// The partition of the open lines.
 const LINES: &str = "lines";
 
-/// DynamoDB's limit for a BatchGetItem.
-const BATCH: usize = 100;
-
-/// How often what a crowded table leaves out is asked for.
-const ROUNDS: usize = 5;
-
 /// The bytes of a person in a block or a segment: name, arrival, seats.
 const PERSON: usize = 23;
-
-type Attributes = HashMap<String, AttributeValue>;
 
 /// Why the table did not do what was asked. Nothing is known about what was asked for then.
 #[derive(Debug, thiserror::Error)]
@@ -295,32 +287,8 @@ impl Table {
     }
 
     /// The records of these keys that are there, in any order.
-    async fn batch(&self, what: &str, keys: Vec<Attributes>) -> Result<Vec<Attributes>, TableError> {
-        let mut found = Vec::new();
-        for part in keys.chunks(BATCH) {
-            let mut wanted = part.to_vec();
-            for _ in 0..ROUNDS {
-                if wanted.is_empty() {
-                    break;
-                }
-                let keys = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
-                let keys = keys.map_err(|error| unavailable("read", what, error.to_string()))?;
-                let call = self.client.batch_get_item().request_items(&self.name, keys);
-                let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
-                let answer = call.send().await.map_err(|error| unavailable("read", what, fault(&error)))?;
-                let left = answer.unprocessed_keys.unwrap_or_default().remove(&self.name);
-                wanted = left.map(|left| left.keys).unwrap_or_default();
-                let read = answer.responses.unwrap_or_default().remove(&self.name).unwrap_or_default();
-                if read.is_empty() && answer.consumed_capacity.is_none_or(|consumed| consumed.is_empty()) {
-                    return Err(unavailable("read", what, NOT_DYNAMODB));
-                }
-                found.extend(read);
-            }
-            if !wanted.is_empty() {
-                return Err(unavailable("read", what, "DynamoDB left some of them out"));
-            }
-        }
-        Ok(found)
+    async fn batch(&self, what: &str, keys: &[Attributes]) -> Result<Vec<Attributes>, TableError> {
+        table::read_all(&self.client, &self.name, keys).await.map_err(|cause| unavailable("read", what, cause))
     }
 
     async fn delete(&self, what: &str, pk: &str, sk: &str) -> Result<(), TableError> {

@@ -1,17 +1,26 @@
-//! A look at a table of DynamoDB.
+//! A table of DynamoDB: a look at whether it fits, and reads of many items.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::{
     Client,
     error::ProvideErrorMetadata,
-    types::{AttributeValue, ReturnConsumedCapacity},
+    types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity},
 };
 
 use super::fault;
 
 /// The partition key of the tables whose items have no other.
 pub const ID: &str = "id";
+
+/// The attributes of an item, or of a key, by their names.
+pub type Attributes = HashMap<String, AttributeValue>;
+
+/// DynamoDB's limit for a `BatchGetItem`.
+const BATCH: usize = 100;
+
+/// How often what a crowded table leaves out is asked for.
+const ROUNDS: usize = 5;
 
 /// Why a look at the table did not find it fit. The texts fit after the name of the variable that names the table.
 #[derive(Debug, thiserror::Error)]
@@ -80,10 +89,41 @@ pub async fn look_up(client: &Client, table: &str, key: &[(&str, &str)]) -> Resu
     }
 }
 
+/// The items of these keys that are there, in any order, as they are at this moment.
+///
+/// # Errors
+/// Why DynamoDB did not say of each of them what it is.
+pub async fn read_all(client: &Client, table: &str, keys: &[Attributes]) -> Result<Vec<Attributes>, String> {
+    let mut found = Vec::new();
+    for part in keys.chunks(BATCH) {
+        let mut wanted = part.to_vec();
+        for _ in 0..ROUNDS {
+            if wanted.is_empty() {
+                break;
+            }
+            let keys = KeysAndAttributes::builder().set_keys(Some(wanted)).consistent_read(true).build();
+            let call = client.batch_get_item().request_items(table, keys.map_err(|error| error.to_string())?);
+            let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let answer = call.send().await.map_err(|error| fault(&error))?;
+            let items = answer.responses.unwrap_or_default().remove(table).unwrap_or_default();
+            // Items of this table are DynamoDB's own word, and so is what was consumed; an answer without either may be anybody's.
+            if items.is_empty() && answer.consumed_capacity.is_none_or(|consumed| consumed.is_empty()) {
+                return Err(NOT_DYNAMODB.to_owned());
+            }
+            found.extend(items);
+            wanted = answer.unprocessed_keys.unwrap_or_default().remove(table).map_or(Vec::new(), |left| left.keys);
+        }
+        if !wanted.is_empty() {
+            return Err("DynamoDB left some of them out".to_owned());
+        }
+    }
+    Ok(found)
+}
+
 /// Why an answer says nothing: it lacks what each answer of DynamoDB has.
 pub(crate) const NOT_DYNAMODB: &str = "the answer is not one that DynamoDB gives";
 
-fn attributes(key: &[(&str, &str)]) -> HashMap<String, AttributeValue> {
+fn attributes(key: &[(&str, &str)]) -> Attributes {
     key.iter().map(|(name, value)| ((*name).to_owned(), AttributeValue::S((*value).to_owned()))).collect()
 }
 

@@ -227,7 +227,8 @@ impl Table {
         keys.sort_unstable();
         keys.dedup();
         let mut items = BTreeMap::new();
-        for found in self.batch(what, keys.into_iter().map(item_key).collect()).await? {
+        let keys: Vec<_> = keys.into_iter().map(item_key).collect();
+        for found in self.batch(what, &keys).await? {
             let id = text(what, &found, "id")?.parse();
             let id = id.map_err(|_| unreadable(what, "an item has no name"))?;
             items.insert(id, read_item(what, id, found)?);

@@ -302,7 +302,7 @@ impl Table {
             }
         }
         let mut place = None;
-        for segment in self.batch(what, unknown).await? {
+        for segment in self.batch(what, &unknown).await? {
             let start = ordinal_of(what, &segment)?;
             let people: Arc<[Pending]> = people(what, &segment, scope)?.into();
             self.known.keep_segment(scope, start, &people);

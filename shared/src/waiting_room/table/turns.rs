@@ -47,8 +47,8 @@ impl Table {
         }
         let numbers: BTreeMap<String, u64> =
             (first..=page_of(line.serving)).map(|page| (page_key(&line.scope, page), page)).collect();
-        let keys = numbers.keys().map(|pk| key(pk, PAGE_SK)).collect();
-        for found in self.batch(&what, keys).await? {
+        let keys: Vec<_> = numbers.keys().map(|pk| key(pk, PAGE_SK)).collect();
+        for found in self.batch(&what, &keys).await? {
             let pk = text(&what, &found, PK)?;
             let page = numbers.get(&pk).ok_or_else(|| unreadable(&what, "a page is of another line"))?;
             pages.entries.extend(entries(&what, *page, &found)?);
