@@ -29,20 +29,34 @@ use crate::{
     trigger::{Task, Verdict},
 };
 
-/// The events of a transaction, with the user and the room that each of them means.
-const MEANT: &str = "
+/// The users that an event `e` may mean.
+const USERS: &str = "
+    SELECT min(id) AS user_id, count(*) AS users FROM users
+    WHERE (email = e.user_ref OR username = e.user_ref OR id = e.user_number)";
+
+/// The events of a transaction for which this holds, with the user and the room that each of them means.
+fn meant(which: &str) -> String {
+    format!(
+        "
 WITH e AS (
   SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::int4[], $5::text[], $6::int4[], $7::date[], $8::date[], $9::text[])
     AS e (booking_id, payload_hash, user_ref, user_number, room, guests, start_date, end_date, payment_id)
+  WHERE {which}
 ), meant AS (
   SELECT e.*, u.user_id, u.users, rooms.id AS room_id
   FROM e
-  CROSS JOIN LATERAL (
-    SELECT min(id) AS user_id, count(*) AS users FROM users
-    WHERE email = e.user_ref OR username = e.user_ref OR id = e.user_number
+  CROSS JOIN LATERAL ({USERS}
   ) u
   LEFT JOIN rooms ON rooms.internal_id = e.room
-)";
+)"
+    )
+}
+
+/// All events.
+const EACH: &str = "TRUE";
+
+/// The events that nobody has written, by a look for each of them.
+const UNWRITTEN: &str = "NOT EXISTS (SELECT FROM bookings own WHERE own.booking_id = e.booking_id OFFSET 0)";
 
 /// Takes the inbox rows.
 const INBOX: &str = "
@@ -67,33 +81,33 @@ WHERE users = 1 AND room_id IS NOT NULL";
 /// Writes what nobody has written, if the room is free. A booking that its guest gave up before it came takes no room.
 fn accepted() -> String {
     format!(
-        "{MEANT}
+        "{}
 INSERT INTO bookings (booking_id, user_id, room_id, number_of_guests, start_date, end_date, payment_id, status)
 SELECT meant.booking_id, user_id, room_id, guests, start_date, end_date, payment_id,
   CASE WHEN user_id = ANY (i.cancelled_by) THEN 'Cancelled' ELSE 'Accepted' END{TAKEN}
 ORDER BY room_id, start_date, meant.booking_id
-ON CONFLICT DO NOTHING"
+ON CONFLICT DO NOTHING",
+        meant(EACH)
     )
 }
 
-/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again. He is
-/// looked for last, booking by booking, and `OFFSET 0` keeps the other look from becoming a join: the planner would go through
-/// all that a room, or the house, has ever been booked for.
+/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again. What was
+/// written costs nothing more than the look for it. The look for who has the room is booking by booking, too: as a join it would
+/// go through all that a room, or the house, has ever been booked for.
 fn refused() -> String {
     format!(
-        "{MEANT}
+        "{}
 INSERT INTO bookings (booking_id, user_id, room_id, number_of_guests, start_date, end_date, payment_id, status)
 SELECT meant.booking_id, user_id, room_id, guests, start_date, end_date, payment_id, 'Refused'{TAKEN}
-  AND CASE
-    WHEN EXISTS (SELECT FROM bookings own WHERE own.booking_id = meant.booking_id OFFSET 0) THEN FALSE
-    ELSE EXISTS (
-      SELECT FROM bookings other
-      WHERE other.room_id = meant.room_id AND other.status = 'Accepted'
-        AND daterange(other.start_date, other.end_date, '[)') && daterange(meant.start_date, meant.end_date, '[)')
-    )
-  END
+  AND EXISTS (
+    SELECT FROM bookings other
+    WHERE other.room_id = meant.room_id AND other.status = 'Accepted'
+      AND daterange(other.start_date, other.end_date, '[)') && daterange(meant.start_date, meant.end_date, '[)')
+    OFFSET 0
+  )
 ORDER BY room_id, start_date, meant.booking_id
-ON CONFLICT DO NOTHING"
+ON CONFLICT DO NOTHING",
+        meant(UNWRITTEN)
     )
 }
 
@@ -118,14 +132,20 @@ FROM (
 WHERE i.ctid = ended.ctid
 RETURNING i.booking_id, i.outcome, ended.is_new, i.cancelled_by IS NOT NULL AS was_cancelled";
 
-/// Looks at what each of them found.
-const FOUND: &str = "
-SELECT meant.booking_id, users, room_id IS NOT NULL AS has_room, i.payload_hash = meant.payload_hash AS is_same, i.outcome,
-  i.refund_requested_at IS NOT NULL AS is_told
-FROM meant LEFT JOIN LATERAL (
-  SELECT i.payload_hash, i.outcome, i.refund_requested_at FROM holdfast.inbox i
-  WHERE i.booking_id = meant.booking_id OFFSET 0
-) i ON TRUE";
+/// Looks at what each of them found. Users and rooms are the reason where nothing was done, and looked at only there.
+fn found() -> String {
+    format!(
+        "
+SELECT e.booking_id, u.users, i.outcome IS NOT NULL OR EXISTS (SELECT FROM rooms WHERE internal_id = e.room OFFSET 0) AS has_room,
+  i.payload_hash = e.payload_hash AS is_same, i.outcome, i.refund_requested_at IS NOT NULL AS is_told
+FROM unnest($1::text[], $2::bytea[], $3::text[], $4::int4[], $5::text[]) AS e (booking_id, payload_hash, user_ref, user_number, room)
+LEFT JOIN LATERAL (
+  SELECT i.payload_hash, i.outcome, i.refund_requested_at FROM holdfast.inbox i WHERE i.booking_id = e.booking_id OFFSET 0
+) i ON TRUE
+CROSS JOIN LATERAL ({USERS} AND i.outcome IS NULL
+) u"
+    )
+}
 
 /// All of them, in the order of the transaction.
 static STATEMENTS: LazyLock<[Statement; 5]> = LazyLock::new(|| {
@@ -146,11 +166,11 @@ static STATEMENTS: LazyLock<[Statement; 5]> = LazyLock::new(|| {
         &[Type::TEXT_ARRAY, Type::BYTEA_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::TIMESTAMPTZ_ARRAY];
     let of_meant = |text: String| Statement::new(text, &OF_MEANT[..9]);
     [
-        Statement::new(format!("{MEANT}{INBOX}"), OF_MEANT),
+        Statement::new(format!("{}{INBOX}", meant(EACH)), OF_MEANT),
         of_meant(accepted()),
         of_meant(refused()),
         Statement::new(SETTLED, OF_SETTLED),
-        of_meant(format!("{MEANT}{FOUND}")),
+        Statement::new(found(), &OF_MEANT[..5]),
     ]
 });
 
@@ -295,7 +315,7 @@ impl<'a> Columns<'a> {
             session.query(of_accepted, &meant),
             session.query(of_refused, &meant),
             session.query(of_settled, &settled),
-            session.query(of_found, &meant),
+            session.query(of_found, &meant[..5]),
             session.client.batch_execute("COMMIT"),
         );
         begun?;
