@@ -2,7 +2,13 @@
 
 pub mod secret;
 
-use std::{collections::BTreeMap, fmt, ops::RangeInclusive, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display},
+    ops::RangeInclusive,
+    str::FromStr,
+    time::Duration,
+};
 
 use self::secret::{SecretFields, SecretStore};
 
@@ -218,7 +224,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes a fault of `name`, once, however many parts read it. The text follows the name, as in "is required and not set".
-    pub fn fault(&mut self, name: &str, text: impl fmt::Display) {
+    pub fn fault(&mut self, name: &str, text: impl Display) {
         let fault = format!("{name} {text}");
         if !self.faults.contains(&fault) {
             self.faults.push(fault);
@@ -242,7 +248,7 @@ impl<'a> Reader<'a> {
         let time = Duration::from_secs(self.count(name, default.as_secs()));
         if !ends.contains(&time) {
             let [least, most, seconds] = [*ends.start(), *ends.end(), time].map(|time| time.as_secs());
-            self.fault(name, format!("must be from {least} to {most}, not {seconds}: {reason}"));
+            self.outside(name, least..=most, seconds, reason);
         }
         time
     }
@@ -253,9 +259,14 @@ impl<'a> Reader<'a> {
         let text = self.environment.get(name)?;
         let limit = text.parse().ok().filter(|limit| ends.contains(limit));
         if limit.is_none() {
-            self.fault(name, format!("must be from {} to {}, not {text:?}: {reason}", ends.start(), ends.end()));
+            self.outside(name, ends, format_args!("{text:?}"), reason);
         }
         limit
+    }
+
+    /// Notes that a variable has a value beyond its ends.
+    fn outside<T: Display>(&mut self, name: &str, ends: RangeInclusive<T>, value: impl Display, reason: &str) {
+        self.fault(name, format!("must be from {} to {}, not {value}: {reason}", ends.start(), ends.end()));
     }
 
     /// What was made of the variables, if nothing was wrong.

@@ -30,7 +30,6 @@ use opentelemetry_sdk::{
 };
 use tokio::time::timeout;
 use tracing::warn;
-use url::Url;
 use uuid::Uuid;
 
 use crate::{
@@ -157,14 +156,12 @@ impl Tracing {
         let Some(endpoint) = reader.optional_or_secret(ENDPOINT, "otel_endpoint") else {
             return Some(Self::default());
         };
-        let built = if http_url(&endpoint).is_none() {
-            Err("can't be used: it is not an http or https URL".to_owned())
-        } else if protocol.is_none() && is_grpc_port(&endpoint) {
-            Err(format!(
+        let built = match http_url(&endpoint) {
+            None => Err("can't be used: it is not an http or https URL".to_owned()),
+            Some(url) if protocol.is_none() && url.port() == Some(GRPC_PORT) => Err(format!(
                 "has port {GRPC_PORT}, where a collector takes gRPC: {NO_GRPC}, or set {PROTOCOL} to {HTTP_PROTOBUF} if it takes that there"
-            ))
-        } else {
-            Self::to(&endpoint, EXPORT_TIMEOUT, service).map_err(|error| format!("can't be used: {error}"))
+            )),
+            Some(_) => Self::to(&endpoint, EXPORT_TIMEOUT, service).map_err(|error| format!("can't be used: {error}")),
         };
         built.map_err(|error| reader.fault(ENDPOINT, error)).ok()
     }
@@ -269,11 +266,6 @@ impl Collector {
         exporter.set_resource(&self.resource);
         Ok(exporter)
     }
-}
-
-/// Whether spans to this URL would reach a collector's gRPC.
-fn is_grpc_port(endpoint: &str) -> bool {
-    Url::parse(endpoint).is_ok_and(|url| url.port() == Some(GRPC_PORT))
 }
 
 /// Carries spans over HTTP by the rules of all our calls: a redirect is an answer like any other, and is not followed.
