@@ -13,7 +13,7 @@ use crate::{
     till::PRICE,
 };
 
-/// Whoever has had no answer for so long gives up, as a person does.
+/// Whoever has asked for so long and had no answer gives up, as a person does.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Between two tries of a request that had no answer, on average.
@@ -375,11 +375,13 @@ impl Person {
         path: &str,
         body: Value,
     ) -> Result<Value, Refused> {
-        let started = Instant::now();
+        let mut unanswered = Duration::ZERO;
         let mut last = String::new();
-        while started.elapsed() < PATIENCE {
+        while unanswered < PATIENCE {
             let ways = if matches!(asked, Asked::Join) { &venue.joining } else { &venue.asking };
+            // How long the crowd before him keeps this machine busy says nothing of his patience with the sale.
             let Ok(way) = ways.acquire().await else { break };
+            let asked_at = Instant::now();
             self.visit.requests[asked as usize] += 1;
             let answer = self.send(venue, &method, path, &body).await;
             drop(way);
@@ -393,6 +395,7 @@ impl Person {
                 Err(error) => last = error,
             }
             sleep(AGAIN.mul_f64(0.5 + self.impatience.f64())).await;
+            unanswered += asked_at.elapsed();
         }
         Err(Refused::Silence(format!("{path}: {last}")))
     }
