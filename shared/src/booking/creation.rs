@@ -91,9 +91,9 @@ ON CONFLICT DO NOTHING",
     )
 }
 
-/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again. What was
-/// written costs nothing more than the look for it. The look for who has the room is booking by booking, too: as a join it would
-/// go through all that a room, or the house, has ever been booked for.
+/// Writes what found its room taken. Who has it must be there to see: what gave no row for another reason comes again. What
+/// was written costs nothing more than the look for it. The look for who has the room is booking by booking, too: as a join it
+/// would go through all that a room, or the house, has ever been booked for.
 fn refused() -> String {
     format!(
         "{}

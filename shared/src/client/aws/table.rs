@@ -106,7 +106,8 @@ pub async fn read_all(client: &Client, table: &str, keys: &[Attributes]) -> Resu
             let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
             let answer = call.send().await.map_err(|error| fault(&error))?;
             let items = answer.responses.unwrap_or_default().remove(table).unwrap_or_default();
-            // Items of this table are DynamoDB's own word, and so is what was consumed; an answer without either may be anybody's.
+            // Items of this table are DynamoDB's own word, and so is what was consumed. An answer without either may be
+            // anybody's.
             if items.is_empty() && answer.consumed_capacity.is_none_or(|consumed| consumed.is_empty()) {
                 return Err(NOT_DYNAMODB.to_owned());
             }
