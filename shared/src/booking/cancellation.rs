@@ -9,7 +9,7 @@ use super::{
     ErrorCode, Outcome,
     event::Cancelled,
     migration,
-    recorder::{Change, Entry, Ruling, Traced},
+    recorder::{Change, Entry, Ruling, Traced, USERS},
 };
 use crate::{
     client::postgres::{
@@ -23,17 +23,20 @@ use crate::{
 };
 
 /// The events of a transaction, with the user that each of them means.
-const MEANT: &str = "
+fn meant() -> String {
+    format!(
+        "
 WITH e AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::int4[]) AS e (booking_id, user_ref, user_number)
 ), meant AS (
   SELECT e.*, u.user_id, u.users
   FROM e
   CROSS JOIN LATERAL (
-    SELECT min(id) AS user_id, count(*) AS users FROM users
-    WHERE email = e.user_ref OR username = e.user_ref OR id = e.user_number
+    {USERS}
   ) u
-)";
+)"
+    )
+}
 
 /// Takes the inbox rows, and keeps there who gave the booking up, for a booking that comes later. Whose booking it is nobody
 /// knows yet, so that a stranger's cancellation must not push out its guest's.
@@ -70,8 +73,9 @@ FROM meant LEFT JOIN LATERAL (
 static STATEMENTS: LazyLock<[Statement; 3]> = LazyLock::new(|| {
     const OF_MEANT: &[Type] =
         &[Type::TEXT_ARRAY, Type::TEXT_ARRAY, Type::INT4_ARRAY, Type::TEXT_ARRAY, Type::TEXT_ARRAY];
-    let of_meant = |statement: &str| Statement::new(format!("{MEANT}{statement}"), &OF_MEANT[..3]);
-    [Statement::new(format!("{MEANT}{INBOX}"), OF_MEANT), of_meant(CANCELLED), of_meant(FOUND)]
+    let meant = meant();
+    let of_meant = |statement: &str| Statement::new(format!("{meant}{statement}"), &OF_MEANT[..3]);
+    [Statement::new(format!("{meant}{INBOX}"), OF_MEANT), of_meant(CANCELLED), of_meant(FOUND)]
 });
 
 /// What `booking.cancelled` does: its guest's booking is given up, now or as soon as it comes.

@@ -14,7 +14,7 @@ use super::{
     Done, ErrorCode, Outcome,
     event::Created,
     migration,
-    recorder::{Change, Entry, Ruling, Traced},
+    recorder::{Change, Entry, Ruling, Traced, USERS},
     refusal::{Refusal, Refusals},
 };
 use crate::{
@@ -29,11 +29,6 @@ use crate::{
     trigger::{Task, Verdict},
 };
 
-/// The users that an event `e` may mean.
-const USERS: &str = "
-    SELECT min(id) AS user_id, count(*) AS users FROM users
-    WHERE (email = e.user_ref OR username = e.user_ref OR id = e.user_number)";
-
 /// The events of a transaction for which this holds, with the user and the room that each of them means.
 fn meant(which: &str) -> String {
     format!(
@@ -45,7 +40,8 @@ WITH e AS (
 ), meant AS (
   SELECT e.*, u.user_id, u.users, rooms.id AS room_id
   FROM e
-  CROSS JOIN LATERAL ({USERS}
+  CROSS JOIN LATERAL (
+    {USERS}
   ) u
   LEFT JOIN rooms ON rooms.internal_id = e.room
 )"
@@ -142,7 +138,8 @@ FROM unnest($1::text[], $2::bytea[], $3::text[], $4::int4[], $5::text[]) AS e (b
 LEFT JOIN LATERAL (
   SELECT i.payload_hash, i.outcome, i.refund_requested_at FROM holdfast.inbox i WHERE i.booking_id = e.booking_id OFFSET 0
 ) i ON TRUE
-CROSS JOIN LATERAL ({USERS} AND i.outcome IS NULL
+CROSS JOIN LATERAL (
+    {USERS} AND i.outcome IS NULL
 ) u"
     )
 }

@@ -130,6 +130,11 @@ impl Traced<'_> {
     }
 }
 
+/// The users that an event `e` may mean, by `user_ref` or `user_number`: how many they are, which [`Ruling::of_users`] judges,
+/// and the first of them. More conditions may follow.
+pub(super) const USERS: &str = "SELECT min(id) AS user_id, count(*) AS users FROM users
+    WHERE (email = e.user_ref OR username = e.user_ref OR id = e.user_number)";
+
 /// What a transaction came to for one of its events.
 #[derive(Debug)]
 pub enum Ruling {
