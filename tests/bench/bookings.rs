@@ -38,8 +38,9 @@ pub(crate) const ROUND_TRIPS_MS: [u32; 2] = [0, 2];
 /// A session tells of its flushes when it has been idle for so long: PostgreSQL's own ten seconds, and some.
 const UNTIL_TOLD: Duration = Duration::from_secs(12);
 
-/// Batches that are counted for round trips and flushes.
-const COUNTED: usize = 50;
+/// Batches that are counted for round trips and flushes: so many that what the server flushes for itself meanwhile, some times
+/// in a second, is a small part.
+const COUNTED: usize = 500;
 
 pub(crate) struct Bookings {
     pub(crate) ways: Vec<Way>,
@@ -65,8 +66,8 @@ pub(crate) struct Way {
     pub(crate) processor: Option<Figure>,
 }
 
-/// Who writes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who writes them, in the order of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Who {
     /// The function: one transaction for a batch, with the inbox.
     Ours,
@@ -117,31 +118,45 @@ pub(crate) async fn measure(workplace: &Workplace) -> Result<Result<Bookings, St
         Err(error) => return Ok(Err(error.to_string())),
     };
     let psycopg = Psycopg::find();
+    let is_here = |who: &Who| psycopg.is_ok() || !matches!(who, Who::Plain | Who::Pipeline);
     let mut ways = Vec::new();
-    for who in Who::ALL {
-        if matches!(who, Who::Plain | Who::Pipeline) && psycopg.is_err() {
-            continue;
+    for (round_trip_ms, batch) in ROUND_TRIPS_MS.iter().flat_map(|ms| BATCHES.iter().map(move |batch| (*ms, *batch))) {
+        let mut lanes = Vec::new();
+        for who in Who::ALL.into_iter().filter(|who| is_here(who) && who.batches().contains(&batch)) {
+            let site = Site::set(workplace, server, who, round_trip_ms).await?;
+            lanes.push(Lane { who, site, rates: Vec::new(), times: Vec::new() });
         }
-        for (round_trip_ms, batch) in ROUND_TRIPS_MS.iter().flat_map(|ms| who.batches().iter().map(move |b| (*ms, *b)))
-        {
-            let mut site = Site::set(workplace, server, who, round_trip_ms).await?;
-            let (mut rates, mut times) = (Vec::new(), Vec::new());
-            // The first one connects, and fills caches.
-            for window in 0..=workplace.runs(7, 2) {
-                let (elapsed, processor) = site.write(who, batch, who.window(), psycopg.as_ref().ok()).await?;
+        // In turn, so that whatever else the machine does meanwhile falls on all of them. The first window of each connects,
+        // and fills caches.
+        for window in 0..=workplace.runs(7, 2) {
+            for lane in &mut lanes {
+                let (elapsed, processor) =
+                    lane.site.write(lane.who, batch, lane.who.window(), psycopg.as_ref().ok()).await?;
                 if window > 0 {
-                    rates.push(who.window() as f64 / elapsed.as_secs_f64());
-                    times.extend(processor.map(|time| time.as_secs_f64() * 1_000.0 * 1_000.0 / who.window() as f64));
+                    let records = lane.who.window() as f64;
+                    lane.rates.push(records / elapsed.as_secs_f64());
+                    lane.times.extend(processor.map(|time| time.as_secs_f64() * 1_000.0 * 1_000.0 / records));
                 }
             }
+        }
+        for Lane { who, site, rates, times } in lanes {
             site.close(who).await?;
             let processor = Some(Figure::of(times)).filter(|figure| figure.runs() > 0);
             ways.push(Way { who, batch, round_trip_ms, rate: Figure::of(rates), processor });
         }
     }
+    ways.sort_by_key(|way| way.who);
     let (round_trips, flushes) = counts(workplace, server).await?;
     let [no_op, ours] = starts(workplace, server).await?;
     Ok(Ok(Bookings { ways, left_out: psycopg.err(), round_trips, flushes, ours, no_op }))
+}
+
+/// Somebody who writes bookings, at one size of a batch and one distance, and what his windows came to so far.
+struct Lane {
+    who: Who,
+    site: Site,
+    rates: Vec<f64>,
+    times: Vec<f64>,
 }
 
 /// A house with rooms, the function, and a stretch of network where there is one.

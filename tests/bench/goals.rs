@@ -79,14 +79,15 @@ fn of_bookings(bookings: &Bookings) -> Vec<Bar> {
     let counted = |what: &str, measured, most| Bar::of(what, measured, "", Bound::AtMost(most));
     let (ours, no_op) = (bookings.ours.first_poll.median(), (bookings.no_op.first_poll.median(), "the no-op's"));
     let original = against(" at 2 ms, against three statements a record", Who::Original, 2, 15.0);
-    let pipeline = against(", against psycopg's pipeline with an inbox", Who::Pipeline, 0, 1.0);
+    let pipeline = against(" at 2 ms, against psycopg's pipeline with an inbox", Who::Pipeline, 2, 1.0);
+    let on_the_spot = against(" on the spot, against psycopg's pipeline with an inbox", Who::Pipeline, 0, 1.0);
     let others = [
         counted("bookings, round trips of a batch", bookings.round_trips, 1.0),
         // The server itself may flush now and then, for itself.
         counted("bookings, flushes of a batch", bookings.flushes, 1.1),
         Bar::times("bookings, cold start to the first poll", ours, 3.0, no_op),
     ];
-    original.chain(pipeline).chain(others).collect()
+    original.chain(pipeline).chain(on_the_spot).chain(others).collect()
 }
 
 /// What no death and no copy may do to our line.
