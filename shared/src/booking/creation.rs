@@ -128,6 +128,9 @@ FROM (
 WHERE i.ctid = ended.ctid
 RETURNING i.booking_id, i.outcome, ended.is_new, i.cancelled_by IS NOT NULL AS was_cancelled";
 
+/// The first fields of an event, which the last look reads.
+const OF_FOUND: usize = 5;
+
 /// Looks at what each of them found. Users and rooms are the reason where nothing was done, and looked at only there.
 fn found() -> String {
     format!(
@@ -167,7 +170,7 @@ static STATEMENTS: LazyLock<[Statement; 5]> = LazyLock::new(|| {
         of_meant(accepted()),
         of_meant(refused()),
         Statement::new(SETTLED, OF_SETTLED),
-        Statement::new(found(), &OF_MEANT[..5]),
+        Statement::new(found(), &OF_MEANT[..OF_FOUND]),
     ]
 });
 
@@ -312,7 +315,7 @@ impl<'a> Columns<'a> {
             session.query(of_accepted, &meant),
             session.query(of_refused, &meant),
             session.query(of_settled, &settled),
-            session.query(of_found, &meant[..5]),
+            session.query(of_found, &meant[..OF_FOUND]),
             session.client.batch_execute("COMMIT"),
         );
         begun?;
