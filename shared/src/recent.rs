@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, SystemTime},
 };
 
 /// Answers by the names of what they are about. Each holds for the same time; copies share them.
@@ -15,7 +15,8 @@ pub struct Recent<T> {
 
 #[derive(Debug)]
 struct Answer<T> {
-    since: Instant,
+    /// By the system's clock: it goes on while Lambda freezes an environment, whose answers would otherwise hold for hours.
+    since: SystemTime,
     value: T,
 }
 
@@ -27,21 +28,27 @@ impl<T: Clone> Recent<T> {
 
     /// The answer about `name`, where one still holds.
     pub fn get(&self, name: &str) -> Option<T> {
+        self.get_at(name, SystemTime::now())
+    }
+
+    fn get_at(&self, name: &str, now: SystemTime) -> Option<T> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.get(name).filter(|answer| answer.holds(self.holds_for)).map(|answer| answer.value.clone())
+        answers.get(name).filter(|answer| answer.holds(self.holds_for, now)).map(|answer| answer.value.clone())
     }
 
     /// Keeps an answer. Those that hold no longer go: anybody can ask about names that nobody has heard of.
     pub fn keep(&self, name: &str, value: T) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        answers.retain(|_, answer| answer.holds(self.holds_for));
-        answers.insert(name.to_owned(), Answer { since: Instant::now(), value });
+        let now = SystemTime::now();
+        answers.retain(|_, answer| answer.holds(self.holds_for, now));
+        answers.insert(name.to_owned(), Answer { since: now, value });
     }
 }
 
 impl<T> Answer<T> {
-    fn holds(&self, time: Duration) -> bool {
-        self.since.elapsed() < time
+    /// A clock that was set back says nothing about how old it is, and then it does not hold.
+    fn holds(&self, time: Duration, now: SystemTime) -> bool {
+        now.duration_since(self.since).is_ok_and(|age| age < time)
     }
 }
 
@@ -62,5 +69,15 @@ mod tests {
         over.keep("b", 1);
         assert_eq!(over.get("a"), None);
         assert_eq!(over.answers.lock().unwrap().len(), 1, "what holds no longer does not stay");
+    }
+
+    #[test]
+    fn an_answer_grows_old_while_its_environment_is_frozen_and_none_holds_once_the_clock_is_set_back() {
+        let recent = Recent::holding_for(Duration::from_secs(60));
+        recent.keep("a", 1);
+        let now = SystemTime::now();
+        assert_eq!(recent.get_at("a", now + Duration::from_secs(59)), Some(1));
+        assert_eq!(recent.get_at("a", now + Duration::from_secs(61)), None);
+        assert_eq!(recent.get_at("a", now - Duration::from_secs(3_600)), None);
     }
 }

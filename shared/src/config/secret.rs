@@ -1,5 +1,7 @@
 //! The secret of a function: one JSON object in Secrets Manager, which may hold more than we read.
 
+use std::time::{Duration, SystemTime};
+
 use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use serde_json::Value;
@@ -30,6 +32,30 @@ impl SecretStore {
         let answer = self.client.get_secret_value().secret_id(&self.name).send().await;
         let answer = answer.map_err(|error| format!("could not be read: {}", fault(&error)))?;
         SecretFields::parse(answer.secret_string().unwrap_or_default())
+    }
+}
+
+/// A secret that is refused is looked up no more often than this, however many records that stops: most refusals are of a
+/// permission, and no new secret would change them.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// When a secret that was refused was last looked up, by the system's clock: it goes on while Lambda freezes an environment.
+/// On a quiet function, a minute of the other clock takes hours.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    last: Option<SystemTime>,
+}
+
+impl Lookups {
+    /// Whether it is time for another look; who is told so looks. A clock that was set back says nothing about how long it
+    /// was, and then it is time.
+    pub fn is_due(&mut self, now: SystemTime) -> bool {
+        let passed = self.last.and_then(|last| now.duration_since(last).ok());
+        let is_due = passed.is_none_or(|passed| passed >= PAUSE);
+        if is_due {
+            self.last = Some(now);
+        }
+        is_due
     }
 }
 
@@ -89,6 +115,16 @@ mod tests {
             assert_eq!(get(text, "port").unwrap_err(), "must hold a JSON object", "and shows nothing of it");
         }
         assert!(!format!("{:?}", SecretFields::parse(two)).contains("t0ken"), "the token shows");
+    }
+
+    #[test]
+    fn of_many_refusals_within_a_minute_one_looks() {
+        let (mut lookups, start) = (Lookups::default(), SystemTime::UNIX_EPOCH + Duration::from_secs(3_600));
+        let looks: Vec<bool> =
+            [0, 0, 1, 59, 60, 61, 119, 120].map(|at| lookups.is_due(start + Duration::from_secs(at))).into();
+        assert_eq!(looks, [true, false, false, false, true, false, false, true]);
+        assert!(lookups.is_due(start), "the clock was set back by two minutes");
+        assert!(!lookups.is_due(start + Duration::from_secs(59)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use aws_config::{Region, SdkConfig};
@@ -18,16 +18,16 @@ use percent_encoding::utf8_percent_encode;
 use super::fault::Error;
 use crate::{
     client::http::ESCAPED,
-    config::{Secret, secret::SecretStore},
+    config::{
+        Secret,
+        secret::{Lookups, SecretStore},
+    },
     failure::chain,
     start::Parts,
 };
 
 /// The field of the secret, by the name that RDS gives it.
 const PASSWORD_FIELD: &str = "password";
-
-/// A password that is refused is looked up no more often than this.
-const PAUSE: Duration = Duration::from_secs(60);
 
 /// How long a token can be used. It is looked at when a connection is made, and never again.
 const TOKEN_LASTS: Duration = Duration::from_secs(15 * 60);
@@ -46,7 +46,7 @@ enum Proof {
 
 struct Known {
     password: Secret,
-    asked: Option<Instant>,
+    lookups: Lookups,
 }
 
 impl fmt::Debug for Proof {
@@ -68,7 +68,7 @@ impl Access {
                 let password = parts.reader.required_or_secret("DB_PASSWORD", PASSWORD_FIELD);
                 let store = parts.reader.secret_store().filter(|_| !is_variable);
                 password.map(|password| Proof::Password {
-                    known: Mutex::new(Known { password: Secret::new(password), asked: None }),
+                    known: Mutex::new(Known { password: Secret::new(password), lookups: Lookups::default() }),
                     store,
                 })
             }
@@ -105,7 +105,7 @@ impl Access {
     /// is another each time, so that what refuses it is no matter of its age.
     pub(super) async fn renew(&self) -> bool {
         let Proof::Password { known, store: Some(store) } = &self.proof else { return false };
-        if !locked(known).may_ask(Instant::now()) {
+        if !locked(known).lookups.is_due(SystemTime::now()) {
             return false;
         }
         let found = store.read().await.and_then(|secret| secret.get(PASSWORD_FIELD)).ok().flatten().map(Secret::new);
@@ -122,16 +122,6 @@ impl Access {
 
 fn locked(known: &Mutex<Known>) -> std::sync::MutexGuard<'_, Known> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Known {
-    fn may_ask(&mut self, now: Instant) -> bool {
-        let due = self.asked.is_none_or(|asked| now.duration_since(asked) >= PAUSE);
-        if due {
-            self.asked = Some(now);
-        }
-        due
-    }
 }
 
 /// Signs tokens with the credentials of the function's role.
@@ -220,13 +210,5 @@ mod tests {
             error.ends_with("DB_AUTH is iam, and there is no region or are no credentials to sign with"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn of_many_refusals_within_a_minute_one_asks() {
-        let mut known = Known { password: Secret::new("old"), asked: None };
-        let start = Instant::now();
-        let asked: Vec<bool> = [0, 1, 59, 60, 119].map(|at| known.may_ask(start + Duration::from_secs(at))).into();
-        assert_eq!(asked, [true, false, false, true, false]);
     }
 }

@@ -3,20 +3,19 @@
 use std::{
     fmt,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::SystemTime,
 };
 
 use http::header::{HeaderValue, InvalidHeaderValue};
 
 use super::SetupError;
-use crate::config::{Secret, secret::SecretStore};
+use crate::config::{
+    Secret,
+    secret::{Lookups, SecretStore},
+};
 
 /// The field of the secret.
 pub const TOKEN_FIELD: &str = "reservation_api_token";
-
-/// A token that is refused is looked up no more often than this, however many records it stops: most refusals are of a
-/// permission, and no new token would change them.
-const PAUSE: Duration = Duration::from_secs(60);
 
 /// The token that requests carry now.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ struct State {
     presented: Presented,
     /// An answer to a request that was under way may still quote it.
     former: Option<Secret>,
-    asked: Option<Instant>,
+    lookups: Lookups,
 }
 
 #[derive(Debug)]
@@ -73,7 +72,7 @@ impl Token {
     /// When a header can't carry it.
     pub fn new(secret: Secret, store: Option<SecretStore>) -> Result<Self, SetupError> {
         let presented = Presented::of(secret).map_err(|_| SetupError::Token)?;
-        Ok(Self { state: Mutex::new(State { presented, former: None, asked: None }), store })
+        Ok(Self { state: Mutex::new(State { presented, former: None, lookups: Lookups::default() }), store })
     }
 
     /// The value of `Authorization`.
@@ -92,7 +91,7 @@ impl Token {
     /// Looks up the token after it was refused. Of many refusals at once, one asks.
     pub(super) async fn renew(&self) -> Renewal {
         let Some(store) = &self.store else { return Renewal::Impossible };
-        if !self.with(|state| state.may_ask(Instant::now())) {
+        if !self.with(|state| state.lookups.is_due(SystemTime::now())) {
             return Renewal::Recent;
         }
         let found = match store.read().await.and_then(|secret| secret.get(TOKEN_FIELD)) {
@@ -114,15 +113,6 @@ impl Token {
 }
 
 impl State {
-    /// Whether it is time to ask; who is told so asks.
-    fn may_ask(&mut self, now: Instant) -> bool {
-        let due = self.asked.is_none_or(|asked| now.duration_since(asked) >= PAUSE);
-        if due {
-            self.asked = Some(now);
-        }
-        due
-    }
-
     fn present(&mut self, presented: Presented) -> Renewal {
         if presented.secret == self.presented.secret {
             return Renewal::Same;
@@ -145,15 +135,7 @@ mod tests {
     use super::*;
 
     fn state(token: &str) -> State {
-        State { presented: Presented::of(Secret::new(token)).unwrap(), former: None, asked: None }
-    }
-
-    #[test]
-    fn of_many_refusals_within_a_minute_one_asks() {
-        let (mut state, start) = (state("old"), Instant::now());
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let asked: Vec<bool> = [0, 0, 1, 59, 60, 61, 119, 120].map(|at| state.may_ask(after(at))).into();
-        assert_eq!(asked, [true, false, false, false, true, false, false, true]);
+        State { presented: Presented::of(Secret::new(token)).unwrap(), former: None, lookups: Lookups::default() }
     }
 
     #[test]
