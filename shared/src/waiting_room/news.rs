@@ -88,7 +88,7 @@ impl News {
         };
         let what = What::Place(PlaceNews {
             id: required(&detail, "queue_item_id", place)?,
-            user_id: optional(&detail, "user_id", field::id)?,
+            user_id: optional(&detail, "user_id", field::customer)?,
             position: required(&detail, "position", whole)?,
             became,
         });
@@ -150,7 +150,7 @@ mod tests {
             (State::Ended, Became::Ended { reservation_id }),
             (State::GivenUp, Became::GivenUp),
         ] {
-            for user_id in [Some("usr_1"), None] {
+            for user_id in [Some("usr_1"), Some("Jörg M."), None] {
                 let entry = Entry { state, ..Entry::called(2, 60_000) };
                 let event = notice::of_place(&line(), &turn(), user_id, &entry).unwrap();
                 let (id, user_id, became) = (turn().id, user_id.map(str::to_owned), became.clone());
