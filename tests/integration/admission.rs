@@ -379,7 +379,7 @@ async fn the_same_rules_hold_by_rpc() {
         rpc.stack.aws.fail_next(GET, Injected::Answer { status: 500, kind: "E".to_owned(), message: "m".to_owned() });
     }
     let other = json!({"eventId": "evt_other", "quantity": 1, "idempotencyKey": "k9"});
-    rpc.is_refused(create, other, "unavailable", "the line of evt_other").await;
+    rpc.is_refused(create, other, "unavailable", "the waiting room has not said").await;
 }
 
 #[tokio::test]

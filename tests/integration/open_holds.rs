@@ -10,7 +10,7 @@ use local_stack::{
     stack::{RESERVATIONS, Stack},
 };
 use serde_json::{Value, json};
-use shared::admission::Admission;
+use shared::{admission::Admission, field::LONGEST_PAGE};
 use tonic::Code;
 
 use crate::{
@@ -132,6 +132,20 @@ async fn what_is_cancelled_paid_or_over_counts_no_more() {
     is_told_again(&api, ticket("expired"), &expired).await;
 }
 
+/// Wishes that failed and reservations that were given up are counted in pages, and what is open lies behind them.
+#[tokio::test]
+async fn nobody_hides_what_he_holds_behind_a_page_of_wishes_that_failed() {
+    let api = limited("2").await;
+    api.created(ticket("held")).await;
+    api.stack.inventory.stock("evt_sold", &[], 0);
+    for number in 0..LONGEST_PAGE {
+        let sold_out = create(&[]).key(&format!("sold-{number}")).body(json!({"eventId": "evt_sold", "quantity": 1}));
+        api.answer(sold_out).await.is_error(409, "SEAT_UNAVAILABLE");
+    }
+    api.created(ticket("second")).await;
+    is_one_too_many(&api, ticket("third"), "2").await;
+}
+
 /// Nothing that can be open is older than the longest hold, and what is as old as that is counted.
 #[tokio::test]
 async fn a_hold_that_was_extended_counts_until_its_last_deadline() {
@@ -170,7 +184,9 @@ async fn what_has_begun_goes_on_though_no_more_may_be_open() {
 #[tokio::test]
 async fn a_count_without_an_answer_is_no_count() {
     let api = limited("1").await;
-    let refused = |status, kind: &str| Injected::Answer { status, kind: kind.to_owned(), message: "busy".to_owned() };
+    const OF_THE_ACCOUNT: &str = "User: arn:aws:sts::000000000000:assumed-role/api is not authorized";
+    let refused =
+        |status, kind: &str| Injected::Answer { status, kind: kind.to_owned(), message: OF_THE_ACCOUNT.to_owned() };
     let faults = [
         ("throttled", refused(400, "ProvisionedThroughputExceededException"), 2),
         ("broken", refused(500, "InternalServerError"), 2),
@@ -183,11 +199,18 @@ async fn a_count_without_an_answer_is_no_count() {
             for _ in 0..*times {
                 api.stack.aws.fail_next(target, failure.clone());
             }
-            let before = reserved(&api);
+            let (before, lines) = (reserved(&api), api.logs().len());
             api.stack.aws.clear_requests();
             let answer = api.answer(wish()).await;
             answer.is_error(503, "SERVICE_UNAVAILABLE");
             assert_eq!(answer.header("retry-after"), Some("1"), "{case}");
+            let (told, written) = (answer.body.to_string(), api.logs().split_off(lines).join("\n"));
+            assert!(!told.contains("arn:"), "{case}: a stranger reads of our account: {told}");
+            assert!(
+                written.contains("a request can't be served now") && !written.contains("usr_1"),
+                "{case}: {written}"
+            );
+            assert!(*case != "denied" || written.contains("arn:aws:sts"), "{case}: who is on call reads it: {written}");
             assert!(!asked(&api).iter().any(|operation| operation == "UpdateItem"), "{case}: {:?}", asked(&api));
             assert_eq!(reserved(&api), before, "{case}");
         }

@@ -694,7 +694,8 @@ async fn what_can_t_be_known_is_unavailable_and_a_repeat_finds_it_out() {
     let twice = |target: &str| (0..2).for_each(|_| door.room.stack.aws.fail_next(target, Injected::Silence));
     let wish = json!({"eventId": SHOW, "seatCount": 1});
     twice(GET);
-    door.is_refused("usr_1", "EnqueueBooking", wish.clone(), "unavailable", "the line of").await;
+    door.is_refused("usr_1", "EnqueueBooking", wish.clone(), "unavailable", "the waiting room can't be asked now")
+        .await;
     door.room.seated(&[("usr_1", 1)]).await;
     twice(SEND);
     let answer = door.ask("usr_2", "EnqueueBooking").json(&wish).send().await.unwrap();
@@ -702,7 +703,14 @@ async fn what_can_t_be_known_is_unavailable_and_a_repeat_finds_it_out() {
     assert!(door.room.queues[JOINED].is_empty());
     twice(TRANSACT);
     let id = door.room.id("usr_1").to_string();
-    door.is_refused("usr_1", "GetQueuePosition", json!({"queueItemId": id}), "unavailable", "place 1").await;
+    door.is_refused(
+        "usr_1",
+        "GetQueuePosition",
+        json!({"queueItemId": id}),
+        "unavailable",
+        "the waiting room can't be asked now",
+    )
+    .await;
     assert_eq!(door.room.places().await, "C1");
     // The client asks twice, and the second is told of the first.
     door.room.stack.aws.fail_next(TRANSACT, Injected::LostAnswer);

@@ -309,6 +309,8 @@ fn answer_of(code: Code) -> ErrorAnswer {
         let reservation = Reservation { status, hold_expires_at: u64::MAX, ..sample() };
         Refusal::Reservations(Error::Conflict(Conflict { reservation: Box::new(reservation), after: None }))
     };
+    // The log has it, and no answer.
+    let untold = String::new;
     let refusal = match code {
         Code::InvalidRequest => Refusal::invalid([("quantity", "must be at most 10".to_owned())]),
         Code::MissingIdempotencyKey => Refusal::NoKey,
@@ -334,14 +336,8 @@ fn answer_of(code: Code) -> ErrorAnswer {
         Code::ReservationAlreadyCancelled => conflict(Status::Cancelled),
         Code::ReservationInProgress => conflict(Status::Pending),
         Code::HoldNotExtended => conflict(Status::Hold),
-        Code::InventoryServiceError => {
-            let cause = "the inventory did not answer in time".to_owned();
-            Refusal::Reservations(Error::Inventory { cause, after: second })
-        }
-        Code::ServiceUnavailable => {
-            let cause = format!("get the reservation {RESERVATION}: DynamoDB did not answer in time");
-            Refusal::Reservations(Error::Table { cause, after: second })
-        }
+        Code::InventoryServiceError => Refusal::Reservations(Error::Inventory { cause: untold(), after: second }),
+        Code::ServiceUnavailable => Refusal::Reservations(Error::Table { cause: untold(), after: second }),
     };
     refusal.answer()
 }

@@ -158,6 +158,7 @@ impl IntoResponse for Refusal {
 }
 
 fn of_reservations(error: &Error) -> ErrorAnswer {
+    error.write_cause();
     let message = error.to_string();
     match error {
         Error::Unknown => ErrorAnswer::new(StatusCode::NOT_FOUND, Code::ReservationNotFound, message),

@@ -11,6 +11,7 @@ use shared::{
 
 /// The fault of a call that the reservations refuse.
 pub(crate) fn of(error: Error) -> ConnectError {
+    error.write_cause();
     let message = error.to_string();
     match error {
         Error::Unknown => ConnectError::not_found(message),

@@ -5,6 +5,7 @@ use shared::{trigger::http::rpc::waiting, waiting_room::service::Error};
 
 /// The fault of a call that the waiting room refuses.
 pub(crate) fn of(error: Error) -> ConnectError {
+    error.write_cause();
     let message = error.to_string();
     match error {
         Error::UnknownLine | Error::UnknownPlace => ConnectError::not_found(message),

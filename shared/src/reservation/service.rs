@@ -33,6 +33,9 @@ use crate::{
 /// How often a change is decided anew, when somebody else changed the reservation in between.
 const TRIES: u32 = 3;
 
+/// The most pages of a customer's reservations that are looked at to count those that are open: a thousand reservations.
+const MOST_PAGES: usize = 10;
+
 /// After so long a service may be there again.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -75,9 +78,9 @@ pub enum Error {
     #[error("the reservation token has been used for another request, and is good for one reservation")]
     TokenUsed,
     /// The waiting room did not say whether the show has a line.
-    #[error("{cause}")]
+    #[error("the waiting room has not said whether this event has a line; ask again")]
     Line {
-        /// For people.
+        /// For the log alone: it may quote a service, or name our account.
         cause: String,
         /// When to ask again.
         after: Duration,
@@ -115,29 +118,53 @@ pub enum Error {
         after: Option<Duration>,
     },
     /// The payment service did not say what became of the payment.
-    #[error("{cause}")]
+    #[error("the payment service has not said what became of the payment; ask again")]
     Payments {
-        /// For people.
+        /// For the log alone: it may quote a service, or name our account.
         cause: String,
         /// When to ask again.
         after: Duration,
     },
     /// The inventory did not say what became of the seats.
-    #[error("{cause}")]
+    #[error("the inventory has not said what became of the seats; repeat the request")]
     Inventory {
-        /// For people.
+        /// For the log alone: it may quote a service, or name our account.
         cause: String,
         /// When the same request goes on.
         after: Duration,
     },
     /// The table did not do what was asked.
-    #[error("{cause}")]
+    #[error("the reservations can't be asked now; try again")]
     Table {
-        /// For people.
+        /// For the log alone: it may quote a service, or name our account.
         cause: String,
         /// When to ask again.
         after: Duration,
     },
+}
+
+impl Error {
+    /// Writes down what stood in the way, where that is no matter of whoever asked.
+    pub fn write_cause(&self) {
+        match self {
+            Self::Line { cause, .. }
+            | Self::Payments { cause, .. }
+            | Self::Inventory { cause, .. }
+            | Self::Table { cause, .. } => warn!(error = cause, "a request can't be served now"),
+            Self::Unknown
+            | Self::OtherWish
+            | Self::AdmissionRequired
+            | Self::Denied(_)
+            | Self::TooMany { .. }
+            | Self::TokenUsed
+            | Self::TooManyHolds { .. }
+            | Self::InProgress { .. }
+            | Self::NoSeats
+            | Self::Over
+            | Self::Conflict(_)
+            | Self::NotPaid { .. } => {}
+        }
+    }
 }
 
 /// A reservation that can't become what is wished for.
@@ -330,18 +357,30 @@ impl Reservations {
     }
 
     /// Whether the customer has so many reservations open beside this one. It is soft: two that begin at once do not see each
-    /// other.
+    /// other. Whoever has begun more than so many pages of them within the time of the longest hold gets no more meanwhile.
     async fn has_open(&self, most: u8, pending: &Reservation) -> Result<bool, TableError> {
         let (most, now) = (usize::from(most), pending.created_at);
         let longest_hold = u64::try_from(self.terms.longest_hold.as_millis()).unwrap_or(u64::MAX);
-        let mut ids = self.table.newest(&pending.user_id, now.saturating_sub(longest_hold)).await?;
-        ids.retain(|id| *id != pending.id);
-        // As a rule there are so few that none has to be read.
-        if ids.len() < most {
-            return Ok(false);
+        let since = now.saturating_sub(longest_hold);
+        let (mut open, mut after) = (0, None);
+        for _ in 0..MOST_PAGES {
+            let (mut ids, next) = self.table.newest(&pending.user_id, since, after.as_ref()).await?;
+            ids.retain(|id| *id != pending.id);
+            // As a rule there are so few that none has to be read.
+            if next.is_none() && open + ids.len() < most {
+                return Ok(false);
+            }
+            let others = self.table.those(&ids).await?;
+            open += others.iter().filter(|other| other.is_open(now)).count();
+            if open >= most {
+                return Ok(true);
+            }
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(false),
+            }
         }
-        let others = self.table.those(&pending.user_id, &ids).await?;
-        Ok(others.iter().filter(|other| other.is_open(now)).count() >= most)
+        Ok(true)
     }
 
     /// The customer's reservation.

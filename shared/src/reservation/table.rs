@@ -174,16 +174,22 @@ impl Table {
         after: Option<&Cursor>,
     ) -> Result<(Vec<Reservation>, Option<Cursor>), TableError> {
         let (ids, next) = self.ids(user_id, 0, limit, after).await?;
-        Ok((self.those(user_id, &ids).await?, next))
+        Ok((self.those(&ids).await?, next))
     }
 
-    /// The ids of a customer's newest reservations, a page of them at most: of those that were created since then. Keys are all
-    /// that is read. The index is behind the table, so that one that was made this moment may be missing.
+    /// The ids of a customer's newest reservations, a page of them, and where the next goes on: of those that were created
+    /// since then. Keys are all that is read. The index is behind the table, so that one that was made this moment may be
+    /// missing.
     ///
     /// # Errors
     /// When DynamoDB gave no answer.
-    pub async fn newest(&self, user_id: &str, since: u64) -> Result<Vec<String>, TableError> {
-        self.ids(user_id, since, LONGEST_PAGE, None).await.map(|(ids, _)| ids)
+    pub async fn newest(
+        &self,
+        user_id: &str,
+        since: u64,
+        after: Option<&Cursor>,
+    ) -> Result<(Vec<String>, Option<Cursor>), TableError> {
+        self.ids(user_id, since, LONGEST_PAGE, after).await
     }
 
     /// A page of the index, the newest first, and where the next goes on.
@@ -209,23 +215,23 @@ impl Table {
             .set_exclusive_start_key(after.map(|cursor| cursor.key(user_id)))
             // As for one reservation: an empty page may be anybody's.
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let answer = call.send().await.map_err(|error| unlisted(user_id, fault(&error)))?;
+        let answer = call.send().await.map_err(|error| unlisted(fault(&error)))?;
         if answer.consumed_capacity.is_none() {
-            return Err(unlisted(user_id, NOT_DYNAMODB.to_owned()));
+            return Err(unlisted(NOT_DYNAMODB.to_owned()));
         }
         let ids = answer.items().iter().filter_map(|item| item.get(ID)?.as_s().ok().cloned()).collect();
         Ok((ids, answer.last_evaluated_key().and_then(Cursor::of)))
     }
 
-    /// The customer's reservations of these ids as they are at this moment, a page of them at most, in the same order.
+    /// The reservations of these ids as they are at this moment, a page of them at most, in the same order.
     ///
     /// # Errors
     /// When DynamoDB gave no answer, or an item that can't be read.
-    pub async fn those(&self, user_id: &str, ids: &[String]) -> Result<Vec<Reservation>, TableError> {
+    pub async fn those(&self, ids: &[String]) -> Result<Vec<Reservation>, TableError> {
         let keys: Vec<_> = ids.iter().map(|id| Attributes::from([(ID.to_owned(), text(id))])).collect();
         let items = table::read_all(&self.client, &self.name, &keys).await;
         let mut found: HashMap<String, Reservation> = HashMap::new();
-        for item in items.map_err(|cause| unlisted(user_id, cause))? {
+        for item in items.map_err(unlisted)? {
             let id = item.get(ID).and_then(|id| id.as_s().ok()).cloned().unwrap_or_default();
             found.insert(id.clone(), read(&id, item)?);
         }
@@ -275,12 +281,15 @@ impl Table {
             .expression_attribute_names("#deadline", "hold_expires_at")
             .expression_attribute_values(":pending", text(Status::Pending.name()))
             .expression_attribute_values(":hold", text(Status::Hold.name()))
-            .expression_attribute_values(":overdue", AttributeValue::N(overdue.to_string()));
-        let answer = call.send().await.map_err(|error| TableError::Unavailable {
-            action: "scan",
-            id: format!("of segment {segment}"),
-            cause: fault(&error),
-        })?;
+            .expression_attribute_values(":overdue", AttributeValue::N(overdue.to_string()))
+            // As for a customer's: an empty page may be anybody's.
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let unavailable =
+            |cause| TableError::Unavailable { action: "scan", id: format!("of segment {segment}"), cause };
+        let answer = call.send().await.map_err(|error| unavailable(fault(&error)))?;
+        if answer.consumed_capacity.is_none() {
+            return Err(unavailable(NOT_DYNAMODB.to_owned()));
+        }
         let read = |item: Attributes| {
             let id = item.get(ID).and_then(|id| id.as_s().ok()).cloned().unwrap_or_default();
             read(&id, item)
@@ -461,8 +470,8 @@ impl Expression {
     }
 }
 
-fn unlisted(user_id: &str, cause: String) -> TableError {
-    TableError::Unavailable { action: "list", id: format!("of customer {user_id}"), cause }
+fn unlisted(cause: String) -> TableError {
+    TableError::Unavailable { action: "list", id: "of a customer".to_owned(), cause }
 }
 
 fn text(value: &str) -> AttributeValue {

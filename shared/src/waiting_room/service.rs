@@ -199,13 +199,32 @@ pub enum Error {
     #[error("you have your tickets, and nothing is left to give up")]
     Sold,
     /// The table or the queue did not do what was asked, or nobody knows.
-    #[error("{cause}")]
+    #[error("the waiting room can't be asked now; ask again")]
     Unavailable {
-        /// For people.
+        /// For the log alone: it may quote a service, or name our account.
         cause: String,
         /// When to ask again.
         after: Duration,
     },
+}
+
+impl Error {
+    /// Writes down what stood in the way, where that is no matter of whoever asked.
+    pub fn write_cause(&self) {
+        match self {
+            Self::Unavailable { cause, .. } => warn!(error = cause, "a request can't be served now"),
+            Self::UnknownLine
+            | Self::UnknownPlace
+            | Self::Foreign
+            | Self::TooMany { .. }
+            | Self::Closed
+            | Self::SoldOut
+            | Self::Full { .. }
+            | Self::Joining { .. }
+            | Self::Holding
+            | Self::Sold => {}
+        }
+    }
 }
 
 impl From<TableError> for Error {
