@@ -251,7 +251,7 @@ mod tests {
             ("AWS::CloudFormation::Stack", 4),
             (
                 "AWS::CloudWatch::Alarm",
-                settling * 9 + 2 + 5 + 14 + RECORDING.len() * 12 + 4 + WAITING.len() * 4 + 3 * 4 + 4 + 5 + 3 + 5,
+                settling * 9 + 2 + 5 + 15 + RECORDING.len() * 12 + 4 + WAITING.len() * 4 + 3 * 4 + 4 + 5 + 3 + 7,
             ),
             ("AWS::DynamoDB::Table", 3),
             ("AWS::Events::EventBus", 1),

@@ -2,7 +2,11 @@
 
 use local_stack::catalogue::System;
 use serde_json::{Value, json};
-use shared::settlement::{Outcome, workflow::Guard};
+use shared::{
+    name::Named,
+    reservation::sweep::Act,
+    settlement::{Outcome, workflow::Guard},
+};
 
 use super::{Faults, Rule};
 use crate::{
@@ -60,6 +64,18 @@ pub(crate) const RULES: &[Rule] = &[
             edit("[{Name: ApiId, Value: !Ref Api}]", "[{Name: Stage, Value: $default}]"),
             edit("Default: 5\n  LatencyAlarmMs", "Default: 500\n  LatencyAlarmMs"),
             edit("    Default: 1000\n  LogLevel", "    Default: 60000\n  LogLevel"),
+            edit("MetricName: ExecutionError", "MetricName: ClientError"),
+            edit("{Name: status, Value: \"500\"}", "{Name: status, Value: \"403\"}"),
+            edit("{Name: status, Value: \"503\"}", "{Name: status, Value: \"403\"}"),
+        ],
+    },
+    Rule {
+        name: "a sweep that finds or misses something raises an alarm",
+        check: sweeps_raise_them,
+        breaks: &[
+            edit("MetricName: reservation_sweep_unfinished_total", "MetricName: reservation_swept_total"),
+            edit("Value: rearmed", "Value: failed"),
+            edit("Value: republished", "Value: failed"),
         ],
     },
     Rule {
@@ -195,6 +211,31 @@ fn apis_raise_them(project: &Project, faults: &mut Faults) {
         require(&project.template, (&namespace, "5xx", &with), &["Sum"], MOST_FAULTS, faults);
         require(&project.template, (&namespace, "Latency", &with), &["p95", "p99"], LONGEST_MS, faults);
     }
+    // A WebSocket API counts an answer of 403 as a fault of its function too, and so its function's own counts serve.
+    for api in project.template.of_api(API, "WEBSOCKET") {
+        let with = [("ApiId", api.reference())];
+        require(&project.template, (&namespace, "ExecutionError", &with), &["Sum"], 1, faults);
+        for status in ["500", "503"] {
+            let with = [("route", json!("$connect")), ("status", json!(status))];
+            require(&project.template, (&own(project), "http_server_requests_total", &with), &["Sum"], 1, faults);
+        }
+    }
+}
+
+/// The sweep is the last that finds what was lost: whatever it finds, fails at or does not reach is somebody's business.
+fn sweeps_raise_them(project: &Project, faults: &mut Faults) {
+    let namespace = own(project);
+    for act in Act::ALL {
+        let with = [("act", json!(act.name()))];
+        require(&project.template, (&namespace, "reservation_swept_total", &with), &["Sum"], 1, faults);
+    }
+    require(&project.template, (&namespace, "reservation_sweep_unfinished_total", &[]), &["Sum"], 1, faults);
+}
+
+/// The namespace of our own metrics.
+fn own(project: &Project) -> Value {
+    let of_first = project.template.paths().into_iter().next();
+    of_first.map_or(Value::Null, |path| path.function.variables()["METRICS_NAMESPACE"].clone())
 }
 
 /// One rejected event, or one conflict over seats, is a person's business. Late approvals and refused bookings are it only in

@@ -431,6 +431,7 @@ fn needed_to_book(template: &Template, path: &Path<'_>) -> Needed {
         ("rds-db:connect", &proxy, CONNECT),
         ("rds-db:connect", &direct, CONNECT),
         ("kafka-cluster:Connect", &cluster, READ),
+        ("kafka-cluster:DescribeClusterDynamicConfiguration", &cluster, READ),
         ("kafka-cluster:DescribeTopic", &topic, READ),
         ("kafka-cluster:ReadData", &topic, READ),
         ("kafka-cluster:DescribeGroup", &group, READ),
