@@ -1,18 +1,32 @@
 //! `cargo redrive`, the real program: what it shows, what it sends, and that it loses nothing.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
 
-use ::redrive::HIDDEN_FOR;
+use ::redrive::{HIDDEN_FOR, functions};
 use axum::http::Method;
 use local_stack::{
     aws::Injected,
     build,
+    catalogue::all_fed,
     inventory::SeatState,
     queue::{Message, MessageAttribute, Queue, QueueOptions, Redrive, Snapshot},
     reservations::{Scripted, Status},
     stack::{MAX_RECEIVES, MOVED_AFTER, Stack},
 };
 use serde_json::{Value, json};
+use shared::{
+    booking,
+    name::Named,
+    settlement,
+    trigger::sqs,
+    waiting_room::{joined, message},
+};
 use tokio::process::Command;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -72,24 +86,29 @@ impl Run {
 /// A function's two queues, named as the template names them.
 struct Queues {
     stack: Stack,
+    function: &'static str,
     source: Queue,
     dead: Queue,
 }
 
 impl Queues {
     async fn new() -> Self {
+        Self::of("payment-approved").await
+    }
+
+    async fn of(function: &'static str) -> Self {
         let stack = Stack::start().await.expect("the stack starts");
-        let dead = Queue::new("tickets-payment-approved-dlq", QueueOptions::default());
+        let dead = Queue::new(format!("tickets-{function}-dlq"), QueueOptions::default());
         let redrive = Some(Redrive { queue: dead.clone(), max_receive_count: MOVED_AFTER });
-        let source = Queue::new("tickets-payment-approved", QueueOptions { redrive, ..Default::default() });
+        let source = Queue::new(format!("tickets-{function}"), QueueOptions { redrive, ..Default::default() });
         stack.aws.add_queue(dead.clone());
         stack.aws.add_queue(source.clone());
-        Self { stack, source, dead }
+        Self { stack, function, source, dead }
     }
 
     /// Runs the program for the stack of these queues.
     async fn redrive(&self, arguments: &[&str]) -> Run {
-        let found = ["payment-approved", "--stack", "tickets"];
+        let found = [self.function, "--stack", "tickets"];
         Run::of(&self.stack, &[found.as_slice(), arguments].concat()).await
     }
 
@@ -253,17 +272,68 @@ async fn all_goes_back_without_what_function_and_event_bridge_added() {
 }
 
 #[tokio::test]
-async fn messages_are_chosen_by_either_of_their_ids_and_by_reservation() {
+async fn messages_are_chosen_by_either_of_their_ids_and_by_what_they_are_about() {
     let queues = Queues::new().await;
     let first = queues.dead_lettered("unknown_type", "rsv_1");
-    for reservation in ["rsv_2", "rsv_3", "rsv_3"] {
+    for reservation in ["rsv_2", "rsv_3", "rsv_3", "rsv_4"] {
         queues.dead_lettered("unknown_type", reservation);
     }
     queues.redrive(&["--message", &first, "--message", "rsv_2-before", "--send"]).await.ended(0);
     let mut back = bodies(&queues.source);
     back.sort_unstable();
     assert_eq!(back, [body("rsv_1"), body("rsv_2")]);
-    queues.redrive(&["--reservation", "rsv_3", "--send"]).await.ended(0).shows(&["2 messages sent"]);
+    queues.redrive(&["--about", "rsv_3", "--send"]).await.ended(0).shows(&["2 messages sent"]);
+    // A line that somebody wrote down before the option had this name.
+    queues.redrive(&["--reservation", "rsv_4", "--send"]).await.ended(0).shows(&["1 message sent"]);
+    assert!(queues.dead.is_empty());
+}
+
+#[test]
+fn the_program_knows_every_function_that_has_a_dead_letter_queue() {
+    let with_a_queue = all_fed().filter(|function| function.keeps_dead_letters);
+    let with_a_queue: BTreeSet<String> = with_a_queue.map(|function| function.name.to_owned()).collect();
+    assert_eq!(functions().collect::<BTreeSet<_>>(), with_a_queue);
+}
+
+#[tokio::test]
+async fn letters_of_bookings_and_of_the_waiting_room_are_found_shown_and_sent_back_too() {
+    let created = json!({"bookingId": "bkg_1", "userId": CUSTOMER});
+    let called = json!({"detail-type": "place.called", "detail": {"queue_item_id": "plc_1", "user_id": CUSTOMER}});
+    for (function, body, code, about) in [
+        ("booking-created", created.to_string(), "refund_not_deliverable", "bkg_1"),
+        ("waiting-room-called", called.to_string(), "downstream_rejected", "plc_1"),
+    ] {
+        let queues = Queues::of(function).await;
+        let id = queues.put(&body, &stamp(code, "m-0"));
+        let other = queues.put("{}", &stamp(code, "m-1"));
+        let chosen = ["--about", about];
+        let run = queues.redrive(&chosen).await;
+        run.ended(0).shows(&["function", code, about, &id]).shows(&["2 messages read, 1 shown."]);
+        run.shows(&[&format!("cargo redrive {function} --stack tickets --about {about} --send")]);
+        assert!(!run.output.contains(CUSTOMER), "{}", run.output);
+        queues.redrive(&[chosen.as_slice(), &["--send"]].concat()).await.ended(0).shows(&["1 message sent"]);
+        assert_eq!((bodies(&queues.source), ids(&queues.dead)), (vec![body], vec![other]));
+    }
+}
+
+#[tokio::test]
+async fn the_help_says_what_to_do_about_every_code_that_a_function_rejects_by() {
+    fn of<N: Named>() -> impl Iterator<Item = &'static str> {
+        N::ALL.iter().map(|code| code.name())
+    }
+    let stack = Stack::start().await.expect("the stack starts");
+    let run = Run::of(&stack, &["--help"]).await;
+    let help = &run.ended(0).output;
+    let advice = help.split_once("What to do before it is sent back").and_then(|(_, rest)| rest.split_once("\n\n"));
+    let (advice, _) = advice.unwrap_or_else(|| panic!("there is no advice in:\n{help}"));
+    // The codes stand in the first column, which two spaces end.
+    let columns = advice.lines().filter_map(|line| line.strip_prefix("  ")?.split_once("  "));
+    let named: BTreeSet<&str> = columns.flat_map(|(codes, _)| codes.split(", ")).collect();
+    let codes = settlement::error_codes().chain(booking::error_codes()).chain(of::<message::ErrorCode>());
+    let codes = codes.chain(of::<joined::ErrorCode>()).chain(of::<sqs::ErrorCode>());
+    let missing: BTreeSet<&str> = codes.filter(|code| !named.contains(code)).collect();
+    assert_eq!(missing, BTreeSet::new(), "in:\n{help}");
+    assert!(!help.contains("--reservation"), "the old name of --about is for what is written down");
 }
 
 #[tokio::test]
@@ -341,6 +411,9 @@ async fn a_dry_run_offers_to_send_only_what_a_redrive_can_help() {
         ("incomplete_reservation", "rsv_6"),
         ("retries_exhausted", "rsv_7"),
         ("retries_exhausted", "rsv_8"),
+        ("not_owner", "rsv_9"),
+        ("ambiguous_user", "rsv_10"),
+        ("unknown_line", "rsv_11"),
     ] {
         queues.dead_lettered(code, reservation);
     }
@@ -353,15 +426,16 @@ async fn a_dry_run_offers_to_send_only_what_a_redrive_can_help() {
     };
     let all = queues.redrive(&[]).await;
     all.ended(0).shows(&["A redrive does not help malformed_body: repair the producer"]);
-    assert_eq!(offers(&all), ["--code incomplete_reservation --send", "--code retries_exhausted --send"]);
+    let helped = ["incomplete_reservation", "retries_exhausted", "unknown_line"];
+    assert_eq!(offers(&all), helped.map(|code| format!("--code {code} --send")));
 
     let hopeless = queues.redrive(&["--code", "malformed_body"]).await;
     hopeless.ended(0).shows(&["A redrive does not help malformed_body"]);
     assert_eq!(offers(&hopeless), [""; 0]);
 
-    let mixed = queues.redrive(&["--reservation", "rsv_1", "--reservation", "rsv_7"]).await;
+    let mixed = queues.redrive(&["--about", "rsv_1", "--about", "rsv_7"]).await;
     mixed.ended(0).shows(&["This sends 1 message back:"]);
-    assert_eq!(offers(&mixed), ["--code retries_exhausted --reservation rsv_1 --reservation rsv_7 --send"]);
+    assert_eq!(offers(&mixed), ["--code retries_exhausted --about rsv_1 --about rsv_7 --send"]);
 }
 
 /// Whoever may write to a dead-letter queue may write this.
@@ -454,7 +528,7 @@ async fn sending_needs_a_choice() {
     queues.dead_lettered("unknown_type", "rsv_1");
     queues.stack.aws.clear_requests();
     let run = queues.redrive(&["--send"]).await;
-    run.ended(2).complains("--send needs a choice of messages: --code, --message, --reservation, or --all");
+    run.ended(2).complains("--send needs a choice of messages: --code, --message, --about, or --all");
     queues.redrive(&["--all", "--code", "unknown_type", "--send"]).await.ended(2).complains("cannot be used with");
     assert_eq!(queues.stack.aws.requests(), [], "SQS was not even asked");
 }
@@ -543,10 +617,10 @@ async fn a_letter_that_cannot_be_deleted_is_a_copy_that_ends_as_a_duplicate() {
 async fn a_choice_that_no_message_answers_to_is_named() {
     let queues = Queues::new().await;
     queues.dead_lettered("unknown_type", "rsv_1");
-    let slip = ["--reservation", "rsv_1", "--reservation", "rsv_l"];
-    queues.redrive(&slip).await.ended(0).complains("No message answers to --reservation rsv_l");
+    let slip = ["--about", "rsv_1", "--about", "rsv_l"];
+    queues.redrive(&slip).await.ended(0).complains("No message answers to --about rsv_l");
     let run = queues.redrive(&[slip.as_slice(), &["--send"]].concat()).await;
-    run.ended(1).complains("--reservation rsv_l").shows(&["1 message sent, 0 not sent."]);
+    run.ended(1).complains("--about rsv_l").shows(&["1 message sent, 0 not sent."]);
 }
 
 #[tokio::test]

@@ -1,8 +1,7 @@
 //! What the program is told, and how to tell it so again.
 
 use clap::{CommandFactory, Parser, builder::PossibleValuesParser, error::ErrorKind};
-use redrive::Choice;
-use shared::{name::Named, settlement::event::EventType};
+use redrive::{Choice, functions};
 
 const MORE: &str = "\
 Examples:
@@ -19,7 +18,11 @@ Anything else is shown as unknown, with the code no_reason.
 What to do before it is sent back, or in place of it:
   malformed_body, invalid_field   Repair the producer and have it send the event anew; sent back, it only returns.
   unknown_type                    Repair the rule that routes it to this function and have the event sent anew.
-  payload_changed                 Find out which amount is right; sent back, it only returns.
+  payload_changed                 Find out which of the two events is right; sent back, it only returns.
+  not_owner                       Only its guest can give a booking up; if it is right, he sends it himself.
+  ambiguous_user                  Name the user otherwise and have the event sent anew.
+  unknown_line                    Open or correct the line, then send it back. People stand by their arrival, as late
+                                  ones; see functions/WAITING-ROOM.md.
   inventory_conflict              Look at the reservation and its seats; refund or reseat.
   incomplete_reservation          Complete the reservation, then send it back.
   downstream_rejected             Read the message: service and worker disagree on the contract.
@@ -29,12 +32,14 @@ What to do before it is sent back, or in place of it:
   codes of EventBridge            Repair the rule, or the queue's policy for NO_PERMISSIONS, then send it back.
 
 What --send does to a message: it goes to the source queue with its body byte for byte, its own attributes (those that
-the function had room for when it dead-lettered it), its X-Ray header and its group, without the reason. It is deleted here only after SQS
-has taken it there. If the deletion fails a copy stays here, which is harmless: a completed event is known for 30 days
-(IDEMPOTENCY_TTL_DAYS), so its copy ends as a duplicate.
+the function had room for when it dead-lettered it), its X-Ray header and its group, without the reason. It is deleted
+here only after SQS has taken it there. If the deletion fails a copy stays here, which is harmless. A completed event
+about a reservation or a booking is known for 30 days (IDEMPOTENCY_TTL_DAYS), and who has joined a line stands there
+once, so that the copy ends as a duplicate. The waiting room's other messages only say the same again.
 
 Reading hides a message from other readers for up to 60 seconds, longer where it takes longer, and then makes it visible
-again. A message that another reader holds at that time is not shown. The age counts from when a message was sent; what SQS moved keeps its first time.
+again. A message that another reader holds at that time is not shown. The age counts from when a message was sent; what
+SQS moved keeps its first time.
 
 Credentials and region: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or a profile (AWS_PROFILE) of
 ~/.aws with keys, with role_arn and source_profile, or with credential_process; web identity, container and instance
@@ -47,12 +52,8 @@ sqs:GetQueueAttributes, sqs:ReceiveMessage, sqs:ChangeMessageVisibility, and for
 sqs:SendMessage on the source queue; and those of the KMS key where the queues have one of yours.
 
 Exit status: 0 done; 1 something that was chosen could not be sent, no message answers to a --code, --message or
---reservation that is to be sent, or the queue could not be read to its end; 2 nothing could be run: a wrong argument, no such queue, no access.";
-
-/// The functions that have a dead-letter queue: each is named after its event.
-fn functions() -> impl Iterator<Item = String> {
-    EventType::ALL.iter().map(|event_type| event_type.name().replace('.', "-"))
-}
+--about that is to be sent, or the queue could not be read to its end; 2 nothing could be run: a wrong argument, no such
+queue, no access.";
 
 /// Shows what lies in a function's dead-letter queue, and why. With --send it puts the chosen messages back into the
 /// function's queue; without, nothing is changed. Message bodies are never printed.
@@ -79,11 +80,12 @@ pub(crate) struct Arguments {
     /// The one with this id, here or in the function's log
     #[arg(long, value_name = "ID", help_heading = CHOICE)]
     message: Vec<String>,
-    /// Those about this reservation
-    #[arg(long, value_name = "ID", help_heading = CHOICE)]
-    reservation: Vec<String>,
+    /// Those about this reservation, booking or place
+    // Its old name stays in lines that people have written down.
+    #[arg(long, alias = "reservation", value_name = "ID", help_heading = CHOICE)]
+    about: Vec<String>,
     /// All of them
-    #[arg(long, conflicts_with_all = ["code", "message", "reservation"], help_heading = CHOICE)]
+    #[arg(long, conflicts_with_all = ["code", "message", "about"], help_heading = CHOICE)]
     all: bool,
 
     /// Send the chosen messages back; without it they are only shown
@@ -99,7 +101,7 @@ impl Arguments {
     pub(crate) fn read() -> Self {
         let arguments = Self::parse();
         if arguments.send && !arguments.all && arguments.choice().is_empty() {
-            let missing = "--send needs a choice of messages: --code, --message, --reservation, or --all\n\n\
+            let missing = "--send needs a choice of messages: --code, --message, --about, or --all\n\n\
                            Without --send they are shown, with their reasons.";
             Self::command().error(ErrorKind::MissingRequiredArgument, missing).exit();
         }
@@ -108,7 +110,7 @@ impl Arguments {
 
     /// Which messages are meant.
     pub(crate) fn choice(&self) -> Choice {
-        Choice { codes: self.code.clone(), messages: self.message.clone(), reservations: self.reservation.clone() }
+        Choice { codes: self.code.clone(), messages: self.message.clone(), about: self.about.clone() }
     }
 
     /// The command line that sends what `choice`, in options, means from the same queue.
@@ -136,7 +138,7 @@ impl Arguments {
     /// The choice, in options, of those of its messages that have one of these codes.
     pub(crate) fn options_with<'a>(&'a self, codes: &[&'a str]) -> Vec<&'a str> {
         let codes = codes.iter().flat_map(|code| ["--code", code]);
-        let others = [("--message", &self.message), ("--reservation", &self.reservation)];
+        let others = [("--message", &self.message), ("--about", &self.about)];
         codes
             .chain(others.into_iter().flat_map(|(name, values)| values.iter().flat_map(move |value| [name, value])))
             .collect()
@@ -144,7 +146,7 @@ impl Arguments {
 
     /// The choice, in options.
     pub(crate) fn options(&self) -> Vec<&str> {
-        let kinds = [("--code", &self.code), ("--message", &self.message), ("--reservation", &self.reservation)];
+        let kinds = [("--code", &self.code), ("--message", &self.message), ("--about", &self.about)];
         let values = kinds.into_iter().flat_map(|(name, values)| values.iter().flat_map(move |value| [name, value]));
         self.all.then_some("--all").into_iter().chain(values).collect()
     }

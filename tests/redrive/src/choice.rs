@@ -7,7 +7,11 @@ pub fn why_not_back(code: &str) -> Option<&'static str> {
     match code {
         "malformed_body" | "invalid_field" => Some("repair the producer, and have it send the event anew"),
         "unknown_type" => Some("repair the rule that routes it to this function, and have the event sent anew"),
-        "payload_changed" => Some("find out which amount is right; the record of the other one stands in its way"),
+        "payload_changed" => {
+            Some("find out which of the two events is right; the record of the other one stands in its way")
+        }
+        "not_owner" => Some("only its guest can give a booking up; if it is right, he sends it himself"),
+        "ambiguous_user" => Some("name the user otherwise, and have the event sent anew"),
         "inventory_conflict" => Some("look at the reservation and its seats; refund or reseat"),
         _ => None,
     }
@@ -20,14 +24,14 @@ pub struct Choice {
     pub codes: Vec<String>,
     /// Message ids, in the dead-letter queue or in the queue before it.
     pub messages: Vec<String>,
-    /// Reservation ids.
-    pub reservations: Vec<String>,
+    /// Ids of reservations, bookings or places.
+    pub about: Vec<String>,
 }
 
 impl Choice {
     /// Whether nothing was chosen, so that every letter is taken.
     pub fn is_empty(&self) -> bool {
-        self.codes.is_empty() && self.messages.is_empty() && self.reservations.is_empty()
+        self.codes.is_empty() && self.messages.is_empty() && self.about.is_empty()
     }
 
     /// Whether the letter is meant.
@@ -50,7 +54,7 @@ impl Choice {
         [
             ("--code", &self.codes, |letter, code| letter.code == code),
             ("--message", &self.messages, Letter::is_called),
-            ("--reservation", &self.reservations, |letter, id| letter.reservation_id.as_deref() == Some(id)),
+            ("--about", &self.about, |letter, id| letter.about.as_deref() == Some(id)),
         ]
     }
 }
@@ -73,9 +77,9 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(codes: &[&str], messages: &[&str], reservations: &[&str], taken: &[&str], unanswered: &[&str]) {
+    fn check(codes: &[&str], messages: &[&str], about: &[&str], taken: &[&str], unanswered: &[&str]) {
         let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
-        let choice = Choice { codes: owned(codes), messages: owned(messages), reservations: owned(reservations) };
+        let choice = Choice { codes: owned(codes), messages: owned(messages), about: owned(about) };
         let letters = letters();
         let ids: Vec<&str> =
             letters.iter().filter(|letter| choice.takes(letter)).map(|letter| letter.id.as_str()).collect();
@@ -98,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_value_that_no_letter_answers_to_is_named() {
-        let unanswered = ["--code z", "--message m-9", "--reservation rsv_9"];
+        let unanswered = ["--code z", "--message m-9", "--about rsv_9"];
         check(&["z"], &["m-9"], &["rsv_9"], &[], &unanswered);
     }
 }

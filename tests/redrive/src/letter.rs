@@ -23,6 +23,11 @@ pub const NO_REASON: &str = "no_reason";
 const LONGEST_CODE: usize = 100;
 const LONGEST_REASON: usize = 2_000;
 
+/// What the id of a reservation is called in a body, that of a booking, and that of a place in a line.
+const RESERVATION: &[&str] = &["reservation_id", "reservationId"];
+const BOOKING: &[&str] = &["booking_id", "bookingId"];
+const PLACE: &[&str] = &["queue_item_id"];
+
 /// What a function attaches to a message that it dead-letters.
 pub const REASON: Stamp = Stamp { always: &REASON_ATTRIBUTES, sometimes: &[] };
 
@@ -73,8 +78,8 @@ pub struct Letter {
     pub code: String,
     /// Why, for people.
     pub why: String,
-    /// The reservation that the body names, if it can be read.
-    pub reservation_id: Option<String>,
+    /// The reservation that the body names, else the booking, else the place in a line; if it can be read.
+    pub about: Option<String>,
     /// When it was sent; what SQS moved keeps the time of its first queue.
     pub sent: Option<SystemTime>,
     /// What deletes it, or makes it visible again.
@@ -109,7 +114,7 @@ impl Letter {
             (false, None, None) => (Origin::Unknown, NO_REASON.to_owned(), "nothing on it says who sent it".to_owned()),
         };
         Some(Self {
-            reservation_id: reservation_id(&body),
+            about: about(&body),
             sent: system.get(&MessageSystemAttributeName::SentTimestamp).and_then(|sent| epoch_ms(sent)),
             trace_header: system.get(&MessageSystemAttributeName::AwsTraceHeader).cloned(),
             group_id: system.get(&MessageSystemAttributeName::MessageGroupId).cloned(),
@@ -183,13 +188,25 @@ fn why_undelivered(notes: &HashMap<String, String>) -> String {
     format!("{} ({})", of(notes, "ERROR_MESSAGE"), circumstances.join(", ")).trim_start().to_owned()
 }
 
-/// The reservation that a body names, in any of the forms that the worker takes. The worker's own parser does not serve
-/// here: it answers only for an event that is valid in every field, and what is dead often is not.
+/// What a body is about: the reservation that it names, else the booking, else the place in a line. It may have any of the
+/// forms that the functions take. Their own parsers do not serve here: they answer only for what is valid in every field, and
+/// what is dead often is not.
+pub fn about(body: &str) -> Option<String> {
+    let envelope: Value = serde_json::from_str(body).ok()?;
+    [RESERVATION, BOOKING, PLACE].into_iter().find_map(|names| id_under(names, &envelope))
+}
+
+/// The reservation that a body names, also where it is no valid event.
 pub fn reservation_id(body: &str) -> Option<String> {
     let envelope: Value = serde_json::from_str(body).ok()?;
-    let scopes = [&envelope["detail"], &envelope["payload"], &envelope];
-    let mut ids = scopes.iter().flat_map(|scope| ["reservation_id", "reservationId"].map(|name| scope[name].as_str()));
-    let id = ids.find_map(|id| id)?;
+    id_under(RESERVATION, &envelope)
+}
+
+/// The first id that a body has under one of these names, unless it is one that nothing is called by.
+fn id_under(names: &[&str], envelope: &Value) -> Option<String> {
+    let scopes = [&envelope["detail"], &envelope["payload"], envelope];
+    let mut ids = scopes.into_iter().flat_map(|scope| names.iter().filter_map(move |name| scope[*name].as_str()));
+    let id = ids.next()?;
     let valid = (1..=256).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     valid.then(|| id.to_owned())
 }

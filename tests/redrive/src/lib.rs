@@ -5,6 +5,7 @@
 
 mod choice;
 mod error;
+mod functions;
 pub mod letter;
 mod queue;
 pub mod terminal;
@@ -12,6 +13,7 @@ pub mod terminal;
 pub use self::{
     choice::{Choice, why_not_back},
     error::RedriveError,
+    functions::functions,
     letter::{Letter, MAX_RECEIVE_COUNT, NO_REASON, Origin},
     queue::{Counts, DeadLetterQueue, HIDDEN_FOR, Reading, Sent},
 };

@@ -48,7 +48,7 @@ pub(crate) fn letters(chosen: &[&Letter], read: usize, counts: Counts) {
 /// The table's lines, header first and one for each letter, and the columns that the terminal has no room for. A row is never
 /// wrapped, so that an id can be copied; the last columns go below it instead.
 fn rows(letters: &[&Letter], width: usize) -> (Vec<String>, Vec<&'static str>) {
-    let mut columns = vec!["age", "came by", "reason", "reservation", "message"];
+    let mut columns = vec!["age", "came by", "reason", "about", "message"];
     let mut below = Vec::new();
     loop {
         let mut table = Table::new(&columns).right(0);
@@ -67,7 +67,7 @@ fn cell(letter: &Letter, column: &str) -> String {
         "age" => age(letter.sent),
         "came by" => letter.origin.to_string(),
         "reason" => letter.code.clone(),
-        "reservation" => letter.reservation_id.clone().unwrap_or_else(|| "-".to_owned()),
+        "about" => letter.about.clone().unwrap_or_else(|| "-".to_owned()),
         _ => cut(&letter.id, LONGEST_ID).into_owned(),
     }
 }
@@ -118,7 +118,9 @@ pub(crate) fn ends(letters: &[&Letter], ends: &[Sent]) {
             Sent::Moved => print(format!("sent      {}", letter.id)),
             Sent::CopyStays(reason) => {
                 print(format!("sent      {}", letter.id));
-                print(format!("{INDENT}  A copy stays here, which is harmless; it would end as a duplicate: {reason}"));
+                print(format!(
+                    "{INDENT}  A copy stays here, which is harmless; it would change nothing more: {reason}"
+                ));
             }
             Sent::Refused(reason) => {
                 print(format!("NOT SENT  {}", letter.id));

@@ -136,19 +136,34 @@ fn a_part_of_a_stamp_is_the_producers_own() {
 
 #[test]
 fn the_reservation_is_found_in_every_form_and_also_in_an_invalid_event() {
-    let id = |body: &str| reservation_id(body);
     for body in [
         r#"{"detail-type": "payment.approved", "detail": {"reservation_id": "rsv_1"}}"#,
         r#"{"type": "payment.approved", "detail": {"reservationId": "rsv_1", "amount": "a lot"}}"#,
         r#"{"type": "payment.approved", "reservation_id": "rsv_1", "payload": {"payment_id": "pi_1"}}"#,
         r#"{"payload": {"reservation_id": "rsv_1"}}"#,
     ] {
-        assert_eq!(id(body).as_deref(), Some("rsv_1"), "{body}");
+        let read = (reservation_id(body), about(body));
+        assert_eq!((read.0.as_deref(), read.1.as_deref()), (Some("rsv_1"), Some("rsv_1")), "{body}");
     }
     for body in ["", "[]", "7", "{", "{}", r#"{"detail": {"reservation_id": 7}}"#, r#"{"reservation_id": "a\u001bb"}"#]
     {
-        assert_eq!(id(body), None, "{body}");
+        assert_eq!((reservation_id(body), about(body)), (None, None), "{body}");
     }
+}
+
+#[test]
+fn a_body_without_a_reservation_is_about_its_booking_or_else_about_its_place() {
+    for (body, named) in [
+        (r#"{"bookingId": "bkg_1", "userId": "joe", "guests": -1}"#, "bkg_1"),
+        (r#"{"detail-type": "booking.created", "detail": {"booking_id": "bkg_1"}}"#, "bkg_1"),
+        (r#"{"booking_id": "bkg_1", "detail": {"queue_item_id": "plc_1"}}"#, "bkg_1"),
+        (r#"{"detail-type": "place.called", "detail": {"queue_item_id": "plc_1"}}"#, "plc_1"),
+        (r#"{"payload": {"queue_item_id": "plc_1"}}"#, "plc_1"),
+    ] {
+        assert_eq!((reservation_id(body), about(body).as_deref()), (None, Some(named)), "{body}");
+    }
+    let all = r#"{"queue_item_id": "plc_1", "bookingId": "bkg_1", "reservationId": "rsv_1"}"#;
+    assert_eq!(about(all).as_deref(), Some("rsv_1"));
 }
 
 #[test]
