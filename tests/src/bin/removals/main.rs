@@ -23,8 +23,8 @@ use self::{
 /// Before that, every named test must pass in the copy as it is. The copy lies in the target directory with a target
 /// directory of its own, so the first run compiles everything once more.
 ///
-/// The exit status is 1 when a removal did not turn its test red, and 2 when nothing could be run: a test that fails with
-/// nothing removed, a removal that finds its text not exactly once, or one that does not compile.
+/// The exit status is 1 when a removal did not turn its test red, or did not compile, and 2 when nothing could be run: a test
+/// that fails with nothing removed, or a removal that finds its text not exactly once.
 #[derive(Parser)]
 #[command(name = "cargo removals", bin_name = "cargo removals", version, verbatim_doc_comment)]
 struct Arguments {

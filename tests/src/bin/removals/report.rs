@@ -26,6 +26,7 @@ pub(crate) fn print(reports: &[Report<'_>], elapsed: Duration) {
             Verdict::Red(_) => "red",
             Verdict::RedOtherwise(_) => "RED FOR ANOTHER REASON",
             Verdict::StillGreen => "STILL GREEN",
+            Verdict::NotCompiled => "NOT COMPILED",
         };
         let seconds = format!("{:.0}", elapsed.as_secs_f64());
         // Side by side, the two would be wider than any terminal.
@@ -50,6 +51,7 @@ pub(crate) fn said(verdict: &Verdict) -> String {
         Verdict::Red(reason) => format!("red: {}", cut(reason)),
         Verdict::RedOtherwise(reason) => format!("RED FOR ANOTHER REASON: {}", cut(reason)),
         Verdict::StillGreen => "STILL GREEN".to_owned(),
+        Verdict::NotCompiled => "NOT COMPILED: see cargo's messages above".to_owned(),
     }
 }
 
