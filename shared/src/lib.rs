@@ -6,7 +6,7 @@
 //! | layer | modules | knows about |
 //! | --- | --- | --- |
 //! | systems | [`settlement`], [`booking`], [`waiting_room`] | the events of one system and what they do |
-//! | domain | [`reservation`], [`field`] | reservations and what they hold; no I/O |
+//! | domain | [`reservation`], [`admission`], [`field`] | reservations, what they hold and who may make them; no I/O |
 //! | clients | [`client`] | the services that are called: one module each |
 //! | triggers | [`trigger`] | how Lambda hands work over, and what an answer means there |
 //! | base | [`start`], [`config`], [`failure`], [`deadline`], [`backoff`], [`idempotency`], [`json`], [`name`], [`recent`], [`telemetry`] | environments, time, keys, logs |
