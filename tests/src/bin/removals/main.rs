@@ -20,8 +20,9 @@ use self::{
 /// Takes one guard of the functions after the other out of a copy of this workspace, and runs the test that is named for it.
 /// A test that still passes, or fails for another reason, does not watch its guard. The workspace itself is not touched.
 ///
-/// Before that, every named test must pass in the copy as it is. The copy lies in the target directory with a target
-/// directory of its own, so the first run compiles everything once more.
+/// Before that, every named test must pass in the copy as it is; those of pages need Chromium and axe-core, as tests/README.md
+/// says, and those of bookings PostgreSQL's programs. The copy lies in the target directory with a target directory of its
+/// own, so the first run compiles everything once more.
 ///
 /// The exit status is 1 when a removal did not turn its test red, or did not compile, and 2 when nothing could be run: a test
 /// that fails with nothing removed, or a removal that finds its text not exactly once.

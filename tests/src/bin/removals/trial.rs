@@ -6,9 +6,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-use local_stack::removals::{Removal, Test};
+use local_stack::{
+    removals::{Removal, Test},
+    ring::REQUIRED,
+};
 
 use crate::copy::WorkingCopy;
+
+/// What the named tests need beside this workspace. One that is skipped passes, and would be taken for a test that watches
+/// nothing.
+const RINGS: &str = "browser,postgres";
 
 /// Runs tests in the copy.
 pub(crate) struct Bench<'a> {
@@ -91,7 +98,7 @@ impl<'a> Bench<'a> {
     /// What the harness says of these tests, and what those that fail have said.
     fn run(&self, target: &str, names: &[&str]) -> Result<String, TrialError> {
         let mut command = self.test(target);
-        command.args(["--", "--exact"]).args(names).env("RUST_BACKTRACE", "0");
+        command.args(["--", "--exact"]).args(names).env("RUST_BACKTRACE", "0").env(REQUIRED, RINGS);
         let output = command.stderr(Stdio::null()).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
