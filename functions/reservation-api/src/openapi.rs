@@ -309,8 +309,6 @@ fn answer_of(code: Code) -> ErrorAnswer {
         let reservation = Reservation { status, hold_expires_at: u64::MAX, ..sample() };
         Refusal::Reservations(Error::Conflict(Conflict { reservation: Box::new(reservation), after: None }))
     };
-    // The log has it, and no answer.
-    let untold = String::new;
     let refusal = match code {
         Code::InvalidRequest => Refusal::invalid([("quantity", "must be at most 10".to_owned())]),
         Code::MissingIdempotencyKey => Refusal::NoKey,
@@ -336,8 +334,8 @@ fn answer_of(code: Code) -> ErrorAnswer {
         Code::ReservationAlreadyCancelled => conflict(Status::Cancelled),
         Code::ReservationInProgress => conflict(Status::Pending),
         Code::HoldNotExtended => conflict(Status::Hold),
-        Code::InventoryServiceError => Refusal::Reservations(Error::Inventory { cause: untold(), after: second }),
-        Code::ServiceUnavailable => Refusal::Reservations(Error::Table { cause: untold(), after: second }),
+        Code::InventoryServiceError => Refusal::Reservations(Error::Inventory { cause: String::new(), after: second }),
+        Code::ServiceUnavailable => Refusal::Reservations(Error::Table { cause: String::new(), after: second }),
     };
     refusal.answer()
 }

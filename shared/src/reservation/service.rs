@@ -22,6 +22,7 @@ use crate::{
     },
     config::{ConfigError, Reader},
     deadline::epoch_ms,
+    field::LONGEST_PAGE,
     start::{Parts, probe},
     telemetry::{
         metrics::{Metric, Metrics, Unit},
@@ -190,7 +191,7 @@ pub struct Listing {
     pub status: Option<Status>,
     /// Only those for this show.
     pub show_id: Option<String>,
-    /// How many are looked at, [`LONGEST_PAGE`](crate::field::LONGEST_PAGE) at most.
+    /// How many are looked at, [`LONGEST_PAGE`] at most.
     pub limit: u8,
     /// Where the page before ended.
     pub after: Option<Cursor>,
@@ -364,7 +365,7 @@ impl Reservations {
         let since = now.saturating_sub(longest_hold);
         let (mut open, mut after) = (0, None);
         for _ in 0..MOST_PAGES {
-            let (mut ids, next) = self.table.newest(&pending.user_id, since, after.as_ref()).await?;
+            let (mut ids, next) = self.table.ids(&pending.user_id, since, LONGEST_PAGE, after.as_ref()).await?;
             ids.retain(|id| *id != pending.id);
             // As a rule there are so few that none has to be read.
             if next.is_none() && open + ids.len() < most {

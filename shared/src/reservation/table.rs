@@ -26,7 +26,6 @@ use crate::{
     },
     config::Reader,
     failure::Failure,
-    field::LONGEST_PAGE,
 };
 
 /// The index by customer: `user_id` and `created_at`, with nothing but keys in it, so that a change of status costs it
@@ -177,23 +176,13 @@ impl Table {
         Ok((self.those(&ids).await?, next))
     }
 
-    /// The ids of a customer's newest reservations, a page of them, and where the next goes on: of those that were created
-    /// since then. Keys are all that is read. The index is behind the table, so that one that was made this moment may be
-    /// missing.
+    /// The ids of a customer's reservations that were created since then, the newest first: `limit` of them at most, and where
+    /// the next page goes on. Keys are all that is read. The index is behind the table, so that one that was made this moment may
+    /// be missing.
     ///
     /// # Errors
     /// When DynamoDB gave no answer.
-    pub async fn newest(
-        &self,
-        user_id: &str,
-        since: u64,
-        after: Option<&Cursor>,
-    ) -> Result<(Vec<String>, Option<Cursor>), TableError> {
-        self.ids(user_id, since, LONGEST_PAGE, after).await
-    }
-
-    /// A page of the index, the newest first, and where the next goes on.
-    async fn ids(
+    pub async fn ids(
         &self,
         user_id: &str,
         since: u64,
