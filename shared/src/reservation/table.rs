@@ -176,9 +176,9 @@ impl Table {
         Ok((self.those(&ids).await?, next))
     }
 
-    /// The ids of a customer's reservations that were created since then, the newest first: `limit` of them at most, and where
-    /// the next page goes on. Keys are all that is read. The index is behind the table, so that one that was made this moment may
-    /// be missing.
+    /// The ids of a customer's reservations that were created since then, the newest first: `limit` of them at most,
+    /// and where the next page goes on. Keys are all that is read. The index is behind the table, so that one that was
+    /// made this moment may be missing.
     ///
     /// # Errors
     /// When DynamoDB gave no answer.
