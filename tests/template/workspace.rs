@@ -9,7 +9,7 @@ use std::{
 
 use local_stack::{
     build::{cargo, workspace},
-    catalogue::QUEUED,
+    catalogue::{NAMES, QUEUED},
 };
 use serde_json::Value;
 
@@ -132,14 +132,21 @@ fn the_fuzzer_is_built_of_the_versions_that_are_deployed() {
     assert_eq!(names, ["arbitrary", "libfuzzer-sys"], "{mend}");
 }
 
-/// The crates that a package is compiled of, its build scripts' included.
-fn compiled_for(package: &str) -> BTreeSet<String> {
+/// The crates that a package is compiled of, each as cargo formats it.
+fn tree(package: &str, edges: &str, format: &str) -> BTreeSet<String> {
     let mut command = cargo();
-    command.args(["tree", "--package", package, "--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
+    command.args(["tree", "--package", package, "--edges", edges, "--prefix", "none", "--format", format]);
     let output = command.args(["--offline", "--locked"]).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).expect("names are text");
-    lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    // A mark says that what a crate stands on is listed above.
+    lines.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+/// The names of the crates that a package is compiled of, its build scripts' included.
+fn compiled_for(package: &str) -> BTreeSet<String> {
+    let crates = tree(package, "normal,build", "{p}");
+    crates.iter().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
 #[test]
@@ -149,6 +156,26 @@ fn who_is_on_call_waits_for_nothing_of_the_local_stack() {
     for name in ITS {
         assert!(stack.contains(name), "{name} is a part of the local stack");
         assert!(!redrive.contains(name), "cargo redrive would have to build {name}");
+    }
+}
+
+/// SAM builds each function by itself. A crate that one of them takes with a feature more is compiled once more for it, and
+/// so is all that stands on that crate: for a feature of `bytes` that is the AWS SDK.
+#[test]
+fn a_deployment_compiles_once_what_all_functions_stand_on() {
+    let foreign = |function| {
+        let crates = tree(function, "normal", "{p} with {f}").into_iter();
+        crates.filter(|line| !line.contains(" (/")).collect::<BTreeSet<String>>()
+    };
+    let functions = NAMES.map(|function| (function, foreign(function)));
+    let name = |line: &str| line.split(" with ").next().unwrap_or_default().to_owned();
+    let names = functions.iter().map(|(_, crates)| crates.iter().map(|line| name(line)).collect::<BTreeSet<_>>());
+    let needed = names.reduce(|all, its| &all & &its).expect("there are functions");
+    assert!(needed.len() > 150, "all functions stand on {} crates", needed.len());
+    let known = &functions[0].1;
+    for (function, crates) in &functions {
+        let other: Vec<_> = (crates - known).into_iter().filter(|line| needed.contains(&name(line))).collect();
+        assert!(other.is_empty(), "ask for these features in shared too, since {function} has them: {other:#?}");
     }
 }
 
