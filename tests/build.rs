@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "reservation/v1/reservation.proto",
     ];
     let descriptors = protox::compile(files, ["../proto"])?;
-    let file = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
+    let file = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.binpb");
     fs::write(file, descriptors.encode_to_vec())?;
     tonic_prost_build::configure().build_client(false).compile_fds(descriptors)?;
     Ok(())

@@ -2,14 +2,14 @@
 //! gRPC on the port of a developer's machine. A customer of each stands in line, is let in, reserves and gives it back.
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
 use local_stack::{
-    DESCRIPTORS, admission, build,
+    DESCRIPTORS_FILE, admission, build,
     gateway::NativeGrpc,
     ring,
     sale::{Running, Sale, SalePorts},
@@ -88,7 +88,7 @@ impl Node {
         let mut command = Command::new("node");
         // A module that is no file finds its packages from the folder where it runs.
         command.args(["--input-type=module", "--eval", script]).current_dir(packages).kill_on_drop(true);
-        command.env("DESCRIPTORS", descriptors(protocol)).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env("DESCRIPTORS", DESCRIPTORS_FILE).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut program = command.spawn().expect("node starts");
         let (input, output) = (program.stdin.take().unwrap(), program.stdout.take().unwrap());
         Self { protocol, input, output: BufReader::new(output).lines(), _program: program }
@@ -114,7 +114,7 @@ struct Buf {
 impl Caller for Buf {
     async fn call(&mut self, house: &House, sub: &str, (service, method): (&str, &str), request: Value) -> Value {
         let mut command = Command::new(&self.program);
-        command.arg("curl").arg("--schema").arg(descriptors("buf")).args(["--protocol", self.protocol]);
+        command.arg("curl").arg("--schema").arg(DESCRIPTORS_FILE).args(["--protocol", self.protocol]);
         if self.protocol == "grpc" {
             command.arg("--http2-prior-knowledge");
         }
@@ -127,13 +127,6 @@ impl Caller for Buf {
         });
         if output.status.success() { json!({"ok": said}) } else { said }
     }
-}
-
-/// The descriptors of the services as a file, one for each of those who read it side by side.
-fn descriptors(reader: &str) -> PathBuf {
-    let file = env::temp_dir().join(format!("holdfast-{}-{reader}.binpb", std::process::id()));
-    fs::write(&file, DESCRIPTORS).expect("a file for the descriptors");
-    file
 }
 
 /// The folder with the packages.

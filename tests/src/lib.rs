@@ -59,7 +59,7 @@ pub mod postgres;
 
 mod latency;
 mod proto;
-pub use proto::DESCRIPTORS;
+pub use proto::DESCRIPTORS_FILE;
 mod reflection;
 
 pub mod collector;

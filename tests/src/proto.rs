@@ -38,4 +38,7 @@ pub mod reservation {
 }
 
 /// What gRPC reflection tells of them.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
+
+/// The same as a file, for those who read one.
+pub const DESCRIPTORS_FILE: &str = concat!(env!("OUT_DIR"), "/descriptors.binpb");
