@@ -357,6 +357,11 @@ impl AwsEndpoint {
         self.shared.lock().failures.push(Planned { others, target: target.to_owned(), failure });
     }
 
+    /// Forgets the failures that no request has met.
+    pub fn forget_failures(&self) {
+        self.shared.lock().failures.clear();
+    }
+
     /// Fails the next `count` entries put on a bus, inside answers that are 200 as a whole.
     pub fn fail_entries_next(&self, count: usize) {
         self.shared.lock().entries_to_fail += count;

@@ -162,9 +162,14 @@ async fn conditions_are_decided_by_the_emulator_and_requests_are_recorded() {
 async fn a_scripted_failure_hits_one_request_and_the_next_goes_through() {
     let (endpoint, config, _queue) = endpoint().await;
     endpoint.create_idempotency_table("claims").await.unwrap();
-    let kind = "ProvisionedThroughputExceededException".to_owned();
-    endpoint.fail_next("DynamoDB", Injected::Answer { status: 400, kind, message: "slow down".to_owned() });
+    let fail_next = || {
+        let kind = "ProvisionedThroughputExceededException".to_owned();
+        endpoint.fail_next("DynamoDB", Injected::Answer { status: 400, kind, message: "slow down".to_owned() });
+    };
+    fail_next();
     assert!(claim(&config).await.unwrap_err().is_provisioned_throughput_exceeded_exception());
+    fail_next();
+    endpoint.forget_failures();
     claim(&config).await.unwrap();
 }
 
