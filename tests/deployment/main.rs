@@ -69,11 +69,7 @@ async fn some_two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its
     }
     assert_eq!(inventory.oversold(), Vec::<String>::new(), "no seat is sold twice");
     every_poison_event_lies_in_its_dead_letter_queue(&account, &cases).await;
-    let outcomes = outcomes(&account).await;
-    assert!(outcomes["retried"] > 0, "the inventory was down for a while: {outcomes:?}");
-    assert_eq!(outcomes["duplicate"], TWICE * SETTLING.len(), "each second delivery is a duplicate: {outcomes:?}");
-    assert_eq!(outcomes["rejected"], POISON * SETTLING.len(), "{outcomes:?}");
-    assert_eq!(outcomes.get("exhausted"), None, "nothing ran out of receives: {outcomes:?}");
+    check_outcomes(&outcomes(&account).await, sent);
 
     delete(&account).await;
     only_tables_are_left(&account, 1, &[]).await;
@@ -312,6 +308,25 @@ async fn outcomes(account: &MiniStack) -> BTreeMap<String, usize> {
         }
     }
     outcomes
+}
+
+/// Looks at how the records of `sent` events ended. What each has done is checked elsewhere, to the last one. Lines are not all
+/// there: MiniStack waits 5 ms for the next line of an invocation, and what an environment says later it logs with that
+/// environment's next invocation, if there is one.
+fn check_outcomes(outcomes: &BTreeMap<String, usize>, sent: usize) {
+    let count = |outcome: &str| outcomes.get(outcome).copied().unwrap_or_default();
+    assert!(count("retried") > 0, "the inventory was down for a while: {outcomes:?}");
+    assert_eq!(count("exhausted"), 0, "nothing ran out of receives: {outcomes:?}");
+    let (twice, poison) = (TWICE * SETTLING.len(), POISON * SETTLING.len());
+    let others = sent - twice - poison;
+    let ended = outcomes.iter().filter(|(outcome, _)| *outcome != "retried").map(|(_, count)| count).sum::<usize>();
+    for (what, found, all) in [
+        ("each second delivery is a duplicate", count("duplicate"), twice),
+        ("each poison event is rejected", count("rejected"), poison),
+        ("all others are settled", ended - count("duplicate") - count("rejected"), others),
+    ] {
+        assert!((all * 9 / 10..=all).contains(&found), "{what}: {found} lines of {all}: {outcomes:?}");
+    }
 }
 
 async fn subscribe_to_refunds(account: &MiniStack) -> String {

@@ -88,9 +88,10 @@ fn build() -> PathBuf {
     let mut command = sam("http://127.0.0.1:9", "build");
     command.arg("--build-dir").arg(&out);
     command.arg("--parameter-overrides").arg(format!("Architecture={}", architecture()));
-    // Linking across crates takes most of a minute for each function and changes nothing that is asked here; tests/release
-    // does it for one.
-    command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    // Optimising and linking across crates take most of a minute for each function and change nothing that is asked here;
+    // tests/release does the one for all functions, and the other for one.
+    let quick = [("LTO", "off"), ("CODEGEN_UNITS", "16"), ("OPT_LEVEL", "0")];
+    command.envs(quick.map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value)));
     run(command, "build");
     out
 }
