@@ -172,10 +172,10 @@ fn a_deployment_compiles_once_what_all_functions_stand_on() {
     let names = functions.iter().map(|(_, crates)| crates.iter().map(|line| name(line)).collect::<BTreeSet<_>>());
     let needed = names.reduce(|all, its| &all & &its).expect("there are functions");
     assert!(needed.len() > 150, "all functions stand on {} crates", needed.len());
-    let known = &functions[0].1;
-    for (function, crates) in &functions {
-        let other: Vec<_> = (crates - known).into_iter().filter(|line| needed.contains(&name(line))).collect();
-        assert!(other.is_empty(), "ask for these features in shared too, since {function} has them: {other:#?}");
+    let [(first, known), others @ ..] = &functions;
+    for (function, crates) in others {
+        let differ: Vec<_> = (crates ^ known).into_iter().filter(|line| needed.contains(&name(line))).collect();
+        assert!(differ.is_empty(), "{function} and {first} differ; ask for all of these in shared: {differ:#?}");
     }
 }
 
