@@ -9,8 +9,8 @@ mod toolchain;
 use std::{collections::BTreeMap, fs::File, io::Read, path::Path, sync::OnceLock};
 
 use local_stack::{
-    build::Binaries, catalogue::NAMES, inventory::SeatState, replay::Replay, reservations::Status, ring, scenario,
-    stack::Stack,
+    build::Binaries, catalogue::NAMES, inventory::SeatState, replay::Replay, reservations::Status, ring::Ring,
+    scenario, stack::Stack,
 };
 
 use self::toolchain::Toolchain;
@@ -24,7 +24,7 @@ fn built() -> Option<&'static (Toolchain, Binaries)> {
             Some((toolchain, binaries))
         }
         Err(missing) => {
-            ring::skip_or_fail("arm64", &missing);
+            Ring::Arm64.skip_or_fail(&missing);
             None
         }
     };

@@ -11,7 +11,7 @@ use local_stack::{
     build::{self, workspace},
     postgres::{Server, choice::Embedded, sidecar},
     replay::{House, Replay},
-    ring,
+    ring::Ring,
     scenario::{self, EventFile, Then},
     stack::Stack,
 };
@@ -83,7 +83,7 @@ async fn a_promise_that_is_not_kept_is_seen() {
 #[tokio::test]
 async fn every_file_about_bookings_keeps_its_promise_on_the_embedded_server() {
     if !build::has_sidecar() {
-        return ring::skip_or_fail(sidecar::RING, "nobody has built it; run: cargo local --sidecar --no-sale");
+        return Ring::Sidecar.skip_or_fail("nobody has built it; run: cargo local --sidecar --no-sale");
     }
     let server = Server::embedded().expect("it starts");
     let replay = replay(server).await;
@@ -170,7 +170,7 @@ fn cargo_local_leaves_bookings_out_where_nobody_wants_the_embedded_server_and_sa
 #[test]
 fn cargo_local_leaves_bookings_out_where_the_embedded_server_can_not_be_built() {
     if Embedded::here() == Embedded::Foreign {
-        return ring::skip_or_fail(sidecar::RING, "it does not run on machines of this kind");
+        return Ring::Sidecar.skip_or_fail("it does not run on machines of this kind");
     }
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-sidecar");
     let program = target.join("debug").join(format!("local{}", std::env::consts::EXE_SUFFIX));

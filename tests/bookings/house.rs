@@ -13,9 +13,10 @@ use local_stack::{
     build::{self, Binaries},
     ended::Ended,
     lambda::Function,
-    postgres::{Database, FURNITURE, PostgresError, RING, Server},
+    postgres::{Database, FURNITURE, PostgresError, Server},
     queue::{Message, Queue, QueueOptions, Redrive, Snapshot},
-    replay, ring,
+    replay,
+    ring::Ring,
     stack::{FUNCTION_TIMEOUT, MOVED_AFTER, Stack},
 };
 use serde_json::{Value, json};
@@ -163,7 +164,7 @@ impl Desk {
 
 /// A server that is there; what keeps it away is said, or fails where the ring must run.
 pub(crate) fn found<T>(server: Result<T, &PostgresError>) -> Option<T> {
-    server.inspect_err(|error| ring::skip_or_fail(RING, &error.to_string())).ok()
+    server.inspect_err(|error| Ring::Postgres.skip_or_fail(&error.to_string())).ok()
 }
 
 /// The variables of a function of this house.

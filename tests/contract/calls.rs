@@ -8,17 +8,21 @@ use axum::{
     extract::State,
     http::{Request, Response},
 };
-use local_stack::{build::workspace, ring, sale};
+use local_stack::{
+    build::workspace,
+    ring::{Ring, on_path},
+    sale,
+};
 use reqwest::Client;
 use serde_json::json;
 use tokio::{net::TcpListener, process::Command};
 
-use crate::{RING, world::World};
+use crate::world::World;
 
 /// Runs schemathesis on the operations for these callers or for all but these, and fails by what it finds.
 async fn nothing_is_found(world: &World, url: &str, which: [&str; 2]) {
-    let Some(program) = ring::on_path("schemathesis") else {
-        return ring::skip_or_fail(RING, "schemathesis is not on the PATH; pip install it");
+    let Some(program) = on_path("schemathesis") else {
+        return Ring::Contract.skip_or_fail("schemathesis is not on the PATH; pip install it");
     };
     let tokens = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tokens{}.json", which[0]));
     let of = |name: &str, sub: &str| {

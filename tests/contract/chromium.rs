@@ -17,7 +17,7 @@ use std::{
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use local_stack::ring;
+use local_stack::ring::{Ring, on_path};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
@@ -26,9 +26,6 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use uuid::Uuid;
-
-/// Needs a browser, and what the tests load into it from npm.
-pub(crate) const RING: &str = "browser";
 
 /// So long a page may take to show what is waited for. Everything shares two cores here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -83,9 +80,8 @@ pub(crate) struct Tab {
 impl Chromium {
     /// Starts the browser of this machine. Without one the test ends as a ring that can't run.
     pub(crate) fn start() -> Option<Self> {
-        let Some(program) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(ring::on_path)
-        else {
-            ring::skip_or_fail(RING, "no Chromium is on the PATH; install Debian's package chromium");
+        let Some(program) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(on_path) else {
+            Ring::Browser.skip_or_fail("no Chromium is on the PATH; install Debian's package chromium");
             return None;
         };
         let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("browser-{}", Uuid::new_v4().simple()));

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeSet, env, fs, process::Command};
 
-use local_stack::{build::workspace, ring};
+use local_stack::{
+    build::workspace,
+    ring::{Ring, on_path},
+};
 use reqwest::{Client, Method};
 use serde_json::Value;
 
-use crate::{DOCUMENT, RING, world::World};
+use crate::{DOCUMENT, world::World};
 
 fn document() -> Value {
     serde_json::from_str(DOCUMENT).expect("the document is JSON")
@@ -96,8 +99,8 @@ fn the_page_has_the_version_of_the_library_in_each_of_its_addresses() {
 fn a_validator_of_openapi_finds_no_fault() {
     const PROGRAM: &str = "openapi-spec-validator";
 
-    let Some(program) = ring::on_path(PROGRAM) else {
-        return ring::skip_or_fail(RING, "openapi-spec-validator is not on the PATH; pip install it");
+    let Some(program) = on_path(PROGRAM) else {
+        return Ring::Contract.skip_or_fail("openapi-spec-validator is not on the PATH; pip install it");
     };
     let path = workspace().join("functions/reservation-api/openapi.json");
     let output = Command::new(&program).arg("--schema").arg("3.1").arg(&path).output().expect("the validator runs");

@@ -13,8 +13,5 @@ mod usher;
 mod waiting_room;
 mod world;
 
-/// The ring of the programs that read the document, all of which `.ci/requirements-api.txt` names.
-const RING: &str = "contract";
-
 /// The document, as the function carries it.
 const DOCUMENT: &str = include_str!("../../functions/reservation-api/openapi.json");

@@ -11,7 +11,7 @@ use std::{
 use local_stack::{
     DESCRIPTORS_FILE, admission, build,
     gateway::NativeGrpc,
-    ring,
+    ring::{Ring, on_path},
     sale::{Running, Sale, SalePorts},
     stack::Stack,
     template::SCOPE,
@@ -23,9 +23,6 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
-
-/// Needs node, and the npm packages of `tests/contract/outsiders`.
-const RING: &str = "outsiders";
 
 /// The folder in which the packages are installed.
 const PACKAGES: &str = "HOLDFAST_OUTSIDERS";
@@ -132,11 +129,10 @@ impl Caller for Buf {
 /// The folder with the packages.
 fn packages() -> Option<PathBuf> {
     let folder = env::var_os(PACKAGES).map(PathBuf::from).filter(|folder| folder.join("node_modules").is_dir());
-    if folder.is_none() || ring::on_path("node").is_none() {
-        ring::skip_or_fail(
-            RING,
-            &format!("node or the packages of tests/contract/outsiders are missing: install them, and set {PACKAGES}"),
-        );
+    if folder.is_none() || on_path("node").is_none() {
+        Ring::Outsiders.skip_or_fail(&format!(
+            "node or the packages of tests/contract/outsiders are missing: install them, and set {PACKAGES}"
+        ));
         return None;
     }
     folder

@@ -15,15 +15,11 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use local_stack::ring;
+use local_stack::ring::Ring;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::{
-    DOCUMENT,
-    chromium::{Chromium, RING},
-    world::World,
-};
+use crate::{DOCUMENT, chromium::Chromium, world::World};
 
 /// The folder of the npm package.
 const PACKAGE: &str = "HOLDFAST_SWAGGER_UI";
@@ -63,7 +59,7 @@ async fn a_browser_shows_each_operation_of_the_document() {
     let Some(browser) = Chromium::start() else { return };
     let Some(package) = env::var_os(PACKAGE).map(PathBuf::from).filter(|folder| folder.is_dir()) else {
         let reason = format!("{PACKAGE} names no folder; unpack the npm package swagger-ui-dist there");
-        return ring::skip_or_fail(RING, &reason);
+        return Ring::Browser.skip_or_fail(&reason);
     };
     let world = World::open(1).await;
     let site = Site { api: world.gateway.url(), package };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use local_stack::{build::workspace, ring};
+use local_stack::{build::workspace, ring::Ring};
 use serde_json::{Value, json};
 use shared::{
     deadline::{epoch_ms, moment},
@@ -16,7 +16,7 @@ use shared::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    chromium::{Chromium, RING, Tab},
+    chromium::{Chromium, Tab},
     usher::Usher,
 };
 
@@ -174,10 +174,8 @@ async fn somebody_joins_waits_is_called_reserves_and_pays() {
 async fn every_scene_is_for_everybody() {
     let axe = env::var_os(AXE).and_then(|file| fs::read_to_string(file).ok());
     let Some(axe) = axe else {
-        return ring::skip_or_fail(
-            RING,
-            &format!("{AXE} names no file; unpack the npm package axe-core, and name its axe.min.js"),
-        );
+        return Ring::Browser
+            .skip_or_fail(&format!("{AXE} names no file; unpack the npm package axe-core, and name its axe.min.js"));
     };
     let Some(visit) = Visit::to(2, &[("RELEASE_GRACE_SECONDS", "1")]).await else { return };
     let other = visit.usher.reserves("usr_2", 2).await;

@@ -8,7 +8,11 @@ use std::{
     sync::OnceLock,
 };
 
-use local_stack::{build::workspace, ministack::MiniStack, ring};
+use local_stack::{
+    build::workspace,
+    ministack::MiniStack,
+    ring::{Ring, on_path},
+};
 
 /// The programs that the ring needs, and the packages that bring them.
 const TOOLS: [(&str, &str); 3] =
@@ -18,14 +22,14 @@ const TOOLS: [(&str, &str); 3] =
 pub(crate) fn built() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find_and_build = || {
-        let missing: Vec<_> = TOOLS.iter().filter(|(program, _)| ring::on_path(program).is_none()).collect();
+        let missing: Vec<_> = TOOLS.iter().filter(|(program, _)| on_path(program).is_none()).collect();
         if missing.is_empty() {
             return Some(build());
         }
         let programs: Vec<_> = missing.iter().map(|(program, _)| *program).collect();
         let packages: Vec<_> = missing.iter().map(|(_, package)| format!("'{package}'")).collect();
         let reason = format!("{} not found; install with: pipx install {}", programs.join(", "), packages.join(" "));
-        ring::skip_or_fail("deployment", &reason);
+        Ring::Deployment.skip_or_fail(&reason);
         None
     };
     BUILT.get_or_init(find_and_build).as_deref()

@@ -10,9 +10,9 @@ use local_stack::{
     build::workspace,
     inventory::SeatState,
     payments::DELAY,
-    postgres, replay,
+    replay,
     reservations::Status,
-    ring::{on_path, skip_or_fail},
+    ring::{Ring, on_path},
     scenario::{Given, Known},
     stack::Stack,
     till::Till,
@@ -107,7 +107,7 @@ async fn bash(lines: &[String]) -> String {
 #[tokio::test]
 async fn the_printed_lines_sell_seats_and_give_others_back() {
     if on_path("curl").is_none() || on_path("bash").is_none() {
-        return skip_or_fail("up", "the printed lines are for bash and curl, and one of them is missing");
+        return Ring::Up.skip_or_fail("the printed lines are for bash and curl, and one of them is missing");
     }
     binaries(); // What it builds is there then, and its start takes no minute.
     let mut up = Up::start();
@@ -143,10 +143,10 @@ async fn the_printed_lines_sell_seats_and_give_others_back() {
 /// What is printed of bookings, where there is a PostgreSQL.
 async fn book(up: &mut Up, lines: &[String]) {
     if let Some(why) = up.seen.iter().find(|line| line.starts_with("Bookings are left out")) {
-        return skip_or_fail(postgres::RING, why);
+        return Ring::Postgres.skip_or_fail(why);
     }
     if on_path("psql").is_none() {
-        return skip_or_fail(postgres::RING, "a printed line is for psql, which is missing");
+        return Ring::Postgres.skip_or_fail("a printed line is for psql, which is missing");
     }
     let mut shown = up.seen.iter().filter_map(|line| line.strip_prefix("  "));
     let look = shown.find(|line| line.contains("psql")).expect("a look at the rows").to_owned();

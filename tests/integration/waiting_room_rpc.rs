@@ -14,7 +14,7 @@ use local_stack::{
     gateway::{Gateway, Issuer, NativeGrpc, Target},
     lambda::Function,
     queue,
-    ring::{on_path, skip_or_fail},
+    ring::{Ring, on_path},
     sale,
     stack::WAITING_ROOM_KEYS,
     template::{SCOPE, Template},
@@ -1022,7 +1022,7 @@ async fn native_grpc_goes_through_the_gateway_and_tells_of_both_services() {
 #[tokio::test]
 async fn the_program_that_the_page_prints_computes_the_same_draw() {
     if on_path("python3").is_none() {
-        return skip_or_fail("up", "the printed program is for python3, which is missing");
+        return Ring::Up.skip_or_fail("the printed program is for python3, which is missing");
     }
     let page = fs::read_to_string(workspace().join("functions/WAITING-ROOM.md")).unwrap();
     let program = page.split_once("```python\n").and_then(|(_, rest)| Some(rest.split_once("```")?.0)).unwrap();

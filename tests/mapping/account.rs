@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use local_stack::{ministack::MiniStack, ring};
+use local_stack::{
+    ministack::MiniStack,
+    ring::{Ring, on_path},
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -37,9 +40,9 @@ impl Account {
     pub(crate) async fn start(name: &str) -> Option<Self> {
         static HERE: OnceLock<bool> = OnceLock::new(); // One word about it is enough for all tests.
         let here = HERE.get_or_init(|| {
-            let here = ring::on_path("ministack").is_some();
+            let here = on_path("ministack").is_some();
             if !here {
-                ring::skip_or_fail("mapping", "ministack not found; install with: pipx install 'ministack[full]'");
+                Ring::Mapping.skip_or_fail("ministack not found; install with: pipx install 'ministack[full]'");
             }
             here
         });

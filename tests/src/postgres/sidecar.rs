@@ -7,9 +7,6 @@ use std::{
     process::{Child, ChildStdin, Command, Stdio},
 };
 
-/// The name of the ring that needs it.
-pub const RING: &str = "sidecar";
-
 /// Its one database.
 pub const DATABASE: &str = "postgres";
 

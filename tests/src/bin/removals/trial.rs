@@ -8,14 +8,15 @@ use std::{
 
 use local_stack::{
     removals::{Removal, Test},
-    ring::REQUIRED,
+    ring::{REQUIRED, Ring},
 };
+use shared::name::Named;
 
 use crate::copy::WorkingCopy;
 
 /// What the named tests need beside this workspace. One that is skipped passes, and would be taken for a test that watches
 /// nothing.
-const RINGS: &str = "browser,postgres";
+const RINGS: [Ring; 2] = [Ring::Browser, Ring::Postgres];
 
 /// Runs tests in the copy.
 pub(crate) struct Bench<'a> {
@@ -98,7 +99,11 @@ impl<'a> Bench<'a> {
     /// What the harness says of these tests, and what those that fail have said.
     fn run(&self, target: &str, names: &[&str]) -> Result<String, TrialError> {
         let mut command = self.test(target);
-        command.args(["--", "--exact"]).args(names).env("RUST_BACKTRACE", "0").env(REQUIRED, RINGS);
+        command
+            .args(["--", "--exact"])
+            .args(names)
+            .env("RUST_BACKTRACE", "0")
+            .env(REQUIRED, RINGS.map(Named::name).join(","));
         let output = command.stderr(Stdio::null()).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
