@@ -175,7 +175,9 @@ fn cargo_local_leaves_bookings_out_where_the_embedded_server_can_not_be_built() 
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-sidecar");
     let program = target.join("debug").join(format!("local{}", std::env::consts::EXE_SUFFIX));
     fs::create_dir_all(program.parent().expect("a folder")).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_local"), &program).unwrap();
+    // No copy: what another test starts meanwhile holds the copy open for writing, and a program that is can't be started.
+    drop(fs::remove_file(&program));
+    fs::hard_link(env!("CARGO_BIN_EXE_local"), &program).unwrap();
     fs::write(target.join("sidecar"), "in the way").unwrap();
     let alone = [NOWHERE.as_slice(), &[("CARGO_NET_OFFLINE", "true")]].concat();
 
