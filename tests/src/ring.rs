@@ -44,7 +44,7 @@ names! {
 impl Ring {
     /// Whether the environment requires the ring.
     pub fn is_required(self) -> bool {
-        names(&env::var(REQUIRED).unwrap_or_default(), self)
+        lists(&env::var(REQUIRED).unwrap_or_default(), self)
     }
 
     /// Says in one line on standard error that the ring does not run. `reason` names what is missing and how to get it.
@@ -64,8 +64,8 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-fn names(list: &str, ring: Ring) -> bool {
-    list.split(',').any(|name| name.trim() == ring.name())
+fn lists(names: &str, ring: Ring) -> bool {
+    names.split(',').any(|name| name.trim() == ring.name())
 }
 
 #[cfg(test)]
@@ -77,13 +77,13 @@ mod tests {
 
     #[test]
     fn a_ring_is_required_when_the_list_names_it() {
-        let lists = ["", "arm64", "arm64,deployment", "deployment, arm64", "arm64-other", "deployment"];
-        let required = lists.map(|list| names(list, Ring::Arm64));
+        let names = ["", "arm64", "arm64,deployment", "deployment, arm64", "arm64-other", "deployment"];
+        let required = names.map(|names| lists(names, Ring::Arm64));
         assert_eq!(required, [false, true, true, true, false, false]);
     }
 
     #[test]
-    fn every_ring_is_required_in_ci() {
+    fn every_ring_is_required_by_a_step_of_ci() {
         let script = fs::read_to_string(workspace().join(".ci/run")).unwrap();
         let assignment = format!("{REQUIRED}=");
         let lists = script.split(&assignment).skip(1).filter_map(|rest| rest.split_whitespace().next());
