@@ -270,7 +270,8 @@ impl Site {
         if let Some(mut page) = page {
             assert_eq!(page.hear().await.as_deref(), Some(r#"{"kind":"passed"}"#), "his page is told");
         }
-        self.table.close(&show_id).await.expect("the line is off the list");
+        let line = self.table.line(&show_id).await.expect("the line is read");
+        self.table.close(&show_id, line.as_ref()).await.expect("the line is off the list");
         requests
     }
 

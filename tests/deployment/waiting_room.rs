@@ -231,7 +231,11 @@ impl Room {
     /// Takes the line from the clock, and its ticks out of their queue. One at work while a stack is deleted writes its log
     /// when the log's group is gone, and so makes another, here as on AWS.
     async fn stand_still(&self) {
-        self.table.close(SHOW).await.unwrap();
+        until("the line is off the list", async || {
+            let line = self.table.line(SHOW).await.unwrap();
+            self.table.close(SHOW, line.as_ref()).await.unwrap() == Written::Made
+        })
+        .await;
         let url = queue_url(&self.account, &format!("{STACK}-waiting-room-ticked")).await;
         self.account.call("sqs", "AmazonSQS.PurgeQueue", json!({"QueueUrl": url})).await;
         let log = async || log(&self.account, "waiting-room-ticked").await;

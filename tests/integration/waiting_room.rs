@@ -14,6 +14,7 @@ use local_stack::{
     sale,
     stack::{RESERVATIONS, Stack, WAITING_ROOM, WAITING_ROOM_KEYS},
     template::Template,
+    tripwire::{Point, Side, Tripwire},
 };
 use serde_json::{Value, json};
 use shared::{
@@ -118,6 +119,12 @@ impl Room {
         self.table.line(SHOW).await.unwrap().unwrap()
     }
 
+    /// What an operator opens after the line that is there.
+    fn next_line(&self) -> Line {
+        let scope = Scope { generation: self.scope.generation + 1, ..self.scope.clone() };
+        Line::open(scope, settings(1)).unwrap()
+    }
+
     pub(crate) async fn set(&self, change: impl FnOnce(&mut Settings)) {
         let line = self.line().await;
         let mut settings = line.settings.clone();
@@ -170,6 +177,19 @@ impl Room {
     }
 
     /// What the places are, in order: letter and seats of those whose turn has come.
+    /// A tick whose request of this number is held until something else is done.
+    async fn tick_that_is_held_at(&self, request: usize, meanwhile: impl AsyncFn()) -> Ended {
+        let wire = Tripwire::default();
+        wire.arm(Some(Point { request, side: Side::Before }));
+        self.stack.aws.set_tripwire(wire.clone());
+        let other = async {
+            wire.tripped().await;
+            meanwhile().await;
+            wire.release();
+        };
+        tokio::join!(self.tick(), other).0
+    }
+
     pub(crate) async fn places(&self) -> String {
         let pages = self.table.pages(&self.line().await, 0).await.unwrap();
         let entries: Vec<String> =
@@ -578,6 +598,46 @@ async fn a_tick_that_read_the_line_before_another_wrote_it_writes_nothing() {
     assert_eq!(overtaken, Written::Overtaken, "the first would have two places");
     room.tick().await;
     assert_eq!((room.line().await.joined, room.positions(&["usr_1", "usr_2"]).await), (2, vec![Some(1), Some(2)]));
+}
+
+#[tokio::test]
+async fn a_tick_that_read_an_earlier_line_of_the_show_writes_nothing() {
+    let room = Room::open(&[]).await;
+    room.line_with(Settings { closes_at: now() + MINUTE, ..settings(5) }).await;
+    let earlier = room.line().await;
+    room.join("usr_1", 1, 1);
+    room.deliver(JOINED).await;
+    let run = sequence(&earlier, room.table.blocks(&earlier).await.unwrap(), now()).unwrap();
+    let anew = room.next_line();
+    assert_eq!(room.table.open_anew(&anew, &earlier).await.unwrap(), Written::Made);
+    assert_eq!(anew.version, earlier.version, "a version alone does not tell them apart");
+    assert_eq!(room.table.append(&run.0, &run.1).await.unwrap(), Written::Overtaken);
+    assert_eq!(room.table.open_anew(&anew, &earlier).await.unwrap(), Written::Overtaken, "it is there");
+    assert_eq!(room.line().await, anew);
+}
+
+#[tokio::test]
+async fn a_line_that_is_opened_while_a_tick_finds_none_or_the_last_one_over_is_on_the_list() {
+    let room = Room::open(&[]).await;
+    assert_eq!(room.tick().await, ended("closed"), "the function is warm");
+    // It reads that there is no line, and takes the show off the list.
+    let held = room.tick_that_is_held_at(2, async || room.line_with(settings(1)).await).await;
+    assert_eq!((held, room.table.open_shows().await.unwrap()), (ended("superseded"), vec![SHOW.to_owned()]));
+
+    room.set(|settings| settings.closes_at = now()).await;
+    let counted = Tripwire::default();
+    counted.arm(None);
+    room.stack.aws.set_tripwire(counted.clone());
+    assert_eq!(room.tick().await, ended("closed"));
+    assert_eq!(room.table.open_shows().await.unwrap(), [""; 0]);
+    let last = counted.requests().iter().rposition(|request| request.contains("TransactWriteItems")).unwrap() + 1;
+    room.set(|settings| settings.tickets = 2).await;
+    let anew = async || {
+        let opened = room.table.open_anew(&room.next_line(), &room.line().await).await;
+        assert_eq!(opened.unwrap(), Written::Made);
+    };
+    let held = room.tick_that_is_held_at(last, anew).await;
+    assert_eq!((held, room.table.open_shows().await.unwrap()), (ended("superseded"), vec![SHOW.to_owned()]));
 }
 
 #[tokio::test]

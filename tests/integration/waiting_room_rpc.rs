@@ -430,6 +430,22 @@ async fn a_place_is_its_customers_own() {
     assert_eq!(door.room.places().await, "C1", "nobody was let in, and nobody has left");
 }
 
+/// What one environment of the function has kept of a show says nothing of a line that is opened afterwards.
+#[tokio::test]
+async fn who_joins_a_line_that_was_opened_a_moment_ago_has_joined_it() {
+    let door = Door::to(Room::open(&[]).await, &[]).await;
+    let id = || json!({"queueItemId": door.room.id("usr_1").to_string()});
+    let status = || json!({"eventId": SHOW});
+    for _ in 0..2 {
+        door.is_refused("usr_1", "GetQueuePosition", id(), "not_found", "no such place").await;
+        door.is_refused("usr_1", "GetQueueStatus", status(), "not_found", "no line").await;
+    }
+    door.room.line_with(settings(1)).await;
+    // He has joined through another environment, and is not in the table yet.
+    let place = door.call("usr_1", "GetQueuePosition", id()).await.unwrap();
+    assert_eq!(place["detail"], "joining", "{place}");
+}
+
 #[tokio::test]
 async fn the_place_in_an_earlier_line_is_none() {
     let door = Door::of(1).await;

@@ -112,10 +112,7 @@ impl Desk {
     /// When a part of it could not be done, or it is not known whether it was. The next tick does it.
     pub async fn tick(&self, show_id: &str, now: Moment, recorder: &mut Recorder) -> Result<Outcome, TableError> {
         let table = &self.settling.table;
-        let Some(line) = table.line(show_id).await? else {
-            table.close(show_id).await?;
-            return Ok(Outcome::Closed);
-        };
+        let Some(line) = table.line(show_id).await? else { return self.close(show_id, None).await };
         if line.last_tick > 0 {
             recorder.duration(&TICK_AGE, &[], Duration::from_millis(now.saturating_sub(line.last_tick)));
         }
@@ -127,11 +124,15 @@ impl Desk {
             table.forget(&line.scope, *position).await?;
         }
         self.take_back(&turns.plan.line, &turns.plan.overdue, &standing, now, recorder).await;
-        if !turns.plan.is_over {
-            return Ok(Outcome::Success);
-        }
-        table.close(show_id).await?;
-        Ok(Outcome::Closed)
+        if turns.plan.is_over { self.close(show_id, Some(&turns.plan.line)).await } else { Ok(Outcome::Success) }
+    }
+
+    /// Nobody works a line that is off the list, so that one which is opened meanwhile must stay on it.
+    async fn close(&self, show_id: &str, read: Option<&Line>) -> Result<Outcome, TableError> {
+        Ok(match self.settling.table.close(show_id, read).await? {
+            Written::Made => Outcome::Closed,
+            Written::Overtaken => Outcome::Superseded,
+        })
     }
 
     /// Gives places to who may have one now. The answer is the line after that; nothing, where another tick is at it.

@@ -84,7 +84,10 @@ impl Lines {
                 before @ (Some(_) | None) => {
                     let scope = self.scope(show_id, before.as_ref(), now);
                     let line = Line::open(scope, settings.clone()).map_err(Error::Settings)?;
-                    let written = self.table.open(&line).await?;
+                    let written = match &before {
+                        Some(before) => self.table.open_anew(&line, before).await?,
+                        None => self.table.open(&line).await?,
+                    };
                     (Set::Opened(line), written)
                 }
             };

@@ -40,6 +40,9 @@ use crate::{
 /// How long a line that was read holds.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
+/// The name under which the list of all shows with open lines is kept.
+const ALL: &str = "all";
+
 /// Whoever asks for a line whose last tick is older than this sets off a tick.
 const LATE_TICK: Duration = Duration::from_secs(5);
 
@@ -502,12 +505,17 @@ impl WaitingRoom {
         Ok((id, Ok(self.place(line, item).await?)))
     }
 
-    /// The line in which this name would be the customer's. Nobody can have made it up.
+    /// The line in which this name would be the customer's. Nobody can have made it up. What is kept may be older than the
+    /// line, so that only the table says that there is none.
     async fn joined(&self, id: PlaceId, user_id: &str) -> Result<Arc<Line>, Error> {
+        let is_his = |line: &Arc<Line>| self.keys.id(&line.scope, user_id) == Some(id);
         for show_id in self.open_shows().await?.iter() {
-            if let Some(line) = self.known_line(show_id).await?
-                && self.keys.id(&line.scope, user_id) == Some(id)
-            {
+            if let Some(line) = self.known_line(show_id).await?.filter(is_his) {
+                return Ok(line);
+            }
+        }
+        for show_id in self.read_open_shows().await?.iter() {
+            if let Some(line) = self.read_line(show_id).await?.filter(is_his) {
                 return Ok(line);
             }
         }
@@ -532,9 +540,13 @@ impl WaitingRoom {
     }
 
     async fn known_line(&self, show_id: &str) -> Result<Option<Arc<Line>>, Error> {
-        if let Some(line) = self.lines.get(show_id) {
-            return Ok(line);
+        match self.lines.get(show_id) {
+            Some(line) => Ok(line),
+            None => self.read_line(show_id).await,
         }
+    }
+
+    async fn read_line(&self, show_id: &str) -> Result<Option<Arc<Line>>, Error> {
         let line = self.table.line(show_id).await?.map(Arc::new);
         self.lines.keep(show_id, line.clone());
         if let Some(line) = &line {
@@ -544,11 +556,13 @@ impl WaitingRoom {
     }
 
     async fn open_shows(&self) -> Result<Arc<Vec<String>>, Error> {
-        const ALL: &str = "all";
-
-        if let Some(shows) = self.open.get(ALL) {
-            return Ok(shows);
+        match self.open.get(ALL) {
+            Some(shows) => Ok(shows),
+            None => self.read_open_shows().await,
         }
+    }
+
+    async fn read_open_shows(&self) -> Result<Arc<Vec<String>>, Error> {
         let shows = Arc::new(self.table.open_shows().await?);
         self.open.keep(ALL, Arc::clone(&shows));
         Ok(shows)

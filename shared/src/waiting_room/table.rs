@@ -33,8 +33,8 @@ use aws_sdk_dynamodb::{
     error::ProvideErrorMetadata,
     operation::transact_write_items::TransactWriteItemsError,
     types::{
-        AttributeValue, CancellationReason, Delete, Put, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure,
-        TransactWriteItem,
+        AttributeValue, CancellationReason, ConditionCheck, Delete, Put, ReturnConsumedCapacity,
+        ReturnValuesOnConditionCheckFailure, TransactWriteItem, builders::ConditionCheckBuilder,
     },
 };
 use aws_smithy_types::error::operation::BuildError;
@@ -171,14 +171,20 @@ impl Table {
         table::look_up(&self.client, &self.name, &[(PK, &line_key("probe")), (SK, LINE)]).await
     }
 
-    /// Opens a line, if the show has none of this or a later generation.
+    /// Opens a line, if the show has none.
     ///
     /// # Errors
     /// When it is not known whether it is open.
     pub async fn open(&self, line: &Line) -> Result<Written, TableError> {
-        let generation = number(u64::from(line.scope.generation));
-        let condition = "attribute_not_exists(pk) OR generation < :generation";
-        self.list(line, condition, (":generation", generation)).await
+        self.list(line, Expected::NoLine).await
+    }
+
+    /// Opens a line where the show has had one, if that is still as it was read.
+    ///
+    /// # Errors
+    /// When it is not known whether it is open.
+    pub async fn open_anew(&self, line: &Line, before: &Line) -> Result<Written, TableError> {
+        self.list(line, Expected::as_read(before)).await
     }
 
     /// Writes what an operator set, if the line is what it was set on.
@@ -186,8 +192,7 @@ impl Table {
     /// # Errors
     /// When it is not known whether it was written.
     pub async fn set(&self, line: &Line) -> Result<Written, TableError> {
-        let known = number(line.version.saturating_sub(1));
-        self.list(line, VERSION_IS_KNOWN, (":known", known)).await
+        self.list(line, Expected::before(line)).await
     }
 
     /// The shows whose lines are open.
@@ -200,42 +205,49 @@ impl Table {
         found.iter().map(|item| text(what, item, SK)).collect()
     }
 
-    /// Takes a line off the list of those that are open, because nothing happens to it any more.
+    /// Takes a show off the list of those whose lines are open, because nothing happens to the line that was read any more, or
+    /// because none was. Where there is another by now, which an operator has opened or set, the show stays on the list.
     ///
     /// # Errors
     /// When it is not known whether it is off.
-    pub async fn close(&self, show_id: &str) -> Result<(), TableError> {
-        self.delete(&format!("the open line of {show_id}"), LINES, show_id).await
+    pub async fn close(&self, show_id: &str, read: Option<&Line>) -> Result<Written, TableError> {
+        let what = format!("the open line of {show_id}");
+        let (condition, values) = read.map_or(Expected::NoLine, Expected::as_read).condition();
+        let check = ConditionCheck::builder()
+            .table_name(&self.name)
+            .set_key(Some(key(&line_key(show_id), LINE)))
+            .condition_expression(condition)
+            .set_expression_attribute_values(values);
+        let writes = vec![checked(&what, check)?, deletion(&self.name, LINES, show_id, &what)?];
+        self.write(&what, writes).await
     }
 
-    async fn list(
-        &self,
-        line: &Line,
-        condition: &str,
-        (name, value): (&str, AttributeValue),
-    ) -> Result<Written, TableError> {
+    async fn list(&self, line: &Line, expected: Expected) -> Result<Written, TableError> {
         let what = format!("the line of {}", line.scope.show_id);
-        let put = self.line_put(&what, line)?.condition_expression(condition).expression_attribute_values(name, value);
         let listed = self.put(key(LINES, &line.scope.show_id)).item(EXPIRATION, number(line.kept_until()));
-        let writes = vec![finished(&what, put.build())?, finished(&what, listed.build())?];
-        Ok(match self.transact(&what, writes).await? {
+        let writes = vec![self.line_write(&what, line, expected)?, finished(&what, listed.build())?];
+        self.write(&what, writes).await
+    }
+
+    async fn write(&self, what: &str, writes: Vec<TransactWriteItem>) -> Result<Written, TableError> {
+        Ok(match self.transact(what, writes).await? {
             Transacted::Made => Written::Made,
             Transacted::Refused(_) => Written::Overtaken,
         })
     }
 
-    /// The write of a line, on the condition that its version was one less.
+    /// The write of a line that follows the one that was read.
     fn next_line(&self, what: &str, line: &Line) -> Result<TransactWriteItem, TableError> {
-        let known = number(line.version.saturating_sub(1));
-        let put = self.line_put(what, line)?;
-        finished(what, put.condition_expression(VERSION_IS_KNOWN).expression_attribute_values(":known", known).build())
+        self.line_write(what, line, Expected::before(line))
     }
 
-    fn line_put(&self, what: &str, line: &Line) -> Result<aws_sdk_dynamodb::types::builders::PutBuilder, TableError> {
+    fn line_write(&self, what: &str, line: &Line, expected: Expected) -> Result<TransactWriteItem, TableError> {
         let mut item: Attributes = serde_dynamo::to_item(line).map_err(|error| unreadable(what, &error.to_string()))?;
         item.extend(key(&line_key(&line.scope.show_id), LINE));
         item.insert(EXPIRATION.to_owned(), number(line.kept_until()));
-        Ok(self.put(item))
+        let (condition, values) = expected.condition();
+        let put = self.put(item).condition_expression(condition).set_expression_attribute_values(values);
+        finished(what, put.build())
     }
 
     fn put(&self, item: Attributes) -> aws_sdk_dynamodb::types::builders::PutBuilder {
@@ -318,7 +330,38 @@ impl Table {
     }
 }
 
-const VERSION_IS_KNOWN: &str = "version = :known";
+/// The line that a show must have for a write to be made.
+enum Expected {
+    NoLine,
+    Line {
+        /// A line that is opened anew begins with version 1 again.
+        generation: u32,
+        version: u64,
+    },
+}
+
+impl Expected {
+    fn as_read(line: &Line) -> Self {
+        Self::Line { generation: line.scope.generation, version: line.version }
+    }
+
+    /// The one of which this is the next version.
+    fn before(line: &Line) -> Self {
+        Self::Line { generation: line.scope.generation, version: line.version.saturating_sub(1) }
+    }
+
+    /// Its expression, and the values in it.
+    fn condition(self) -> (&'static str, Option<Attributes>) {
+        match self {
+            Self::NoLine => ("attribute_not_exists(pk)", None),
+            Self::Line { generation, version } => {
+                let values = [(":generation", u64::from(generation)), (":version", version)];
+                let values = values.map(|(name, value)| (name.to_owned(), number(value)));
+                ("generation = :generation AND version = :version", Some(values.into()))
+            }
+        }
+    }
+}
 
 /// What became of a transaction.
 enum Transacted {
@@ -348,6 +391,11 @@ fn unreadable(what: &str, fault: &str) -> TableError {
 fn finished(what: &str, put: Result<Put, BuildError>) -> Result<TransactWriteItem, TableError> {
     let put = put.map_err(|error| unavailable("write", what, error.to_string()))?;
     Ok(TransactWriteItem::builder().put(put).build())
+}
+
+fn checked(what: &str, check: ConditionCheckBuilder) -> Result<TransactWriteItem, TableError> {
+    let check = check.build().map_err(|error| unavailable("write", what, error.to_string()))?;
+    Ok(TransactWriteItem::builder().condition_check(check).build())
 }
 
 fn read<'a, T: serde::Deserialize<'a>>(what: &str, item: Attributes) -> Result<T, TableError> {

@@ -71,7 +71,7 @@ pub(crate) const RULES: &[Rule] = &[
                 "[dynamodb:GetItem, dynamodb:PutItem, dynamodb:UpdateItem]",
                 "[dynamodb:GetItem, dynamodb:UpdateItem]",
             ),
-            edit("[dynamodb:BatchGetItem, dynamodb:DeleteItem, ", "[dynamodb:BatchGetItem, "),
+            edit("dynamodb:ConditionCheckItem, dynamodb:DeleteItem, ", "dynamodb:ConditionCheckItem, "),
             edit("[dynamodb:GetItem, dynamodb:Query, dynamodb:UpdateItem]", "[dynamodb:Query, dynamodb:UpdateItem]"),
             edit("[dynamodb:GetItem, dynamodb:Query]", "[dynamodb:GetItem, dynamodb:Query, dynamodb:UpdateItem]"),
             edit(
@@ -346,6 +346,7 @@ fn needed_to_wait(template: &Template, path: &Path<'_>) -> Needed {
         }
         waiting_room_ticked::NAME => [
             ("dynamodb:BatchGetItem", &table, "Table::pages and Table::items"),
+            ("dynamodb:ConditionCheckItem", &table, "Table::close makes sure that no other line was opened"),
             ("dynamodb:PutItem", &table, "Table::append and Table::carry_out put lines, runs and pages"),
             ("dynamodb:DeleteItem", &table, "Table::clear, Table::forget and Table::close"),
             ("sqs:SendMessage", &expiries, TIMER),

@@ -5,7 +5,7 @@
 use aws_sdk_dynamodb::types::{ConditionCheck, TransactWriteItem, Update};
 
 use super::{
-    Item, Table, TableError, Transacted, Written,
+    Item, Table, TableError, Written, checked,
     joining::item_key,
     key, number,
     turns::{PAGE_SK, PLACES, offset, page_key},
@@ -38,7 +38,7 @@ impl Table {
         let seen = now.max(item.seen + 1);
         let his = self.item_update(item, "seen", seen).condition_expression(STANDS);
         let writes = vec![self.page_update(&what, scope, page_of(made.position), &[made])?, update(&what, his)?];
-        self.both(&what, writes).await
+        self.write(&what, writes).await
     }
 
     /// Lets somebody leave who has no turn: he waits, or is called, or did not answer. The place becomes `to`, where its turn
@@ -68,14 +68,7 @@ impl Table {
             (Some(Spot { position, entry: None }), _) => writes.push(self.still_waits(&what, scope, position)?),
             (Some(Spot { entry: Some(_), .. }), None) | (None, _) => {}
         }
-        self.both(&what, writes).await
-    }
-
-    async fn both(&self, what: &str, writes: Vec<TransactWriteItem>) -> Result<Written, TableError> {
-        Ok(match self.transact(what, writes).await? {
-            Transacted::Made => Written::Made,
-            Transacted::Refused(_) => Written::Overtaken,
-        })
+        self.write(&what, writes).await
     }
 
     /// A change of somebody's record, whose condition is to be set.
@@ -96,10 +89,8 @@ impl Table {
             .set_key(Some(key(&page_key(scope, page_of(position)), PAGE_SK)))
             .condition_expression("attribute_not_exists(#places.#offset)")
             .expression_attribute_names("#places", PLACES)
-            .expression_attribute_names("#offset", offset(position))
-            .build()
-            .map_err(|error| unavailable("write", what, error.to_string()))?;
-        Ok(TransactWriteItem::builder().condition_check(check).build())
+            .expression_attribute_names("#offset", offset(position));
+        checked(what, check)
     }
 }
 

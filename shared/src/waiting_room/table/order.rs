@@ -104,10 +104,7 @@ impl Table {
             let block = self.put(name).item("people", written(people)).item(EXPIRATION, kept());
             writes.push(finished(&what, block.condition_expression("attribute_not_exists(pk)").build())?);
         }
-        Ok(match self.transact(&what, writes).await? {
-            Transacted::Made => Written::Made,
-            Transacted::Refused(_) => Written::Overtaken,
-        })
+        self.write(&what, writes).await
     }
 
     /// Deletes blocks that a run has taken. Whether they were there does not matter.

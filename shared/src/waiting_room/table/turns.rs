@@ -137,10 +137,7 @@ impl Table {
                 finished(&what, put.build())?
             });
         }
-        Ok(match self.transact(&what, writes).await? {
-            Transacted::Made => Written::Made,
-            Transacted::Refused(_) => Written::Overtaken,
-        })
+        self.write(&what, writes).await
     }
 
     /// Who came back after his call had run out, by position.
