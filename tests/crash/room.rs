@@ -8,7 +8,6 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use futures_util::{StreamExt, stream};
 use local_stack::{
     admission::{KEY, ticket_by},
     build::{self, Binaries},
@@ -38,13 +37,8 @@ use shared::{
         table::Table,
     },
 };
-use tokio::time::timeout;
 
-use crate::{
-    PATIENCE, SIDE_BY_SIDE,
-    lane::{Lane, judge},
-    text,
-};
+use crate::lane::{Course, every_point, judge};
 
 const JOINED: &str = waiting_room_joined::NAME;
 const TICKED: &str = waiting_room_ticked::NAME;
@@ -162,30 +156,34 @@ const WAYS: [Way; 11] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_whose_functions_die_between_any_two_requests_comes_to_rest_as_if_they_had_not() {
     let started = Instant::now();
-    let lanes = stream::iter(WAYS.into_iter().map(|way| tokio::spawn(every_point(way))));
-    let lanes: Vec<Lane> =
-        lanes.buffered(SIDE_BY_SIDE).map(|lane| lane.expect("a run without a crash")).collect().await;
-    judge(&lanes, started);
+    judge("WAY", &every_point(WAYS).await, started);
 }
 
-/// Takes the way without a blow, which must come to its end too, and then once for each point that this run showed.
-async fn every_point(way: Way) -> Lane {
-    let site = Site::of(&way).await;
-    let requests = site.attempt(&way, 0, None).await;
-    let points = (1..=requests).flat_map(|request| Side::ALL.map(|side| Point { request, side }));
-    let (mut count, mut faults) = (0, Vec::new());
-    for (number, point) in (1..).zip(points) {
-        count = number;
-        let site = site.clone();
-        // In a task of its own, so that a panic is a fault of this point and the others still have their turn.
-        let run = tokio::spawn(async move {
-            timeout(PATIENCE, site.attempt(&way, number, Some(point))).await.expect("it converges");
-        });
-        if let Err(error) = run.await {
-            faults.push(format!("{}: {point:?}: {}", way.name, text(error)));
-        }
+impl Course for Way {
+    type Site = Site;
+    type Point = Point;
+
+    fn name(&self) -> String {
+        self.name.to_owned()
     }
-    Lane { way: way.name, requests, points: count, faults }
+
+    async fn site(&self) -> Site {
+        Site::of(self).await
+    }
+
+    async fn without_a_point(&self, site: &Site) -> (usize, Vec<Point>) {
+        let requests = site.attempt(self, 0, None).await;
+        let points = (1..=requests).flat_map(|request| Side::ALL.map(|side| Point { request, side }));
+        (requests, points.collect())
+    }
+
+    async fn with_a_point(&self, site: &Site, number: usize, point: Point) {
+        site.attempt(self, number, Some(point)).await;
+    }
+
+    fn describe(&self, point: &Point) -> String {
+        format!("{point:?}")
+    }
 }
 
 /// A stack with the functions of the waiting room, where all points of a way have their turn.
