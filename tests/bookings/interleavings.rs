@@ -15,6 +15,7 @@ use std::{
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use futures_util::{StreamExt, stream};
 use local_stack::{
     postgres::{Database, FURNITURE, Server},
     stack::{BUS, Stack},
@@ -67,6 +68,9 @@ struct Sabotage {
     rewriting: &'static [Rewriting],
     statement: &'static str,
 }
+
+/// Searches of one test that go side by side. Most of a step is spent on waiting until everybody stands still.
+const SIDE_BY_SIDE: usize = 4;
 
 const WHOLE: Sabotage = Sabotage { rewriting: &[], statement: "" };
 
@@ -428,14 +432,14 @@ async fn works<C: Change>(recorder: Recorder<C>, body: Body) -> Verdict<Outcome>
     verdicts.into_iter().next().unwrap()
 }
 
+/// Goes every way of each cast. The casts have a database each, so that they go side by side.
 async fn every_way(name: &str, casts: &[Vec<Role>], bounds: Bounds) {
-    let Some(mut world) = World::new(WHOLE).await else { return };
-    let (started, mut ways, mut steps) = (Instant::now(), 0, 0);
-    for roles in casts {
-        let extent = world.search(roles, bounds).await.unwrap();
-        ways += extent.ways;
-        steps += extent.steps;
-    }
+    let started = Instant::now();
+    let searches = stream::iter(casts.iter().cloned().map(|roles| tokio::spawn(every_way_of(roles, bounds))));
+    let extents: Vec<Option<Extent>> = searches.buffered(SIDE_BY_SIDE).map(|extent| extent.unwrap()).collect().await;
+    let Some(extents) = extents.into_iter().collect::<Option<Vec<Extent>>>() else { return };
+    let ways: usize = extents.iter().map(|extent| extent.ways).sum();
+    let steps: usize = extents.iter().map(|extent| extent.steps).sum();
     let line = format!(
         "\n{name}: {} multisets of events, {ways} interleavings, {steps} steps; {:.1} s\n",
         casts.len(),
@@ -444,8 +448,15 @@ async fn every_way(name: &str, casts: &[Vec<Role>], bounds: Bounds) {
     // Not by a macro: the test harness shows what macros print only when a test fails.
     drop(io::stderr().write_all(line.as_bytes()));
     assert!(ways > casts.len(), "{ways}");
+}
+
+/// `None` where there is no server.
+async fn every_way_of(roles: Vec<Role>, bounds: Bounds) -> Option<Extent> {
+    let mut world = World::new(WHOLE).await?;
+    let extent = world.search(&roles, bounds).await.unwrap();
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(world.sql.query_typed_one(deadlocks, &[]).await.unwrap().get::<_, i64>(0), 0);
+    Some(extent)
 }
 
 /// All multisets of two.
