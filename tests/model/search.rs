@@ -1,6 +1,6 @@
 //! Every state that can be reached, breadth first, so that the first breach found is also a shortest one.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{collections::HashMap, hash::Hash, rc::Rc};
 
 /// What may happen, and what may not.
 pub(crate) trait Rules {
@@ -53,7 +53,7 @@ pub(crate) struct Breach {
 }
 
 struct Found<R: Rules> {
-    state: R::State,
+    state: Rc<R::State>,
     from: Option<(usize, R::Act)>,
     calm: Vec<usize>,
 }
@@ -63,12 +63,13 @@ struct Found<R: Rules> {
 /// # Errors
 /// A breach of what must always hold; or a state from which calm steps lead to no good end, or to none at all.
 pub(crate) fn search<R: Rules>(rules: &mut R, start: R::State) -> Result<Extent, Breach> {
-    let mut numbers = HashMap::from([(start.clone(), 0)]);
+    let start = Rc::new(start);
+    let mut numbers = HashMap::from([(Rc::clone(&start), 0)]);
     let mut found: Vec<Found<R>> = vec![Found { state: start, from: None, calm: Vec::new() }];
     let mut steps = 0;
     let mut next = 0;
     while next < found.len() {
-        let state = found[next].state.clone();
+        let state = Rc::clone(&found[next].state);
         let following = match rules.steps(&state) {
             Ok(following) => following,
             Err((act, what)) => return Err(breach(rules, &found, next, Some(act), what)),
@@ -78,7 +79,8 @@ pub(crate) fn search<R: Rules>(rules: &mut R, start: R::State) -> Result<Extent,
             let number = match numbers.get(&to) {
                 Some(number) => *number,
                 None => {
-                    numbers.insert(to.clone(), found.len());
+                    let to = Rc::new(to);
+                    numbers.insert(Rc::clone(&to), found.len());
                     found.push(Found { state: to, from: Some((next, step.act)), calm: Vec::new() });
                     found.len() - 1
                 }

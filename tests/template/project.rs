@@ -1,6 +1,6 @@
 //! The files that say what is deployed, and edits to them.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use local_stack::build::workspace;
 use serde_json::Value;
@@ -39,9 +39,9 @@ pub(crate) struct Texts {
 /// The files, read.
 #[derive(Debug)]
 pub(crate) struct Project {
-    pub(crate) template: Template,
+    pub(crate) template: Arc<Template>,
     /// The nested templates as they are written, by the names of their files.
-    pub(crate) nested: BTreeMap<String, Value>,
+    pub(crate) nested: BTreeMap<String, Arc<Value>>,
     /// `samconfig.toml`.
     pub(crate) stages: Value,
     pub(crate) pages: Pages,
@@ -115,17 +115,43 @@ impl Texts {
 
 impl Project {
     pub(crate) fn parse(texts: &Texts) -> Result<Self, String> {
-        let nested = texts
-            .nested
-            .iter()
-            .map(|(name, text)| Ok((name.clone(), reader::yaml(text).map_err(|error| format!("{name}: {error}"))?)));
+        let nested = texts.nested.iter().map(|(name, text)| Ok((name.clone(), Arc::new(nested(name, text)?))));
         Ok(Self {
-            template: Template::parse(&texts.template).map_err(|error| format!("template.yaml: {error}"))?,
+            template: Arc::new(template(&texts.template)?),
             nested: nested.collect::<Result<_, String>>()?,
-            stages: toml::from_str(&texts.stages).map_err(|error| format!("samconfig.toml: {error}"))?,
+            stages: stages(&texts.stages)?,
             pages: texts.pages.clone(),
         })
     }
+
+    /// The files after an edit. What the edit left as it was is not read again.
+    pub(crate) fn edited(&self, before: &Texts, after: &Texts) -> Result<Self, String> {
+        let mut edited = Self {
+            template: Arc::clone(&self.template),
+            nested: self.nested.clone(),
+            stages: stages(&after.stages)?,
+            pages: after.pages.clone(),
+        };
+        if after.template != before.template {
+            edited.template = Arc::new(template(&after.template)?);
+        }
+        for (name, text) in after.nested.iter().filter(|(name, text)| before.nested.get(*name) != Some(text)) {
+            edited.nested.insert(name.clone(), Arc::new(nested(name, text)?));
+        }
+        Ok(edited)
+    }
+}
+
+fn template(text: &str) -> Result<Template, String> {
+    Template::parse(text).map_err(|error| format!("template.yaml: {error}"))
+}
+
+fn nested(name: &str, text: &str) -> Result<Value, String> {
+    reader::yaml(text).map_err(|error| format!("{name}: {error}"))
+}
+
+fn stages(text: &str) -> Result<Value, String> {
+    toml::from_str(text).map_err(|error| format!("samconfig.toml: {error}"))
 }
 
 /// An edit to `template.yaml`.

@@ -30,7 +30,7 @@ const FIXED: [&str; 4] = ["arn:aws:", "amazonaws.com", "aws.amazon.com", "amazon
 fn any_partition(project: &Project, faults: &mut Faults) {
     let sections = ["Parameters", "Conditions", "Globals", "Resources", "Outputs"];
     let sections = sections.map(|section| project.template.section(section));
-    for root in sections.into_iter().chain(project.nested.values()) {
+    for root in sections.into_iter().chain(project.nested.values().map(AsRef::as_ref)) {
         for text in texts(root) {
             let fixed = FIXED.into_iter().find(|fixed| text.contains(fixed));
             let fault =
