@@ -34,7 +34,7 @@ use shared::{
         line::Scope,
         message::{JoinMessage, TickMessage},
         place::Turn,
-        table::Table,
+        table::{Table, Written},
     },
 };
 
@@ -269,7 +269,8 @@ impl Site {
             assert_eq!(page.hear().await.as_deref(), Some(r#"{"kind":"passed"}"#), "his page is told");
         }
         let line = self.table.line(&show_id).await.expect("the line is read");
-        self.table.close(&show_id, line.as_ref()).await.expect("the line is off the list");
+        let closed = self.table.close(&show_id, line.as_ref()).await;
+        assert_eq!(closed.expect("it is known whether the line is off the list"), Written::Made);
         requests
     }
 

@@ -29,6 +29,7 @@ use shared::{
         table::{Join, Replaced, Table, Written},
     },
 };
+use tokio::time::timeout;
 
 use crate::harness::{binaries, log_lines};
 
@@ -177,24 +178,24 @@ impl Room {
     }
 
     /// What the places are, in order: letter and seats of those whose turn has come.
+    pub(crate) async fn places(&self) -> String {
+        let pages = self.table.pages(&self.line().await, 0).await.unwrap();
+        let entries: Vec<String> =
+            pages.entries.values().map(|entry| entry.to_string().split(':').next().unwrap().to_owned()).collect();
+        entries.join(" ")
+    }
+
     /// A tick whose request of this number is held until something else is done.
     async fn tick_that_is_held_at(&self, request: usize, meanwhile: impl AsyncFn()) -> Ended {
         let wire = Tripwire::default();
         wire.arm(Some(Point { request, side: Side::Before }));
         self.stack.aws.set_tripwire(wire.clone());
         let other = async {
-            wire.tripped().await;
+            timeout(Duration::from_secs(60), wire.tripped()).await.expect("a tick makes as many requests");
             meanwhile().await;
             wire.release();
         };
         tokio::join!(self.tick(), other).0
-    }
-
-    pub(crate) async fn places(&self) -> String {
-        let pages = self.table.pages(&self.line().await, 0).await.unwrap();
-        let entries: Vec<String> =
-            pages.entries.values().map(|entry| entry.to_string().split(':').next().unwrap().to_owned()).collect();
-        entries.join(" ")
     }
 
     pub(crate) async fn entry(&self, position: u64) -> Entry {
@@ -617,24 +618,37 @@ async fn a_tick_that_read_an_earlier_line_of_the_show_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_opened_while_a_tick_finds_none_or_the_last_one_over_is_on_the_list() {
+async fn a_line_that_is_opened_while_a_tick_finds_none_is_on_the_list() {
     let room = Room::open(&[]).await;
     assert_eq!(room.tick().await, ended("closed"), "the function is warm");
     // It reads that there is no line, and takes the show off the list.
     let held = room.tick_that_is_held_at(2, async || room.line_with(settings(1)).await).await;
     assert_eq!((held, room.table.open_shows().await.unwrap()), (ended("superseded"), vec![SHOW.to_owned()]));
+}
 
+#[tokio::test]
+async fn a_line_that_is_opened_or_set_while_a_tick_closes_it_is_on_the_list() {
+    let room = Room::of(1).await;
+    assert_eq!(room.tick().await, ended("success"), "the function is warm");
     room.set(|settings| settings.closes_at = now()).await;
     let counted = Tripwire::default();
     counted.arm(None);
     room.stack.aws.set_tripwire(counted.clone());
     assert_eq!(room.tick().await, ended("closed"));
     assert_eq!(room.table.open_shows().await.unwrap(), [""; 0]);
-    let last = counted.requests().iter().rposition(|request| request.contains("TransactWriteItems")).unwrap() + 1;
+    let writes = counted.requests();
+    let last = writes.iter().rposition(|request| request.contains("TransactWriteItems")).unwrap() + 1;
+
     room.set(|settings| settings.tickets = 2).await;
+    let later = async || room.set(|settings| settings.closes_at = now() + MINUTE).await;
+    let held = room.tick_that_is_held_at(last, later).await;
+    assert_eq!((held, room.table.open_shows().await.unwrap()), (ended("superseded"), vec![SHOW.to_owned()]));
+
+    room.set(|settings| settings.closes_at = now()).await;
     let anew = async || {
-        let opened = room.table.open_anew(&room.next_line(), &room.line().await).await;
-        assert_eq!(opened.unwrap(), Written::Made);
+        let over = room.line().await;
+        assert!(over.last_tick > 0, "the tick has written all but the list");
+        assert_eq!(room.table.open_anew(&room.next_line(), &over).await.unwrap(), Written::Made);
     };
     let held = room.tick_that_is_held_at(last, anew).await;
     assert_eq!((held, room.table.open_shows().await.unwrap()), (ended("superseded"), vec![SHOW.to_owned()]));

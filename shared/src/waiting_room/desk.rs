@@ -68,7 +68,7 @@ names! {
     pub enum Outcome {
         /// The line is worked.
         Success = "success",
-        /// Another tick is at it.
+        /// Another tick is at it, or an operator has opened or set it meanwhile.
         Superseded = "superseded",
         /// Nothing happens to the line any more, and it has no further ticks.
         Closed = "closed",
@@ -127,7 +127,7 @@ impl Desk {
         if turns.plan.is_over { self.close(show_id, Some(&turns.plan.line)).await } else { Ok(Outcome::Success) }
     }
 
-    /// Nobody works a line that is off the list, so that one which is opened meanwhile must stay on it.
+    /// The clock does not tick for a show that is off the list, so that one whose line was opened or set meanwhile stays on it.
     async fn close(&self, show_id: &str, read: Option<&Line>) -> Result<Outcome, TableError> {
         Ok(match self.settling.table.close(show_id, read).await? {
             Written::Made => Outcome::Closed,
@@ -162,7 +162,7 @@ impl Desk {
     /// another tick is at it.
     async fn call(&self, line: Line, now: Moment) -> Result<Option<(Line, Turns)>, TableError> {
         let table = &self.settling.table;
-        let expected = line.version;
+        let (scope, version) = (line.scope.clone(), line.version);
         let mut line = line;
         for _ in 0..TRIES {
             let turns = self.plan(&line, now).await?;
@@ -171,8 +171,8 @@ impl Desk {
                 Written::Overtaken => {}
             }
             // Somebody has claimed or given up a place that the plan moves, or another tick has done it all.
-            let Some(found) = table.line(&line.scope.show_id).await? else { return Ok(None) };
-            if found.version != expected {
+            let Some(found) = table.line(&scope.show_id).await? else { return Ok(None) };
+            if (&found.scope, found.version) != (&scope, version) {
                 return Ok(None);
             }
             line = Line { lags: line.lags, ..found };

@@ -1,7 +1,8 @@
 //! What customers may do in a line, by whichever protocol: join it, ask for their place, leave it. Whoever asks for his place
 //! when it is his turn is let in by that: the answer has his admission.
 //!
-//! A line is read once a second in each environment, however many people ask. What a place is, is read at the moment of asking.
+//! A line is read once a second in each environment, however many people ask, and where somebody leaves it. What a place is, is
+//! read at the moment of asking.
 
 use std::{
     sync::Arc,
@@ -39,6 +40,9 @@ use crate::{
 
 /// How long a line that was read holds.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
+
+/// How often at most an environment looks anew for a line in which somebody may have joined.
+const LOOKED_FOR: Duration = Duration::from_millis(200);
 
 /// The name under which the list of all shows with open lines is kept.
 const ALL: &str = "all";
@@ -254,6 +258,7 @@ pub struct WaitingRoom {
     metrics: Metrics,
     lines: Recent<Option<Arc<Line>>>,
     open: Recent<Arc<Vec<String>>>,
+    looked: Recent<()>,
     ticked: Recent<()>,
 }
 
@@ -291,6 +296,7 @@ impl WaitingRoom {
             metrics,
             lines: Recent::holding_for(KNOWN_FOR),
             open: Recent::holding_for(KNOWN_FOR),
+            looked: Recent::holding_for(LOOKED_FOR),
             ticked: Recent::holding_for(LATE_TICK),
         })
     }
@@ -425,7 +431,7 @@ impl WaitingRoom {
             let now = now();
             let (_, found) = self.find(id, user_id).await?;
             let place = found.map_err(|line| Error::Joining { after: until_placed(&line, now) })?;
-            if place.item.ended_at.is_some() || self.gives_up(&place, now).await? {
+            if place.item.ended_at.is_some() || self.gives_up(&self.as_it_is(place).await?, now).await? {
                 return Ok(());
             }
         }
@@ -497,8 +503,11 @@ impl WaitingRoom {
         if item.user_id != user_id {
             return Err(Error::Foreign);
         }
-        let line = self.known_line(&item.show_id).await?.ok_or(Error::UnknownPlace)?;
-        // A show's earlier line had places of other names.
+        // A show's earlier line had places of other names, and what is kept may be that one.
+        let line = match self.known_line(&item.show_id).await? {
+            Some(line) if self.id(&line.scope, user_id)? == id => line,
+            Some(_) | None => self.read_line(&item.show_id).await?.ok_or(Error::UnknownPlace)?,
+        };
         if self.id(&line.scope, user_id)? != id {
             return Err(Error::UnknownPlace);
         }
@@ -506,7 +515,7 @@ impl WaitingRoom {
     }
 
     /// The line in which this name would be the customer's. Nobody can have made it up. What is kept may be older than the
-    /// line, so that only the table says that there is none.
+    /// line, so that it is looked for anew before there is none; now and then, because anybody can make a name up.
     async fn joined(&self, id: PlaceId, user_id: &str) -> Result<Arc<Line>, Error> {
         let is_his = |line: &Arc<Line>| self.keys.id(&line.scope, user_id) == Some(id);
         for show_id in self.open_shows().await?.iter() {
@@ -514,12 +523,22 @@ impl WaitingRoom {
                 return Ok(line);
             }
         }
-        for show_id in self.read_open_shows().await?.iter() {
-            if let Some(line) = self.read_line(show_id).await?.filter(is_his) {
-                return Ok(line);
+        if self.looked.get(ALL).is_none() {
+            self.looked.keep(ALL, ());
+            for show_id in self.read_open_shows().await?.iter() {
+                if let Some(line) = self.read_line(show_id).await?.filter(is_his) {
+                    return Ok(line);
+                }
             }
         }
         Err(Error::UnknownPlace)
+    }
+
+    /// The place by the line as it is at this moment, read after the customer's record: who was let in before that has his
+    /// position in it, and who is let in later has another record.
+    async fn as_it_is(&self, place: Place) -> Result<Place, Error> {
+        let line = self.read_line(&place.item.show_id).await?.filter(|line| line.scope == place.line.scope);
+        self.place(line.ok_or(Error::UnknownPlace)?, place.item).await
     }
 
     async fn place(&self, line: Arc<Line>, item: Item) -> Result<Place, Error> {

@@ -15,7 +15,7 @@
 //! | connections | `push#{id}` | `push` | by which a place is heard of |
 //! | connection | `socket#{connection}` | `socket` | the place that is heard of by it |
 //!
-//! Each write is conditional, or makes a record of a name that nobody else has. A success is DynamoDB's own word: it says what
+//! Each write that matters to anybody else is conditional, or makes a record of a name that nobody else has. A success is DynamoDB's own word: it says what
 //! was consumed, or the item that was written.
 
 mod connections;
@@ -206,7 +206,7 @@ impl Table {
     }
 
     /// Takes a show off the list of those whose lines are open, because nothing happens to the line that was read any more, or
-    /// because none was. Where there is another by now, which an operator has opened or set, the show stays on the list.
+    /// because none was. Where it is another by now, which somebody has opened, set or worked, the show stays on the list.
     ///
     /// # Errors
     /// When it is not known whether it is off.
