@@ -13,6 +13,7 @@ mod waiting_room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     process::Command,
     time::{Duration, Instant},
 };
@@ -21,11 +22,11 @@ use local_stack::{
     build,
     catalogue::{QUEUED, SETTLING},
     inventory::{Inventory, SeatState},
-    ministack::{MiniStack, free_port},
+    ministack::MiniStack,
     reservations::{Reservations, Status},
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use self::traffic::{Case, End, Entry, POISON, TWICE};
 
@@ -44,8 +45,8 @@ async fn some_two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let api = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(reservations.clone().serve(listener));
-    // Nobody listens here yet: the inventory is down while the first events arrive.
-    let inventory_address = format!("127.0.0.1:{}", free_port());
+    // The inventory is down while the first events arrive.
+    let (later_inventory, inventory_address) = nobody_answers();
     let inventory_parameter = [("InventoryGrpcAddr", inventory_address.as_str())];
     sam::deploy(&account.url, STACK, &[&sam::foreign_api(&api)[..], &inventory_parameter].concat());
 
@@ -58,7 +59,7 @@ async fn some_two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its
     assert!((180..=220).contains(&sent), "{sent} events");
 
     tokio::time::sleep(Duration::from_secs(4)).await;
-    let listener = TcpListener::bind(&inventory_address).await.unwrap();
+    let listener = later_inventory.listen(128).unwrap();
     tokio::spawn(inventory.clone().serve(listener));
     until("every queue is empty", async || waiting(&account).await == 0).await;
 
@@ -141,8 +142,7 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
         return;
     }
     let account = sam::account("address").await;
-    let api = format!("127.0.0.1:{}", free_port());
-    let inventory_address = format!("127.0.0.1:{}", free_port());
+    let ((later_api, api), (later_inventory, inventory_address)) = (nobody_answers(), nobody_answers());
     let base = format!("http://{api}");
     let parameters = [("InventoryGrpcAddr", inventory_address.as_str()), ("MaxReceives", "3")];
     sam::deploy(&account.url, STACK, &[&sam::foreign_api(&base)[..], &parameters].concat());
@@ -163,8 +163,8 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
 
     let (reservations, inventory) = (Reservations::default(), Inventory::default());
     traffic::seed(case, &reservations, &inventory);
-    tokio::spawn(reservations.clone().serve(TcpListener::bind(&api).await.unwrap()));
-    tokio::spawn(inventory.clone().serve(TcpListener::bind(&inventory_address).await.unwrap()));
+    tokio::spawn(reservations.clone().serve(later_api.listen(128).unwrap()));
+    tokio::spawn(inventory.clone().serve(later_inventory.listen(128).unwrap()));
     let sent = redrive(&account, &["--code", "retries_exhausted", "--send"]);
     assert!(sent.contains("1 message sent, 0 not sent."), "{sent}");
     until("every queue is empty", async || waiting(&account).await == 0).await;
@@ -173,6 +173,14 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
 }
 
 /// What `cargo redrive` prints about the dead letters of expiries.
+/// An address where nobody answers before this listens, and which nobody else is given meanwhile.
+fn nobody_answers() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    (socket, address)
+}
+
 fn redrive(account: &MiniStack, arguments: &[&str]) -> String {
     let mut command = Command::new(build::redrive().expect("the program builds"));
     command.args(["reservation-expired", "--stack", STACK]).args(arguments);

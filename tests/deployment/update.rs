@@ -2,16 +2,10 @@
 
 use std::{collections::BTreeMap, fs};
 
-use local_stack::{
-    catalogue::QUEUED,
-    inventory::Inventory,
-    ministack::{MiniStack, free_port},
-    reservations::Reservations,
-};
+use local_stack::{catalogue::QUEUED, inventory::Inventory, ministack::MiniStack, reservations::Reservations};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
-use crate::{STACK, check_end, in_queue, only_tables_are_left, put_on_the_bus, sam, traffic, until};
+use crate::{STACK, check_end, in_queue, nobody_answers, only_tables_are_left, put_on_the_bus, sam, traffic, until};
 
 /// What was deployed before systems had switches.
 const OLD: &str = include_str!("template-125717d.yaml");
@@ -26,8 +20,7 @@ pub(crate) type Resources = BTreeMap<String, (String, String)>;
 async fn an_update_of_an_old_stack_costs_it_nothing_and_without_settlement_only_what_is_shared_is_left() {
     let Some(built) = sam::built() else { return };
     let account = sam::account("update").await;
-    let api = format!("127.0.0.1:{}", free_port());
-    let inventory_address = format!("127.0.0.1:{}", free_port());
+    let ((later_api, api), (later_inventory, inventory_address)) = (nobody_answers(), nobody_answers());
     let base = format!("http://{api}");
     let inventory_parameter = [("InventoryGrpcAddr", inventory_address.as_str())];
     let addresses = [&sam::foreign_api(&base)[..], &inventory_parameter].concat();
@@ -54,8 +47,8 @@ async fn an_update_of_an_old_stack_costs_it_nothing_and_without_settlement_only_
     // Nobody listened there before, so it was not settled by the old version.
     let (reservations, inventory) = (Reservations::default(), Inventory::default());
     traffic::seed(case, &reservations, &inventory);
-    tokio::spawn(reservations.clone().serve(TcpListener::bind(&api).await.unwrap()));
-    tokio::spawn(inventory.clone().serve(TcpListener::bind(&inventory_address).await.unwrap()));
+    tokio::spawn(reservations.clone().serve(later_api.listen(128).unwrap()));
+    tokio::spawn(inventory.clone().serve(later_inventory.listen(128).unwrap()));
     work_the_queue(&account, true).await;
     until("the message is worked", async || in_queue(&account, FUNCTION).await == 0).await;
     check_end(case, &reservations, &inventory, &[]);

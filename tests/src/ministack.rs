@@ -18,8 +18,15 @@ use aws_sigv4::{
     sign::v4,
 };
 use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::aws::tables_at;
+
+/// Accounts of one process that run at once. What is deployed in them takes a core and more, and with three of them on two cores a
+/// test waits longer than it will.
+const AT_ONCE: usize = 2;
+
+static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
 
 /// A running MiniStack; it ends when this is dropped.
 #[derive(Debug)]
@@ -29,14 +36,16 @@ pub struct MiniStack {
     log: PathBuf,
     process: Child,
     http: reqwest::Client,
+    _turn: SemaphorePermit<'static>,
 }
 
 impl MiniStack {
-    /// Starts it and waits until it answers. `log` is the file that takes its output.
+    /// Starts it when it is its turn, and waits until it answers. `log` is the file that takes its output.
     ///
     /// # Panics
     /// When `ministack` is not on the path, does not answer, or the log can't be written.
     pub async fn start(log: PathBuf) -> Self {
+        let turn = TURNS.acquire().await.expect("the turns are never closed");
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         let output = File::create(&log).expect("the log is writable");
@@ -52,7 +61,7 @@ impl MiniStack {
             .stderr(output)
             .spawn()
             .expect("ministack can be run");
-        let stack = Self { url, log, process, http: reqwest::Client::new() };
+        let stack = Self { url, log, process, http: reqwest::Client::new(), _turn: turn };
         let started = Instant::now();
         while stack.http.get(format!("{}/_ministack/health", stack.url)).send().await.is_err() {
             assert!(started.elapsed() < Duration::from_secs(60), "ministack does not answer");
@@ -195,7 +204,7 @@ impl Drop for MiniStack {
 ///
 /// # Panics
 /// When there is none.
-pub fn free_port() -> u16 {
+fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
     listener.local_addr().expect("a bound listener has an address").port()
 }
