@@ -853,7 +853,7 @@ pub const REMOVALS: &[Removal] = &[
         then: "a line that is set while a tick closes it is worked by nobody",
         file: "shared/src/waiting_room/table.rs",
         text: "\"generation = :generation AND version = :version\"",
-        instead: "\"generation = :generation AND (version > :version OR version <= :version)\"",
+        instead: "\"generation = :generation AND (version <> :version OR version = :version)\"",
         test: Test::of(
             "integration",
             "waiting_room::a_line_that_is_opened_or_set_while_a_tick_closes_it_is_on_the_list",
