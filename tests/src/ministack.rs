@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::aws::tables_at;
 
-/// Accounts of one process that run at once. What is deployed in them takes a core and more, and with three of them on two cores a
+/// Accounts of one process that run at once. What is deployed in them takes a core and more; with nine of them on two cores, a
 /// test waits longer than it will.
 const AT_ONCE: usize = 2;
 

@@ -15,8 +15,8 @@
 //! | connections | `push#{id}` | `push` | by which a place is heard of |
 //! | connection | `socket#{connection}` | `socket` | the place that is heard of by it |
 //!
-//! Each write that matters to anybody else is conditional, or makes a record of a name that nobody else has. A success is DynamoDB's own word: it says what
-//! was consumed, or the item that was written.
+//! Each write that matters to anybody else is conditional, or makes a record of a name that nobody else has. A success is
+//! DynamoDB's own word: it says what was consumed, or the item that was written.
 
 mod connections;
 mod joining;
