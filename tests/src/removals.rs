@@ -864,8 +864,8 @@ pub const REMOVALS: &[Removal] = &[
         guard: "waiting-room",
         then: "who was let in leaves as somebody without a place, and has two rights",
         file: "shared/src/waiting_room/service.rs",
-        text: "self.gives_up(&self.as_it_is(place).await?, now)",
-        instead: "self.gives_up(&place, now)",
+        text: "let line = self.as_it_is(&kept).await?;",
+        instead: "let line = kept;",
         test: Test::of(
             "integration",
             "waiting_room_rpc::who_was_let_in_a_moment_ago_does_not_leave_as_somebody_without_a_place",

@@ -162,7 +162,6 @@ impl Desk {
     /// another tick is at it.
     async fn call(&self, line: Line, now: Moment) -> Result<Option<(Line, Turns)>, TableError> {
         let table = &self.settling.table;
-        let (scope, version) = (line.scope.clone(), line.version);
         let mut line = line;
         for _ in 0..TRIES {
             let turns = self.plan(&line, now).await?;
@@ -171,8 +170,8 @@ impl Desk {
                 Written::Overtaken => {}
             }
             // Somebody has claimed or given up a place that the plan moves, or another tick has done it all.
-            let Some(found) = table.line(&scope.show_id).await? else { return Ok(None) };
-            if (&found.scope, found.version) != (&scope, version) {
+            let Some(found) = table.line(&line.scope.show_id).await? else { return Ok(None) };
+            if (&found.scope, found.version) != (&line.scope, line.version) {
                 return Ok(None);
             }
             line = Line { lags: line.lags, ..found };

@@ -42,7 +42,7 @@ use crate::{
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 /// How often at most an environment looks anew for a line in which somebody may have joined.
-const LOOKED_FOR: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The name under which the list of all shows with open lines is kept.
 const ALL: &str = "all";
@@ -296,7 +296,7 @@ impl WaitingRoom {
             metrics,
             lines: Recent::holding_for(KNOWN_FOR),
             open: Recent::holding_for(KNOWN_FOR),
-            looked: Recent::holding_for(LOOKED_FOR),
+            looked: Recent::holding_for(LOOK_EVERY),
             ticked: Recent::holding_for(LATE_TICK),
         })
     }
@@ -396,7 +396,7 @@ impl WaitingRoom {
             let now = now();
             let (id, found) = self.find(id, user_id).await?;
             let place = match found {
-                Ok(place) => place,
+                Ok((line, item)) => self.place(line, item).await?,
                 Err(line) => return Ok(joining(id, &line, now)),
             };
             let Some((spot, entry)) = place.turn().filter(|_| place.item.ended_at.is_none()) else {
@@ -430,8 +430,14 @@ impl WaitingRoom {
         for _ in 0..TRIES {
             let now = now();
             let (_, found) = self.find(id, user_id).await?;
-            let place = found.map_err(|line| Error::Joining { after: until_placed(&line, now) })?;
-            if place.item.ended_at.is_some() || self.gives_up(&self.as_it_is(place).await?, now).await? {
+            let (kept, item) = found.map_err(|line| Error::Joining { after: until_placed(&line, now) })?;
+            if item.ended_at.is_some() {
+                return Ok(());
+            }
+            // Read after the customer's record: who was let in before that has his position in it, and who is let in later has
+            // another record.
+            let line = self.as_it_is(&kept).await?;
+            if self.gives_up(&self.place(line, item).await?, now).await? {
                 return Ok(());
             }
         }
@@ -494,8 +500,9 @@ impl WaitingRoom {
         }
     }
 
-    /// The customer's own place. `Err` inside: he has joined this line, and is not in the table yet.
-    async fn find(&self, id: &str, user_id: &str) -> Result<(PlaceId, Result<Place, Arc<Line>>), Error> {
+    /// The customer's own record and its line, which may be a second old. `Err` inside: he has joined this line, and is not in
+    /// the table yet.
+    async fn find(&self, id: &str, user_id: &str) -> Result<(PlaceId, Result<(Arc<Line>, Item), Arc<Line>>), Error> {
         let id: PlaceId = id.parse().map_err(|_| Error::UnknownPlace)?;
         let Some(item) = self.table.item(id).await? else {
             return Ok((id, Err(self.joined(id, user_id).await?)));
@@ -511,7 +518,7 @@ impl WaitingRoom {
         if self.id(&line.scope, user_id)? != id {
             return Err(Error::UnknownPlace);
         }
-        Ok((id, Ok(self.place(line, item).await?)))
+        Ok((id, Ok((line, item))))
     }
 
     /// The line in which this name would be the customer's. Nobody can have made it up. What is kept may be older than the
@@ -534,11 +541,10 @@ impl WaitingRoom {
         Err(Error::UnknownPlace)
     }
 
-    /// The place by the line as it is at this moment, read after the customer's record: who was let in before that has his
-    /// position in it, and who is let in later has another record.
-    async fn as_it_is(&self, place: Place) -> Result<Place, Error> {
-        let line = self.read_line(&place.item.show_id).await?.filter(|line| line.scope == place.line.scope);
-        self.place(line.ok_or(Error::UnknownPlace)?, place.item).await
+    /// The line as it is at this moment.
+    async fn as_it_is(&self, kept: &Line) -> Result<Arc<Line>, Error> {
+        let line = self.read_line(&kept.scope.show_id).await?.filter(|line| line.scope == kept.scope);
+        line.ok_or(Error::UnknownPlace)
     }
 
     async fn place(&self, line: Arc<Line>, item: Item) -> Result<Place, Error> {
