@@ -34,34 +34,42 @@ pub struct MiniStack {
     /// Where it listens.
     pub url: String,
     log: PathBuf,
+    /// Its temporary files, among them the code of each function, which it leaves behind when it ends.
+    files: PathBuf,
     process: Child,
     http: reqwest::Client,
     _turn: SemaphorePermit<'static>,
 }
 
 impl MiniStack {
-    /// Starts it when it is its turn, and waits until it answers. `log` is the file that takes its output.
+    /// Starts it when it is its turn, and waits until it answers. `log` is the file that takes its output; the folder beside
+    /// it, of the same name but for the extension, takes its temporary files until it ends.
     ///
     /// # Panics
-    /// When `ministack` is not on the path, does not answer, or the log can't be written.
+    /// When `ministack` is not on the path, does not answer, or the log or the folder can't be written.
     pub async fn start(log: PathBuf) -> Self {
         let turn = TURNS.acquire().await.expect("the turns are never closed");
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         let output = File::create(&log).expect("the log is writable");
+        let files = log.with_extension("files");
+        // Of one that was killed.
+        drop(fs::remove_dir_all(&files));
+        fs::create_dir(&files).expect("the folder of the log is writable");
         let process = Command::new("ministack")
             .env("GATEWAY_PORT", port.to_string())
             .env("BIND_HOST", "127.0.0.1")
             // The functions inherit it, so their calls come here as well.
             .env("AWS_ENDPOINT_URL", &url)
             .env("AUTH", "true")
+            .env("TMPDIR", &files)
             .env("IOT_MTLS_ENABLED", "0") // It would listen on a fixed port.
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("the log has a second handle"))
             .stderr(output)
             .spawn()
             .expect("ministack can be run");
-        let stack = Self { url, log, process, http: reqwest::Client::new(), _turn: turn };
+        let stack = Self { url, log, files, process, http: reqwest::Client::new(), _turn: turn };
         let started = Instant::now();
         while stack.http.get(format!("{}/_ministack/health", stack.url)).send().await.is_err() {
             assert!(started.elapsed() < Duration::from_secs(60), "ministack does not answer");
@@ -197,6 +205,7 @@ impl Drop for MiniStack {
         }
         drop(self.process.kill());
         drop(self.process.wait());
+        drop(fs::remove_dir_all(&self.files));
     }
 }
 

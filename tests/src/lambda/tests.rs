@@ -58,8 +58,8 @@ async fn play(api: &str) {
 fn script() -> &'static Path {
     static SCRIPT: OnceLock<PathBuf> = OnceLock::new();
     SCRIPT.get_or_init(|| {
-        let path = env::temp_dir().join(format!("local-stack-function-{}", std::process::id()));
         let program = env::current_exe().unwrap();
+        let path = program.with_extension("function.sh");
         let text =
             format!("#!/bin/sh\nexec '{}' --exact lambda::tests::function_process --nocapture\n", program.display());
         fs::write(&path, text).unwrap();
