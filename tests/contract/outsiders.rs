@@ -9,8 +9,9 @@ use std::{
 };
 
 use local_stack::{
-    DESCRIPTORS_FILE, admission, build,
+    admission, build,
     gateway::NativeGrpc,
+    proto::DESCRIPTORS_FILE,
     ring::{Ring, on_path},
     sale::{Running, Sale, SalePorts},
     stack::Stack,

@@ -12,18 +12,20 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse, Response as HttpResponse},
 };
+use local_stack::proto::{
+    payment::v1::{
+        CreatePaymentIntentRequest, CreatePaymentIntentResponse, GetPaymentStatusRequest, GetPaymentStatusResponse,
+        ProcessPaymentRequest, ProcessPaymentResponse,
+        payment_service_server::{PaymentService, PaymentServiceServer},
+    },
+    reservation::v1::{
+        CheckAvailabilityRequest, CheckAvailabilityResponse, CommitReservationRequest, CommitReservationResponse,
+        GetInventoryStatusRequest, GetInventoryStatusResponse, ReleaseHoldRequest, ReleaseHoldResponse,
+        ReserveSeatRequest, ReserveSeatResponse,
+        inventory_service_server::{InventoryService, InventoryServiceServer},
+    },
+};
 use prost::Message;
-use proto::payment::v1::{
-    CreatePaymentIntentRequest, CreatePaymentIntentResponse, GetPaymentStatusRequest, GetPaymentStatusResponse,
-    ProcessPaymentRequest, ProcessPaymentResponse,
-    payment_service_server::{PaymentService, PaymentServiceServer},
-};
-use proto::reservation::v1::{
-    CheckAvailabilityRequest, CheckAvailabilityResponse, CommitReservationRequest, CommitReservationResponse,
-    GetInventoryStatusRequest, GetInventoryStatusResponse, ReleaseHoldRequest, ReleaseHoldResponse, ReserveSeatRequest,
-    ReserveSeatResponse,
-    inventory_service_server::{InventoryService, InventoryServiceServer},
-};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -32,33 +34,6 @@ use tonic::{
     Code, Response, Status,
     transport::{Server, server::TcpIncoming},
 };
-
-#[allow(
-    clippy::all,
-    clippy::allow_attributes_without_reason,
-    clippy::wildcard_enum_match_arm,
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "generated"
-)]
-pub(crate) mod proto {
-    pub(crate) mod common {
-        pub(crate) mod v1 {
-            tonic::include_proto!("common.v1");
-        }
-    }
-    pub(crate) mod payment {
-        pub(crate) mod v1 {
-            tonic::include_proto!("payment.v1");
-        }
-    }
-    pub(crate) mod reservation {
-        pub(crate) mod v1 {
-            tonic::include_proto!("reservation.v1");
-        }
-    }
-}
 
 /// A remote call as it arrived.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -7,6 +7,7 @@ use std::{collections::HashMap, time::SystemTime};
 
 use local_stack::{
     inventory::{Inventory, SeatState},
+    proto::reservation::v1::{CommitReservationResponse, ReleaseHoldRequest, ReleaseHoldResponse, ReserveSeatResponse},
     reservations::{Reservation, Status},
     stack::{Stack, TABLE},
 };
@@ -21,12 +22,7 @@ use tonic_prost::ProstCodec;
 
 use crate::{
     decisions::{Clock, LEASE_END, SELF},
-    gate::{
-        Answer, Request, listen,
-        proto::reservation::v1::{
-            CommitReservationResponse, ReleaseHoldRequest, ReleaseHoldResponse, ReserveSeatResponse,
-        },
-    },
+    gate::{Answer, Request, listen},
     kind::{EVENT, Kind, RESERVATION, SEAT},
 };
 

@@ -134,10 +134,10 @@ pub fn cargo() -> Command {
 /// The root of the repository, as the cargo that runs us says. A program that is started by itself has only the place where
 /// it was built, which need not be this clone where several share a target directory.
 pub fn workspace() -> PathBuf {
-    let mut package =
+    let package: PathBuf =
         env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
-    package.pop();
-    package
+    let root = package.ancestors().find(|folder| folder.join("template.yaml").is_file());
+    root.unwrap_or(&package).to_owned()
 }
 
 /// The part of cargo's messages that says where a binary is.

@@ -58,8 +58,7 @@ pub mod till;
 pub mod postgres;
 
 mod latency;
-mod proto;
-pub use proto::DESCRIPTORS_FILE;
+pub mod proto;
 mod reflection;
 
 pub mod collector;

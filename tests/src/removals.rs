@@ -25,10 +25,10 @@ pub struct Removal {
     pub says: &'static str,
 }
 
-/// A test of this package.
+/// A test of this workspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
-    /// The test target, a folder of this package.
+    /// The test target, a folder of `tests/`.
     pub target: &'static str,
     /// The name as the harness has it, with its module.
     pub name: &'static str,

@@ -1,15 +1,15 @@
 //! What the payment service says of the customer's payment, as the local stack has it.
 
-use local_stack::payments::{Course, Order, Payments};
+use local_stack::{
+    payments::{Course, Order, Payments},
+    proto::payment::v1::{GetPaymentStatusRequest, GetPaymentStatusResponse, Payment},
+};
 use prost::Message;
 use tonic::{client::Grpc, transport::Endpoint};
 use tonic_prost::ProstCodec;
 
 use super::role::{CUSTOMER, wish};
-use crate::gate::{
-    Answer, listen,
-    proto::payment::v1::{GetPaymentStatusRequest, GetPaymentStatusResponse, Payment},
-};
+use crate::gate::{Answer, listen};
 
 /// The payment by which the customer pays the reservation. The stack's service gives its first one this name.
 pub(crate) const PAYMENT: &str = "pi_1";

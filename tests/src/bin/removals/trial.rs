@@ -110,7 +110,7 @@ impl<'a> Bench<'a> {
 
     fn test(&self, target: &str) -> Command {
         let mut command = self.copy.cargo();
-        command.args(["test", "--package", env!("CARGO_PKG_NAME"), "--test", target]);
+        command.args(["test", "--test", target]);
         // A removal leaves this and that unused, which nobody wants to read, and where warnings are errors nothing would
         // compile. The copy's target directory is built with these flags alone.
         command.env("RUSTFLAGS", "--cap-lints=allow");
