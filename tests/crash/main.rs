@@ -21,9 +21,14 @@ mod room;
 mod run;
 mod sale;
 
-use std::time::Instant;
+mod soak;
 
-use local_stack::tripwire::{Point, Side};
+use std::{sync::OnceLock, time::Instant};
+
+use local_stack::{
+    build::{self, Binaries},
+    tripwire::{Point, Side},
+};
 
 use self::{
     lane::{Course, every_point, judge},
@@ -65,6 +70,12 @@ impl Course for Scenario {
     fn describe(&self, (point, mode): &Self::Point) -> String {
         format!("{point:?}, {mode:?}")
     }
+}
+
+/// The binaries, built once for all tests.
+fn binaries() -> &'static Binaries {
+    static BINARIES: OnceLock<Binaries> = OnceLock::new();
+    BINARIES.get_or_init(|| build::functions().expect("the functions build"))
 }
 
 fn in_columns(function: &str, scenario: &str) -> String {

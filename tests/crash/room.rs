@@ -4,13 +4,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
     time::{Instant, SystemTime},
 };
 
 use local_stack::{
     admission::{KEY, ticket_by},
-    build::{self, Binaries},
     gateway::{
         Target,
         sockets::{Page, Sockets},
@@ -38,7 +36,10 @@ use shared::{
     },
 };
 
-use crate::lane::{Course, every_point, judge};
+use crate::{
+    binaries,
+    lane::{Course, every_point, judge},
+};
 
 const JOINED: &str = waiting_room_joined::NAME;
 const TICKED: &str = waiting_room_ticked::NAME;
@@ -199,12 +200,10 @@ struct Site {
 
 impl Site {
     async fn of(way: &Way) -> Self {
-        static BINARIES: OnceLock<Binaries> = OnceLock::new();
-        let binaries = BINARIES.get_or_init(|| build::functions().expect("the functions build"));
         let stack = Stack::start().await.expect("the stack starts");
         let stack = stack.with_variable("RELEASE_GRACE_SECONDS", "1");
         let deploy = |name: &'static str| {
-            let function = stack.deploy(name, binaries[name].clone(), 2);
+            let function = stack.deploy(name, binaries()[name].clone(), 2);
             (name, function.expect("it is there"))
         };
         let (name, connected) = deploy(CONNECTED);
@@ -213,7 +212,7 @@ impl Site {
             open_sockets(&Template::read().expect("it is a template"), target, 0).await.expect("a port is free");
         let stack = stack.with_variable(PUSH_API, &sockets.base());
         let deploy = |name: &'static str| {
-            let function = stack.deploy(name, binaries[name].clone(), 2);
+            let function = stack.deploy(name, binaries()[name].clone(), 2);
             (name, function.expect("it is there"))
         };
         let others = [JOINED, TICKED, SETTLED, CLOCK, CALLED].map(deploy);

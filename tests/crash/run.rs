@@ -2,14 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::OnceLock,
     time::{Duration, SystemTime},
 };
 
 use axum::http::Method;
 use local_stack::{
     aws::Injected,
-    build::{self, Binaries},
     inventory,
     lambda::{Function, FunctionOptions},
     mapping::Mapping,
@@ -24,6 +22,7 @@ use serde_json::{Value, json};
 use shared::deadline::epoch_ms;
 
 use crate::{
+    binaries,
     point::Mode,
     scenario::{Record, Scenario, Trouble},
 };
@@ -39,14 +38,12 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn of(scenario: &Scenario) -> Self {
-        static BINARIES: OnceLock<Binaries> = OnceLock::new();
-        let binaries = BINARIES.get_or_init(|| build::functions().expect("the functions build"));
         let stack = Stack::start().await.expect("the stack starts");
         let mut environment = stack.environment(scenario.function);
         // The records of a batch then make their requests in one order, and a number means the same in every run.
         environment.insert("WORKER_CONCURRENCY".to_owned(), "1".to_owned());
         let deploy = |timeout| {
-            let (name, binary) = (scenario.function.to_owned(), binaries[scenario.function].clone());
+            let (name, binary) = (scenario.function.to_owned(), binaries()[scenario.function].clone());
             let environment = environment.clone();
             let (environments, memory_mb, core) = (2, 256, None);
             Function::start(FunctionOptions { name, binary, environment, timeout, environments, memory_mb, core })

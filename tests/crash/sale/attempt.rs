@@ -1,15 +1,9 @@
 //! One attempt at a way: who does what in it, who dies, and who tries again.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use local_stack::{
-    admission,
-    build::{self, Binaries},
-    inventory,
+    admission, inventory,
     lambda::Function,
     payments::{Course, Order},
     process::Process,
@@ -29,6 +23,7 @@ use shared::{
 use tokio::sync::Mutex;
 
 use super::way::{Act, Trouble, Way};
+use crate::binaries;
 
 /// A try to act once more, at most so often.
 const TRIES: usize = 40;
@@ -46,10 +41,8 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn of(way: &Way) -> Self {
-        static BINARIES: OnceLock<Binaries> = OnceLock::new();
-        let binaries = BINARIES.get_or_init(|| build::functions().expect("the functions build"));
         let stack = Stack::start().await.expect("the stack starts");
-        let sale = Sale::open(stack, binaries, SalePorts::default()).await.expect("the sale opens");
+        let sale = Sale::open(stack, binaries(), SalePorts::default()).await.expect("the sale opens");
         let stream = sale.stream(reservation_changed::NAME).await.expect("the table has a stream");
         let http = Client::builder().no_proxy().build().expect("a client");
         let site = Self { sale: Arc::new(sale), stream: Arc::new(Mutex::new(stream)), http };
