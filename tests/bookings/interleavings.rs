@@ -30,7 +30,7 @@ use shared::{
     telemetry::trace::{TraceContext, Tracing},
     trigger::{Message, Processor, Task, Verdict},
 };
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::{Client, Statement, types::Type};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Span;
 
@@ -72,6 +72,15 @@ struct Sabotage {
 /// Searches of one test that go side by side. Most of a step is spent on waiting until everybody stands still.
 const SIDE_BY_SIDE: usize = 4;
 
+/// Whether the server still works for somebody.
+const IS_THERE: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
+
+/// Whether the first waits for one of the others, or for somebody who does.
+const IS_BLOCKED: &str = "
+WITH RECURSIVE before AS (
+  SELECT unnest(pg_blocking_pids($1)) AS pid UNION SELECT unnest(pg_blocking_pids(pid)) FROM before
+) SELECT EXISTS (SELECT FROM before WHERE pid = ANY ($2) AND pid <> $1)";
+
 const WHOLE: Sabotage = Sabotage { rewriting: &[], statement: "" };
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,6 +112,9 @@ impl Message for Body {
 struct World {
     database: Database,
     sql: Client,
+    /// What is asked at every step, so that the server plans it once.
+    is_there: Statement,
+    is_blocked: Statement,
     stack: Stack,
     aws: SdkConfig,
     sabotage: Sabotage,
@@ -130,6 +142,8 @@ impl World {
         let sql = database.client().await.unwrap();
         sql.batch_execute(FURNITURE).await.unwrap();
         sql.batch_execute(sabotage.statement).await.unwrap();
+        let is_there = sql.prepare_typed(IS_THERE, &[Type::INT4]).await.unwrap();
+        let is_blocked = sql.prepare_typed(IS_BLOCKED, &[Type::INT4, Type::INT4_ARRAY]).await.unwrap();
         let stack = Stack::start().await.unwrap();
         let credentials = Credentials::new("key", "secret", None, None, "model");
         let aws = SdkConfig::builder()
@@ -139,7 +153,7 @@ impl World {
             .http_client(shared::client::aws::http::client())
             .endpoint_url(stack.aws.url())
             .build();
-        Some(Self { database, sql, stack, aws, sabotage, way: 0 })
+        Some(Self { database, sql, is_there, is_blocked, stack, aws, sabotage, way: 0 })
     }
 
     fn id(&self, role: Role) -> String {
@@ -217,11 +231,7 @@ impl World {
     /// Whether it waits for one of these, or for somebody who does. Who was cut off lets go by himself, as soon as he waits for
     /// nobody.
     async fn is_blocked(&self, backend: i32, by: &[i32]) -> bool {
-        const BLOCKED: &str = "
-WITH RECURSIVE before AS (
-  SELECT unnest(pg_blocking_pids($1)) AS pid UNION SELECT unnest(pg_blocking_pids(pid)) FROM before
-) SELECT EXISTS (SELECT FROM before WHERE pid = ANY ($2) AND pid <> $1)";
-        self.sql.query_typed_one(BLOCKED, &[(&backend, Type::INT4), (&by, Type::INT4_ARRAY)]).await.unwrap().get(0)
+        self.sql.query_one(&self.is_blocked, &[&backend, &by]).await.unwrap().get(0)
     }
 
     /// Lets a worker's next statement through, and with a `BEGIN` the one behind it.
@@ -238,12 +248,11 @@ WITH RECURSIVE before AS (
 
     /// Cuts a worker off, whose event then comes again.
     async fn crash(&self, workers: &mut [Worker], number: usize, role: Role) {
-        const THERE: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)";
         let backend = workers[number].gate.seen().backend.unwrap_or_default();
         workers[number] = self.worker(role).await;
         let alive: Vec<i32> = workers.iter().filter_map(|worker| worker.gate.seen().backend).collect();
         // Nothing is left of it once its server's side has ended, which it does as soon as it waits for nobody.
-        while self.sql.query_typed_one(THERE, &[(&backend, Type::INT4)]).await.unwrap().get::<_, bool>(0)
+        while self.sql.query_one(&self.is_there, &[&backend]).await.unwrap().get::<_, bool>(0)
             && !self.is_blocked(backend, &alive).await
         {
             tokio::time::sleep(Duration::from_micros(300)).await;
