@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use local_stack::{
     ended::Ended,
+    port,
     postgres::{Server, wire::Wire},
     tripwire::{Point, Side},
 };
@@ -160,8 +161,9 @@ async fn case_4_a_full_disk_and_a_database_that_is_away_are_no_fault_of_the_reco
     assert!(house.created.dead_letters.is_empty());
     assert_eq!(house.created.count("db_connects_total"), 1, "a server that is full is not connected to again");
 
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let away = House::on(house.database.server.migrated().await.unwrap(), &[("DB_PORT", port.to_string())]).await;
+    let (_nobody, address) = port::of_nobody().unwrap();
+    let elsewhere = [("DB_PORT", address.port().to_string())];
+    let away = House::on(house.database.server.migrated().await.unwrap(), &elsewhere).await;
     away.book([booking("b1")]).await[0].is("retried").says("no connection");
     assert!(away.created.dead_letters.is_empty());
 }

@@ -13,7 +13,6 @@ mod waiting_room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
     process::Command,
     time::{Duration, Instant},
 };
@@ -23,10 +22,11 @@ use local_stack::{
     catalogue::{QUEUED, SETTLING},
     inventory::{Inventory, SeatState},
     ministack::MiniStack,
+    port,
     reservations::{Reservations, Status},
 };
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 
 use self::traffic::{Case, End, Entry, POISON, TWICE};
 
@@ -46,7 +46,8 @@ async fn some_two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its
     let api = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(reservations.clone().serve(listener));
     // The inventory is down while the first events arrive.
-    let (later_inventory, inventory_address) = nobody_answers();
+    let (later_inventory, inventory_address) = port::of_nobody().unwrap();
+    let inventory_address = inventory_address.to_string();
     let inventory_parameter = [("InventoryGrpcAddr", inventory_address.as_str())];
     sam::deploy(&account.url, STACK, &[&sam::foreign_api(&api)[..], &inventory_parameter].concat());
 
@@ -142,7 +143,9 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
         return;
     }
     let account = sam::account("address").await;
-    let ((later_api, api), (later_inventory, inventory_address)) = (nobody_answers(), nobody_answers());
+    let ((later_api, api), (later_inventory, inventory_address)) =
+        (port::of_nobody().unwrap(), port::of_nobody().unwrap());
+    let inventory_address = inventory_address.to_string();
     let base = format!("http://{api}");
     let parameters = [("InventoryGrpcAddr", inventory_address.as_str()), ("MaxReceives", "3")];
     sam::deploy(&account.url, STACK, &[&sam::foreign_api(&base)[..], &parameters].concat());
@@ -173,14 +176,6 @@ async fn a_wrong_address_is_named_at_the_start_and_its_messages_are_redriven_whe
 }
 
 /// What `cargo redrive` prints about the dead letters of expiries.
-/// An address where nobody answers before this listens, and which nobody else is given meanwhile.
-fn nobody_answers() -> (TcpSocket, String) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    (socket, address)
-}
-
 fn redrive(account: &MiniStack, arguments: &[&str]) -> String {
     let mut command = Command::new(build::redrive().expect("the program builds"));
     command.args(["reservation-expired", "--stack", STACK]).args(arguments);

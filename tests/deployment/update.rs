@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fs};
 
-use local_stack::{catalogue::QUEUED, inventory::Inventory, ministack::MiniStack, reservations::Reservations};
+use local_stack::{catalogue::QUEUED, inventory::Inventory, ministack::MiniStack, port, reservations::Reservations};
 use serde_json::{Value, json};
 
-use crate::{STACK, check_end, in_queue, nobody_answers, only_tables_are_left, put_on_the_bus, sam, traffic, until};
+use crate::{STACK, check_end, in_queue, only_tables_are_left, put_on_the_bus, sam, traffic, until};
 
 /// What was deployed before systems had switches.
 const OLD: &str = include_str!("template-125717d.yaml");
@@ -20,7 +20,9 @@ pub(crate) type Resources = BTreeMap<String, (String, String)>;
 async fn an_update_of_an_old_stack_costs_it_nothing_and_without_settlement_only_what_is_shared_is_left() {
     let Some(built) = sam::built() else { return };
     let account = sam::account("update").await;
-    let ((later_api, api), (later_inventory, inventory_address)) = (nobody_answers(), nobody_answers());
+    let ((later_api, api), (later_inventory, inventory_address)) =
+        (port::of_nobody().unwrap(), port::of_nobody().unwrap());
+    let inventory_address = inventory_address.to_string();
     let base = format!("http://{api}");
     let inventory_parameter = [("InventoryGrpcAddr", inventory_address.as_str())];
     let addresses = [&sam::foreign_api(&base)[..], &inventory_parameter].concat();

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use axum::http::StatusCode;
 use local_stack::{
     lambda::FunctionError,
+    port,
     proxy::{Foreign, Proxy, Service},
     realtime::{Push, Scripted},
     stack::{MAX_RECEIVES, Stack},
@@ -330,13 +331,16 @@ async fn without_a_service_the_function_does_not_start_and_says_what_to_set() {
 
 #[tokio::test]
 async fn a_service_that_is_not_there_is_named_at_the_start_and_its_news_wait() {
-    let free = TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().to_string();
-    let world = world_with(&[(ADDRESS, &free)]).await;
+    let (_nobody, address) = port::of_nobody().unwrap();
+    let world = world_with(&[(ADDRESS, &address.to_string())]).await;
     world.deliver_one(passed()).await.is("retried");
     assert_eq!((world.queue.len(), world.dead_letters.len()), (1, 0));
     let lines = log_lines(&world.function.all_logs());
     let complaint = lines.iter().find(|line| line["level"] == "error").expect("the start complains");
-    assert!(complaint["msg"].as_str().unwrap().starts_with(&format!("{ADDRESS} names http://{free}")), "{complaint:#}");
+    assert!(
+        complaint["msg"].as_str().unwrap().starts_with(&format!("{ADDRESS} names http://{address}")),
+        "{complaint:#}"
+    );
 }
 
 #[tokio::test]

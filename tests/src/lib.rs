@@ -81,6 +81,7 @@ pub mod document;
 pub mod ended;
 pub mod event;
 pub mod http_event;
+pub mod port;
 pub mod price;
 pub mod process;
 pub mod replay;

@@ -6,7 +6,6 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -20,7 +19,7 @@ use aws_sigv4::{
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::aws::tables_at;
+use crate::{aws::tables_at, port};
 
 /// Accounts of one process that run at once. What is deployed in them takes a core and more; with nine of them on two cores, a
 /// test waits longer than it will.
@@ -49,7 +48,7 @@ impl MiniStack {
     /// When `ministack` is not on the path, does not answer, or the log or the folder can't be written.
     pub async fn start(log: PathBuf) -> Self {
         let turn = TURNS.acquire().await.expect("the turns are never closed");
-        let port = free_port();
+        let port = port::free().expect("a port is free");
         let url = format!("http://127.0.0.1:{port}");
         let output = File::create(&log).expect("the log is writable");
         let files = log.with_extension("files");
@@ -207,13 +206,4 @@ impl Drop for MiniStack {
         drop(self.process.wait());
         drop(fs::remove_dir_all(&self.files));
     }
-}
-
-/// A port that nobody listens on.
-///
-/// # Panics
-/// When there is none.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-    listener.local_addr().expect("a bound listener has an address").port()
 }

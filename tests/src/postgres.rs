@@ -13,7 +13,6 @@ pub mod wire;
 use std::{
     collections::BTreeMap,
     env, fmt, fs, io,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{
@@ -35,6 +34,7 @@ use self::sidecar::Sidecar;
 use crate::{
     build::{self, BuildError},
     catalogue::aws_of_a_test,
+    port,
     ring::{Ring, on_path},
     stack::Stack,
 };
@@ -495,7 +495,7 @@ done
 kill -INT "$server"; wait "$server"
 rm -rf "$data" "$data.log"
 "#;
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = port::free()?;
         let data = env::temp_dir().join(format!("holdfast-postgres-{}-{port}", std::process::id()));
         // PostgreSQL refuses to run as root.
         let mut command = match is_root() {
