@@ -1,8 +1,8 @@
 //! Ports that are known before somebody listens on them.
 //!
-//! A port that was bound to 0 and let go is the system's to hand out again, and in a run of the tests thousands of others ask
-//! for one each minute. A program that takes a second to start would find it taken, and who waits for that program would talk to
-//! a stranger.
+//! A port that was bound to 0 and let go is the system's to hand out again, and in a run of the tests thousands of others
+//! ask for one each minute. A program that takes a second to start would find it taken, and who waits for that program
+//! would talk to a stranger.
 
 use std::{
     io,
