@@ -409,11 +409,26 @@ fn pointers(world: &World, level: &str) -> Vec<Value> {
     lines
 }
 
+/// A function whose looks at its start were answered in time. A machine that stands still for two seconds makes a start say,
+/// as it should, that something could not be looked at.
+async fn answered_in_time(function: &str) -> World {
+    const STARTS: usize = 5;
+
+    for _ in 0..STARTS {
+        let world = World::of(function).await;
+        world.warm_up().await;
+        let is_late = |line: &Value| line["error"].as_str().is_some_and(|error| error.contains("timed out"));
+        if !pointers(&world, "warn").iter().any(is_late) {
+            return world;
+        }
+    }
+    panic!("{function}: its looks were answered too late {STARTS} times");
+}
+
 #[tokio::test]
 async fn a_start_with_everything_in_place_says_nothing_and_changes_nothing() {
     for function in QUEUED {
-        let world = World::of(function).await;
-        world.warm_up().await;
+        let world = answered_in_time(function).await;
         for level in ["warn", "error"] {
             assert_eq!(pointers(&world, level), [] as [Value; 0], "{function}");
         }
