@@ -48,7 +48,7 @@ impl House {
         let stack = Stack::start().await.unwrap();
         stack.inventory.stock(SHOW, &[], 100);
         let binaries = build::functions().expect("the functions build");
-        let sale = Sale::open(stack, &binaries, SalePorts::default()).await.unwrap();
+        let sale = Sale::open(stack, binaries, SalePorts::default()).await.unwrap();
         admission::open_line(&sale.stack.aws, SHOW, 100).await.unwrap();
         let native = NativeGrpc::start_on(0, &sale.gateway).await.unwrap();
         let (worked, _told) = mpsc::unbounded_channel();

@@ -72,7 +72,7 @@ impl Usher {
         // Nobody's seats come back by themselves while a test looks elsewhere.
         let variables = [("HOLD_SECONDS", "600")].iter().chain(variables);
         let stack = variables.fold(stack, |stack, (name, value)| stack.with_variable(name, value));
-        let sale = Sale::open(stack, &binaries, ports).await.unwrap();
+        let sale = Sale::open(stack, binaries, ports).await.unwrap();
 
         let (worked, _) = mpsc::unbounded_channel();
         let running = sale.run(worked).await.unwrap();

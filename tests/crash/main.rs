@@ -23,7 +23,7 @@ mod sale;
 
 mod soak;
 
-use std::{sync::OnceLock, time::Instant};
+use std::time::Instant;
 
 use local_stack::{
     build::{self, Binaries},
@@ -72,10 +72,9 @@ impl Course for Scenario {
     }
 }
 
-/// The binaries, built once for all tests.
+/// The function binaries.
 fn binaries() -> &'static Binaries {
-    static BINARIES: OnceLock<Binaries> = OnceLock::new();
-    BINARIES.get_or_init(|| build::functions().expect("the functions build"))
+    build::functions().expect("the functions build")
 }
 
 fn in_columns(function: &str, scenario: &str) -> String {

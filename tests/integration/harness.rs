@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -65,10 +64,9 @@ impl Sent {
     }
 }
 
-/// The function binaries, built once for all tests.
+/// The function binaries.
 pub(crate) fn binaries() -> &'static Binaries {
-    static BINARIES: OnceLock<Binaries> = OnceLock::new();
-    BINARIES.get_or_init(|| build::functions().expect("the functions build"))
+    build::functions().expect("the functions build")
 }
 
 impl World {

@@ -39,7 +39,7 @@ fn binaries() -> &'static Binaries {
             return optimised();
         }
         let examples = ["http", "panics"].map(|name| (name.to_owned(), example(name).expect("the example builds")));
-        functions().expect("the functions build").into_iter().chain(examples).collect()
+        functions().expect("the functions build").clone().into_iter().chain(examples).collect()
     })
 }
 

@@ -5,6 +5,7 @@ use std::{
     env, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
 use serde::Deserialize;
@@ -31,9 +32,18 @@ pub enum BuildError {
     Missing(String),
 }
 
-/// Builds all functions for the tests, or finds them built. cargo shows its progress on standard error.
-pub fn functions() -> Result<Binaries, BuildError> {
-    these_functions(&NAMES)
+/// Builds all functions for the tests, or finds them built: once for all that ask in this process. cargo shows its progress on
+/// standard error.
+pub fn functions() -> Result<&'static Binaries, BuildError> {
+    static BUILT: OnceLock<Binaries> = OnceLock::new();
+
+    match BUILT.get() {
+        Some(built) => Ok(built),
+        None => {
+            let built = these_functions(&NAMES)?;
+            Ok(BUILT.get_or_init(|| built))
+        }
+    }
 }
 
 /// Builds only these of the functions, as [`functions`] does.

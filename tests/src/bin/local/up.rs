@@ -105,7 +105,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
     put_on_sale(&stack);
     let (gateway, issuer, sockets) = (options.gateway_port, options.issuer_port, Some(options.push_port));
     let ports = SalePorts { gateway, issuer, sockets };
-    let mut sale = Sale::open(stack, &binaries, ports).await.map_err(|error| match error {
+    let mut sale = Sale::open(stack, binaries, ports).await.map_err(|error| match error {
         SaleError::Gateway(GatewayError::Listen(error)) => taken("gateway", options.gateway_port, &error),
         SaleError::Issuer(port, error) => taken("issuer", port, &error),
         SaleError::Sockets(port, error) => taken("push", port, &error),
@@ -121,7 +121,7 @@ async fn sell(options: &Options) -> Result<(), Box<dyn Error>> {
         Err(why) => Err(why),
     };
     if let Ok(database) = &database {
-        sale.book(database, &binaries)?;
+        sale.book(database, binaries)?;
     }
     open_line(&sale).await?;
     let native = native_grpc(options, &sale.gateway).await?;

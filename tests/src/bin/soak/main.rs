@@ -88,7 +88,7 @@ async fn run(arguments: &Arguments) -> Result<Reports, Box<dyn std::error::Error
         eprintln!("Sending {events} events, with {} % of faults and copies ...", arguments.percent);
         let mut progress = report::Progress::default();
         let options = Options { events, share, environments, seed };
-        Some(soak::run(options, &binaries, |waiting| progress.tell(waiting, "messages wait")).await?)
+        Some(soak::run(options, binaries, |waiting| progress.tell(waiting, "messages wait")).await?)
     } else {
         None
     };
@@ -97,7 +97,7 @@ async fn run(arguments: &Arguments) -> Result<Reports, Box<dyn std::error::Error
         eprintln!("Letting {customers} customers in, while functions are killed and answers are lost ...");
         let mut progress = report::Progress::default();
         let options = customers::Options { customers, at_once, share, seed };
-        Some(customers::run(options, &binaries, |done| progress.tell(done, "customers are done")).await?)
+        Some(customers::run(options, binaries, |done| progress.tell(done, "customers are done")).await?)
     } else {
         None
     };
