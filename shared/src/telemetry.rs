@@ -15,6 +15,7 @@ pub mod trace;
 
 use std::io::Write;
 
+use serde::Serialize;
 use tracing::{Level, Metadata, error};
 use tracing_subscriber::{
     Layer,
@@ -76,12 +77,25 @@ fn filter(level: Level, module: &'static str) -> FilterFn<impl Fn(&Metadata<'_>)
     filter.with_max_level_hint(level.max(Level::INFO))
 }
 
-/// Writes one line to standard output in one call, so that lines never mix.
-fn write_line(value: &serde_json::Value) {
-    let mut line = value.to_string();
-    line.push('\n');
-    // Nobody is left to tell when the log itself can't be written.
-    let _unwritable = std::io::stdout().lock().write_all(line.as_bytes());
+/// Lines of JSON.
+#[derive(Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn add(&mut self, value: &impl Serialize) {
+        let length = self.0.len();
+        match serde_json::to_writer(&mut self.0, value) {
+            Ok(()) => self.0.push(b'\n'),
+            // Only what has keys that are no texts is no JSON, and nothing of ours has.
+            Err(_not_json) => self.0.truncate(length),
+        }
+    }
+
+    /// Writes them to standard output in one call, so that lines never mix.
+    fn write(&self) {
+        // Nobody is left to tell when the log itself can't be written.
+        let _unwritable = std::io::stdout().lock().write_all(&self.0);
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
-//! Log lines as JSON: `ts`, `level`, `msg`, then the fields of the event and of every span around it.
+//! Log lines as JSON: `ts`, `level`, `msg`, then the fields of the event and of every span around it, the innermost first.
 
-use serde_json::{Map, Value};
+use std::fmt::Debug;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tracing::{
     Event, Subscriber,
@@ -12,7 +15,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::write_line;
+use super::Lines;
 
 /// The longest text of a field, in characters. Ours are shorter; this is for the words of libraries.
 const LONGEST_TEXT: usize = 4_096;
@@ -20,41 +23,47 @@ const LONGEST_TEXT: usize = 4_096;
 /// Writes each event as one line.
 pub(super) struct JsonLines;
 
-/// The fields of one span, kept for the events inside it.
-struct SpanFields(Map<String, Value>);
-
 impl<S> Layer<S> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = Map::new();
-        attributes.record(&mut Collect(&mut fields));
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(SpanFields(fields));
+            span.extensions_mut().insert(fields);
         }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         if let Some(span) = context.span(id)
-            && let Some(SpanFields(fields)) = span.extensions_mut().get_mut()
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
         {
-            values.record(&mut Collect(fields));
+            values.record(fields);
         }
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Map::new();
-        fields.insert("ts".into(), now().into());
-        fields.insert("level".into(), event.metadata().level().as_str().to_lowercase().into());
-        for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
-            if let Some(SpanFields(inherited)) = span.extensions().get() {
-                fields.extend(inherited.clone());
-            }
-        }
-        event.record(&mut Collect(&mut fields));
-        write_line(&Value::Object(fields));
+        let mut lines = Lines::default();
+        lines.add(&line(event, &context));
+        lines.write();
     }
+}
+
+fn line<S>(event: &Event<'_>, context: &Context<'_, S>) -> Fields
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let mut fields = Fields::default();
+    fields.put("ts", now().into());
+    fields.put("level", event.metadata().level().as_str().to_lowercase().into());
+    event.record(&mut fields);
+    for span in context.event_scope(event).into_iter().flatten() {
+        if let Some(around) = span.extensions().get() {
+            fields.inherit(around);
+        }
+    }
+    fields
 }
 
 /// Now, as a log says it: RFC 3339 in UTC, to the millisecond.
@@ -64,49 +73,77 @@ fn now() -> String {
     millis.format(&Rfc3339).unwrap_or_default()
 }
 
-/// Turns fields into JSON values; an absent `Option` leaves no field.
-struct Collect<'a>(&'a mut Map<String, Value>);
+/// The fields of a line, or of a span, kept for the events inside it; each has one value, and an absent `Option` leaves no
+/// field. There are a few of them, so that a name is looked for among all.
+#[derive(Default)]
+struct Fields(Vec<(&'static str, Value)>);
 
-impl Collect<'_> {
-    /// A text that somebody else may have written is cut: CloudWatch bills and breaks long lines.
-    fn text(&mut self, field: &Field, text: &str) {
-        let cut = text
-            .char_indices()
-            .nth(LONGEST_TEXT)
-            .map_or_else(|| text.to_owned(), |(end, _)| format!("{}…", &text[..end]));
-        self.put(field, cut.into());
+impl Fields {
+    /// Sets a field. What it was before is gone.
+    fn put(&mut self, name: &'static str, value: Value) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, kept)) => *kept = value,
+            None => self.0.push((name, value)),
+        }
     }
 
-    fn put(&mut self, field: &Field, value: Value) {
+    /// Adds the fields of a span further out. What is said further in stands.
+    fn inherit(&mut self, around: &Self) {
+        for (name, value) in &around.0 {
+            if self.0.iter().all(|(known, _)| known != name) {
+                self.0.push((name, value.clone()));
+            }
+        }
+    }
+
+    fn take(&mut self, field: &Field, value: Value) {
         let name = if field.name() == "message" { "msg" } else { field.name() };
-        self.0.insert(name.to_owned(), value);
+        self.put(name, value);
     }
 }
 
-impl Visit for Collect<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        self.text(field, &format!("{value:?}"));
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.take(field, cut(format!("{value:?}")).into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value);
+        self.take(field, cut(value.to_owned()).into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.into());
+        self.take(field, value.into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.into());
+        self.take(field, value.into());
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, value.into());
+        self.take(field, value.into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.into());
+        self.take(field, value.into());
     }
+}
+
+/// A text that somebody else may have written is cut: CloudWatch bills and breaks long lines.
+fn cut(mut text: String) -> String {
+    // A text of so many bytes has no more characters.
+    if text.len() > LONGEST_TEXT
+        && let Some((end, _)) = text.char_indices().nth(LONGEST_TEXT)
+    {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 #[cfg(test)]
@@ -119,18 +156,27 @@ mod tests {
 
     use super::*;
 
-    /// Keeps the fields of the last event and of the spans around it, in place of writing them.
+    /// Keeps the last line, in place of writing it, but for its time and its level.
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Map<String, Value>>>);
+    struct Kept(Arc<Mutex<String>>);
+
+    impl Kept {
+        fn line(&self) -> Value {
+            serde_json::from_str(&self.0.lock().unwrap()).unwrap()
+        }
+    }
 
     impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Kept {
         fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-            let mut fields = self.0.lock().unwrap();
-            for span in context.event_scope(event).into_iter().flatten() {
-                fields.extend(span.extensions().get::<SpanFields>().unwrap().0.clone());
-            }
-            event.record(&mut Collect(&mut fields));
+            let line = line(event, &context);
+            let told = line.0.into_iter().filter(|(name, _)| !["ts", "level"].contains(name)).collect();
+            *self.0.lock().unwrap() = serde_json::to_string(&Fields(told)).unwrap();
         }
+    }
+
+    fn within_spans(kept: &Kept) -> impl Subscriber {
+        let spans_only = JsonLines.with_filter(filter_fn(|metadata| metadata.is_span()));
+        tracing_subscriber::registry().with(spans_only).with(kept.clone())
     }
 
     #[test]
@@ -141,7 +187,7 @@ mod tests {
         let expected = json!({
             "msg": "said", "text": "a", "whole": 1, "signed": -1, "ratio": 0.5, "yes": true, "other": "Some(1)",
         });
-        assert_eq!(Value::Object(kept.0.lock().unwrap().clone()), expected);
+        assert_eq!(kept.line(), expected);
     }
 
     #[test]
@@ -151,19 +197,28 @@ mod tests {
         info!(long = "é".repeat(3_000_000), whole = "é".repeat(4_096), "said");
         let cut = "é".repeat(4_096) + "…";
         let expected = json!({"msg": "said", "long": cut, "whole": "é".repeat(4_096)});
-        assert_eq!(Value::Object(kept.0.lock().unwrap().clone()), expected);
+        assert_eq!(kept.line(), expected);
     }
 
     #[test]
     fn what_a_span_is_told_later_is_a_field_as_well() {
         let kept = Kept::default();
-        let spans_only = JsonLines.with_filter(filter_fn(|metadata| metadata.is_span()));
-        let _listening =
-            tracing::subscriber::set_default(tracing_subscriber::registry().with(spans_only).with(kept.clone()));
+        let _listening = tracing::subscriber::set_default(within_spans(&kept));
         let span = info_span!("record", early = 1_u64, late = tracing::field::Empty);
         span.record("late", 2_u64);
         span.in_scope(|| info!("said"));
-        assert_eq!(Value::Object(kept.0.lock().unwrap().clone()), json!({"early": 1, "late": 2, "msg": "said"}));
+        assert_eq!(kept.line(), json!({"early": 1, "late": 2, "msg": "said"}));
+    }
+
+    #[test]
+    fn a_line_begins_with_its_message_and_what_is_said_further_in_stands() {
+        let kept = Kept::default();
+        let _listening = tracing::subscriber::set_default(within_spans(&kept));
+        let _outer = info_span!("batch", attempt = 1, event_id = "a", event_type = "x").entered();
+        let _inner = info_span!("record", event_id = "b").entered();
+        info!(attempt = 2, "said");
+        let expected = r#"{"msg":"said","attempt":2,"event_id":"b","event_type":"x"}"#;
+        assert_eq!(*kept.0.lock().unwrap(), expected);
     }
 
     #[test]

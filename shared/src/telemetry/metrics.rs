@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use time::OffsetDateTime;
 
-use super::write_line;
+use super::Lines;
 use crate::config::Reader;
 
 /// The CloudWatch namespace, unless the configuration names another.
@@ -98,55 +98,95 @@ impl Metrics {
     pub fn write(&self, recorder: &Recorder) {
         let mut waiting = Recorder::default();
         self.record(|shared| waiting = mem::take(shared));
-        for line in self.lines(recorder).into_iter().chain(self.lines(&waiting)) {
-            write_line(&line);
+        let mut lines = Lines::default();
+        for line in self.lines(recorder).chain(self.lines(&waiting)) {
+            lines.add(&line);
         }
+        lines.write();
     }
 
-    fn lines(&self, recorder: &Recorder) -> Vec<Value> {
-        let counts = recorder.counts.iter().map(|(series, count)| (series, json!(count)));
-        let values = recorder
-            .values
-            .iter()
-            .flat_map(|(series, values)| values.chunks(VALUES_PER_LINE).map(move |values| (series, json!(values))));
-        let mut lines: Vec<Vec<(&Series, Value)>> = Vec::new();
-        for (series, value) in counts.chain(values) {
-            let has_room = |line: &&mut Vec<(&Series, Value)>| {
+    fn lines<'a>(&'a self, recorder: &'a Recorder) -> impl Iterator<Item = Line<'a>> {
+        let counts = recorder.counts.iter().map(|(series, count)| (series, Measured::Count(*count)));
+        let values = recorder.values.iter().flat_map(|(series, values)| {
+            values.chunks(VALUES_PER_LINE).map(move |values| (series, Measured::Values(values)))
+        });
+        let mut lines: Vec<Vec<(&Series, Measured<'_>)>> = Vec::new();
+        for (series, measured) in counts.chain(values) {
+            let has_room = |line: &&mut Vec<(&Series, Measured<'_>)>| {
                 line.iter().all(|(other, _)| other.stands_beside(series) && other.metric != series.metric)
             };
             match lines.iter_mut().find(has_room) {
-                Some(line) => line.push((series, value)),
-                None => lines.push(vec![(series, value)]),
+                Some(line) => line.push((series, measured)),
+                None => lines.push(vec![(series, measured)]),
             }
         }
-        lines.into_iter().map(|line| self.line(line)).collect()
+        lines.into_iter().map(|series| Line { namespace: &self.namespace, series })
     }
+}
 
-    /// A line of series that stand beside each other.
-    fn line(&self, series: Vec<(&Series, Value)>) -> Value {
-        let timestamp = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-        let dimensions = series.first().map_or(&[][..], |(series, _)| series.metric.dimensions);
-        let metrics: Vec<Value> = series
-            .iter()
-            .map(|(Series { metric, .. }, _)| json!({"Name": metric.name, "Unit": metric.unit.name()}))
-            .collect();
-        let mut line = json!({
-            "_aws": {
-                "Timestamp": i64::try_from(timestamp).unwrap_or_default(),
-                "CloudWatchMetrics": [{
-                    "Namespace": self.namespace,
-                    "Dimensions": [dimensions],
-                    "Metrics": metrics,
-                }],
-            },
-        });
-        for (Series { metric, values }, value) in series {
-            line[metric.name] = value;
-            for (dimension, value) in metric.dimensions.iter().zip(values) {
-                line[*dimension] = json!(value);
-            }
+/// A line, with series that stand beside each other.
+struct Line<'a> {
+    namespace: &'a str,
+    series: Vec<(&'a Series, Measured<'a>)>,
+}
+
+/// What a line says of a metric.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Measured<'a> {
+    Count(u64),
+    Values(&'a [f64]),
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct About<'a> {
+            timestamp: i64,
+            cloud_watch_metrics: [Directive<'a>; 1],
         }
-        line
+
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Directive<'a> {
+            namespace: &'a str,
+            dimensions: [&'a [&'a str]; 1],
+            metrics: Vec<Definition>,
+        }
+
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Definition {
+            name: &'static str,
+            unit: &'static str,
+        }
+
+        // All of them have the same.
+        let (dimensions, values) = match self.series.first() {
+            Some((Series { metric, values }, _)) => (metric.dimensions, values.as_slice()),
+            None => (&[][..], &[][..]),
+        };
+        let definition =
+            |(Series { metric, .. }, _): &(&Series, _)| Definition { name: metric.name, unit: metric.unit.name() };
+        let metrics = self.series.iter().map(definition).collect();
+        let millis = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+
+        let mut line = serializer.serialize_map(None)?;
+        line.serialize_entry(
+            "_aws",
+            &About {
+                timestamp: i64::try_from(millis).unwrap_or_default(),
+                cloud_watch_metrics: [Directive { namespace: self.namespace, dimensions: [dimensions], metrics }],
+            },
+        )?;
+        for (dimension, value) in dimensions.iter().zip(values) {
+            line.serialize_entry(dimension, value)?;
+        }
+        for (Series { metric, .. }, measured) in &self.series {
+            line.serialize_entry(metric.name, measured)?;
+        }
+        line.end()
     }
 }
 
@@ -223,10 +263,17 @@ fn entry<'a, T: Default>(of: &'a mut Vec<(Series, T)>, metric: &'static Metric, 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     const EVENTS: Metric = Metric { name: "events_total", unit: Unit::Count, dimensions: &["type", "outcome"] };
     const LATENCY: Metric = Metric { name: "latency_seconds", unit: Unit::Seconds, dimensions: &["type"] };
+
+    /// The lines of what was recorded, as they are written.
+    fn lines(metrics: &Metrics, recorder: &Recorder) -> Vec<Value> {
+        metrics.lines(recorder).map(|line| serde_json::to_value(line).unwrap()).collect()
+    }
 
     #[test]
     fn each_set_of_values_is_a_line_and_durations_come_by_the_hundred() {
@@ -235,7 +282,7 @@ mod tests {
             recorder.count(&EVENTS, &["payment.failed", outcome], 2);
             recorder.duration(&LATENCY, &["payment.failed"], Duration::from_millis(5));
         }
-        let lines = Metrics::default().lines(&recorder);
+        let lines = lines(&Metrics::default(), &recorder);
         assert_eq!(lines.len(), 4, "two outcomes, two chunks of latencies");
         assert_eq!((&lines[0]["outcome"], &lines[0]["events_total"]), (&json!("success"), &json!(102)));
         assert_eq!((&lines[1]["outcome"], &lines[1]["events_total"]), (&json!("rejected"), &json!(100)));
@@ -258,7 +305,7 @@ mod tests {
             recorder.duration(&SLOWEST, &[event_type], Duration::from_millis(6));
         }
         recorder.count(&EVENTS, &["payment.failed", "success"], 1);
-        let lines = Metrics::default().lines(&recorder);
+        let lines = lines(&Metrics::default(), &recorder);
         let of =
             |line: &Value| [&line["type"], &line["latency_seconds"], &line["slowest_seconds"]].map(Value::to_string);
         assert_eq!(lines.len(), 3, "{lines:?}");
@@ -271,7 +318,7 @@ mod tests {
 
     #[test]
     fn nothing_recorded_is_no_line() {
-        assert!(Metrics::default().lines(&Recorder::default()).is_empty());
+        assert!(lines(&Metrics::default(), &Recorder::default()).is_empty());
     }
 
     #[test]
@@ -281,7 +328,7 @@ mod tests {
         for _ in 0..2 {
             of_a_client.record(|recorder| recorder.count(&EVENTS, &["payment.failed", "success"], 1));
         }
-        let waiting = |metrics: &Metrics| metrics.lines(&metrics.waiting.lock().unwrap());
+        let waiting = |metrics: &Metrics| lines(metrics, &metrics.waiting.lock().unwrap());
         assert_eq!(waiting(&metrics)[0]["events_total"], json!(2));
         metrics.write(&Recorder::default());
         assert_eq!(waiting(&of_a_client), Vec::<Value>::new(), "nothing is written twice");
@@ -290,7 +337,7 @@ mod tests {
     fn line_of(metrics: &Metrics) -> Value {
         let mut recorder = Recorder::default();
         recorder.count(&EVENTS, &["payment.failed", "success"], 1);
-        metrics.lines(&recorder).remove(0)
+        lines(metrics, &recorder).remove(0)
     }
 
     #[test]
