@@ -106,18 +106,18 @@ impl Metrics {
     }
 
     fn lines<'a>(&'a self, recorder: &'a Recorder) -> impl Iterator<Item = Line<'a>> {
-        let counts = recorder.counts.iter().map(|(series, count)| (series, Measured::Count(*count)));
+        let counts = recorder.counts.iter().map(|(series, count)| (series, Amount::Count(*count)));
         let values = recorder.values.iter().flat_map(|(series, values)| {
-            values.chunks(VALUES_PER_LINE).map(move |values| (series, Measured::Values(values)))
+            values.chunks(VALUES_PER_LINE).map(move |values| (series, Amount::Values(values)))
         });
-        let mut lines: Vec<Vec<(&Series, Measured<'_>)>> = Vec::new();
-        for (series, measured) in counts.chain(values) {
-            let has_room = |line: &&mut Vec<(&Series, Measured<'_>)>| {
+        let mut lines: Vec<Vec<(&Series, Amount<'_>)>> = Vec::new();
+        for (series, amount) in counts.chain(values) {
+            let has_room = |line: &&mut Vec<(&Series, Amount<'_>)>| {
                 line.iter().all(|(other, _)| other.stands_beside(series) && other.metric != series.metric)
             };
             match lines.iter_mut().find(has_room) {
-                Some(line) => line.push((series, measured)),
-                None => lines.push(vec![(series, measured)]),
+                Some(line) => line.push((series, amount)),
+                None => lines.push(vec![(series, amount)]),
             }
         }
         lines.into_iter().map(|series| Line { namespace: &self.namespace, series })
@@ -127,13 +127,13 @@ impl Metrics {
 /// A line, with series that stand beside each other.
 struct Line<'a> {
     namespace: &'a str,
-    series: Vec<(&'a Series, Measured<'a>)>,
+    series: Vec<(&'a Series, Amount<'a>)>,
 }
 
 /// What a line says of a metric.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Measured<'a> {
+enum Amount<'a> {
     Count(u64),
     Values(&'a [f64]),
 }
@@ -142,7 +142,7 @@ impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
         #[serde(rename_all = "PascalCase")]
-        struct About<'a> {
+        struct Metadata<'a> {
             timestamp: i64,
             cloud_watch_metrics: [Directive<'a>; 1],
         }
@@ -175,7 +175,7 @@ impl Serialize for Line<'_> {
         let mut line = serializer.serialize_map(None)?;
         line.serialize_entry(
             "_aws",
-            &About {
+            &Metadata {
                 timestamp: i64::try_from(millis).unwrap_or_default(),
                 cloud_watch_metrics: [Directive { namespace: self.namespace, dimensions: [dimensions], metrics }],
             },
@@ -183,8 +183,8 @@ impl Serialize for Line<'_> {
         for (dimension, value) in dimensions.iter().zip(values) {
             line.serialize_entry(dimension, value)?;
         }
-        for (Series { metric, .. }, measured) in &self.series {
-            line.serialize_entry(metric.name, measured)?;
+        for (Series { metric, .. }, amount) in &self.series {
+            line.serialize_entry(metric.name, amount)?;
         }
         line.end()
     }
