@@ -70,7 +70,7 @@ async fn a_refusal_that_nobody_could_be_told_of_is_told_when_it_comes_again() {
     let Some(house) = House::open().await else { return };
     house.book([booking("b1")]).await[0].is("success");
     house.stack.aws.fail_entries_next(2);
-    house.book([booking("b2")]).await[0].is("retried").says("nobody could be told");
+    house.book([booking("b2")]).await[0].is("retried").says("not all of its events could be published");
     let marked = "SELECT booking_id FROM holdfast.inbox WHERE refund_requested_at IS NOT NULL";
     assert!(house.told().is_empty() && house.texts(marked).await.is_empty(), "nobody was told, and it is marked");
     house.created.redeliver(&house.stack).await[0].is("refused");

@@ -357,7 +357,7 @@ async fn the_account_shows_how_it_went(account: &MiniStack) {
     assert_eq!(reasons, ["malformed_body"]);
     for (function, says) in [
         ("joined", "\"outcome\":\"success\""),
-        ("clock", "the minute is wound up"),
+        ("clock", "the ticks of the minute are sent"),
         ("ticked", "\"outcome\":\"success\""),
         ("settled", "\"outcome\":\"success\""),
         ("called", "\"outcome\":\"success\""),

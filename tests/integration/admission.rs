@@ -363,7 +363,7 @@ async fn the_same_rules_hold_by_rpc() {
     let good = token(&right).unwrap();
     let wish = |key: &str, seats: &[&str], token: &str| json!({"eventId": SHOW, "seatIds": seats, "idempotencyKey": key, "reservationToken": token});
     let create = "CreateReservation";
-    rpc.is_refused(create, wish("k1", &["A-1"], ""), "permission_denied", "given out in line").await;
+    rpc.is_refused(create, wish("k1", &["A-1"], ""), "permission_denied", "need a turn in its waiting room").await;
     rpc.is_refused(create, wish("k1", &["A-1"], "t"), "permission_denied", "the reservation token was not given out")
         .await;
     let few = token(&Admission { most_tickets: 1, ..right.clone() }).unwrap();

@@ -179,7 +179,7 @@ async fn a_2xx_that_names_another_status_is_never_settled_on() {
 #[tokio::test]
 async fn a_status_in_small_letters_is_named_in_the_error() {
     let world = answering("reservation-expired", respond(200, json!({"status": "expired"}))).await;
-    world.deliver_one(event("reservation.expired")).await.is("retried").says("should it be EXPIRED");
+    world.deliver_one(event("reservation.expired")).await.is("retried").says("if EXPIRED is meant");
     assert_eq!(world.downstream_calls(), (1, 0));
 }
 

@@ -247,6 +247,15 @@ async fn what_was_missed_is_swept_up_and_what_is_well_is_left_alone() {
     world.stack.aws.age_reservation(RESERVATIONS, &settled, Duration::from_secs(600)).await.unwrap();
     while world.stream.skip_once().await.unwrap().is_some() {}
     let timers = world.expiries.messages().len();
+    for _ in 0..2 {
+        let changed = Injected::Answer {
+            status: 400,
+            kind: "ConditionalCheckFailedException".to_owned(),
+            message: "The conditional request failed".to_owned(),
+        };
+        world.stack.aws.fail_next("DynamoDB_20120810.UpdateItem", changed);
+    }
+    assert_eq!(swept().await, [""; 0], "whoever changes them at this moment has acted on them");
     let expected = [format!("rearmed {timed}"), format!("republished {unpublished}")];
     assert_eq!(swept().await, expected);
     world.stream.drain().await.unwrap();

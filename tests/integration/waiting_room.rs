@@ -47,7 +47,7 @@ pub(crate) struct Room {
     pub(crate) stack: Stack,
     pub(crate) table: Table,
     reservations: Reservations,
-    functions: BTreeMap<&'static str, Function>,
+    pub(crate) functions: BTreeMap<&'static str, Function>,
     pub(crate) queues: BTreeMap<&'static str, Queue>,
     expiries: Queue,
     pub(crate) scope: Scope,

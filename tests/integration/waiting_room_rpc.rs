@@ -538,6 +538,11 @@ async fn who_leaves_frees_what_he_had_once() {
     door.room.tick().await;
     assert_eq!(door.room.places().await, "X1 X1 C1 X0", "who left while he waited is not called");
     assert_eq!(door.stands("usr_2").await, of("expired", "cancelled"));
+
+    let logs = [door.function.all_logs(), door.room.functions[TICKED].all_logs()].concat();
+    let of_who_left = log_lines(&logs).into_iter().filter(|line| line["result"] == "given_up");
+    let counted = of_who_left.filter_map(|line| line["booking_worker_items_processed_total"].as_u64());
+    assert_eq!(counted.sum::<u64>(), 3, "each is counted once");
 }
 
 #[tokio::test]

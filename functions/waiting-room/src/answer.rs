@@ -81,7 +81,9 @@ pub(crate) fn status(line: &Line) -> GetQueueStatusResponse {
 pub(crate) fn cancelled() -> CancelQueueItemResponse {
     CancelQueueItemResponse {
         success: true,
-        message: "you have left the line; join it again to get a place at its end".to_owned(),
+        message:
+            "your place is given up; you can join the end of the line once it is known that nothing is reserved with it"
+                .to_owned(),
         ..Default::default()
     }
 }

@@ -200,6 +200,7 @@ fn shown(line: &Line) -> Value {
 }
 
 fn refused(error: &Error) -> ErrorAnswer {
+    error.write_cause();
     let message = error.to_string();
     match error {
         Error::Unknown => ErrorAnswer::new(StatusCode::NOT_FOUND, Code::LineNotFound, message),

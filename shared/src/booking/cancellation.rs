@@ -18,6 +18,7 @@ use crate::{
         statement::{Statement, Value},
     },
     deadline::Deadline,
+    failure::quoted,
     start::Parts,
     trigger::{Task, Verdict},
 };
@@ -169,7 +170,9 @@ impl Found {
             }
             (Some("Cancelled"), Some(true)) => Ruling::done(Outcome::Duplicate, "given up before"),
             (Some("Refused"), Some(true)) => Ruling::done(Outcome::Superseded, "the booking was refused"),
-            (Some(_), Some(true)) => Ruling::retry("the booking was not given up, and nobody said why"),
+            (Some(other), Some(true)) => {
+                Ruling::retry(&format!("the booking was not given up, and is {}", quoted(other)))
+            }
         }
     }
 }

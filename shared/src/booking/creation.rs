@@ -24,7 +24,7 @@ use crate::{
         statement::{Statement, Value},
     },
     deadline::Deadline,
-    failure::Failure,
+    failure::{Failure, quoted},
     start::Parts,
     trigger::{Task, Verdict},
 };
@@ -388,7 +388,12 @@ impl Answers {
                 ACCEPTED_STATUS => return Ruling::of(Outcome::Success),
                 CANCELLED_STATUS => return Ruling::done(Outcome::Success, "cancelled before it came"),
                 REFUSED_STATUS => return Ruling::Refused,
-                _ => return Ruling::retry("a trigger of the database gave the booking another status"),
+                other => {
+                    return Ruling::retry(&format!(
+                        "the database wrote the status {}, which is none of ours",
+                        quoted(other)
+                    ));
+                }
             },
             None => {}
         }
@@ -409,7 +414,9 @@ impl Answers {
             }
             Found { users, has_room, .. } => Ruling::of_users(*users).unwrap_or_else(|| match has_room {
                 false => Ruling::retry("there is no such room, or none yet"),
-                true => Ruling::retry("the booking found its room taken, and then nobody who has it"),
+                true => Ruling::retry(
+                    "the booking conflicted with another of its room, which was gone when it was looked for",
+                ),
             }),
         }
     }

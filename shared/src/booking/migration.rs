@@ -102,7 +102,7 @@ pub enum MigrationError {
     Database(#[from] Error),
     /// Two guests have one room.
     #[error(
-        "{} accepted bookings overlap with another in their room, and no two may: {}; cancel one of each, then migrate again",
+        "accepted bookings overlap in their room, and no two may; the first {} pairs are {}; cancel one of each, then migrate again",
         .0.len(), .0.join("; ")
     )]
     Overlaps(Vec<String>),
@@ -110,7 +110,7 @@ pub enum MigrationError {
     #[error("version {0} of the schema is not what this binary has under that number; deploy the binary that wrote it")]
     Changed(i32),
     /// The invocation is about to end.
-    #[error("it takes longer than this invocation may; raise the function's timeout")]
+    #[error("the work was not done in the time of this invocation; raise the function's timeout")]
     TimedOut,
     /// The code panicked.
     #[error("{0}")]
@@ -195,7 +195,7 @@ DELETE FROM holdfast.inbox WHERE booking_id IN (
                 break;
             }
         }
-        info!(rows = cleaned, "the inbox is cleaned");
+        info!(rows = cleaned, "old rows of the inbox are deleted");
         Ok(Report { version: newest(&session).await?, applied: Vec::new(), cleaned })
     }
 
@@ -320,7 +320,7 @@ impl Function for Migrator {
             Request::ByHand(wish) => {
                 let done = self.work(wish, deadline).await;
                 done.map_err(|error| {
-                    error!(error = %error, "the schema is not as it must be");
+                    error!(error = %error, "the database is not as it was wanted");
                     error.to_string()
                 })
             }

@@ -171,7 +171,7 @@ impl Ruling {
             1 => None,
             2.. => Some(Self::reject(
                 ErrorCode::AmbiguousUser,
-                "more than one user has this e-mail address, user name or number; name him otherwise",
+                "more than one user has this e-mail address, user name or number; send it again with one that only this user has",
             )),
             ..1 => Some(Self::retry("there is no such user, or none yet")),
         }

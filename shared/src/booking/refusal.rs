@@ -129,7 +129,9 @@ fn told(group: &[Refusal], mut put: &[Result<(), bus::Unavailable>]) -> Vec<(Str
             }
             None if refusal.is_paid => Ok("the room is taken; a refund was requested"),
             None => Ok("the room is taken; nothing was paid"),
-            Some(fault) => Err(Failure::transient(format!("the room is taken, and nobody could be told: {fault}"))),
+            Some(fault) => Err(Failure::transient(format!(
+                "the room is taken, and not all of its events could be published: {fault}"
+            ))),
         };
         (refusal.booking_id.clone(), told)
     };

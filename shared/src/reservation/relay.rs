@@ -8,6 +8,7 @@ use std::{
 
 use aws_sdk_eventbridge as eventbridge;
 use futures_util::{StreamExt, stream};
+use serde_dynamo::{AttributeValue, Item};
 use serde_json::{Map, Value, json};
 use tracing::{error, warn};
 
@@ -132,7 +133,10 @@ impl Follower for Relay {
                     last.insert(reservation.id.clone(), (at, reservation));
                 }
                 // It would stand in the way of all that follow.
-                Err(fault) => error!(error = %fault, "a reservation can't be read, and its events stay unpublished"),
+                Err(fault) => {
+                    let reservation_id = change.item.as_ref().and_then(id_of);
+                    error!(reservation_id, error = %fault, "a reservation can't be read, and its events stay unpublished");
+                }
             }
         }
         let reservations: BTreeMap<usize, Reservation> = last.into_values().collect();
@@ -144,6 +148,11 @@ impl Follower for Relay {
             }
         }
     }
+}
+
+/// The id in an item that can't be read whole.
+fn id_of(item: &Item) -> Option<&str> {
+    if let AttributeValue::S(id) = item.get("id")? { Some(id) } else { None }
 }
 
 /// Whether nothing is left to be done when its time is over.

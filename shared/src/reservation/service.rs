@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::join;
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{
@@ -64,7 +64,9 @@ pub enum Error {
     #[error("the Idempotency-Key belongs to another request")]
     OtherWish,
     /// The show has a line, and nothing says that it is the customer's turn.
-    #[error("the tickets of this event are given out in line: join its waiting room, and bring the token of your turn")]
+    #[error(
+        "the tickets of this event need a turn in its waiting room: join it, and send the token of your turn as the reservation token"
+    )]
     AdmissionRequired,
     /// The token admits nobody to what is wished for.
     #[error("the reservation token {0}")]
@@ -481,7 +483,10 @@ impl Reservations {
             Written::Made(_) => Ok(true),
             Written::Overtaken(found) if found.is_tombstone() => Ok(false),
             Written::Overtaken(found) => Err(Conflict::with(found, None)),
-            Written::Gone => Err(Error::Table { cause: "the table said nothing".to_owned(), after: SOON }),
+            Written::Gone => Err(Error::Table {
+                cause: format!("create the reservation {id}: there is one, and the answer does not say which"),
+                after: SOON,
+            }),
         }
     }
 
@@ -551,7 +556,10 @@ impl Reservations {
     ) -> Result<Created, Error> {
         let change = reservation.refused_seats(Shortage::SeatUnavailable, only_try, now());
         match self.write(&change).await? {
-            Written::Made(_) => Err(Error::NoSeats),
+            Written::Made(_) => {
+                info!(reservation_id = reservation.id, cause, "the inventory holds no seats for the reservation");
+                Err(Error::NoSeats)
+            }
             Written::Overtaken(found) => {
                 warn!(reservation_id = reservation.id, cause, "somebody else went on with the reservation");
                 overtaken(found, wish)
@@ -638,10 +646,10 @@ pub enum Settlement {
 impl Terms {
     /// As `HOLD_SECONDS`, `MAX_HOLD_SECONDS`, `HOLD_GRACE_SECONDS` and `MAX_OPEN_HOLDS` say. What is wrong is noted.
     pub fn configured(reader: &mut Reader<'_>) -> Self {
-        const TIMER: &str = "no queue delays its timer longer";
+        const TIMER: &str = "it must be long enough to pay, and no queue delays its timer longer";
         const HOLD: &str = "it must be long enough to pay, and MAX_HOLD_SECONDS at most";
         const GRACE: &str = "an event that is late must still find its seats held";
-        const OPEN: &str = "they are counted on one page; leave it unset for no limit";
+        const OPEN: &str = "more than that are not counted; leave it unset for no limit";
 
         let Self { hold, longest_hold: longest, grace, most_open: _ } = Self::DEFAULT;
         let longest_hold = reader.seconds("MAX_HOLD_SECONDS", longest, Self::SHORTEST_HOLD..=longest, TIMER);

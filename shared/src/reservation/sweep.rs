@@ -120,17 +120,17 @@ impl Sweep {
         let (act, written) = if missed {
             (Act::Republished, self.table.touch(&found.id, now()).await)
         } else if let Some(change) = found.overdue(now()).filter(|_| found.events.is_empty()) {
-            let written = self.table.write(&change).await;
-            // Whoever changed it in between has acted on it.
-            (Act::Rearmed, written.map(drop::<Written>))
+            (Act::Rearmed, self.table.write(&change).await.map(|written| matches!(written, Written::Made(_))))
         } else {
             return None;
         };
         match written {
-            Ok(()) => {
+            Ok(true) => {
                 warn!(reservation_id = found.id, act = act.name(), "the relay, or a timer, has missed a reservation");
                 Some(act)
             }
+            // Whoever changed it in between has acted on it.
+            Ok(false) => None,
             Err(error) => {
                 warn!(reservation_id = found.id, error = %error, "a reservation was not swept; the next sweep tries again");
                 Some(Act::Failed)

@@ -91,12 +91,12 @@ pub enum Written {
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// DynamoDB refused or could not be reached.
-    #[error("{action} the reservation {id}: {cause}")]
+    #[error("{action} {what}: {cause}")]
     Unavailable {
         /// What was attempted.
         action: &'static str,
-        /// The reservation.
-        id: String,
+        /// With what.
+        what: String,
         /// The chain of causes.
         cause: String,
     },
@@ -142,7 +142,7 @@ impl Table {
     /// # Errors
     /// When DynamoDB gave no answer, or an item that can't be read.
     pub async fn get(&self, id: &str) -> Result<Option<Reservation>, TableError> {
-        let unavailable = |cause| TableError::Unavailable { action: "read", id: id.to_owned(), cause };
+        let unavailable = |cause| TableError::Unavailable { action: "read", what: reservation(id), cause };
         let call = self.client.get_item().table_name(&self.name).key(ID, text(id)).consistent_read(true);
         // What was consumed is DynamoDB's own word; without it, an answer without an item may be anybody's.
         let call = call.return_consumed_capacity(ReturnConsumedCapacity::Total);
@@ -273,8 +273,11 @@ impl Table {
             .expression_attribute_values(":overdue", AttributeValue::N(overdue.to_string()))
             // As for a customer's: an empty page may be anybody's.
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let unavailable =
-            |cause| TableError::Unavailable { action: "scan", id: format!("of segment {segment}"), cause };
+        let unavailable = |cause| TableError::Unavailable {
+            action: "scan",
+            what: format!("segment {segment} of the reservations"),
+            cause,
+        };
         let answer = call.send().await.map_err(|error| unavailable(fault(&error)))?;
         if answer.consumed_capacity.is_none() {
             return Err(unavailable(NOT_DYNAMODB.to_owned()));
@@ -287,11 +290,12 @@ impl Table {
         Ok((found, answer.last_evaluated_key))
     }
 
-    /// Lets the stream tell of the reservation once more, if it is still marked: the same relay then publishes its events.
+    /// Lets the stream tell of the reservation once more, if it is still marked: the same relay then publishes its events. The
+    /// answer is whether it was.
     ///
     /// # Errors
     /// When it is not known whether it does.
-    pub async fn touch(&self, id: &str, now: u64) -> Result<(), TableError> {
+    pub async fn touch(&self, id: &str, now: u64) -> Result<bool, TableError> {
         let call = self
             .client
             .update_item()
@@ -303,8 +307,8 @@ impl Table {
             .expression_attribute_names("#touched", "touched")
             .expression_attribute_values(":now", AttributeValue::N(now.to_string()));
         match call.send().await {
-            Ok(_) => Ok(()),
-            Err(error) => self.unless_refused(id, "touch", &error),
+            Ok(_) => Ok(true),
+            Err(error) => self.unless_refused(id, "touch", &error).map(|()| false),
         }
     }
 
@@ -340,13 +344,13 @@ impl Table {
     ) -> Result<(), TableError> {
         match error.as_service_error() {
             Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
-            Some(_) | None => Err(TableError::Unavailable { action, id: id.to_owned(), cause: fault(error) }),
+            Some(_) | None => Err(TableError::Unavailable { action, what: reservation(id), cause: fault(error) }),
         }
     }
 
     async fn update(&self, from: Option<&Reservation>, to: &Reservation) -> Result<Written, TableError> {
         let id = to.id.as_str();
-        let unavailable = |cause| TableError::Unavailable { action: "write", id: id.to_owned(), cause };
+        let unavailable = |cause| TableError::Unavailable { action: "write", what: reservation(id), cause };
         let expression = Expression::of(from, to).map_err(|error| unavailable(error.to_string()))?;
         let call = self
             .client
@@ -460,7 +464,11 @@ impl Expression {
 }
 
 fn unlisted(cause: String) -> TableError {
-    TableError::Unavailable { action: "list", id: "of a customer".to_owned(), cause }
+    TableError::Unavailable { action: "list", what: "a customer's reservations".to_owned(), cause }
+}
+
+fn reservation(id: &str) -> String {
+    format!("the reservation {id}")
 }
 
 fn text(value: &str) -> AttributeValue {

@@ -40,7 +40,12 @@ pub fn decide(transition: &Transition, answer: Answer) -> Decision {
     match answer {
         Answer::Accepted(snapshot) => match snapshot.status.clone() {
             Ok(status) if status == transition.wanted => settle(transition, snapshot),
-            Ok(status) => Decision::Retry(contradiction(transition, &status)),
+            Ok(status) => Decision::Retry(format!(
+                "the reservation API accepted the change to {}, and names the status {}{}",
+                transition.wanted.name(),
+                quoted(status.name()),
+                capitals(&status),
+            )),
             Err(silence) => Decision::AskAgain(silence),
         },
         // Whether our payment confirmed it, or another, only the reservation itself says.
@@ -67,9 +72,9 @@ pub fn decide_by_reading(transition: &Transition, snapshot: Snapshot) -> Decisio
             lost(status, false, snapshot)
         }
         Status::Hold | Status::Pending => {
-            Decision::Wait { message: contradiction(transition, &status), after: snapshot.retry_after }
+            Decision::Wait { message: no_end(transition, &status), after: snapshot.retry_after }
         }
-        Status::Other(_) => Decision::Retry(contradiction(transition, &status)),
+        Status::Other(_) => Decision::Retry(no_end(transition, &status)),
     }
 }
 
@@ -90,13 +95,17 @@ fn lost(status: Status, paid_twice: bool, snapshot: Snapshot) -> Decision {
     Decision::Lost { status, paid_twice, show_id }
 }
 
-fn contradiction(transition: &Transition, status: &Status) -> String {
+/// Why nothing follows from a reservation that is at no end.
+fn no_end(transition: &Transition, status: &Status) -> String {
     let (name, wanted) = (quoted(status.name()), transition.wanted.name());
+    format!("the reservation is {name}, which is neither {wanted} nor another end{}", capitals(status))
+}
+
+/// What to do about a status that is known in capitals alone.
+fn capitals(status: &Status) -> String {
     let meant = Status::named(&status.name().to_uppercase());
     let misspelt = matches!(status, Status::Other(_)) && !matches!(meant, Status::Other(_));
-    let hint =
-        if misspelt { format!("; should it be {}, it has to be in capitals", meant.name()) } else { String::new() };
-    format!("the reservation is {name}, which is neither {wanted} nor another end{hint}")
+    if misspelt { format!("; if {} is meant, it must be in capitals", meant.name()) } else { String::new() }
 }
 
 #[cfg(test)]
@@ -205,8 +214,8 @@ mod tests {
     fn a_status_in_small_letters_is_named_with_what_it_should_be() {
         let answer = Answer::Accepted(snapshot(Some(Status::named("expired")), None));
         let Decision::Retry(reason) = decide(&transition(Status::Expired), answer) else { panic!("no retry") };
-        assert!(reason.contains("is expired,") && reason.contains("should it be EXPIRED"), "{reason}");
-        let unheard_of = contradiction(&transition(Status::Expired), &Status::named("UNHEARD_OF"));
+        assert!(reason.contains("the status expired;") && reason.contains("if EXPIRED is meant"), "{reason}");
+        let unheard_of = no_end(&transition(Status::Expired), &Status::named("UNHEARD_OF"));
         assert!(!unheard_of.contains("capitals"), "{unheard_of}");
     }
 

@@ -63,6 +63,6 @@ pub async fn service<E: fmt::Display>(
     error!(
         event_type = function,
         error = cause,
-        "{variable} names {address}, which does not answer; records are retried until it does"
+        "{variable} names {address}, which can't be used now; what needs it is tried again until it can"
     );
 }

@@ -75,7 +75,9 @@ impl Tell {
             Some(Heard::BySomebody) => Done::of(Outcome::Success),
             Some(Heard::ByNobody) => told.unwrap_or_else(|| Done::of(Outcome::Absent)),
             Some(Heard::Unknown) => told.unwrap_or_else(|| Done::of(Outcome::Unheard)),
-            None => told.unwrap_or_else(|| Done::noted(Outcome::Ignored, "pages hear of calls alone".to_owned())),
+            None => told.unwrap_or_else(|| {
+                Done::noted(Outcome::Ignored, "pages are told of calls alone, made or passed".to_owned())
+            }),
         })
     }
 
@@ -122,7 +124,7 @@ impl Tell {
 
     async fn tell_all(&self, show_id: &str, tickets: u64, trace: &TraceContext) -> Result<Done<Outcome>, Failure> {
         let Some(realtime) = &self.realtime else {
-            return Ok(Done::noted(Outcome::Ignored, "pages hear of calls alone".to_owned()));
+            return Ok(Done::noted(Outcome::Ignored, "pages are told of calls alone, made or passed".to_owned()));
         };
         let payload = json!({"event_id": show_id, "tickets": tickets}).to_string();
         Ok(told(realtime.everybody(show_id, EventKind::SoldOut.name(), &payload, trace).await?))

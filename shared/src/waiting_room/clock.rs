@@ -92,7 +92,7 @@ impl Function for Clock {
     /// It fails where it is not known which lines are open, or where ticks are missing: the next minute has its own.
     async fn invoke(&self, _payload: &RawValue, _deadline: Deadline) -> Result<(), String> {
         let shows = self.table.open_shows().await.map_err(|error| {
-            error!(error = %error, "no line ticks in the next minute");
+            error!(error = %error, "the open lines could not be read, so that none gets its ticks of the next minute");
             error.to_string()
         })?;
         let missing = self.wind(&shows).await;
@@ -100,7 +100,7 @@ impl Function for Clock {
         self.look(&shows, &mut recorder).await;
         recorder.count(&ERRORS, &[], missing as u64);
         self.metrics.write(&recorder);
-        info!(lines = shows.len(), missing, "the minute is wound up");
+        info!(lines = shows.len(), missing, "the ticks of the minute are sent");
         if missing == 0 { Ok(()) } else { Err(format!("{missing} ticks are not in the queue")) }
     }
 }

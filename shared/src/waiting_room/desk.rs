@@ -86,6 +86,13 @@ pub struct Desk {
     metrics: Metrics,
 }
 
+/// A line whose people have their places.
+struct Seated {
+    line: Line,
+    /// Whether the line's draw is still to be written, with the turns.
+    is_draw_new: bool,
+}
+
 /// What a plan was made of, and what it came to.
 struct Turns {
     plan: Plan,
@@ -116,8 +123,8 @@ impl Desk {
         if line.last_tick > 0 {
             recorder.duration(&TICK_AGE, &[], Duration::from_millis(now.saturating_sub(line.last_tick)));
         }
-        let Some(line) = self.seat(line, now, recorder).await? else { return Ok(Outcome::Superseded) };
-        let Some((line, turns)) = self.call(line, now).await? else { return Ok(Outcome::Superseded) };
+        let Some(seated) = self.seat(line, now, recorder).await? else { return Ok(Outcome::Superseded) };
+        let Some((line, turns)) = self.call(seated, now).await? else { return Ok(Outcome::Superseded) };
         measure(&turns.plan, recorder);
         let standing = self.tell(&line, &turns, now, recorder).await?;
         for position in &turns.plan.answered {
@@ -136,15 +143,17 @@ impl Desk {
     }
 
     /// Gives places to who may have one now. The answer is the line after that; nothing, where another tick is at it.
-    async fn seat(&self, mut line: Line, now: Moment, recorder: &mut Recorder) -> Result<Option<Line>, TableError> {
+    async fn seat(&self, mut line: Line, now: Moment, recorder: &mut Recorder) -> Result<Option<Seated>, TableError> {
         let table = &self.settling.table;
         let blocks = table.blocks(&line).await?;
         line.note_lag(worst_lag(&blocks), now);
-        let opens_at = line.settings.opens_at;
+        let (opens_at, was_drawn) = (line.settings.opens_at, line.draw.is_some());
         let waiting = blocks.iter().map(|block| came_before(opens_at, &block.people)).sum();
         let Some((after, run)) = sequence(&line, blocks, now) else {
             let size = to_draw(&line, waiting, None, now);
-            return Ok(Some(drawn(line, size))); // It is written with the turns.
+            let line = drawn(line, size);
+            let is_draw_new = line.draw.is_some() && !was_drawn;
+            return Ok(Some(Seated { line, is_draw_new }));
         };
         let size = to_draw(&after, waiting, Some(&run), now);
         let after = drawn(after, size);
@@ -152,21 +161,29 @@ impl Desk {
             Written::Overtaken => return Ok(None),
             Written::Made => recorder.count(&LATE_JOINS, &[], run.late.len() as u64),
         }
+        if !was_drawn {
+            tell_of_draw(&after);
+        }
         if let Err(error) = table.clear(&after, &run.taken).await {
             warn!(event_id = after.scope.show_id, error = %error, "blocks that have their places are still there");
         }
-        Ok(Some(after))
+        Ok(Some(Seated { line: after, is_draw_new: false }))
     }
 
     /// Calls whose turn it is. The answer is the line that the plan was made on, and the plan, which is written; nothing, where
     /// another tick is at it.
-    async fn call(&self, line: Line, now: Moment) -> Result<Option<(Line, Turns)>, TableError> {
+    async fn call(&self, seated: Seated, now: Moment) -> Result<Option<(Line, Turns)>, TableError> {
         let table = &self.settling.table;
-        let mut line = line;
+        let Seated { mut line, is_draw_new } = seated;
         for _ in 0..TRIES {
             let turns = self.plan(&line, now).await?;
             match table.carry_out(&line, &turns.plan).await? {
-                Written::Made => return Ok(Some((line, turns))),
+                Written::Made => {
+                    if is_draw_new {
+                        tell_of_draw(&line);
+                    }
+                    return Ok(Some((line, turns)));
+                }
                 Written::Overtaken => {}
             }
             // Somebody has claimed or given up a place that the plan moves, or another tick has done it all.
@@ -174,7 +191,7 @@ impl Desk {
             if (&found.scope, found.version) != (&line.scope, line.version) {
                 return Ok(None);
             }
-            line = Line { lags: line.lags, ..found };
+            line = Line { lags: line.lags, draw: line.draw, ..found };
         }
         Ok(None)
     }
@@ -222,11 +239,16 @@ impl Desk {
             let Some((pending, item)) = known.or_else(found) else { continue };
             let turn = Turn { id: pending.id, position: made.position, call: made.to.call };
             notice::audit(line, &turn, made.from.as_ref(), &made.to, name);
-            recorder.count(&PROCESSED, &[result(&made.to).name()], 1);
+            // Who left while he waited was counted then.
+            let has_left = item.is_some_and(|item| item.ended_at.is_some());
+            if !(made.to.state == State::GivenUp && has_left) {
+                recorder.count(&PROCESSED, &[result(&made.to).name()], 1);
+            }
             let user_id = item.map(|item| item.user_id.as_str());
             if made.to.state != State::GivenUp {
                 events.extend(notice::of_place(&plan.line, &turn, user_id, &made.to));
-            } else if item.is_some_and(|item| item.ended_at.is_none())
+            } else if item.is_some()
+                && !has_left
                 && let Err(error) = table.end(pending.id, pending.arrival, now).await
             {
                 warn!(place_id = %pending.id, error = %error, "it is not noted that somebody is not called any more");
@@ -289,7 +311,12 @@ impl Desk {
             && let Err(failure) = self.rearm(&place, until).await
         {
             counts.count(&ERRORS, &[], 1);
-            warn!(place_id = %place.person.id, error = failure.message(), "a reservation stays open");
+            warn!(
+                place_id = %place.person.id,
+                reservation_id = place.turn().reservation_id(),
+                error = failure.message(),
+                "a reservation is open after its time, and its expiry could not be sent; the next tick tries again"
+            );
         }
         counts
     }
@@ -311,10 +338,12 @@ impl Desk {
                 "expires_at": moment(until),
             },
         });
-        warn!(reservation_id, "a reservation is open though its time is over; it gets its timer again");
         let sent = expiries.send_all(&[Delayed { body: body.to_string(), delay: Duration::ZERO }]).await;
-        let failed = sent.into_iter().find_map(Result::err);
-        failed.map_or(Ok(()), |error| Err(Failure::transient(format!("send the timer: {error}"))))
+        if let Some(error) = sent.into_iter().find_map(Result::err) {
+            return Err(Failure::transient(format!("send the timer: {error}")));
+        }
+        warn!(reservation_id, "a reservation was open after its time; its expiry is sent again");
+        Ok(())
     }
 }
 
@@ -323,14 +352,18 @@ impl Desk {
 fn drawn(line: Line, size: Option<u64>) -> Line {
     match size.map(Draw::among) {
         None => line,
-        Some(Ok(draw)) => {
-            info!(event_id = line.scope.show_id, seed = draw.seed, places = draw.size, "the places are drawn");
-            Line { draw: Some(draw), ..line }
-        }
+        Some(Ok(draw)) => Line { draw: Some(draw), ..line },
         Some(Err(error)) => {
             warn!(event_id = line.scope.show_id, error = %error, "the places are not drawn yet");
             line
         }
+    }
+}
+
+/// Says by which draw places have their turns, now that it is written.
+fn tell_of_draw(line: &Line) {
+    if let Some(draw) = &line.draw {
+        info!(event_id = line.scope.show_id, seed = draw.seed, places = draw.size, "the places are drawn");
     }
 }
 
@@ -399,7 +432,7 @@ impl<R: Message> Processor<R> for Desk {
         recorder.duration(&DURATION, &[], started.elapsed());
         let done = failed.map(Done::of).unwrap_or_else(|cause| {
             recorder.count(&ERRORS, &[], 1);
-            warn!(error = cause, "a tick failed; the next one does what it has not done");
+            warn!(error = cause, "a tick was not finished; the next one goes on from what is written");
             Done::noted(Outcome::Failed, cause)
         });
         self.metrics.write(&recorder);

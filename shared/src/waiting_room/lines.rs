@@ -1,5 +1,7 @@
 //! What operators do with lines: open one, set it, let it stand still and go on, and open it anew after its sale.
 
+use tracing::warn;
+
 use super::{
     Moment,
     id::PlaceKeys,
@@ -33,9 +35,19 @@ pub enum Error {
         "the line of this event is not over: it must be closed, and nobody's turn be going on, before it is opened anew"
     )]
     NotOver,
-    /// The table did not do what was asked, or nobody knows.
-    #[error("{0}")]
+    /// The table did not do what was asked, or nobody knows; why is for the log alone, because it may name our account.
+    #[error("the line can't be read or written now; send the request again")]
     Unavailable(String),
+}
+
+impl Error {
+    /// Writes down what stood in the way, where that is no matter of whoever asked.
+    pub fn write_cause(&self) {
+        match self {
+            Self::Unavailable(cause) => warn!(error = cause, "a request about a line can't be served now"),
+            Self::Unknown | Self::Settings(_) | Self::NotOver => {}
+        }
+    }
 }
 
 impl From<TableError> for Error {

@@ -67,7 +67,7 @@ pub(super) async fn publish(bus: &EventBus, events: &[Event]) -> u64 {
     let results = bus.put_all(events).await;
     let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
     if let Some(error) = failed.first() {
-        warn!(events = failed.len(), error = %error, "who waits is not told; he finds out when he asks");
+        warn!(events = failed.len(), error = %error, "news of places are not on the bus; customers see them when their page asks");
     }
     failed.len() as u64
 }

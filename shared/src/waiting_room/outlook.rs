@@ -63,7 +63,7 @@ impl Stage {
             Self::Open => "the sale is on",
             Self::AllTaken => "all tickets are sold or in others' hands, and some may come back",
             Self::Paused => "the line stands still, and every place is kept",
-            Self::SoldOut => "all tickets are sold; should some come back, it goes on",
+            Self::SoldOut => "all tickets are sold; if some come back, the line goes on",
             Self::Closed => "the sale is over",
         }
     }

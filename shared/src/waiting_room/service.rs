@@ -481,7 +481,10 @@ impl WaitingRoom {
         };
         if written == Written::Made {
             self.note(place, spot.position, entry, to);
-            self.count(Processed::GivenUp);
+            // What became of the turn of who leaves with a right is counted when it is known.
+            if to.state != State::Leaving {
+                self.count(Processed::GivenUp);
+            }
         }
         Ok(written == Written::Made)
     }

@@ -76,9 +76,10 @@ impl CustomResource {
     /// The answer. A `reason` says why it failed.
     fn answer(&self, reason: Option<&str>) -> serde_json::Value {
         let reason: Option<String> = reason.map(|reason| reason.chars().take(LONGEST_REASON).collect());
+        let done = if self.is_removed() { "nothing is changed: the rows stay" } else { "the schema is as it must be" };
         json!({
             "Status": if reason.is_some() { "FAILED" } else { "SUCCESS" },
-            "Reason": reason.unwrap_or_else(|| "the schema is as it must be".to_owned()),
+            "Reason": reason.unwrap_or_else(|| done.to_owned()),
             "PhysicalResourceId": self.physical_resource_id.as_deref().unwrap_or("booking-schema"),
             "StackId": self.stack_id,
             "RequestId": self.request_id,

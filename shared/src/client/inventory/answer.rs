@@ -134,7 +134,8 @@ pub(super) fn reserved(response: ReserveSeatResponse, asked: &[String], quantity
             return Err(ReserveError::Refused(format!("hold status {}", response.status)));
         }
         Ok(HoldStatus::Active | HoldStatus::Unspecified | HoldStatus::Committed) | Err(_) => {
-            return Err(ReserveError::Unclear(format!("hold status {} without a hold", response.status)));
+            let why = if response.hold_id.is_empty() { "and no hold_id" } else { "which is no active hold" };
+            return Err(ReserveError::Unclear(format!("hold status {}, {why}", response.status)));
         }
     }
     let price = price(&response.reserved_seats);
@@ -150,7 +151,9 @@ pub(super) fn reserved(response: ReserveSeatResponse, asked: &[String], quantity
     if fits {
         Ok(Hold { seat_ids: if asked.is_empty() { seats } else { asked.to_vec() }, price })
     } else {
-        Err(ReserveError::Unclear(format!("it names the seats {}", quoted(&seats.join(", ")))))
+        let named =
+            if seats.is_empty() { "no seats".to_owned() } else { format!("the seats {}", quoted(&seats.join(", "))) };
+        Err(ReserveError::Unclear(format!("it names {named}, which are not those that were asked for")))
     }
 }
 
