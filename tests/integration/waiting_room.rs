@@ -51,6 +51,8 @@ pub(crate) struct Room {
     pub(crate) queues: BTreeMap<&'static str, Queue>,
     expiries: Queue,
     pub(crate) scope: Scope,
+    /// From when people reach the gateway: the same for all, also when a minute ends between two of them.
+    arrivals_from: Moment,
     _gateway: (Gateway, Issuer),
 }
 
@@ -106,6 +108,7 @@ impl Room {
             queues,
             expiries,
             scope: Scope { show_id: SHOW.to_owned(), generation: 1, key_version: 1 },
+            arrivals_from: now() - MINUTE,
             stack,
             _gateway: (gateway, issuer),
         }
@@ -133,13 +136,13 @@ impl Room {
         assert_eq!(self.table.set(&line.set(settings, now()).unwrap()).await.unwrap(), Written::Made);
     }
 
-    /// Somebody who reached the gateway a minute ago and so many milliseconds later.
+    /// Somebody who reached the gateway a minute before the room was opened, and so many milliseconds later.
     pub(crate) fn join(&self, user_id: &str, seats: u8, arrival: u64) {
         let message = JoinMessage {
             scope: self.scope.clone(),
             user_id: user_id.to_owned(),
             seats,
-            arrival: now() / MINUTE * MINUTE - MINUTE + arrival,
+            arrival: self.arrivals_from + arrival,
             request: None,
         };
         self.queues[JOINED].send(Message::new(message.body())).unwrap();
@@ -878,6 +881,14 @@ async fn places_are_drawn_once_at_the_opening_and_whoever_comes_later_stands_beh
     assert_eq!(room.tick().await, ended("success"));
     let line = room.line().await;
     let draw = line.draw.clone().expect("it was made");
+    let logged = || -> Vec<(Value, Value)> {
+        let lines = log_lines(&room.functions[TICKED].all_logs()).into_iter();
+        lines
+            .filter(|line| line["msg"] == "the places are drawn")
+            .map(|line| (line["seed"].clone(), line["places"].clone()))
+            .collect()
+    };
+    assert_eq!(logged(), [(json!(draw.seed), json!(20))]);
     assert_eq!((draw.size, line.serving), (20, 5));
     let positions: Vec<Option<u64>> = (1..=20).map(|place| Some(draw.turn_of(place))).collect();
     assert_eq!(room.positions(&people).await, positions);
@@ -893,6 +904,7 @@ async fn places_are_drawn_once_at_the_opening_and_whoever_comes_later_stands_beh
 
     room.seated(&[("usr_late", 1)]).await;
     assert_eq!(room.positions(&["usr_late"]).await, [Some(21)]);
+    assert_eq!(logged().len(), 1, "it is logged once");
     assert_eq!(room.line().await.draw, Some(draw), "it never changes");
 }
 

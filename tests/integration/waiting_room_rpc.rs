@@ -528,6 +528,8 @@ async fn who_leaves_frees_what_he_had_once() {
     assert_eq!(door.stands("usr_1").await, of("expired", "cancelled"));
     assert_eq!(door.stands("usr_4").await, of("expired", "cancelled"));
     assert_eq!(door.place("usr_2").await["detail"], "admitted");
+    door.enqueue("usr_4", 1).await;
+    assert_eq!(door.room.deliver(JOINED).await, [ended("success")]);
     door.cancel("usr_2").await.unwrap();
     door.cancel("usr_2").await.unwrap();
     let leaving = door.place("usr_2").await;
@@ -971,6 +973,9 @@ async fn a_line_is_not_set_to_what_takes_a_right_away_nor_by_a_stranger() {
         door.room.stack.aws.fail_next(GET, Injected::Silence);
     }
     door.put_line(&line_of(&good, json!({}))).await.is_error(503, "SERVICE_UNAVAILABLE");
+    let lines = log_lines(&door.function.all_logs());
+    let cause = lines.iter().find(|line| line["msg"] == "a request about a line can't be served now");
+    assert!(cause.unwrap()["error"].as_str().unwrap().starts_with("read the line of"), "for the log: {lines:#?}");
     assert!(!door.room.line().await.settings.paused);
 }
 

@@ -5,7 +5,7 @@ use std::{
     env, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use serde::Deserialize;
@@ -36,7 +36,9 @@ pub enum BuildError {
 /// standard error.
 pub fn functions() -> Result<&'static Binaries, BuildError> {
     static BUILT: OnceLock<Binaries> = OnceLock::new();
+    static BUILDING: Mutex<()> = Mutex::new(());
 
+    let _others_wait = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     match BUILT.get() {
         Some(built) => Ok(built),
         None => {

@@ -102,7 +102,7 @@ pub enum MigrationError {
     Database(#[from] Error),
     /// Two guests have one room.
     #[error(
-        "accepted bookings overlap in their room, and no two may; the first {} pairs are {}; cancel one of each, then migrate again",
+        "accepted bookings overlap in their room, and no two may; the first {} of them: {}; cancel one of each, then migrate again",
         .0.len(), .0.join("; ")
     )]
     Overlaps(Vec<String>),

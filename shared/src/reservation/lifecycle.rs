@@ -72,7 +72,7 @@ impl Terms {
     /// a dead letter is kept, no event comes that needs them.
     pub const GRACES: RangeInclusive<Duration> = Duration::from_secs(7_200)..=Duration::from_secs(1_209_600);
 
-    /// The limits of open reservations that there can be: they are counted on one page.
+    /// The limits of open reservations that there can be.
     pub const LIMITS: RangeInclusive<u8> = 1..=LONGEST_PAGE;
 }
 

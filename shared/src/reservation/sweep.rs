@@ -132,8 +132,10 @@ impl Sweep {
             // Whoever changed it in between has acted on it.
             Ok(false) => None,
             Err(error) => {
-                warn!(reservation_id = found.id, error = %error, "a reservation was not swept; the next sweep tries again");
-                Some(Act::Failed)
+                let (reservation_id, act) = (&found.id, Act::Failed);
+                let name = act.name();
+                warn!(reservation_id, act = name, error = %error, "a reservation was not swept; the next sweep tries again");
+                Some(act)
             }
         }
     }

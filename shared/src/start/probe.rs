@@ -48,7 +48,7 @@ pub async fn connection(function: &str, variable: &str, connection: &Connection)
     service(function, variable, connection.address(), connection.connect()).await;
 }
 
-/// Looks at a service, and says which variable to look at when it did not answer. `address` must hold no credentials.
+/// Looks at a service, and says which variable to look at when it can't be used now. `address` must hold no credentials.
 pub async fn service<E: fmt::Display>(
     function: &str,
     variable: &str,

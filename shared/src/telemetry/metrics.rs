@@ -341,6 +341,18 @@ mod tests {
     }
 
     #[test]
+    fn a_line_says_each_thing_once() {
+        let mut recorder = Recorder::default();
+        recorder.count(&EVENTS, &["payment.failed", "success"], 1);
+        let line = serde_json::to_string(&Metrics::default().lines(&recorder).next().unwrap()).unwrap();
+        let (_timestamp, others) = line.split_once(',').unwrap();
+        let about = r#""CloudWatchMetrics":[{"Namespace":"Holdfast","Dimensions":[["type","outcome"]],"#;
+        let definition = r#""Metrics":[{"Name":"events_total","Unit":"Count"}]}]},"#;
+        let values = r#""type":"payment.failed","outcome":"success","events_total":1}"#;
+        assert_eq!(others, format!("{about}{definition}{values}"));
+    }
+
+    #[test]
     fn a_line_says_when_in_milliseconds_since_the_epoch() {
         let line = line_of(&Metrics::default());
         let now = crate::deadline::epoch_ms(std::time::SystemTime::now());

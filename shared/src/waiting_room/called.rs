@@ -26,6 +26,9 @@ use crate::{
     trigger::{Decoded, Done, Message, Processor},
 };
 
+/// Why other news end as ignored where there is no realtime service.
+const TOLD_TO_PAGES: &str = "pages are told of calls alone, made or passed";
+
 names! {
     /// How news end.
     pub enum Outcome {
@@ -75,9 +78,7 @@ impl Tell {
             Some(Heard::BySomebody) => Done::of(Outcome::Success),
             Some(Heard::ByNobody) => told.unwrap_or_else(|| Done::of(Outcome::Absent)),
             Some(Heard::Unknown) => told.unwrap_or_else(|| Done::of(Outcome::Unheard)),
-            None => told.unwrap_or_else(|| {
-                Done::noted(Outcome::Ignored, "pages are told of calls alone, made or passed".to_owned())
-            }),
+            None => told.unwrap_or_else(|| Done::noted(Outcome::Ignored, TOLD_TO_PAGES.to_owned())),
         })
     }
 
@@ -124,7 +125,7 @@ impl Tell {
 
     async fn tell_all(&self, show_id: &str, tickets: u64, trace: &TraceContext) -> Result<Done<Outcome>, Failure> {
         let Some(realtime) = &self.realtime else {
-            return Ok(Done::noted(Outcome::Ignored, "pages are told of calls alone, made or passed".to_owned()));
+            return Ok(Done::noted(Outcome::Ignored, TOLD_TO_PAGES.to_owned()));
         };
         let payload = json!({"event_id": show_id, "tickets": tickets}).to_string();
         Ok(told(realtime.everybody(show_id, EventKind::SoldOut.name(), &payload, trace).await?))

@@ -100,7 +100,10 @@ impl Function for Clock {
         self.look(&shows, &mut recorder).await;
         recorder.count(&ERRORS, &[], missing as u64);
         self.metrics.write(&recorder);
-        info!(lines = shows.len(), missing, "the ticks of the minute are sent");
-        if missing == 0 { Ok(()) } else { Err(format!("{missing} ticks are not in the queue")) }
+        if missing > 0 {
+            return Err(format!("{missing} ticks are not in the queue"));
+        }
+        info!(lines = shows.len(), "the ticks of the minute are sent");
+        Ok(())
     }
 }

@@ -239,18 +239,15 @@ impl Desk {
             let Some((pending, item)) = known.or_else(found) else { continue };
             let turn = Turn { id: pending.id, position: made.position, call: made.to.call };
             notice::audit(line, &turn, made.from.as_ref(), &made.to, name);
-            // Who left while he waited was counted then.
-            let has_left = item.is_some_and(|item| item.ended_at.is_some());
+            // Who left while he waited was counted then; of who joined again since, the record is another.
+            let has_left = item.is_none_or(|item| item.ended_at.is_some());
             if !(made.to.state == State::GivenUp && has_left) {
                 recorder.count(&PROCESSED, &[result(&made.to).name()], 1);
             }
             let user_id = item.map(|item| item.user_id.as_str());
             if made.to.state != State::GivenUp {
                 events.extend(notice::of_place(&plan.line, &turn, user_id, &made.to));
-            } else if item.is_some()
-                && !has_left
-                && let Err(error) = table.end(pending.id, pending.arrival, now).await
-            {
+            } else if !has_left && let Err(error) = table.end(pending.id, pending.arrival, now).await {
                 warn!(place_id = %pending.id, error = %error, "it is not noted that somebody is not called any more");
             }
         }

@@ -108,7 +108,7 @@ impl Lines {
                 Written::Overtaken => {}
             }
         }
-        Err(Error::Unavailable(format!("the line of {show_id} changes too often to be set; try again")))
+        Err(Error::Unavailable(format!("the line of {show_id} changes too often to be set")))
     }
 
     /// A generation that no line of this show has had, not even one whose record is gone: the second in which it opens.

@@ -20,7 +20,7 @@ What to do before it is sent back, or in place of it:
   unknown_type                    Repair the rule that routes it to this function and have the event sent anew.
   payload_changed                 Find out which of the two events is right; sent back, it only returns.
   not_owner                       Only its guest can give a booking up; if it is right, he sends it himself.
-  ambiguous_user                  Name the user otherwise and have the event sent anew.
+  ambiguous_user                  Have the event sent anew with an identifier that only this user has.
   unknown_line                    Open or correct the line, then send it back. People stand by their arrival, as late
                                   ones; see functions/WAITING-ROOM.md.
   inventory_conflict              Look at the reservation and its seats; refund or reseat.

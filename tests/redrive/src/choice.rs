@@ -11,7 +11,7 @@ pub fn why_not_back(code: &str) -> Option<&'static str> {
             Some("find out which of the two events is right; the record of the other one stands in its way")
         }
         "not_owner" => Some("only its guest can give a booking up; if it is right, he sends it himself"),
-        "ambiguous_user" => Some("name the user otherwise, and have the event sent anew"),
+        "ambiguous_user" => Some("have the event sent anew with an identifier that only this user has"),
         "inventory_conflict" => Some("look at the reservation and its seats; refund or reseat"),
         _ => None,
     }

@@ -153,7 +153,7 @@ pub(super) fn reserved(response: ReserveSeatResponse, asked: &[String], quantity
     } else {
         let named =
             if seats.is_empty() { "no seats".to_owned() } else { format!("the seats {}", quoted(&seats.join(", "))) };
-        Err(ReserveError::Unclear(format!("it names {named}, which are not those that were asked for")))
+        Err(ReserveError::Unclear(format!("it names {named}, which is not what was asked for")))
     }
 }
 
