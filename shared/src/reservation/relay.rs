@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     client::{
+        aws::table::ID,
         bus::{Entry, EventBus, Unavailable},
         queue::{Delayed, Queue},
     },
@@ -152,7 +153,7 @@ impl Follower for Relay {
 
 /// The id in an item that can't be read whole.
 fn id_of(item: &Item) -> Option<&str> {
-    if let AttributeValue::S(id) = item.get("id")? { Some(id) } else { None }
+    if let AttributeValue::S(id) = item.get(ID)? { Some(id) } else { None }
 }
 
 /// Whether nothing is left to be done when its time is over.

@@ -132,10 +132,9 @@ impl Sweep {
             // Whoever changed it in between has acted on it.
             Ok(false) => None,
             Err(error) => {
-                let (reservation_id, act) = (&found.id, Act::Failed);
-                let name = act.name();
-                warn!(reservation_id, act = name, error = %error, "a reservation was not swept; the next sweep tries again");
-                Some(act)
+                let act = Act::Failed.name();
+                warn!(reservation_id = found.id, act, error = %error, "a reservation was not swept; the next sweep tries again");
+                Some(Act::Failed)
             }
         }
     }

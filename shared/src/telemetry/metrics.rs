@@ -334,17 +334,20 @@ mod tests {
         assert_eq!(waiting(&of_a_client), Vec::<Value>::new(), "nothing is written twice");
     }
 
-    fn line_of(metrics: &Metrics) -> Value {
+    /// The line of one count, as it is written.
+    fn text_of(metrics: &Metrics) -> String {
         let mut recorder = Recorder::default();
         recorder.count(&EVENTS, &["payment.failed", "success"], 1);
-        lines(metrics, &recorder).remove(0)
+        serde_json::to_string(&metrics.lines(&recorder).next().unwrap()).unwrap()
+    }
+
+    fn line_of(metrics: &Metrics) -> Value {
+        serde_json::from_str(&text_of(metrics)).unwrap()
     }
 
     #[test]
     fn a_line_says_each_thing_once() {
-        let mut recorder = Recorder::default();
-        recorder.count(&EVENTS, &["payment.failed", "success"], 1);
-        let line = serde_json::to_string(&Metrics::default().lines(&recorder).next().unwrap()).unwrap();
+        let line = text_of(&Metrics::default());
         let (_timestamp, others) = line.split_once(',').unwrap();
         let about = r#""CloudWatchMetrics":[{"Namespace":"Holdfast","Dimensions":[["type","outcome"]],"#;
         let definition = r#""Metrics":[{"Name":"events_total","Unit":"Count"}]}]},"#;
