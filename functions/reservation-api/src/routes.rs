@@ -1,6 +1,6 @@
 //! The routes: each reads its request whole, does one thing with the reservations, and answers.
 
-use std::future::ready;
+use std::{future::ready, sync::Arc};
 
 use axum::{
     Extension, Json, Router,
@@ -40,7 +40,7 @@ const COMMIT: Option<&str> = option_env!("HOLDFAST_COMMIT");
 type Caught = Option<Extension<Caller>>;
 type Body = Result<Bytes, BytesRejection>;
 type Answer = Result<Response, Refusal>;
-type Methods = MethodRouter<Reservations>;
+type Methods = MethodRouter<Arc<Reservations>>;
 type Named = (&'static str, fn() -> Methods);
 
 /// Every request that is answered, by what does so. Each is counted under its name, which is its method and its path.
@@ -75,7 +75,7 @@ pub const ROUTES: [&str; REQUESTS.len()] = {
 };
 
 /// The API. Its requests carry what `shared::trigger::http::Server` gives to each.
-pub fn router(reservations: Reservations) -> Router {
+pub fn router(reservations: Arc<Reservations>) -> Router {
     let routed = REQUESTS.iter().fold(Router::new(), |routed, (name, methods)| {
         let (_, path) = name.split_once(' ').unwrap_or_default();
         routed.route(path, named(name, methods()))
@@ -123,7 +123,7 @@ async fn in_form(request: Request, next: Next) -> Response {
 }
 
 async fn create(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     Extension(trace_id): Extension<TraceId>,
     Extension(trace): Extension<TraceContext>,
@@ -147,7 +147,7 @@ async fn create(
 }
 
 async fn list(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Answer {
@@ -156,7 +156,7 @@ async fn list(
     Ok(answer(StatusCode::OK, page(&found)))
 }
 
-async fn show(State(reservations): State<Reservations>, caller: Caught, Path(id): Path<String>) -> Answer {
+async fn show(State(reservations): State<Arc<Reservations>>, caller: Caught, Path(id): Path<String>) -> Answer {
     let user_id = customer(caller.as_deref())?;
     let found = reservations.get(possible(&id)?, &user_id).await?;
     Ok(answer(StatusCode::OK, shown(&found)))
@@ -164,7 +164,7 @@ async fn show(State(reservations): State<Reservations>, caller: Caught, Path(id)
 
 /// As [`confirm`], with the reservation in the body, as the clients of the first of these APIs have it.
 async fn confirm_named(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     Extension(trace): Extension<TraceContext>,
     headers: HeaderMap,
@@ -180,7 +180,7 @@ async fn confirm_named(
 }
 
 async fn confirm(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     Extension(trace): Extension<TraceContext>,
     Path(id): Path<String>,
@@ -209,7 +209,7 @@ async fn confirmed(
 
 /// As [`cancel`], with the reservation in the body.
 async fn cancel_named(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     headers: HeaderMap,
     body: Body,
@@ -225,7 +225,7 @@ async fn cancel_named(
 
 /// It needs no body.
 async fn cancel(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -241,7 +241,7 @@ async fn cancelled(reservations: &Reservations, user_id: &str, id: &str) -> Answ
 }
 
 async fn extend(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -260,7 +260,11 @@ async fn extend(
     Ok(answer(StatusCode::OK, changed(&found, message)))
 }
 
-async fn show_to_function(State(reservations): State<Reservations>, caller: Caught, Path(id): Path<String>) -> Answer {
+async fn show_to_function(
+    State(reservations): State<Arc<Reservations>>,
+    caller: Caught,
+    Path(id): Path<String>,
+) -> Answer {
     principal(caller.as_deref())?;
     let found = reservations.find(possible(&id)?).await?;
     Ok(answer(StatusCode::OK, shown_to_functions(&found)))
@@ -268,7 +272,7 @@ async fn show_to_function(State(reservations): State<Reservations>, caller: Caug
 
 /// What an event asks for. Its key is not judged, because the reservation's own status tells a repeat.
 async fn settle(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -293,7 +297,7 @@ async fn settle(
 
 /// Ends a reservation that was not created yet, so that none of this id is created any more.
 async fn entomb(
-    State(reservations): State<Reservations>,
+    State(reservations): State<Arc<Reservations>>,
     caller: Caught,
     Path(id): Path<String>,
     headers: HeaderMap,

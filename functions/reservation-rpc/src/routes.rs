@@ -21,6 +21,6 @@ pub const ROUTES: [&str; 6] = [
 ];
 
 /// The service.
-pub(crate) fn router(reservations: Reservations) -> Router {
+pub(crate) fn router(reservations: Arc<Reservations>) -> Router {
     rpc::router(Arc::new(Service { reservations }).register(connectrpc::Router::new()), ROUTES, LONGEST_MESSAGE)
 }

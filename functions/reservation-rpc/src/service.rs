@@ -1,5 +1,7 @@
 //! The six calls: each reads its request whole, does one thing with the reservations, and answers.
 
+use std::sync::Arc;
+
 use connectrpc::{RequestContext, Response, ServiceRequest, ServiceResult};
 use shared::{
     reservation::service::{Listing, Reservations},
@@ -21,7 +23,7 @@ use crate::{
 
 /// The reservations, by RPC.
 pub(crate) struct Service {
-    pub(crate) reservations: Reservations,
+    pub(crate) reservations: Arc<Reservations>,
 }
 
 #[expect(refining_impl_trait, reason = "which message an answer is, is no secret")]

@@ -1,6 +1,6 @@
 //! The lines for their operators, who sign their requests: `PUT` opens a line or sets it whole, `GET` shows it.
 
-use std::{future::ready, time::SystemTime};
+use std::{future::ready, sync::Arc, time::SystemTime};
 
 use axum::{
     Extension, Json, Router,
@@ -51,11 +51,11 @@ names! {
 }
 
 /// The lines behind their path.
-pub(crate) fn router(lines: Lines) -> Router {
+pub(crate) fn router(lines: Arc<Lines>) -> Router {
     let [setting, showing] = ROUTES;
     let routed =
         [(setting, put(set)), (showing, get(show))].into_iter().fold(Router::new(), |routed, (name, methods)| {
-            let methods: MethodRouter<Lines> = methods;
+            let methods: MethodRouter<Arc<Lines>> = methods;
             let noted = middleware::map_response(move |mut response: Response| {
                 response.extensions_mut().insert(Route(name));
                 ready(response)
@@ -66,7 +66,7 @@ pub(crate) fn router(lines: Lines) -> Router {
 }
 
 async fn set(
-    State(lines): State<Lines>,
+    State(lines): State<Arc<Lines>>,
     caller: Option<Extension<Caller>>,
     Extension(trace_id): Extension<TraceId>,
     Path(show_id): Path<String>,
@@ -86,7 +86,7 @@ async fn set(
 }
 
 async fn show(
-    State(lines): State<Lines>,
+    State(lines): State<Arc<Lines>>,
     caller: Option<Extension<Caller>>,
     Extension(trace_id): Extension<TraceId>,
     Path(show_id): Path<String>,

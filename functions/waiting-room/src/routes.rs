@@ -38,8 +38,8 @@ pub const ROUTES: [&str; CALLS.len() + lines::ROUTES.len() + 1] = {
 };
 
 /// The service, the lines for their operators, and the page for people.
-pub(crate) fn router(room: WaitingRoom, page: &Page) -> Router {
-    let lines = lines::router(room.lines());
+pub(crate) fn router(room: Arc<WaitingRoom>, page: &Page) -> Router {
+    let lines = lines::router(Arc::new(room.lines()));
     let service = Arc::new(Service { room }).register(connectrpc::Router::new());
     rpc::router(service, CALLS, LONGEST_MESSAGE).merge(lines).merge(page.router())
 }

@@ -1,5 +1,7 @@
 //! The five calls: each reads its request whole, does one thing in the waiting room, and answers.
 
+use std::sync::Arc;
+
 use connectrpc::{ConnectError, RequestContext, Response, ServiceRequest, ServiceResult};
 use shared::{
     trigger::http::{ReceivedAt, rpc::customer},
@@ -22,7 +24,7 @@ const FOR_EVERYBODY: &str = "public, max-age=1";
 
 /// The waiting room, by RPC.
 pub(crate) struct Service {
-    pub(crate) room: WaitingRoom,
+    pub(crate) room: Arc<WaitingRoom>,
 }
 
 #[expect(refining_impl_trait, reason = "which message an answer is, is no secret")]

@@ -1,7 +1,10 @@
 //! What can be done with reservations, whoever asks and by whichever protocol: a customer through REST or RPC, or the
 //! functions that settle events.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use tokio::join;
 use tracing::{info, warn};
@@ -219,7 +222,7 @@ impl From<TableError> for Error {
 }
 
 /// The reservations, and what they are made with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Reservations {
     table: Table,
     inventory: InventoryClient,
@@ -255,11 +258,10 @@ impl Reservations {
 
     /// A server of them by `service`, which looks at its start at what they are made with. Nothing: what is wrong is noted. It
     /// must be called inside a Tokio runtime.
-    pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Self) -> S) -> Option<Server<S>> {
+    pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Arc<Self>) -> S) -> Option<Server<S>> {
         let name = parts.name;
-        Server::over(Self::configured(parts), parts, service, async move |reservations: &Self| {
-            reservations.probe(name).await
-        })
+        let reservations = Self::configured(parts).map(Arc::new);
+        Server::over(reservations, parts, service, async move |reservations: &Arc<Self>| reservations.probe(name).await)
     }
 
     /// Looks whether what the configuration names is there, once per environment, and connects to the services, so that the

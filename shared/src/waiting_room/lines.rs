@@ -59,7 +59,7 @@ impl From<TableError> for Error {
 }
 
 /// The lines, for their operators.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Lines {
     table: Table,
     keys: PlaceKeys,

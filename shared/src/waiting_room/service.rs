@@ -243,7 +243,7 @@ impl From<TableError> for Error {
 }
 
 /// The lines, and what customers are served with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct WaitingRoom {
     name: &'static str,
     table: Table,
@@ -302,8 +302,9 @@ impl WaitingRoom {
     }
 
     /// A server of them by `service`, which looks at its start at what they are made with. Nothing: what is wrong is noted.
-    pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Self) -> S) -> Option<Server<S>> {
-        Server::over(Self::configured(parts), parts, service, Self::probe)
+    pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Arc<Self>) -> S) -> Option<Server<S>> {
+        let room = Self::configured(parts).map(Arc::new);
+        Server::over(room, parts, service, async |room: &Arc<Self>| room.probe().await)
     }
 
     async fn probe(&self) -> Result<(), ConfigError> {

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     pin::{Pin, pin},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -377,7 +378,7 @@ fn answer_with(reply: oneshot::Sender<Answer>, answer: &Answer, own_token: &str,
 /// What every program is made of.
 struct PartsOfAll {
     settling: Clients,
-    reservations: Reservations,
+    reservations: Arc<Reservations>,
     api: Router,
     relay: Relay,
     sweep: Sweep,
@@ -407,7 +408,7 @@ impl PartsOfAll {
             .retry_config(RetryConfig::disabled())
             .build();
         let mut parts = Parts::new("model", Reader::new(&environment), &aws);
-        let reservations = Reservations::configured(&mut parts);
+        let reservations = Reservations::configured(&mut parts).map(Arc::new);
         let (relay, sweep) = (Relay::configured(&mut parts), Sweep::configured(&mut parts));
         let made = reservations.zip(relay).zip(sweep);
         let ((reservations, relay), sweep) = parts.reader.finish(made).expect("all variables are there");
