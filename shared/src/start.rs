@@ -3,13 +3,10 @@
 
 pub mod probe;
 
-use std::{
-    process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::{cell::Cell, future::ready, process::ExitCode};
 
 use aws_config::SdkConfig;
-use lambda_runtime::{LambdaEvent, service_fn};
+use lambda_runtime::{LambdaEvent, Runtime, service_fn, tower::util::ThenLayer};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tracing::{Instrument, debug, error, info, info_span};
@@ -70,6 +67,12 @@ pub trait Function {
     /// What is wrong with the invocation as a whole; it is in the log already. What that means to the trigger is written at
     /// each implementation.
     fn invoke(&self, payload: &RawValue, deadline: Deadline) -> impl Future<Output = Result<Self::Response, String>>;
+
+    /// Tells what is left to tell of the invocation, now that its answer is with Lambda, or could not be sent. Nobody waits for
+    /// it any more, and the environment does not freeze before.
+    fn answered(&self, _deadline: Deadline) -> impl Future<Output = ()> {
+        ready(())
+    }
 }
 
 /// Runs the function that `compose` makes of its parts until Lambda ends its environment. A start that fails is one log line
@@ -93,17 +96,25 @@ pub async fn run<F: Function>(
 async fn serve<F: Function>(function: &F) -> ExitCode {
     function.count_start();
     info!(event_type = function.event_type(), "the function is ready");
-    let cold = AtomicBool::new(true);
+    let (cold, in_hand) = (Cell::new(true), Cell::new(None));
     let handler = service_fn(async |event: LambdaEvent<Box<RawValue>>| {
         // What joins our lines with Lambda's own, by the names that these have.
-        let (function_request_id, cold_start) = (&event.context.request_id, cold.swap(false, Relaxed));
+        let (function_request_id, cold_start) = (&event.context.request_id, cold.replace(false));
         let span = info_span!("invocation", function_request_id, cold_start);
         let deadline = Deadline::stated(event.context.deadline);
+        in_hand.set(Some((span.clone(), deadline)));
         // On the heap, because so many layers in one another are more than the compiler looks through.
         let answer = Box::pin(function.invoke(&event.payload, deadline)).instrument(span).await;
         answer.map_err(lambda_runtime::Error::from)
     });
-    match lambda_runtime::run(handler).await {
+    // Without the runtime's own span, which nothing here reads.
+    let runtime = Runtime::new(handler).layer(ThenLayer::new(async |sent| {
+        if let Some((span, deadline)) = in_hand.take() {
+            function.answered(deadline).instrument(span).await;
+        }
+        sent
+    }));
+    match runtime.run().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = %error, "the Lambda runtime ended");

@@ -1,12 +1,13 @@
 //! What a function says of its work: log lines, metrics in them, and the trace that it continues.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use local_stack::{
     build,
     catalogue::{NAMES, QUEUED},
     collector::{Collector, text},
     inventory::{CommitStatus, Scripted, SeatState},
+    port,
     queue::{Message, MessageAttribute},
     reservations::Status,
     stack::{MAX_RECEIVES, Stack},
@@ -479,6 +480,53 @@ async fn a_span_is_exported_before_the_invocation_ends() {
     let onward = (Some(format!("00-{TRACE}-{}-01", hex(&span.span_id))), Some("from=4b".to_owned()));
     assert_eq!(contexts(&world), [onward.clone(), onward], "both downstreams are below our span");
     json_lines(&world);
+}
+
+#[tokio::test]
+async fn no_function_keeps_its_caller_waiting_for_the_collector() {
+    let stack = Stack::start().await.expect("the stack starts");
+    let (_nobody, database) = port::of_nobody().unwrap();
+    let (host, port) = (database.ip().to_string(), database.port().to_string());
+    let mut exporting = Vec::new();
+    for name in NAMES {
+        let collector = Collector::start().await.unwrap();
+        let more = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()),
+            ("DB_HOST", &host),
+            ("DB_PORT", &port),
+            ("DB_USER", "holdfast_app"),
+            ("DB_PASSWORD", "secret"),
+            ("DB_TLS", "disable"),
+        ];
+        let mut variables = stack.environment(name);
+        variables.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let function = stack.deploy_with(name, binaries()[name].clone(), 1, variables).expect("the binary is there");
+        for file in first_files(name) {
+            let seen = collector.arrivals().len();
+            let answered = function.invoke(fs::read(&file).expect("the file is there")).await.answered;
+            let sent = collector.arrivals().split_off(seen);
+            assert!(sent.iter().all(|at| *at > answered), "{}: its spans go out before its answer", file.display());
+            exporting.extend(sent.first().map(|_| file));
+        }
+    }
+    let exports = |part: &str| exporting.iter().any(|file| file.to_string_lossy().contains(part));
+    assert!(
+        ["reservation-api/", "payment-failed/", "booking-created/kafka-"].into_iter().all(exports),
+        "{exporting:?}"
+    );
+}
+
+/// The first event of a function, and the first from a topic, if it takes any.
+fn first_files(function: &str) -> Vec<PathBuf> {
+    let folder = build::workspace().join("events").join(function);
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("every function has events")
+        .map(|file| file.expect("the folder can be read").path())
+        .collect();
+    files.sort();
+    let is_of_a_topic = |file: &&PathBuf| file.to_string_lossy().contains("/kafka-");
+    let first_of = |topic: bool| files.iter().find(|file| is_of_a_topic(file) == topic).cloned();
+    [false, true].into_iter().filter_map(first_of).collect()
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{Router, body::Bytes, http::StatusCode, routing::post};
@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 use prost::Message as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 /// A collector; it ends when it is dropped.
@@ -24,7 +24,7 @@ pub struct Collector {
     _server: AbortOnDropHandle<()>,
 }
 
-type Exports = Arc<Mutex<Vec<ExportTraceServiceRequest>>>;
+type Exports = Arc<Mutex<Vec<(Instant, ExportTraceServiceRequest)>>>;
 
 impl Collector {
     /// A collector on a free port of loopback. It takes what can be read as an export of spans, and refuses anything else.
@@ -38,7 +38,7 @@ impl Collector {
         let kept = exports.clone();
         let take = async move |body: Bytes| match ExportTraceServiceRequest::decode(body) {
             Ok(export) => {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).push(export);
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), export));
                 StatusCode::OK
             }
             Err(_) => StatusCode::BAD_REQUEST,
@@ -50,13 +50,22 @@ impl Collector {
 
     /// What it was sent, call by call.
     pub fn exports(&self) -> Vec<ExportTraceServiceRequest> {
-        self.exports.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().iter().map(|(_, export)| export.clone()).collect()
+    }
+
+    /// When each call arrived.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.lock().iter().map(|(at, _)| *at).collect()
     }
 
     /// Every span so far, in the order of arrival.
     pub fn spans(&self) -> Vec<Span> {
         let resources = self.exports().into_iter().flat_map(|export| export.resource_spans);
         resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Instant, ExportTraceServiceRequest)>> {
+        self.exports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

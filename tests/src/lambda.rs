@@ -58,6 +58,8 @@ pub struct Invocation {
     pub logs: Vec<String>,
     /// From handing over the event to the answer.
     pub duration: Duration,
+    /// When the answer arrived, or the wait for it ended. The process may have gone on until it asked for more work.
+    pub answered: Instant,
     /// From starting the process to its first poll; nothing for a warm environment.
     pub init: Option<Duration>,
     /// Whether a process had to be started.
@@ -202,8 +204,17 @@ impl Drop for InHand<'_> {
 
 impl Invocation {
     fn failed(error: FunctionError, logs: Vec<String>) -> Self {
-        let request_id = String::new();
-        Self { result: Err(error), logs, duration: Duration::ZERO, init: None, cold: false, request_id, process: None }
+        let (answered, request_id) = (Instant::now(), String::new());
+        Self {
+            result: Err(error),
+            logs,
+            duration: Duration::ZERO,
+            answered,
+            init: None,
+            cold: false,
+            request_id,
+            process: None,
+        }
     }
 }
 

@@ -111,6 +111,7 @@ pub const GUARDS: &[&str] = &[
     "waiting-page",
     "pushes",
     "own-lines",
+    "answer-first",
 ];
 
 /// Every removal, guard by guard.
@@ -1707,6 +1708,15 @@ ON CONFLICT (booking_id) DO NOTHING"#,
         instead: "\"shared\"",
         test: Test::of("integration", "telemetry::every_function_logs_what_its_own_crate_says"),
         says: "payment-failed",
+    },
+    Removal {
+        guard: "answer-first",
+        then: "spans are sent while the caller waits",
+        file: "shared/src/start.rs",
+        text: "        answer.map_err(lambda_runtime::Error::from)\n",
+        instead: "        function.answered(deadline).await;\n        answer.map_err(lambda_runtime::Error::from)\n",
+        test: Test::of("integration", "telemetry::no_function_keeps_its_caller_waiting_for_the_collector"),
+        says: "its spans go out before its answer",
     },
 ];
 

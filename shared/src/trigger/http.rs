@@ -16,6 +16,8 @@ mod target;
 mod trace;
 
 use std::{
+    borrow::Cow,
+    cell::Cell,
     error::Error,
     future::poll_fn,
     panic::AssertUnwindSafe,
@@ -30,7 +32,7 @@ use opentelemetry::{KeyValue, trace::SpanKind};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 use tower_service::Service;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, Span, error, info, info_span, warn};
 
 pub use self::{
     answer::{Answer, ErrorAnswer},
@@ -102,12 +104,14 @@ pub struct Server<S> {
     metrics: Metrics,
     tracing: Tracing,
     look: Option<Look>,
+    untold: Cell<Option<Untold>>,
 }
 
 impl<S> Server<S> {
     /// A server whose metrics go into the usual namespace and whose spans go nowhere. `name` is what it is called in traces.
     pub fn new(name: &'static str, service: S) -> Self {
-        Self { name, service, metrics: Metrics::default(), tracing: Tracing::default(), look: None }
+        let (metrics, tracing) = (Metrics::default(), Tracing::default());
+        Self { name, service, metrics, tracing, look: None, untold: Cell::default() }
     }
 
     /// A server with the variables of what it is made of beside its service. Nothing: what is wrong with them, or with the
@@ -162,11 +166,19 @@ where
     /// is to blame.
     async fn invoke(&self, payload: &RawValue, deadline: Deadline) -> Result<Answer, String> {
         let received = Received::read(payload);
-        let span =
-            info_span!("request", trace_id = received.trace_id.as_str(), gateway_request_id = received.request_id.0,);
-        let answer = self.answer(received, deadline).instrument(span).await;
-        self.tracing.flush_before(deadline).await;
+        let (trace_id, gateway_request_id) = (received.trace_id.as_str(), received.request_id.0.as_str());
+        let span = info_span!("request", trace_id, gateway_request_id);
+        let (answer, untold) = self.answer(received, deadline).instrument(span.clone()).await;
+        self.untold.set(Some(untold));
         Ok(answer)
+    }
+
+    /// Writes the request's line and its metrics, and sends its span.
+    async fn answered(&self, deadline: Deadline) {
+        if let Some(untold) = self.untold.take() {
+            untold.tell(&self.metrics);
+        }
+        self.tracing.flush_before(deadline).await;
     }
 }
 
@@ -177,8 +189,8 @@ where
     B: hyper::body::Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// Answers a request, and writes its line, its metrics and its span.
-    async fn answer(&self, received: Received, deadline: Deadline) -> Answer {
+    /// Answers a request, with what is then to be told of it.
+    async fn answer(&self, received: Received, deadline: Deadline) -> (Answer, Untold) {
         let started = Instant::now();
         let Received { route, request_id, trace_id, context, request } = received;
         let attributes = [
@@ -206,17 +218,11 @@ where
             Err(fault) => (Served { answer: fault.answer().answer(&trace_id), route: None }, Some(fault)),
         };
         answer.headers.insert(X_TRACE_ID.to_owned(), trace_id.to_string());
-
-        let route = finer.map_or(route.as_str(), |Route(finer)| finer);
+        let route = finer.map_or(Cow::Owned(route), |Route(finer)| Cow::Borrowed(finer));
         let (status, error, took) = (answer.status_code, fault.map(|fault| fault.to_string()), started.elapsed());
-        write_line(route, status, error.as_deref(), took);
-        let mut recorder = Recorder::default();
-        recorder.count(&HTTP_REQUESTS, &[route, &status.to_string()], 1);
-        recorder.duration(&HTTP_SECONDS, &[route, &status.to_string()], took);
-        self.metrics.write(&recorder);
         let failed = (status >= 500).then(|| error.as_deref().unwrap_or("the service answered so"));
         trace.finish(KeyValue::new("http.response.status_code", i64::from(status)), failed);
-        answer
+        (answer, Untold { span: Span::current(), route, status, error, took })
     }
 
     /// Has the service answer, as long as there is time. A panic in it stays in its request.
@@ -245,13 +251,31 @@ where
     }
 }
 
-/// The one line of a request. What a client sent is not in it.
-fn write_line(route: &str, status: u16, error: Option<&str>, took: Duration) {
-    let latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    match status {
-        503 => warn!(route, status, latency_ms, error, "request answered: {status}"),
-        500.. => error!(route, status, latency_ms, error, "request answered: {status}"),
-        _ => info!(route, status, latency_ms, error, "request answered: {status}"),
+/// What is to be told of a request that has its answer.
+struct Untold {
+    span: Span,
+    route: Cow<'static, str>,
+    status: u16,
+    error: Option<String>,
+    took: Duration,
+}
+
+impl Untold {
+    /// Writes the one line of a request, in which nothing is that a client sent, and its metrics.
+    fn tell(self, metrics: &Metrics) {
+        let _inside = self.span.entered();
+        let (route, status, error) = (&*self.route, self.status, self.error);
+        let latency_ms = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX);
+        match status {
+            503 => warn!(route, status, latency_ms, error, "request answered: {status}"),
+            500.. => error!(route, status, latency_ms, error, "request answered: {status}"),
+            _ => info!(route, status, latency_ms, error, "request answered: {status}"),
+        }
+        let labels = [route, &status.to_string()];
+        let mut recorder = Recorder::default();
+        recorder.count(&HTTP_REQUESTS, &labels, 1);
+        recorder.duration(&HTTP_SECONDS, &labels, self.took);
+        metrics.write(&recorder);
     }
 }
 

@@ -176,7 +176,6 @@ impl<P: Processor<Record>> Consumer<P> {
             }
         }
         self.worker.metrics.write(&recorder);
-        self.worker.tracing.flush_before(deadline).await;
         result
     }
 
@@ -408,5 +407,9 @@ impl<P: Processor<sqs::Record> + Processor<Record>> Function for Consumer<P> {
         let event_type = Processor::<Record>::name(&self.worker.processor);
         error!(event_type, error = stopped, "the invocation failed; all of its batch comes again");
         Err(stopped)
+    }
+
+    async fn answered(&self, deadline: Deadline) {
+        self.worker.answered(deadline).await;
     }
 }

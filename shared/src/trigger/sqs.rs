@@ -165,6 +165,11 @@ impl<P: Processor<Record>> Function for Worker<P> {
         }
         result
     }
+
+    /// Sends the spans of the records.
+    async fn answered(&self, deadline: Deadline) {
+        self.tracing.flush_before(deadline).await;
+    }
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Environment {
                 biased;
                 () = sleep_until(deadline) => break format!("no poll within {} s", INIT_LIMIT.as_secs()),
                 Some(line) = new.output.line() => logs.push(line),
-                Some(event) = new.api.events.recv() => match event {
+                Some((_, event)) = new.api.events.recv() => match event {
                     Event::Ready(ready) => {
                         new.ready = Some(ready);
                         new.init = started.elapsed();
@@ -106,31 +106,28 @@ impl Environment {
         let deadline = started + limit;
         // A process that died while idle shows in the wait below.
         drop(self.ready.take().map(|ready| ready.send(task)));
-        let result = self.answer(deadline, &mut logs).await;
-        let duration = started.elapsed();
+        let (answered, result) = self.answer(deadline, &mut logs).await;
         if !matches!(result, Ok(_) | Err(FunctionError::Unhandled { .. })) || !self.polls(deadline, &mut logs).await {
             self.kill(&mut logs).await;
         }
-        Invocation { result, logs, duration, init: None, cold: false, request_id, process }
+        let duration = answered - started;
+        Invocation { result, logs, duration, answered, init: None, cold: false, request_id, process }
     }
 
-    async fn answer(&mut self, deadline: Instant, logs: &mut Vec<String>) -> Result<Vec<u8>, FunctionError> {
+    /// The answer, with when it arrived or the wait for it ended.
+    async fn answer(&mut self, deadline: Instant, logs: &mut Vec<String>) -> (Instant, Result<Vec<u8>, FunctionError>) {
         loop {
-            tokio::select! {
+            let ended = tokio::select! {
                 biased;
-                () = sleep_until(deadline) => return Err(FunctionError::TimedOut),
-                Some(line) = self.output.line() => logs.push(line),
-                Some(event) = self.api.events.recv() => match event {
-                    Event::Answer(answer) => return Ok(answer.into()),
-                    Event::Error(error) => {
-                        let (error_type, message) = (error.error_type, error.error_message);
-                        return Err(FunctionError::Unhandled { error_type, message });
-                    }
-                    Event::Ready(_) => return Err(FunctionError::Exited("asked for work before it answered".to_owned())),
-                    Event::InitError(error) => return Err(FunctionError::Init(error.error_message)),
-                },
-                status = self.child.wait() => return Err(FunctionError::Exited(exit_text(status))),
-            }
+                () = sleep_until(deadline) => Err(FunctionError::TimedOut),
+                Some(line) = self.output.line() => {
+                    logs.push(line);
+                    continue;
+                }
+                Some((at, event)) = self.api.events.recv() => return (at, event.answer()),
+                status = self.child.wait() => Err(FunctionError::Exited(exit_text(status))),
+            };
+            return (Instant::now(), ended);
         }
     }
 
@@ -141,7 +138,7 @@ impl Environment {
                 biased;
                 Some(line) = self.output.line() => logs.push(line),
                 event = timeout(left(deadline), self.api.events.recv()) => {
-                    let Ok(Some(Event::Ready(ready))) = event else { return false };
+                    let Ok(Some((_, Event::Ready(ready)))) = event else { return false };
                     self.ready = Some(ready);
                     self.output.drain(logs).await;
                     return true;

@@ -20,13 +20,17 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::Instant,
 };
 use uuid::Uuid;
 
-use super::lock;
+use super::{FunctionError, lock};
 
 /// Lambda takes answers of up to six megabytes.
 const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024;
+
+/// What a process tells its host, with when that arrived.
+pub(super) type Said = (Instant, Event);
 
 /// What a process tells its host.
 #[derive(Debug)]
@@ -39,6 +43,20 @@ pub(super) enum Event {
     Error(Diagnostic),
     /// It could not start.
     InitError(Diagnostic),
+}
+
+impl Event {
+    /// What it says to the invocation in hand.
+    pub(super) fn answer(self) -> Result<Vec<u8>, FunctionError> {
+        match self {
+            Self::Answer(answer) => Ok(answer.into()),
+            Self::Error(Diagnostic { error_type, error_message: message }) => {
+                Err(FunctionError::Unhandled { error_type, message })
+            }
+            Self::Ready(_) => Err(FunctionError::Exited("asked for work before it answered".to_owned())),
+            Self::InitError(error) => Err(FunctionError::Init(error.error_message)),
+        }
+    }
 }
 
 /// An invocation as it is handed to the process.
@@ -63,13 +81,13 @@ pub(super) struct Diagnostic {
 pub(super) struct RuntimeApi {
     /// Host and port, as the process gets them.
     pub(super) address: String,
-    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) events: mpsc::UnboundedReceiver<Said>,
     server: JoinHandle<()>,
 }
 
 #[derive(Clone, Debug)]
 struct Host {
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Said>,
     /// The invocation in hand: exactly one answer is taken for it.
     current: Arc<Mutex<Option<String>>>,
 }
@@ -102,7 +120,7 @@ impl Drop for RuntimeApi {
 
 async fn next(State(host): State<Host>) -> Response {
     let (sender, task) = oneshot::channel();
-    drop(host.events.send(Event::Ready(sender)));
+    host.hear(Event::Ready(sender));
     let Ok(task) = task.await else {
         return StatusCode::GONE.into_response(); // The environment is on its way out.
     };
@@ -147,17 +165,21 @@ async fn error(
 }
 
 async fn init_error(State(host): State<Host>, headers: HeaderMap, body: Bytes) -> (StatusCode, Json<Value>) {
-    drop(host.events.send(Event::InitError(Diagnostic::read(&headers, &body))));
+    host.hear(Event::InitError(Diagnostic::read(&headers, &body)));
     (StatusCode::ACCEPTED, Json(json!({"status": "OK"})))
 }
 
 impl Host {
+    fn hear(&self, event: Event) {
+        drop(self.events.send((Instant::now(), event))); // The environment may be on its way out.
+    }
+
     fn conclude(&self, id: &str, event: Event) -> (StatusCode, Json<Value>) {
         if lock(&self.current).take_if(|current| current == id).is_none() {
             let refusal = json!({"errorType": "InvalidRequestID", "errorMessage": "no such invocation in hand"});
             return (StatusCode::BAD_REQUEST, Json(refusal));
         }
-        drop(self.events.send(event));
+        self.hear(event);
         (StatusCode::ACCEPTED, Json(json!({"status": "OK"})))
     }
 }

@@ -63,7 +63,10 @@ fn in_seconds(seconds: u64) -> Deadline {
 
 /// The answer to an event, with ten seconds for it.
 async fn answer(service: impl Fn(Request<Body>) -> Work + Clone, event: &Value) -> Answer {
-    Server::new("test", By(service)).invoke(&payload(event), in_seconds(10)).await.unwrap()
+    let server = Server::new("test", By(service));
+    let answer = server.invoke(&payload(event), in_seconds(10)).await.unwrap();
+    server.answered(in_seconds(10)).await;
+    answer
 }
 
 #[track_caller]
@@ -290,6 +293,21 @@ async fn each_request_has_one_line_with_its_route_and_nothing_that_its_client_se
     );
     assert!(lines.iter().all(|line| text(line, "latency_ms").parse::<u64>().is_ok()), "{lines:?}");
     assert!(!format!("{lines:?}{spans:?}").contains("secret"), "{lines:?} {spans:?}");
+}
+
+#[tokio::test]
+async fn a_request_is_told_when_its_answer_is_out_and_once() {
+    let server = Server::new("test", By(|_| says("")));
+    let lines = Lines::default();
+    let _listening = tracing::subscriber::set_default(lines.clone());
+    let told = || lines.0.lock().unwrap().iter().flatten().filter(|(field, _)| field == "latency_ms").count();
+    for before in 0..2 {
+        server.invoke(&payload(&event("GET", "/")), in_seconds(10)).await.unwrap();
+        assert_eq!(told(), before, "nobody waits for its line");
+        server.answered(in_seconds(10)).await;
+        server.answered(in_seconds(10)).await;
+        assert_eq!(told(), before + 1);
+    }
 }
 
 #[tokio::test]

@@ -148,7 +148,6 @@ impl<P: Processor<Record>> Worker<P> {
             *reported.entry(message_id).or_default() |= ending.report;
         }
         self.metrics.write(&recorder);
-        self.tracing.flush_before(deadline).await;
 
         let mut response = SqsBatchResponse::default();
         for message_id in order {
