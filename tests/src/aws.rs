@@ -17,7 +17,7 @@ use axum::{
     Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{Extensions, HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use dynoxide::Database;
@@ -29,7 +29,11 @@ use uuid::Uuid;
 
 pub use self::events::{BusEntry, Rule};
 use self::table::Tables;
-use crate::{latency, queue::Queue, tripwire::Tripwire};
+use crate::{
+    latency::{self, Clock, TimedListener},
+    queue::Queue,
+    tripwire::Tripwire,
+};
 
 mod events;
 mod sqs;
@@ -231,7 +235,8 @@ impl AwsEndpoint {
         let shared = Arc::new(Shared { dynamodb, state: Mutex::new(Contents { buses, ..Contents::default() }) });
         let routes =
             Router::new().fallback(serve).layer(DefaultBodyLimit::max(MAX_BODY_BYTES)).with_state(shared.clone());
-        let endpoint = tokio::spawn(async move { drop(axum::serve(listener, routes).await) });
+        let routes = routes.into_make_service_with_connect_info::<Clock>();
+        let endpoint = tokio::spawn(async move { drop(axum::serve(TimedListener(listener), routes).await) });
         let servers = std::iter::once(endpoint).chain(emulator).map(AbortOnDropHandle::new).collect();
         Ok(Self { address, url, shared, _servers: servers })
     }
@@ -532,8 +537,8 @@ async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-async fn serve(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let arrived = latency::arrival().await;
+async fn serve(State(shared): State<Arc<Shared>>, extensions: Extensions, headers: HeaderMap, body: Bytes) -> Response {
+    let arrived = latency::arrival(&extensions).await;
     let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let tripwire = shared.lock().tripwire.clone();
     let input: Value = serde_json::from_slice(&body).unwrap_or_default();

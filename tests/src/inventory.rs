@@ -21,7 +21,7 @@ use tonic::{
 
 use self::books::{Act, Books, Stock, audit};
 use crate::{
-    latency,
+    latency::{self, Arrival},
     proto::{
         common::v1::{Error, ErrorCode, Money, Seat, SeatStatus},
         reservation::v1::{
@@ -273,8 +273,7 @@ impl Inventory {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn carry_out(&self, call: Call) -> Result<Reply, Status> {
-        let arrived = latency::arrival().await;
+    async fn carry_out(&self, arrived: Arrival, call: Call) -> Result<Reply, Status> {
         let tripwire = self.tripwire.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let passage = tripwire.arrive(&format!("{:?}", call.method)).await;
         let (latency, answer) = {
@@ -290,8 +289,7 @@ impl Inventory {
     }
 
     /// The view of one event, taken in the same step that logs the question.
-    async fn look_up<T>(&self, call: Call, view: impl FnOnce(&Stock) -> T) -> Result<T, Error> {
-        let arrived = latency::arrival().await;
+    async fn look_up<T>(&self, arrived: Arrival, call: Call, view: impl FnOnce(&Stock) -> T) -> Result<T, Error> {
         let (latency, seen) = {
             let mut books = self.lock();
             let seen = books.events.get(&call.event_id).map(view);
@@ -320,6 +318,7 @@ impl InventoryService for Inventory {
         &self,
         request: Request<CheckAvailabilityRequest>,
     ) -> Result<Response<CheckAvailabilityResponse>, Status> {
+        let arrived = latency::arrival(request.extensions()).await;
         let (metadata, _, asked) = request.into_parts();
         let mut call = Call::new(Method::CheckAvailability, &metadata);
         (call.event_id, call.seat_ids, call.quantity) = (asked.event_id, asked.seat_ids.clone(), asked.quantity);
@@ -334,7 +333,7 @@ impl InventoryService for Inventory {
                 error: None,
             }
         };
-        let answer = self.look_up(call, view).await;
+        let answer = self.look_up(arrived, call, view).await;
         Ok(Response::new(
             answer.unwrap_or_else(|error| CheckAvailabilityResponse { error: Some(error), ..Default::default() }),
         ))
@@ -344,6 +343,7 @@ impl InventoryService for Inventory {
         &self,
         request: Request<ReserveSeatRequest>,
     ) -> Result<Response<ReserveSeatResponse>, Status> {
+        let arrived = latency::arrival(request.extensions()).await;
         let (metadata, _, asked) = request.into_parts();
         let mut call = Call::new(Method::ReserveSeat, &metadata);
         (call.reservation_id, call.event_id) = (asked.reservation_id, asked.event_id);
@@ -351,7 +351,7 @@ impl InventoryService for Inventory {
         (call.user_id, call.hold_expires_at) = (asked.user_id, asked.hold_expires_at.and_then(|at| at.try_into().ok()));
         call.idempotency_key = asked.idempotency_key;
         let price = self.lock().events.get(&call.event_id).and_then(|stock| stock.price.clone());
-        let reply = self.carry_out(call).await?;
+        let reply = self.carry_out(arrived, call).await?;
         let mut reserved = seats(reply.seat_ids, SeatStatus::Reserved);
         for seat in &mut reserved {
             seat.price = price.clone().map(|(amount, currency)| Money { amount, currency });
@@ -369,13 +369,14 @@ impl InventoryService for Inventory {
         &self,
         request: Request<CommitReservationRequest>,
     ) -> Result<Response<CommitReservationResponse>, Status> {
+        let arrived = latency::arrival(request.extensions()).await;
         let (metadata, _, asked) = request.into_parts();
         let mut call = Call::new(Method::CommitReservation, &metadata);
         (call.reservation_id, call.event_id) = (asked.reservation_id, asked.event_id);
         (call.seat_ids, call.quantity) = (asked.seat_ids, asked.quantity);
         (call.payment_intent_id, call.user_id) = (asked.payment_intent_id, asked.user_id);
         call.idempotency_key = asked.idempotency_key;
-        let reply = self.carry_out(call).await?;
+        let reply = self.carry_out(arrived, call).await?;
         Ok(Response::new(CommitReservationResponse {
             order_id: reply.document,
             sold_seats: seats(reply.seat_ids, SeatStatus::Sold),
@@ -389,12 +390,13 @@ impl InventoryService for Inventory {
         &self,
         request: Request<ReleaseHoldRequest>,
     ) -> Result<Response<ReleaseHoldResponse>, Status> {
+        let arrived = latency::arrival(request.extensions()).await;
         let (metadata, _, asked) = request.into_parts();
         let mut call = Call::new(Method::ReleaseHold, &metadata);
         (call.reservation_id, call.event_id) = (asked.reservation_id, asked.event_id);
         (call.seat_ids, call.quantity) = (asked.seat_ids, asked.quantity);
         (call.reason, call.idempotency_key) = (asked.reason, asked.idempotency_key);
-        let reply = self.carry_out(call).await?;
+        let reply = self.carry_out(arrived, call).await?;
         Ok(Response::new(ReleaseHoldResponse {
             released_seats: seats(reply.seat_ids, SeatStatus::Available),
             status: reply.status,
@@ -407,10 +409,11 @@ impl InventoryService for Inventory {
         &self,
         request: Request<GetInventoryStatusRequest>,
     ) -> Result<Response<GetInventoryStatusResponse>, Status> {
+        let arrived = latency::arrival(request.extensions()).await;
         let (metadata, _, asked) = request.into_parts();
         let mut call = Call::new(Method::GetInventoryStatus, &metadata);
         call.event_id.clone_from(&asked.event_id);
-        let answer = self.look_up(call, |stock| stock.report(&asked.event_id)).await;
+        let answer = self.look_up(arrived, call, |stock| stock.report(&asked.event_id)).await;
         Ok(Response::new(
             answer.unwrap_or_else(|error| GetInventoryStatusResponse { error: Some(error), ..Default::default() }),
         ))

@@ -1,60 +1,253 @@
-//! How the services of the stack delay their answers: so long after a request's arrival, whatever the work on it took.
+//! How the services of the stack delay their answers: so long after a request came in at the socket until the answer goes out
+//! there, whatever the work on it took.
+//!
+//! A service has its listener make [`Timed`] connections, whose [`Clock`] each request carries among its extensions.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
 
+use axum::{
+    extract::connect_info::{ConnectInfo, Connected},
+    http::Extensions,
+    serve::{IncomingStream, Listener},
+};
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
     runtime::{Handle, RuntimeFlavor},
     task::yield_now,
     time::sleep,
 };
+use tonic::transport::server;
 
 /// How much later a sleep may end than it was asked to: Tokio rounds up to its own millisecond, and so does the system's wait.
 const ROUNDING: Duration = Duration::from_micros(2_500);
 
-/// When a request arrived. Whatever else arrived with it is stamped before any of it is worked on: services that stand on
-/// machines of their own would not wait for each other either.
-pub(crate) async fn arrival() -> Instant {
-    let arrived = Instant::now();
-    yield_now().await;
-    arrived
+/// How long before it goes out an answer is handed to its connection, which holds it back: to write it takes a part of that.
+const WRITING: Duration = Duration::from_micros(500);
+
+/// When a request arrived, and at which connection.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    at: Instant,
+    clock: Option<Clock>,
 }
 
-/// Waits until `latency` has passed since `arrived`.
+/// The arrival of the request with these extensions. Whatever else arrived with it is stamped before any of it is worked on:
+/// services that stand on machines of their own would not wait for each other either.
+pub(crate) async fn arrival(extensions: &Extensions) -> Arrival {
+    let (at, clock) = (read_at(extensions), Clock::of(extensions).cloned());
+    yield_now().await;
+    Arrival { at, clock }
+}
+
+/// When the last bytes of the request with these extensions came in.
+pub(crate) fn read_at(extensions: &Extensions) -> Instant {
+    let read = Clock::of(extensions).and_then(|clock| clock.with(|times| times.read));
+    read.unwrap_or_else(Instant::now)
+}
+
+/// Waits until an answer may go, which is `latency` after its request arrived.
 ///
 /// Four calls in a row that are each late by up to two milliseconds would be the greater part of what `cargo bench` measures,
-/// so the end of the wait is spent looking at the clock. A runtime of several threads only sleeps: there a task that spins
-/// would take a core from the functions, and nobody measures single calls.
-pub(crate) async fn wait(arrived: Instant, latency: Duration) {
+/// so the end of the wait is spent looking at the clock, the last of it by the connection, which has the answer by then. A
+/// runtime of several threads only sleeps: there a task that spins would take a core from the functions, and nobody measures
+/// single calls.
+pub(crate) async fn wait(Arrival { at, clock }: Arrival, latency: Duration) {
     let exact = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-    let rounding = if exact { ROUNDING } else { Duration::ZERO };
-    let left = latency.saturating_sub(arrived.elapsed());
+    let (rounding, writing) = match &clock {
+        _ if !exact => (Duration::ZERO, Duration::ZERO),
+        None => (ROUNDING, Duration::ZERO),
+        Some(_) => (ROUNDING, WRITING),
+    };
+    let left = latency.saturating_sub(at.elapsed());
     if left > rounding {
         sleep(left - rounding).await;
     }
-    while arrived.elapsed() < latency {
+    while at.elapsed() + writing < latency {
         yield_now().await; // Which looks for requests too, so that nobody else waits for this one.
+    }
+    if let Some(clock) = clock.filter(|_| exact) {
+        clock.with(|times| times.held_until = times.held_until.max(Some(at + latency)));
+    }
+}
+
+/// What a connection knows of time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Clock(Arc<Mutex<Times>>);
+
+#[derive(Debug, Default)]
+struct Times {
+    /// When the latest bytes came in.
+    read: Option<Instant>,
+    /// Before this nothing goes out: the end of the wait for the latest of the answers that lie ready.
+    held_until: Option<Instant>,
+}
+
+impl Clock {
+    fn of(extensions: &Extensions) -> Option<&Self> {
+        let of_axum = || extensions.get::<ConnectInfo<Self>>().map(|ConnectInfo(clock)| clock);
+        extensions.get::<Self>().or_else(of_axum)
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Times) -> T) -> T {
+        look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ready when bytes may go out.
+    fn poll_passage(&self, context: &mut Context<'_>) -> Poll<()> {
+        let held = self.with(|times| {
+            times.held_until = times.held_until.filter(|until| *until > Instant::now());
+            times.held_until.is_some()
+        });
+        if held {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// A connection with its clock.
+#[derive(Debug)]
+pub(crate) struct Timed {
+    stream: TcpStream,
+    clock: Clock,
+}
+
+impl From<TcpStream> for Timed {
+    fn from(stream: TcpStream) -> Self {
+        Self { stream, clock: Clock::default() }
+    }
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (timed, before) = (self.get_mut(), buffer.filled().len());
+        let result = ready!(Pin::new(&mut timed.stream).poll_read(context, buffer));
+        if buffer.filled().len() > before {
+            timed.clock.with(|times| times.read = Some(Instant::now()));
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let timed = self.get_mut();
+        ready!(timed.clock.poll_passage(context));
+        Pin::new(&mut timed.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let timed = self.get_mut();
+        ready!(timed.clock.poll_passage(context));
+        Pin::new(&mut timed.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+/// For servers of tonic.
+impl server::Connected for Timed {
+    type ConnectInfo = Clock;
+
+    fn connect_info(&self) -> Clock {
+        self.clock.clone()
+    }
+}
+
+/// For servers of axum.
+#[derive(Debug)]
+pub(crate) struct TimedListener(pub(crate) TcpListener);
+
+impl Listener for TimedListener {
+    type Io = Timed;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Timed, SocketAddr) {
+        let (stream, address) = Listener::accept(&mut self.0).await;
+        (stream.into(), address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, TimedListener>> for Clock {
+    fn connect_info(stream: IncomingStream<'_, TimedListener>) -> Self {
+        stream.io().clock.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     const LATENCY: Duration = Duration::from_millis(6);
 
+    async fn waited_after(passed: Duration) -> Duration {
+        let at = Instant::now() - passed;
+        wait(Arrival { at, clock: None }, LATENCY).await;
+        at.elapsed()
+    }
+
     #[tokio::test]
     async fn no_wait_is_too_short() {
         for passed in [Duration::ZERO, LATENCY / 2, LATENCY * 2] {
-            let arrived = Instant::now() - passed;
-            wait(arrived, LATENCY).await;
-            assert!(arrived.elapsed() >= LATENCY);
+            assert!(waited_after(passed).await >= LATENCY);
         }
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn nor_is_one_that_only_sleeps() {
-        let arrived = Instant::now();
-        wait(arrived, LATENCY).await;
-        assert!(arrived.elapsed() >= LATENCY);
+        assert!(waited_after(Duration::ZERO).await >= LATENCY);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_ready_early_goes_out_in_time() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asks = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let asked = Instant::now();
+            stream.write_all(b"?").await.unwrap();
+            stream.read_u8().await.unwrap();
+            asked.elapsed()
+        };
+        let mut listener = TimedListener(listener);
+        let answers = async {
+            let (mut timed, _) = listener.accept().await;
+            timed.read_u8().await.unwrap();
+            let mut extensions = Extensions::new();
+            extensions.insert(timed.clock.clone());
+            let arrival = arrival(&extensions).await;
+            wait(arrival, LATENCY).await;
+            timed.write_all(b"!").await.unwrap();
+        };
+        assert!(tokio::join!(asks, answers).0 >= LATENCY);
     }
 }

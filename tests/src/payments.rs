@@ -290,7 +290,7 @@ impl PaymentService for Payments {
         &self,
         request: Request<GetPaymentStatusRequest>,
     ) -> Result<Response<GetPaymentStatusResponse>, Status> {
-        let arrived = latency::arrival().await;
+        let arrived = latency::arrival(request.extensions()).await;
         let GetPaymentStatusRequest { payment_intent_id: intent_id, user_id } = request.into_inner();
         let tripwire = self.lock().tripwire.clone();
         let passage = tripwire.arrive("GetPaymentStatus").await;

@@ -1,5 +1,6 @@
 //! gRPC reflection, by which grpcurl and grpcui ask a server what it offers.
 
+use futures_util::TryStreamExt;
 use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
@@ -7,7 +8,7 @@ use tonic::{
 };
 use tonic_reflection::server::{Builder, Error};
 
-use crate::{inventory::ServeError, proto::DESCRIPTORS};
+use crate::{inventory::ServeError, latency::Timed, proto::DESCRIPTORS};
 
 /// Serves a gRPC service until the task is dropped, with reflection.
 ///
@@ -20,7 +21,8 @@ pub(crate) async fn serve(
     listener: TcpListener,
 ) -> Result<(), ServeError> {
     let routes = with_reflection(routes, &[service])?;
-    server.add_routes(routes).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await?;
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true)).map_ok(Timed::from);
+    server.add_routes(routes).serve_with_incoming(connections).await?;
     Ok(())
 }
 

@@ -24,7 +24,10 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::net::TcpListener;
 
-use crate::{latency, tripwire::Tripwire};
+use crate::{
+    latency::{self, Clock, TimedListener},
+    tripwire::Tripwire,
+};
 
 const PATH: &str = "/internal/reservations/";
 
@@ -131,7 +134,8 @@ pub enum Scripted {
 impl Reservations {
     /// Serves until the task is dropped.
     pub async fn serve(self, listener: TcpListener) -> io::Result<()> {
-        axum::serve(listener, Router::new().fallback(handle).with_state(self)).await
+        let routes = Router::new().fallback(handle).with_state(self);
+        axum::serve(TimedListener(listener), routes.into_make_service_with_connect_info::<Clock>()).await
     }
 
     /// Lets a reservation be there. One of the same id begins anew: its history and its remembered answers are gone.
@@ -266,7 +270,7 @@ enum Action {
 }
 
 async fn handle(State(reservations): State<Reservations>, request: Request) -> Response {
-    let arrived = latency::arrival().await;
+    let arrived = latency::arrival(request.extensions()).await;
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, BODY_LIMIT).await else {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_REQUEST", "body is too large").into_response();

@@ -10,7 +10,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode},
+    http::{Extensions, HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -25,6 +25,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{FunctionError, lock};
+use crate::latency::{Clock, TimedListener, read_at};
 
 /// Lambda takes answers of up to six megabytes.
 const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024;
@@ -106,7 +107,8 @@ impl RuntimeApi {
             .with_state(Host { events: sender, current: Arc::default() });
         let server = tokio::spawn(async move {
             // Serving ends with the task; an error of one connection does not end it.
-            drop(axum::serve(listener, Router::new().nest("/2018-06-01", routes)).await);
+            let routes = Router::new().nest("/2018-06-01", routes).into_make_service_with_connect_info::<Clock>();
+            drop(axum::serve(TimedListener(listener), routes).await);
         });
         Ok(Self { address, events, server })
     }
@@ -120,7 +122,7 @@ impl Drop for RuntimeApi {
 
 async fn next(State(host): State<Host>) -> Response {
     let (sender, task) = oneshot::channel();
-    host.hear(Event::Ready(sender));
+    host.hear(Instant::now(), Event::Ready(sender));
     let Ok(task) = task.await else {
         return StatusCode::GONE.into_response(); // The environment is on its way out.
     };
@@ -138,11 +140,12 @@ async fn next(State(host): State<Host>) -> Response {
 
 async fn response(
     State(host): State<Host>,
+    extensions: Extensions,
     Path(id): Path<String>,
     answer: Result<Bytes, BytesRejection>,
 ) -> (StatusCode, Json<Value>) {
     let refusal = match answer {
-        Ok(answer) => return host.conclude(&id, Event::Answer(answer)),
+        Ok(answer) => return host.conclude(&id, read_at(&extensions).into(), Event::Answer(answer)),
         Err(refusal) => refusal,
     };
     let status = refusal.status();
@@ -150,7 +153,7 @@ async fn response(
         let error_message =
             format!("Response payload size exceeded maximum allowed payload size ({MAX_ANSWER_BYTES} bytes).");
         let error_type = "Function.ResponseSizeTooLarge".to_owned();
-        drop(host.conclude(&id, Event::Error(Diagnostic { error_type, error_message })));
+        drop(host.conclude(&id, Instant::now(), Event::Error(Diagnostic { error_type, error_message })));
     }
     (status, Json(json!({"errorType": "InvalidResponse", "errorMessage": refusal.body_text()})))
 }
@@ -161,25 +164,25 @@ async fn error(
     h: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, Json<Value>) {
-    host.conclude(&id, Event::Error(Diagnostic::read(&h, &body)))
+    host.conclude(&id, Instant::now(), Event::Error(Diagnostic::read(&h, &body)))
 }
 
 async fn init_error(State(host): State<Host>, headers: HeaderMap, body: Bytes) -> (StatusCode, Json<Value>) {
-    host.hear(Event::InitError(Diagnostic::read(&headers, &body)));
+    host.hear(Instant::now(), Event::InitError(Diagnostic::read(&headers, &body)));
     (StatusCode::ACCEPTED, Json(json!({"status": "OK"})))
 }
 
 impl Host {
-    fn hear(&self, event: Event) {
-        drop(self.events.send((Instant::now(), event))); // The environment may be on its way out.
+    fn hear(&self, at: Instant, event: Event) {
+        drop(self.events.send((at, event))); // The environment may be on its way out.
     }
 
-    fn conclude(&self, id: &str, event: Event) -> (StatusCode, Json<Value>) {
+    fn conclude(&self, id: &str, at: Instant, event: Event) -> (StatusCode, Json<Value>) {
         if lock(&self.current).take_if(|current| current == id).is_none() {
             let refusal = json!({"errorType": "InvalidRequestID", "errorMessage": "no such invocation in hand"});
             return (StatusCode::BAD_REQUEST, Json(refusal));
         }
-        self.hear(event);
+        self.hear(at, event);
         (StatusCode::ACCEPTED, Json(json!({"status": "OK"})))
     }
 }
