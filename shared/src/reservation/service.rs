@@ -260,8 +260,9 @@ impl Reservations {
     /// must be called inside a Tokio runtime.
     pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Arc<Self>) -> S) -> Option<Server<S>> {
         let name = parts.name;
-        let reservations = Self::configured(parts).map(Arc::new);
-        Server::over(reservations, parts, service, async move |reservations: &Arc<Self>| reservations.probe(name).await)
+        Server::over(Self::configured(parts), parts, service, async move |reservations: &Self| {
+            reservations.probe(name).await
+        })
     }
 
     /// Looks whether what the configuration names is there, once per environment, and connects to the services, so that the

@@ -21,6 +21,7 @@ use std::{
     error::Error,
     future::poll_fn,
     panic::AssertUnwindSafe,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -122,14 +123,15 @@ impl<S> Server<S> {
         Some(Self { metrics, tracing: tracing?, ..Self::new(parts.name, service?) })
     }
 
-    /// A server of `base` by `service`, which looks at its start, by `probe`, at what `base` is made with. Nothing: what is
-    /// wrong with the variables is noted.
-    pub fn over<B: Clone + 'static>(
+    /// A server of `base` by `service`, which looks at its start, by `probe`, at what `base` is made with. The service shares
+    /// it, because a service is copied for each request. Nothing: what is wrong with the variables is noted.
+    pub fn over<B: 'static>(
         base: Option<B>,
         parts: &mut Parts<'_>,
-        service: impl FnOnce(B) -> S,
+        service: impl FnOnce(Arc<B>) -> S,
         probe: impl AsyncFn(&B) -> Result<(), ConfigError> + Copy + 'static,
     ) -> Option<Self> {
+        let base = base.map(Arc::new);
         let server = Self::configured(base.clone().map(service), parts);
         let base = base?;
         let look = move || -> LocalBoxFuture<'static, _> {

@@ -8,7 +8,8 @@
 //! | `POST`: a message, by which a page keeps it open | 200 |
 
 use std::{
-    convert::{Infallible, identity},
+    convert::Infallible,
+    sync::Arc,
     task::{Context, Poll},
     time::SystemTime,
 };
@@ -33,7 +34,11 @@ use crate::{
 
 /// What answers the requests of connections.
 #[derive(Debug, Clone)]
-pub struct Connections {
+pub struct Connections(Arc<Kept>);
+
+/// What they are answered with.
+#[derive(Debug)]
+struct Kept {
     name: &'static str,
     table: Table,
     keys: Keys,
@@ -45,10 +50,12 @@ impl Connections {
     pub fn served(parts: &mut Parts<'_>) -> Option<Server<Self>> {
         let table = Table::configured(&mut parts.reader, parts.aws);
         let keys = Keys::configured(&mut parts.reader);
-        let connections = keys.map(|keys| Self { name: parts.name, table, keys });
-        Server::over(connections, parts, identity, Self::probe)
+        let kept = keys.map(|keys| Kept { name: parts.name, table, keys });
+        Server::over(kept, parts, Self, Kept::probe)
     }
+}
 
+impl Kept {
     async fn probe(&self) -> Result<(), ConfigError> {
         probe::table(self.name, "WAITING_ROOM_TABLE", self.table.probe_connections()).await
     }
@@ -100,10 +107,10 @@ impl Service<Request<Body>> for Connections {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let connections = self.clone();
+        let kept = self.0.clone();
         async move {
             let mut response = Response::new(Body::default());
-            *response.status_mut() = connections.answer(&request).await;
+            *response.status_mut() = kept.answer(&request).await;
             Ok(response)
         }
         .boxed_local()

@@ -303,8 +303,7 @@ impl WaitingRoom {
 
     /// A server of them by `service`, which looks at its start at what they are made with. Nothing: what is wrong is noted.
     pub fn served<S>(parts: &mut Parts<'_>, service: impl FnOnce(Arc<Self>) -> S) -> Option<Server<S>> {
-        let room = Self::configured(parts).map(Arc::new);
-        Server::over(room, parts, service, async |room: &Arc<Self>| room.probe().await)
+        Server::over(Self::configured(parts), parts, service, Self::probe)
     }
 
     async fn probe(&self) -> Result<(), ConfigError> {
