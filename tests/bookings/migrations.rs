@@ -6,7 +6,7 @@ use axum::{Router, body::Bytes, routing::put};
 use local_stack::{postgres::Server, stack::Stack};
 use serde_json::{Value, json};
 use shared::booking::migration::{LOCK, VERSION};
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 
 use crate::house::{House, booking, migrate};
 
@@ -56,9 +56,25 @@ async fn nothing_becomes_all_of_it_and_twice_at_once_is_once() {
     let mut applied = [one.unwrap().applied, other.unwrap().applied].concat();
     applied.sort_unstable();
     assert_eq!(applied, [1, 2, 3, 4], "each file once");
+    server.let_app_in().await.unwrap();
     let house = House::on(database, &[]).await;
-    house.run("ALTER ROLE holdfast_app PASSWORD 'only-for-tests'").await;
     house.book([booking("b1")]).await[0].is("success");
+}
+
+/// A role is one for all of a server, so that databases which know nothing of each other meet at it.
+#[tokio::test]
+async fn databases_of_one_server_are_made_side_by_side() {
+    if Server::shared().is_none() {
+        return;
+    }
+    let server = Server::of_our_own().unwrap();
+    for round in 0..4 {
+        let mut databases: JoinSet<_> = (0..8).map(|_| server.furnished()).collect();
+        while let Some(made) = databases.join_next().await {
+            let database = made.unwrap().unwrap_or_else(|error| panic!("round {round}: {error:?}"));
+            database.remove().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

@@ -297,10 +297,20 @@ SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = s
     pub async fn furnished(&'static self) -> Result<Database, PostgresError> {
         let database = self.empty().await?;
         database.migrate().await.map_err(PostgresError::Migrate)?;
-        let client = database.client().await?;
-        client.batch_execute(&format!("ALTER ROLE {APP} PASSWORD '{APP_PASSWORD}'")).await?;
-        client.batch_execute(FURNITURE).await?;
+        self.let_app_in().await?;
+        database.client().await?.batch_execute(FURNITURE).await?;
         Ok(database)
+    }
+
+    /// Gives the functions' role, which some migration has made, the password that it has here. A role is one for all databases
+    /// of a server, and PostgreSQL refuses who changes it while another does, so that they wait for each other.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn let_app_in(&self) -> Result<(), PostgresError> {
+        const IN_TURN: &str = "SELECT pg_advisory_xact_lock(hashtext('holdfast_app'))";
+        let admin = self.client("postgres").await?;
+        Ok(admin.batch_execute(&format!("{IN_TURN}; ALTER ROLE {APP} PASSWORD '{APP_PASSWORD}'")).await?)
     }
 
     /// An empty database.
@@ -335,10 +345,7 @@ SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = s
         admin.batch_execute(&format!("CREATE DATABASE {TEMPLATE} TEMPLATE template0")).await?;
         let template = Database { server: self, name: TEMPLATE.to_owned() };
         template.migrate().await.map_err(PostgresError::Migrate)?;
-        let client = template.client().await?;
-        let password = format!("ALTER ROLE {APP} PASSWORD '{APP_PASSWORD}'");
-        client.batch_execute(&password).await?;
-        drop(client);
+        self.let_app_in().await?;
         let started = Instant::now();
         let connected = format!("SELECT 1 FROM pg_stat_activity WHERE datname = '{TEMPLATE}'");
         while !admin.simple_query(&connected).await.is_ok_and(|rows| rows.len() <= 2) {
