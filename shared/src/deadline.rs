@@ -39,7 +39,8 @@ impl Deadline {
         self.instant.saturating_duration_since(Instant::now())
     }
 
-    /// The time left for what comes after the records, so that the answer still gets to Lambda.
+    /// The time left for what comes after the records, so that the answer still gets to Lambda, or the call for more work that
+    /// follows it.
     pub(crate) fn spare(&self) -> Duration {
         const ANSWER: Duration = Duration::from_millis(200);
         self.remaining().saturating_sub(ANSWER)

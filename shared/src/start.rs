@@ -3,9 +3,10 @@
 
 pub mod probe;
 
-use std::{cell::Cell, future::ready, process::ExitCode};
+use std::{cell::Cell, future::ready, panic::AssertUnwindSafe, process::ExitCode};
 
 use aws_config::SdkConfig;
+use futures_util::FutureExt;
 use lambda_runtime::{LambdaEvent, Runtime, service_fn, tower::util::ThenLayer};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -68,8 +69,8 @@ pub trait Function {
     /// each implementation.
     fn invoke(&self, payload: &RawValue, deadline: Deadline) -> impl Future<Output = Result<Self::Response, String>>;
 
-    /// Tells what is left to tell of the invocation, now that its answer is with Lambda, or could not be sent. Nobody waits for
-    /// it any more, and the environment does not freeze before.
+    /// Tells what is left to tell of the invocation, now that its answer is with Lambda, or could not be sent. Whoever waited for
+    /// the answer has it; the environment neither freezes nor takes other work before this ends.
     fn answered(&self, _deadline: Deadline) -> impl Future<Output = ()> {
         ready(())
     }
@@ -107,10 +108,11 @@ async fn serve<F: Function>(function: &F) -> ExitCode {
         let answer = Box::pin(function.invoke(&event.payload, deadline)).instrument(span).await;
         answer.map_err(lambda_runtime::Error::from)
     });
-    // Without the runtime's own span, which nothing here reads.
+    // `lambda_runtime::run` would add a span of its own, which nothing here reads.
     let runtime = Runtime::new(handler).layer(ThenLayer::new(async |sent| {
         if let Some((span, deadline)) = in_hand.take() {
-            function.answered(deadline).instrument(span).await;
+            // The runtime catches a panic in the handler, and none here; it is in the log already.
+            drop(AssertUnwindSafe(function.answered(deadline).instrument(span)).catch_unwind().await);
         }
         sent
     }));

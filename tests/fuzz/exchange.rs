@@ -64,7 +64,11 @@ impl Judge {
 
     fn answer(&self, event: &RawValue) -> (Answer, Option<Seen>) {
         let deadline = Deadline::at(SystemTime::now() + Duration::from_secs(30));
-        let answer = self.runtime.block_on(self.server.invoke(event, deadline));
+        let answer = self.runtime.block_on(async {
+            let answer = self.server.invoke(event, deadline).await;
+            self.server.answered(deadline).await;
+            answer
+        });
         let seen = self.noted.lock().ok().and_then(|mut noted| noted.take());
         (answer.unwrap_or_else(|error| panic!("an invocation never fails: {error}")), seen)
     }

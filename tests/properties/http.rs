@@ -40,7 +40,12 @@ fn answer(event: &Value) -> (Answer, Option<Seen>) {
     let payload = RawValue::from_string(event.to_string()).unwrap();
     let deadline = Deadline::at(SystemTime::now() + Duration::from_secs(30));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let answer = runtime.block_on(Server::new("test", service).invoke(&payload, deadline));
+    let server = Server::new("test", service);
+    let answer = runtime.block_on(async {
+        let answer = server.invoke(&payload, deadline).await;
+        server.answered(deadline).await;
+        answer
+    });
     let seen = seen.lock().unwrap().clone();
     (answer.expect("an invocation never fails"), seen)
 }

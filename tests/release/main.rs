@@ -65,14 +65,14 @@ async fn a_panic_fails_its_record_alone_and_the_process_goes_on() {
     let stack = Stack::start().await.unwrap();
     let function = function(&stack, "panics", &[]);
     let queue = stack.queue("panics");
-    let bodies = ["a", "panic in decode", "b", "panic in process", "c"];
+    let bodies = ["a", "panic in decode", "b", "panic in process", "panic when answered"];
     let ids = bodies.map(|body| queue.send(Message::new(body)).unwrap());
     let delivery = stack.map(queue.clone(), function.clone()).deliver_once().await.unwrap();
     let kept: Vec<&str> =
         ids.iter().zip(bodies).filter(|(id, _)| delivery.verdict.keeps(id)).map(|(_, body)| body).collect();
     assert_eq!(kept, ["panic in decode", "panic in process"], "{:#?}", delivery.invocation.logs);
     let panics = delivery.invocation.logs.iter().filter(|line| line.contains(r#""msg":"the code panicked""#)).count();
-    assert_eq!(panics, 2, "each panic is a line of the log: {:#?}", delivery.invocation.logs);
+    assert_eq!(panics, 3, "each panic is a line of the log: {:#?}", delivery.invocation.logs);
     let own =
         delivery.invocation.logs.iter().filter(|line| line.contains("a line of the function's own crate")).count();
     assert_eq!(own, 4, "what was decoded was worked, and says so: {:#?}", delivery.invocation.logs);

@@ -170,7 +170,7 @@ where
         let received = Received::read(payload);
         let (trace_id, gateway_request_id) = (received.trace_id.as_str(), received.request_id.0.as_str());
         let span = info_span!("request", trace_id, gateway_request_id);
-        let (answer, untold) = self.answer(received, deadline).instrument(span.clone()).await;
+        let (answer, untold) = self.answer(received, deadline).instrument(span).await;
         self.untold.set(Some(untold));
         Ok(answer)
     }
