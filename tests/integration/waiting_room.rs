@@ -851,6 +851,32 @@ async fn a_tick_that_fails_is_acknowledged_and_counted() {
 }
 
 #[tokio::test]
+async fn who_is_called_is_told_of_it_also_where_it_can_not_be_read_who_was_passed() {
+    // A tick reads the blocks, who came back, and who may be called, before it writes; who stands at the places that it passed,
+    // and his record, after it.
+    const QUERIES: usize = 18;
+    const BATCHES: usize = 2;
+    for (others, target, outcome, told_of_who_passed) in
+        [(QUERIES, "Query", "failed", None), (BATCHES, "BatchGetItem", "success", Some("place.passed all"))]
+    {
+        let room = Room::of(1).await;
+        room.seated(&[("usr_1", 1), ("usr_2", 1)]).await;
+        room.run_out(1).await;
+        // The client asks twice.
+        for others in [others, 0] {
+            room.stack.aws.fail_after(others, &format!("DynamoDB_20120810.{target}"), Injected::Silence);
+        }
+        assert_eq!(room.tick().await, ended(outcome), "{target}");
+        assert_eq!(room.places().await, "P1 C1", "{target}");
+        let told: Vec<&str> =
+            ["place.called usr_1"].into_iter().chain(told_of_who_passed).chain(["place.called usr_2"]).collect();
+        assert_eq!(room.told(), told, "{target}");
+        let lines = log_lines(&room.functions[TICKED].all_logs());
+        assert_eq!(lines.iter().filter(|line| line["booking_worker_errors_total"] == 1).count(), 1, "{target}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_done_with_a_place_is_in_the_audit_and_names_nobody() {
     let room = Room::of(1).await;
     room.seated(&[("usr_1", 1)]).await;
