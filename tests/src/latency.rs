@@ -36,21 +36,20 @@ const WRITING: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(crate) struct Arrival {
     at: Instant,
-    clock: Option<Clock>,
+    clock: Clock,
 }
 
 /// The arrival of the request with these extensions. Whatever else arrived with it is stamped before any of it is worked on:
 /// services that stand on machines of their own would not wait for each other either.
 pub(crate) async fn arrival(extensions: &Extensions) -> Arrival {
-    let (at, clock) = (read_at(extensions), Clock::of(extensions).cloned());
+    let arrival = Arrival { at: read_at(extensions), clock: Clock::of(extensions).clone() };
     yield_now().await;
-    Arrival { at, clock }
+    arrival
 }
 
 /// When the last bytes of the request with these extensions came in.
 pub(crate) fn read_at(extensions: &Extensions) -> Instant {
-    let read = Clock::of(extensions).and_then(|clock| clock.with(|times| times.read));
-    read.unwrap_or_else(Instant::now)
+    Clock::of(extensions).with(|times| times.read).unwrap_or_else(Instant::now)
 }
 
 /// Waits until an answer may go, which is `latency` after its request arrived.
@@ -61,11 +60,7 @@ pub(crate) fn read_at(extensions: &Extensions) -> Instant {
 /// single calls.
 pub(crate) async fn wait(Arrival { at, clock }: Arrival, latency: Duration) {
     let exact = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
-    let (rounding, writing) = match &clock {
-        _ if !exact => (Duration::ZERO, Duration::ZERO),
-        None => (ROUNDING, Duration::ZERO),
-        Some(_) => (ROUNDING, WRITING),
-    };
+    let (rounding, writing) = if exact { (ROUNDING, WRITING) } else { (Duration::ZERO, Duration::ZERO) };
     let left = latency.saturating_sub(at.elapsed());
     if left > rounding {
         sleep(left - rounding).await;
@@ -73,8 +68,9 @@ pub(crate) async fn wait(Arrival { at, clock }: Arrival, latency: Duration) {
     while at.elapsed() + writing < latency {
         yield_now().await; // Which looks for requests too, so that nobody else waits for this one.
     }
-    if let Some(clock) = clock.filter(|_| exact) {
-        clock.with(|times| times.held_until = times.held_until.max(Some(at + latency)));
+    // Another answer that lies ready goes out first, and none later than it should for this one.
+    while at.elapsed() < latency && !clock.holds_back_until(at + latency) {
+        yield_now().await;
     }
 }
 
@@ -86,18 +82,32 @@ pub(crate) struct Clock(Arc<Mutex<Times>>);
 struct Times {
     /// When the latest bytes came in.
     read: Option<Instant>,
-    /// Before this nothing goes out: the end of the wait for the latest of the answers that lie ready.
+    /// Before this nothing goes out: the end of the wait for the answer that lies ready.
     held_until: Option<Instant>,
 }
 
 impl Clock {
-    fn of(extensions: &Extensions) -> Option<&Self> {
+    fn of(extensions: &Extensions) -> &Self {
         let of_axum = || extensions.get::<ConnectInfo<Self>>().map(|ConnectInfo(clock)| clock);
-        extensions.get::<Self>().or_else(of_axum)
+        let clock = extensions.get::<Self>().or_else(of_axum);
+        clock.unwrap_or_else(|| {
+            panic!("a service that delays its answers has Timed connections, and their clock at hand")
+        })
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Times) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets nothing go out before the moment, unless another answer is held back. Whether it does.
+    fn holds_back_until(&self, moment: Instant) -> bool {
+        self.with(|times| {
+            let is_free = times.held_until.is_none();
+            if is_free {
+                times.held_until = Some(moment);
+            }
+            is_free
+        })
     }
 
     /// Ready when bytes may go out.
@@ -203,6 +213,8 @@ impl Connected<IncomingStream<'_, TimedListener>> for Clock {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -210,8 +222,9 @@ mod tests {
     const LATENCY: Duration = Duration::from_millis(6);
 
     async fn waited_after(passed: Duration) -> Duration {
-        let at = Instant::now() - passed;
-        wait(Arrival { at, clock: None }, LATENCY).await;
+        let (at, clock) = (Instant::now() - passed, Clock::default());
+        wait(Arrival { at, clock: clock.clone() }, LATENCY).await;
+        poll_fn(|context| clock.poll_passage(context)).await;
         at.elapsed()
     }
 
@@ -225,6 +238,17 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn nor_is_one_that_only_sleeps() {
         assert!(waited_after(Duration::ZERO).await >= LATENCY);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_not_held_back_for_the_next() {
+        let (clock, now) = (Clock::default(), Instant::now());
+        let (first, second) = (now + LATENCY, now + 2 * LATENCY);
+        assert!(clock.holds_back_until(first) && !clock.holds_back_until(second));
+        sleep(LATENCY).await;
+        assert!(!clock.holds_back_until(second), "the first may go, and has not gone");
+        poll_fn(|context| clock.poll_passage(context)).await;
+        assert!(clock.holds_back_until(second));
     }
 
     #[tokio::test]

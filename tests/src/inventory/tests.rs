@@ -1,4 +1,5 @@
 use super::*;
+use crate::latency::Clock;
 
 fn seats_of(ids: &[&str]) -> Vec<String> {
     ids.iter().map(|id| (*id).to_owned()).collect()
@@ -8,6 +9,13 @@ fn held(seat_ids: &[&str], quantity: u32) -> Inventory {
     let inventory = Inventory::default();
     inventory.hold("e", "r", &seats_of(seat_ids), quantity);
     inventory
+}
+
+/// A message as it comes in.
+fn over_a_connection<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Clock::default());
+    request
 }
 
 fn commit_request(reservation: &str, seat_ids: &[&str], quantity: i32, key: &str) -> CommitReservationRequest {
@@ -30,7 +38,7 @@ async fn commit(
     key: &str,
 ) -> Result<CommitReservationResponse, Status> {
     let request = commit_request(reservation, seat_ids, quantity, key);
-    inventory.commit_reservation(Request::new(request)).await.map(Response::into_inner)
+    inventory.commit_reservation(over_a_connection(request)).await.map(Response::into_inner)
 }
 
 async fn release(
@@ -48,7 +56,7 @@ async fn release(
         reason: "EXPIRED".into(),
         idempotency_key: key.into(),
     };
-    inventory.release_hold(Request::new(request)).await.map(Response::into_inner)
+    inventory.release_hold(over_a_connection(request)).await.map(Response::into_inner)
 }
 
 async fn reserve(inventory: &Inventory, reservation: &str, seat_ids: &[&str], quantity: i32) -> ReserveSeatResponse {
@@ -60,7 +68,7 @@ async fn reserve(inventory: &Inventory, reservation: &str, seat_ids: &[&str], qu
         idempotency_key: format!("reserve#{reservation}"),
         ..Default::default()
     };
-    inventory.reserve_seat(Request::new(request)).await.unwrap().into_inner()
+    inventory.reserve_seat(over_a_connection(request)).await.unwrap().into_inner()
 }
 
 #[tokio::test]
@@ -76,7 +84,7 @@ async fn a_hold_whose_deadline_is_past_or_whose_release_came_first_is_refused() 
             hold_expires_at: Some(at.into()),
             ..Default::default()
         };
-        inventory.reserve_seat(Request::new(request)).await.unwrap().into_inner()
+        inventory.reserve_seat(over_a_connection(request)).await.unwrap().into_inner()
     };
     let minute = Duration::from_secs(60);
     let inventory = Inventory::default();
@@ -95,7 +103,7 @@ async fn a_hold_whose_deadline_is_past_or_whose_release_came_first_is_refused() 
 
 async fn remaining(inventory: &Inventory) -> i32 {
     let request = CheckAvailabilityRequest { event_id: "e".into(), ..Default::default() };
-    inventory.check_availability(Request::new(request)).await.unwrap().into_inner().remaining_in_section
+    inventory.check_availability(over_a_connection(request)).await.unwrap().into_inner().remaining_in_section
 }
 
 #[track_caller]
@@ -232,7 +240,7 @@ async fn a_request_without_its_ids_is_an_invalid_argument() {
         CommitReservationRequest { seat_ids: Vec::new(), ..whole },
     ];
     for case in cases {
-        let refusal = inventory.commit_reservation(Request::new(case)).await.unwrap_err();
+        let refusal = inventory.commit_reservation(over_a_connection(case)).await.unwrap_err();
         assert_eq!(refusal.code(), Code::InvalidArgument);
     }
 }
@@ -318,7 +326,7 @@ async fn the_status_of_an_event_counts_seats_and_quantity() {
     inventory.sell("e", "q", &[], 3);
     inventory.release("e", "f", &seats_of(&["C1"]), 0);
     let request = GetInventoryStatusRequest { event_id: "e".into(), ..Default::default() };
-    let stats = inventory.get_inventory_status(Request::new(request)).await.unwrap().into_inner().stats.unwrap();
+    let stats = inventory.get_inventory_status(over_a_connection(request)).await.unwrap().into_inner().stats.unwrap();
     let counts = (stats.total_seats, stats.available_seats, stats.reserved_seats, stats.sold_seats);
     assert_eq!(counts, (17, 11, 2, 4));
 }

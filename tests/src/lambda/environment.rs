@@ -18,7 +18,7 @@ use tokio::{
     runtime::Handle,
     sync::oneshot,
     task::coop,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use uuid::Uuid;
 
@@ -60,6 +60,7 @@ impl Environment {
             .kill_on_drop(true);
         let started = Instant::now();
         let mut child = spawn(&mut command, options.core)
+            .await
             .map_err(|error| FunctionError::Init(format!("{}: {error}", options.binary.display())))?;
         let output = Output::of(&mut child);
         let function_arn = format!("arn:aws:lambda:us-east-1:000000000000:function:{}", options.name);
@@ -70,14 +71,14 @@ impl Environment {
                 biased;
                 () = sleep_until(deadline) => break format!("no poll within {} s", INIT_LIMIT.as_secs()),
                 Some(line) = new.output.line() => logs.push(line),
-                Some((_, event)) = new.api.events.recv() => match event {
+                Some(event) = new.api.events.recv() => match event {
                     Event::Ready(ready) => {
                         new.ready = Some(ready);
                         new.init = started.elapsed();
                         return Ok(new);
                     }
                     Event::InitError(error) => break format!("{}: {}", error.error_type, error.error_message),
-                    Event::Answer(_) | Event::Error(_) => break "an answer without an invocation".to_owned(),
+                    Event::Answer(..) | Event::Error(_) => break "an answer without an invocation".to_owned(),
                 },
                 status = new.child.wait() => break exit_text(status),
             }
@@ -124,7 +125,7 @@ impl Environment {
                     logs.push(line);
                     continue;
                 }
-                Some((at, event)) = self.api.events.recv() => return (at, event.answer()),
+                Some(event) = self.api.events.recv() => return event.answer(),
                 status = self.child.wait() => Err(FunctionError::Exited(exit_text(status))),
             };
             return (Instant::now(), ended);
@@ -138,7 +139,7 @@ impl Environment {
                 biased;
                 Some(line) = self.output.line() => logs.push(line),
                 event = timeout(left(deadline), self.api.events.recv()) => {
-                    let Ok(Some((_, Event::Ready(ready)))) = event else { return false };
+                    let Ok(Some(Event::Ready(ready))) = event else { return false };
                     self.ready = Some(ready);
                     self.output.drain(logs).await;
                     return true;
@@ -160,8 +161,23 @@ impl Environment {
     }
 }
 
+/// Starts the process once its program can be: one that was just written is open for writing in each child that was forked
+/// meanwhile, until that has its own program.
+async fn spawn(command: &mut Command, core: Option<usize>) -> io::Result<Child> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    const TRIES: usize = 100;
+
+    for _ in 1..TRIES {
+        match spawn_on(command, core) {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => sleep(PAUSE).await,
+            started => return started,
+        }
+    }
+    spawn_on(command, core)
+}
+
 /// A process can't be started on a core of its own; it inherits that of the thread which starts it.
-fn spawn(command: &mut Command, core: Option<usize>) -> io::Result<Child> {
+fn spawn_on(command: &mut Command, core: Option<usize>) -> io::Result<Child> {
     let Some(core) = core else { return command.spawn() };
     let runtime = Handle::current();
     let bound = || {

@@ -30,16 +30,13 @@ use crate::latency::{Clock, TimedListener, read_at};
 /// Lambda takes answers of up to six megabytes.
 const MAX_ANSWER_BYTES: usize = 6 * 1024 * 1024;
 
-/// What a process tells its host, with when that arrived.
-pub(super) type Said = (Instant, Event);
-
 /// What a process tells its host.
 #[derive(Debug)]
 pub(super) enum Event {
     /// It asks for work and waits.
     Ready(oneshot::Sender<Task>),
-    /// It answered the invocation in hand.
-    Answer(Bytes),
+    /// It answered the invocation in hand, whose answer arrived then.
+    Answer(Instant, Bytes),
     /// It reported an error for the invocation in hand.
     Error(Diagnostic),
     /// It could not start.
@@ -47,16 +44,17 @@ pub(super) enum Event {
 }
 
 impl Event {
-    /// What it says to the invocation in hand.
-    pub(super) fn answer(self) -> Result<Vec<u8>, FunctionError> {
-        match self {
-            Self::Answer(answer) => Ok(answer.into()),
+    /// What it says to the invocation in hand, and since when that is known.
+    pub(super) fn answer(self) -> (Instant, Result<Vec<u8>, FunctionError>) {
+        let fault = match self {
+            Self::Answer(at, answer) => return (at, Ok(answer.into())),
             Self::Error(Diagnostic { error_type, error_message: message }) => {
-                Err(FunctionError::Unhandled { error_type, message })
+                FunctionError::Unhandled { error_type, message }
             }
-            Self::Ready(_) => Err(FunctionError::Exited("asked for work before it answered".to_owned())),
-            Self::InitError(error) => Err(FunctionError::Init(error.error_message)),
-        }
+            Self::Ready(_) => FunctionError::Exited("asked for work before it answered".to_owned()),
+            Self::InitError(error) => FunctionError::Init(error.error_message),
+        };
+        (Instant::now(), Err(fault))
     }
 }
 
@@ -82,13 +80,13 @@ pub(super) struct Diagnostic {
 pub(super) struct RuntimeApi {
     /// Host and port, as the process gets them.
     pub(super) address: String,
-    pub(super) events: mpsc::UnboundedReceiver<Said>,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
     server: JoinHandle<()>,
 }
 
 #[derive(Clone, Debug)]
 struct Host {
-    events: mpsc::UnboundedSender<Said>,
+    events: mpsc::UnboundedSender<Event>,
     /// The invocation in hand: exactly one answer is taken for it.
     current: Arc<Mutex<Option<String>>>,
 }
@@ -122,7 +120,7 @@ impl Drop for RuntimeApi {
 
 async fn next(State(host): State<Host>) -> Response {
     let (sender, task) = oneshot::channel();
-    host.hear(Instant::now(), Event::Ready(sender));
+    host.hear(Event::Ready(sender));
     let Ok(task) = task.await else {
         return StatusCode::GONE.into_response(); // The environment is on its way out.
     };
@@ -145,7 +143,7 @@ async fn response(
     answer: Result<Bytes, BytesRejection>,
 ) -> (StatusCode, Json<Value>) {
     let refusal = match answer {
-        Ok(answer) => return host.conclude(&id, read_at(&extensions).into(), Event::Answer(answer)),
+        Ok(answer) => return host.conclude(&id, Event::Answer(read_at(&extensions).into(), answer)),
         Err(refusal) => refusal,
     };
     let status = refusal.status();
@@ -153,7 +151,7 @@ async fn response(
         let error_message =
             format!("Response payload size exceeded maximum allowed payload size ({MAX_ANSWER_BYTES} bytes).");
         let error_type = "Function.ResponseSizeTooLarge".to_owned();
-        drop(host.conclude(&id, Instant::now(), Event::Error(Diagnostic { error_type, error_message })));
+        drop(host.conclude(&id, Event::Error(Diagnostic { error_type, error_message })));
     }
     (status, Json(json!({"errorType": "InvalidResponse", "errorMessage": refusal.body_text()})))
 }
@@ -164,25 +162,25 @@ async fn error(
     h: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, Json<Value>) {
-    host.conclude(&id, Instant::now(), Event::Error(Diagnostic::read(&h, &body)))
+    host.conclude(&id, Event::Error(Diagnostic::read(&h, &body)))
 }
 
 async fn init_error(State(host): State<Host>, headers: HeaderMap, body: Bytes) -> (StatusCode, Json<Value>) {
-    host.hear(Instant::now(), Event::InitError(Diagnostic::read(&headers, &body)));
+    host.hear(Event::InitError(Diagnostic::read(&headers, &body)));
     (StatusCode::ACCEPTED, Json(json!({"status": "OK"})))
 }
 
 impl Host {
-    fn hear(&self, at: Instant, event: Event) {
-        drop(self.events.send((at, event))); // The environment may be on its way out.
+    fn hear(&self, event: Event) {
+        drop(self.events.send(event)); // The environment may be on its way out.
     }
 
-    fn conclude(&self, id: &str, at: Instant, event: Event) -> (StatusCode, Json<Value>) {
+    fn conclude(&self, id: &str, event: Event) -> (StatusCode, Json<Value>) {
         if lock(&self.current).take_if(|current| current == id).is_none() {
             let refusal = json!({"errorType": "InvalidRequestID", "errorMessage": "no such invocation in hand"});
             return (StatusCode::BAD_REQUEST, Json(refusal));
         }
-        self.hear(at, event);
+        self.hear(event);
         (StatusCode::ACCEPTED, Json(json!({"status": "OK"})))
     }
 }
