@@ -195,7 +195,7 @@ async fn case_6_a_connection_that_died_in_a_frozen_environment_costs_one_try() {
     let Some(server) = Server::shared() else { return };
     let database = server.migrated().await.unwrap();
     let wire = Wire::to(&server.host, server.port).await.unwrap();
-    let changes = [("DB_PORT", wire.address().port().to_string()), ("DB_TRANSACTION_TIMEOUT_MS", "600".to_owned())];
+    let changes = [("DB_PORT", wire.address().port().to_string()), ("DB_TRANSACTION_TIMEOUT_MS", "2000".to_owned())];
     let house = House::on(database, &changes).await;
     house.book([booking("b1")]).await[0].is("success");
     // The server ends it, and says so.
@@ -211,7 +211,10 @@ async fn case_6_a_connection_that_died_in_a_frozen_environment_costs_one_try() {
     // Nobody says anything any more.
     wire.set_silent(true);
     let (ended, ()) = tokio::join!(house.book([booking_with("b3", json!({"roomId": "103"}))]), async {
-        tokio::time::sleep(Duration::from_millis(800)).await;
+        // The old one is given up for a new one.
+        while wire.connections() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         wire.set_silent(false);
     });
     // What the old connection still brings to the server may be first.

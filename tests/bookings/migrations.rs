@@ -7,8 +7,9 @@ use local_stack::{postgres::Server, stack::Stack};
 use serde_json::{Value, json};
 use shared::booking::migration::{LOCK, VERSION};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio_postgres::types::Type;
 
-use crate::house::{House, booking, migrate};
+use crate::house::{House, booking, found, migrate};
 
 /// The tables of the original, with its data.
 const ORIGINAL: &str = "
@@ -64,10 +65,7 @@ async fn nothing_becomes_all_of_it_and_twice_at_once_is_once() {
 /// A role is one for all of a server, so that databases which know nothing of each other meet at it.
 #[tokio::test]
 async fn databases_of_one_server_are_made_side_by_side() {
-    if Server::shared().is_none() {
-        return;
-    }
-    let server = Server::of_our_own().unwrap();
+    let Some(server) = found(Server::of_our_own().as_ref().copied()) else { return };
     for round in 0..4 {
         let mut databases: JoinSet<_> = (0..8).map(|_| server.furnished()).collect();
         while let Some(made) = databases.join_next().await {
@@ -103,8 +101,10 @@ async fn a_migration_that_is_killed_midway_is_done_by_the_next() {
     let busy = database.client().await.unwrap();
     busy.batch_execute("BEGIN; SELECT 1 FROM bookings").await.unwrap();
     let migrator = database.migrator().unwrap();
-    let killed = tokio::time::timeout(Duration::from_millis(700), migrator.migrate()).await;
-    assert!(killed.is_err(), "it waits for the table");
+    tokio::select! {
+        ended = migrator.migrate() => panic!("it does not wait for the table: {ended:?}"),
+        () = waiting(&sql, "relation", 1) => {}
+    }
     busy.batch_execute("COMMIT").await.unwrap();
     assert_eq!(database.migrate().await.unwrap().applied, [2, 3, 4], "the first file was done before");
 }
@@ -118,24 +118,24 @@ async fn a_migration_waits_for_its_twin_longer_than_for_a_table() {
     first.batch_execute(&take).await.unwrap();
     let migrator = database.migrator().unwrap();
     let migration = tokio::spawn(async move { migrator.migrate().await });
-    waiting(&first, 1).await;
+    waiting(&first, "advisory", 1).await;
     // Behind the migration's first transaction, and so before its second.
     let twins = tokio::spawn(async move {
         twin.batch_execute(&take).await.unwrap();
         tokio::time::sleep(Duration::from_millis(5_500)).await;
         twin.batch_execute("COMMIT").await.unwrap();
     });
-    waiting(&first, 2).await;
+    waiting(&first, "advisory", 2).await;
     first.batch_execute("COMMIT").await.unwrap();
     twins.await.unwrap();
     assert_eq!(migration.await.unwrap().unwrap().applied, [1, 2, 3, 4]);
 }
 
-/// Returns when so many sessions wait for the lock of all migrations.
-async fn waiting(sql: &tokio_postgres::Client, sessions: usize) {
-    const WAITING: &str = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+/// Returns when so many sessions wait for locks of a kind: that of all migrations is advisory, that of a table a relation's.
+async fn waiting(sql: &tokio_postgres::Client, kind: &str, sessions: usize) {
+    const WAITING: &str = "SELECT 1 FROM pg_locks WHERE locktype = $1 AND NOT granted
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    while sql.query_typed(WAITING, &[]).await.unwrap().len() < sessions {
+    while sql.query_typed(WAITING, &[(&kind, Type::TEXT)]).await.unwrap().len() < sessions {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

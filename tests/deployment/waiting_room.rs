@@ -241,7 +241,7 @@ impl Room {
         let log = async || log(&self.account, "waiting-room-ticked").await;
         until("no tick is at work any more", async || {
             let before = log().await;
-            tokio::time::sleep(Duration::from_secs(2)).await; // A tick takes less.
+            tokio::time::sleep(Duration::from_secs(5)).await; // A tick takes less.
             log().await == before
         })
         .await;

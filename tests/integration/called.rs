@@ -215,9 +215,9 @@ async fn on_the_last_receive_a_service_that_is_away_makes_a_dead_letter_with_the
 #[tokio::test]
 async fn a_service_without_an_answer_is_asked_again_and_a_repeat_says_the_same() {
     for (answer, heard) in [(Scripted::Hang, 1), (Scripted::HangAfterEffect, 2)] {
-        let world = world_with(&[("REALTIME_TIMEOUT_MS", "300")]).await;
+        let world = world_with(&[("REALTIME_TIMEOUT_MS", "1000")]).await;
         world.stack.realtime.answer_next(answer);
-        world.deliver_one(sold(2)).await.is("retried").says("no answer within 300 ms");
+        world.deliver_one(sold(2)).await.is("retried").says("no answer within 1000 ms");
         world.redeliver().await[0].is("success");
         assert_eq!(world.stack.realtime.heard(), vec![booking(true, "You have 2 tickets."); heard]);
     }

@@ -7,6 +7,7 @@ use local_stack::{
     inventory::SeatState,
     payments::{Course, Order, Scripted},
     stack::RESERVATIONS,
+    tripwire::{Point, Side, Tripwire},
 };
 use serde_json::{Value, json};
 use tonic::Code;
@@ -153,6 +154,8 @@ async fn a_payment_for_a_reservation_that_has_ended_is_a_conflict_and_nobody_is_
 async fn of_a_confirm_and_the_end_of_its_hold_at_once_one_wins_and_the_other_is_told() {
     for confirm_is_first in [true, false] {
         let (api, id) = held().await;
+        // Two environments, so that neither has to start while the other waits.
+        tokio::join!(api.is_on_hold(&id), api.is_on_hold(&id));
         let payment = api.stack.payments.pay(order(&id));
         api.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(61)).await.unwrap();
         let internal = format!("/internal/reservations/{id}");
@@ -170,10 +173,14 @@ async fn of_a_confirm_and_the_end_of_its_hold_at_once_one_wins_and_the_other_is_
             let (expired, confirmed) = tokio::join!(expire(), later);
             (confirmed, expired)
         } else {
-            api.stack.payments.set_latency(Duration::from_millis(500));
+            let wire = Tripwire::default();
+            wire.arm(Some(Point { request: 1, side: Side::Before }));
+            api.stack.payments.set_tripwire(wire.clone());
             let later = async {
-                eventually("the confirm has read the reservation", || api.stack.payments.questions() == 1).await;
-                expire().await
+                wire.tripped().await; // The confirm has read the reservation.
+                let expired = expire().await;
+                wire.release();
+                expired
             };
             tokio::join!(confirm(), later)
         };

@@ -121,7 +121,7 @@ async fn a_connection_to_a_sick_inventory_fails_one_event_and_is_left_by_the_nex
     for sick in Sick::ALL {
         let stack = Stack::start().await.expect("the stack starts");
         let (address, seen) = sick_at_first(stack.inventory_address, sick).await;
-        let changes = [("INVENTORY_GRPC_ADDR", address.as_str()), ("INVENTORY_TIMEOUT_MS", "800")];
+        let changes = [("INVENTORY_GRPC_ADDR", address.as_str()), ("INVENTORY_TIMEOUT_MS", "2000")];
         let world = World::on(stack, "payment-approved", &changes);
         world.warm_up().await;
         world.given(Status::Hold, SeatState::Held);
@@ -190,8 +190,8 @@ async fn deliveries_after_silence(variable: &str, service: fn(&Stack) -> SocketA
     let url = format!("http://{}", way.address);
     let world = World::on(stack, "payment-approved", &[(variable, &url)]);
     world.warm_up().await;
-    world.stack.aws.set_latency(std::time::Duration::from_millis(100));
-    world.stack.reservations.set_latency(std::time::Duration::from_millis(100));
+    world.stack.aws.set_latency(std::time::Duration::from_millis(500));
+    world.stack.reservations.set_latency(std::time::Duration::from_millis(500));
     for ended in world.deliver(ten(&world)).await {
         ended.is("success");
     }

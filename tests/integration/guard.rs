@@ -28,7 +28,9 @@ fn respond(status: u16, body: impl ToString) -> Scripted {
 
 /// A function whose reservation is on hold, and whose next status change gets this answer.
 async fn answering(function: &str, answer: Scripted) -> World {
-    let world = World::with(function, &[("RESERVATION_TIMEOUT_MS", "300")]).await;
+    let hangs = matches!(answer, Scripted::Hang | Scripted::HangAfterEffect);
+    let patience = [("RESERVATION_TIMEOUT_MS", "1000")];
+    let world = World::with(function, if hangs { &patience } else { &[] }).await;
     world.given(Status::Hold, SeatState::Held);
     world.stack.reservations.answer_next(RESERVATION, Method::PATCH, answer);
     world

@@ -9,6 +9,7 @@ use local_stack::{
     queue::{Message, MessageAttribute},
     reservations::{Scripted, Status},
     stack::{MAX_RECEIVES, TABLE},
+    tripwire::{Point, Side, Tripwire},
 };
 use serde_json::{Value, json};
 
@@ -421,15 +422,23 @@ async fn the_same_event_twice_in_one_batch_is_settled_once() {
 
 #[tokio::test]
 async fn two_environments_that_get_the_same_event_settle_it_once() {
-    let world = ready().await;
-    world.stack.reservations.set_latency(Duration::from_millis(100));
-    let (first, second) = (World::on(world.stack.clone(), "payment-approved", &[]), &world);
-    let (one, two) =
-        tokio::join!(first.deliver_one(event("payment.approved")), second.deliver_one(event("payment.approved")));
-    let mut outcomes = [one.outcome.as_str(), two.outcome.as_str()];
-    outcomes.sort_unstable();
-    assert_eq!(outcomes, ["retried", "success"]);
-    assert_eq!(world.downstream_calls(), (1, 1));
-    let loser = if one.outcome == "retried" { &first } else { second };
-    loser.redeliver().await[0].is("duplicate");
+    let first = ready().await;
+    let second = World::on(first.stack.clone(), "payment-approved", &[]);
+    // A cold start would ask the services too, and take its time.
+    first.warm_up().await;
+    second.warm_up().await;
+    let wire = Tripwire::default();
+    wire.arm(Some(Point { request: 1, side: Side::Before }));
+    first.stack.reservations.set_tripwire(wire.clone());
+    let meanwhile = async {
+        wire.tripped().await;
+        let ended = second.deliver_one(event("payment.approved")).await;
+        wire.release();
+        ended
+    };
+    let (one, two) = tokio::join!(first.deliver_one(event("payment.approved")), meanwhile);
+    one.is("success");
+    two.is("retried");
+    assert_eq!(first.downstream_calls(), (1, 1));
+    second.redeliver().await[0].is("duplicate");
 }

@@ -22,6 +22,8 @@ use shared::{
 use tokio::net::TcpListener;
 use tonic::Code;
 
+use crate::harness::eventually;
+
 const TABLE: &str = "reservations";
 const SHOW: &str = "evt_1";
 const WRITE: &str = "DynamoDB_20120810.UpdateItem";
@@ -36,10 +38,17 @@ struct Office {
 
 impl Office {
     async fn open() -> Self {
-        Self::with(Terms::DEFAULT).await
+        Self::with(Terms::DEFAULT, Duration::from_millis(300)).await
     }
 
-    async fn with(terms: Terms) -> Self {
+    /// One that waits for the inventory, which takes a second.
+    async fn with_a_slow_inventory() -> Self {
+        let office = Self::with(Terms::DEFAULT, Duration::from_secs(10)).await;
+        office.inventory.set_latency(Duration::from_secs(1));
+        office
+    }
+
+    async fn with(terms: Terms, patience: Duration) -> Self {
         let aws = AwsEndpoint::start().await.unwrap();
         aws.create_reservations_table(TABLE).await.unwrap();
         let inventory = Inventory::default();
@@ -57,7 +66,7 @@ impl Office {
             .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(500)).build())
             .credentials_provider(Credentials::new("test", "test", None, None, "test"));
         let table = Table::new(aws_sdk_dynamodb::Client::from_conf(config.build()), TABLE);
-        let client = InventoryClient::new(&address, &TlsMaterial::default(), Duration::from_millis(300)).unwrap();
+        let client = InventoryClient::new(&address, &TlsMaterial::default(), patience).unwrap();
         Self { aws, inventory, reservations: Reservations::new(table, client, None, None, terms) }
     }
 
@@ -244,8 +253,7 @@ async fn a_write_whose_answer_is_lost_is_known_by_what_it_wrote() {
 
 #[tokio::test]
 async fn of_two_with_one_key_one_holds_and_the_other_waits() {
-    let office = Office::open().await;
-    office.inventory.set_latency(Duration::from_millis(100));
+    let office = Office::with_a_slow_inventory().await;
     let wish = wish("k", &["A-1"]);
     let (one, two) = tokio::join!(office.create(&wish), office.create(&wish));
     let (made, told) = if one.is_ok() { (one, two) } else { (two, one) };
@@ -256,12 +264,11 @@ async fn of_two_with_one_key_one_holds_and_the_other_waits() {
 /// The first is only slow. Whoever took over is right, and the first must not write over it.
 #[tokio::test]
 async fn after_a_take_over_the_first_can_no_longer_write() {
-    let office = Office::open().await;
+    let office = Office::with_a_slow_inventory().await;
     let wish = wish("k", &["A-1"]);
     let id = wish.reservation_id();
-    office.inventory.set_latency(Duration::from_millis(250));
     let (first, second) = tokio::join!(office.create(&wish), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        eventually("the first asks for the seats", || office.asked(Method::ReserveSeat) == 1).await;
         office.age(&id, SECONDS_10).await;
         office.create(&wish).await
     });
@@ -274,12 +281,11 @@ async fn after_a_take_over_the_first_can_no_longer_write() {
 /// The release of a cancellation could overtake the call that holds the seats, and nobody would give them back.
 #[tokio::test]
 async fn what_is_being_held_is_neither_given_up_nor_paid_yet() {
-    let office = Office::open().await;
-    office.inventory.set_latency(Duration::from_millis(250));
+    let office = Office::with_a_slow_inventory().await;
     let wish = wish("k", &["A-1"]);
     let id = wish.reservation_id();
     let (made, refused) = tokio::join!(office.create(&wish), async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        eventually("the seats are asked for", || office.asked(Method::ReserveSeat) == 1).await;
         [office.reservations.cancel(&id, "usr_1").await, office.reservations.settle(&id, &payment("pi_1")).await]
     });
     for refused in refused {

@@ -14,15 +14,18 @@ use crate::harness::{RESERVATION, Sent, World, attribute, event};
 
 /// A paid reservation whose commit gets this answer.
 async fn commit(answer: Scripted) -> World {
-    let world = World::with("payment-approved", &[("INVENTORY_TIMEOUT_MS", "300")]).await;
-    world.given(Status::Hold, SeatState::Held);
-    world.stack.inventory.answer_next(RESERVATION, answer);
-    world
+    answering("payment-approved", answer).await
 }
 
 /// An expired reservation whose release gets this answer.
 async fn release(answer: Scripted) -> World {
-    let world = World::with("reservation-expired", &[("INVENTORY_TIMEOUT_MS", "300")]).await;
+    answering("reservation-expired", answer).await
+}
+
+async fn answering(function: &str, answer: Scripted) -> World {
+    let hangs = matches!(answer, Scripted::Hang | Scripted::HangAfterEffect);
+    let patience = [("INVENTORY_TIMEOUT_MS", "1000")];
+    let world = World::with(function, if hangs { &patience } else { &[] }).await;
     world.given(Status::Hold, SeatState::Held);
     world.stack.inventory.answer_next(RESERVATION, answer);
     world
@@ -129,7 +132,7 @@ async fn everything_else_is_retried_and_settled_by_the_next_delivery() {
 #[tokio::test]
 async fn an_inventory_that_does_not_answer_is_retried() {
     let world = commit(Scripted::Hang).await;
-    world.deliver_one(event("payment.approved")).await.is("retried").says("did not answer within 300 ms");
+    world.deliver_one(event("payment.approved")).await.is("retried").says("did not answer within 1000 ms");
     world.redeliver().await[0].is("success");
 }
 

@@ -10,6 +10,7 @@ use local_stack::{
     port,
     queue::{Message, MessageAttribute},
     reservations::Status,
+    scenario::{self, EventFile},
     stack::{MAX_RECEIVES, Stack},
 };
 use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind, status::StatusCode as SpanStatus};
@@ -294,7 +295,9 @@ pub(crate) fn grpc_calls(lines: &[Value]) -> BTreeMap<String, usize> {
 #[tokio::test]
 async fn calls_by_grpc_are_measured_by_method_and_by_how_they_ended() {
     for (function, method) in [("payment-approved", "CommitReservation"), ("reservation-expired", "ReleaseHold")] {
-        let world = World::with(function, &[("INVENTORY_TIMEOUT_MS", "200")]).await;
+        // What is retried comes no more while this test lasts.
+        let changes = [("INVENTORY_TIMEOUT_MS", "2000"), ("BACKOFF_BASE_MS", "600000")];
+        let world = World::with(function, &changes).await;
         let answers = [
             ("sound", None),
             ("sound_too", None),
@@ -518,14 +521,9 @@ async fn no_function_keeps_its_caller_waiting_for_the_collector() {
 
 /// The first event of a function, and the first from a topic, if it takes any.
 fn first_files(function: &str) -> Vec<PathBuf> {
-    let folder = build::workspace().join("events").join(function);
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .expect("every function has events")
-        .map(|file| file.expect("the folder can be read").path())
-        .collect();
-    files.sort();
-    let is_of_a_topic = |file: &&PathBuf| file.to_string_lossy().contains("/kafka-");
-    let first_of = |topic: bool| files.iter().find(|file| is_of_a_topic(file) == topic).cloned();
+    let files = scenario::load_all(scenario::events_folder().join(function)).expect("the files are valid");
+    let is_of_a_topic = |file: &&EventFile| file.case().starts_with("kafka-");
+    let first_of = |topic: bool| files.iter().find(|file| is_of_a_topic(file) == topic).map(|file| file.path.clone());
     [false, true].into_iter().filter_map(first_of).collect()
 }
 

@@ -84,6 +84,12 @@ impl Account {
         self.lambda("PUT", &path, &json!({"ReservedConcurrentExecutions": invocations})).await.unwrap();
     }
 
+    /// Gives each invocation so many seconds.
+    pub(crate) async fn limit(&self, seconds: u32) {
+        let path = format!("/2015-03-31/functions/{FUNCTION}/configuration");
+        self.lambda("PUT", &path, &json!({"Timeout": seconds})).await.unwrap();
+    }
+
     /// A call to Lambda. The error is the refusal.
     async fn lambda(&self, method: &str, path: &str, input: &Value) -> Result<Value, String> {
         self.ministack.try_rest("lambda", method, path, input).await

@@ -179,7 +179,7 @@ async fn a_throttled_message_is_dropped_back_and_dies_unseen() {
     let journal = local.journal("journal");
     let (first, second) =
         (local.queue("first", Duration::from_secs(30), 5), local.queue("second", Duration::from_millis(200), 1));
-    send(&first, "busy", &[Reply::Works(1_500)], &journal);
+    send(&first, "busy", &[Reply::Works(1_000)], &journal);
     let busy = tokio::spawn({
         let mapping = local.map(&first, MappingOptions::default());
         async move { mapping.deliver_once().await.unwrap() }
@@ -201,10 +201,12 @@ async fn a_throttled_message_is_dropped_back_and_dies_unseen() {
 async fn a_message_that_ministack_throttles_dies_unseen() {
     let Some(account) = Account::start("ministack-throttled").await else { return };
     account.reserve(1).await;
+    // Its mapping of a queue may take a second to begin.
+    account.limit(20).await;
     let journal = account.journal("journal");
-    account.queue("first", 4, 5).await;
+    account.queue("first", 30, 5).await;
     account.queue("second", 1, 1).await;
-    account.endpoint().send("first", &[Order::body("busy", &[Reply::Works(1_800)], &journal)]).await;
+    account.endpoint().send("first", &[Order::body("busy", &[Reply::Works(4_000)], &journal)]).await;
     account.map("first", &json!({})).await.unwrap();
     until_seen(&journal, 1).await;
     account.endpoint().send("second", &[Order::body("a", &[Reply::Says("{}")], &journal)]).await;

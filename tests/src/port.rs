@@ -5,9 +5,11 @@
 //! would talk to a stranger.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     ops::Range,
+    sync::{Mutex, PoisonError},
 };
 
 use tokio::net::TcpSocket;
@@ -16,16 +18,22 @@ use tokio::net::TcpSocket;
 const NOT_HANDED_OUT: Range<u16> = 16_384..32_768;
 
 /// A port for a program that binds it by itself: nobody listens there on loopback, and nobody is given it meanwhile who asks
-/// for any.
+/// for any, or who asks here.
 ///
 /// # Errors
 /// When a hundred ports in a row can't be had.
 pub fn free() -> io::Result<u16> {
     const TRIES: usize = 100;
 
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let mut last = io::Error::other("no port was tried");
     for _ in 0..TRIES {
         let port = fastrand::u16(NOT_HANDED_OUT);
+        if !given.insert(port) {
+            continue;
+        }
         match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             Ok(_) => return Ok(port),
             Err(error) => last = error,

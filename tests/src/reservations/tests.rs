@@ -168,7 +168,7 @@ async fn prepared_answers_come_first_and_in_order() {
     assert_eq!((busy.status().as_u16(), busy.headers()["retry-after"].to_str().unwrap()), (503, "7"));
     assert!(send().await.is_err());
     assert_eq!(reservations.get("r").unwrap().status, Status::Hold);
-    tokio::time::timeout(Duration::from_millis(50), send()).await.unwrap_err();
+    tokio::time::timeout(Duration::from_secs(1), send()).await.unwrap_err();
     assert_eq!(reservations.get("r").unwrap().status, Status::Expired);
     assert_eq!(send().await.unwrap().status(), 200);
     let answered: Vec<_> = reservations.calls().iter().map(|call| call.answered).collect();
