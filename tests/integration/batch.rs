@@ -202,9 +202,9 @@ async fn a_timeout_in_which_no_record_can_start_is_said_in_the_log() {
 #[tokio::test]
 async fn ten_records_take_little_longer_than_one() {
     let world = World::of("payment-failed").await;
-    world.stack.reservations.set_latency(Duration::from_millis(100));
-    world.stack.inventory.set_latency(Duration::from_millis(100));
-    world.stack.aws.set_latency(Duration::from_millis(100));
+    world.stack.reservations.set_latency(Duration::from_millis(500));
+    world.stack.inventory.set_latency(Duration::from_millis(500));
+    world.stack.aws.set_latency(Duration::from_millis(500));
     let ids: Vec<String> = (0..11).map(|number| format!("rsv_{number}")).collect();
     for (number, id) in ids.iter().enumerate() {
         let seats = [format!("A-{number}"), format!("B-{number}")];
@@ -221,8 +221,8 @@ async fn ten_records_take_little_longer_than_one() {
         ended.is("success");
         assert_eq!(world.state_of(id), "CANCELLED, free");
         let latency = ended.line["latency_ms"].as_u64().unwrap();
-        assert!((400..2_000).contains(&latency), "its line says how long it took: {latency} ms");
+        assert!((2_000..10_000).contains(&latency), "its line says how long it took: {latency} ms");
     }
-    // One record waits four times 100 ms; ten in turn would wait four seconds.
-    assert!(elapsed < Duration::from_secs(2), "{elapsed:?}");
+    // One record waits four times for half a second; ten in turn would wait for twenty seconds.
+    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
 }

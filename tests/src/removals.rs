@@ -1718,6 +1718,15 @@ ON CONFLICT (booking_id) DO NOTHING"#,
         test: Test::of("integration", "telemetry::no_function_keeps_its_caller_waiting_for_the_collector"),
         says: "its spans go out before its answer",
     },
+    Removal {
+        guard: "answer-first",
+        then: "a panic after the answer ends the environment",
+        file: "shared/src/start.rs",
+        text: "AssertUnwindSafe(function.answered(deadline).instrument(span)).catch_unwind().await",
+        instead: "function.answered(deadline).instrument(span).await",
+        test: Test::of("release", "a_panic_fails_its_record_alone_and_the_process_goes_on"),
+        says: "the same process takes the next batch",
+    },
 ];
 
 #[cfg(test)]
