@@ -32,6 +32,10 @@ const ROUNDING: Duration = Duration::from_micros(2_500);
 /// How long before it goes out an answer is handed to its connection, which holds it back: to write it takes a part of that.
 const WRITING: Duration = Duration::from_micros(500);
 
+/// Answers of one connection that are due within this of the first of them go out together, with the last: one by one, each
+/// would be late by the writing of those before it.
+const TOGETHER: Duration = Duration::from_micros(100);
+
 /// When a request arrived, and at which connection.
 #[derive(Debug)]
 pub(crate) struct Arrival {
@@ -68,7 +72,7 @@ pub(crate) async fn wait(Arrival { at, clock }: Arrival, latency: Duration) {
     while at.elapsed() + writing < latency {
         yield_now().await; // Which looks for requests too, so that nobody else waits for this one.
     }
-    // Another answer that lies ready goes out first, and none later than it should for this one.
+    // Another answer that lies ready goes out first.
     while at.elapsed() < latency && !clock.holds_back_until(at + latency) {
         yield_now().await;
     }
@@ -82,8 +86,8 @@ pub(crate) struct Clock(Arc<Mutex<Times>>);
 struct Times {
     /// When the latest bytes came in.
     read: Option<Instant>,
-    /// Before this nothing goes out: the end of the wait for the answer that lies ready.
-    held_until: Option<Instant>,
+    /// Nothing goes out before the last of these, which are due together: the first and the last of the answers that lie ready.
+    held: Option<(Instant, Instant)>,
 }
 
 impl Clock {
@@ -99,22 +103,24 @@ impl Clock {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets nothing go out before the moment, unless another answer is held back. Whether it does.
+    /// Lets nothing go out before the moment, unless answers are held back that are due before. Whether it does.
     fn holds_back_until(&self, moment: Instant) -> bool {
         self.with(|times| {
-            let is_free = times.held_until.is_none();
-            if is_free {
-                times.held_until = Some(moment);
+            let (first, last) = times.held.unwrap_or((moment, moment));
+            let (first, last) = (first.min(moment), last.max(moment));
+            let is_together = last - first <= TOGETHER;
+            if is_together {
+                times.held = Some((first, last));
             }
-            is_free
+            is_together
         })
     }
 
     /// Ready when bytes may go out.
     fn poll_passage(&self, context: &mut Context<'_>) -> Poll<()> {
         let held = self.with(|times| {
-            times.held_until = times.held_until.filter(|until| *until > Instant::now());
-            times.held_until.is_some()
+            times.held = times.held.filter(|(_, last)| *last > Instant::now());
+            times.held.is_some()
         });
         if held {
             context.waker().wake_by_ref();
@@ -241,14 +247,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_is_not_held_back_for_the_next() {
-        let (clock, now) = (Clock::default(), Instant::now());
-        let (first, second) = (now + LATENCY, now + 2 * LATENCY);
-        assert!(clock.holds_back_until(first) && !clock.holds_back_until(second));
-        sleep(LATENCY).await;
-        assert!(!clock.holds_back_until(second), "the first may go, and has not gone");
+    async fn answers_go_out_together_if_they_are_due_together_and_wait_for_no_other() {
+        let (clock, first) = (Clock::default(), Instant::now() + LATENCY);
+        let (beside, later) = (first + TOGETHER, first + 2 * TOGETHER);
+        assert!(clock.holds_back_until(first) && clock.holds_back_until(beside) && !clock.holds_back_until(later));
+        sleep(LATENCY + TOGETHER).await;
+        assert!(!clock.holds_back_until(later), "the first may go, and have not gone");
         poll_fn(|context| clock.poll_passage(context)).await;
-        assert!(clock.holds_back_until(second));
+        assert!(Instant::now() >= beside && clock.holds_back_until(later));
     }
 
     #[tokio::test]
