@@ -114,7 +114,7 @@ fn of_api(api: &Api) -> Vec<Bar> {
             bars.push(Bar::times(what("p99"), requests.waiting.percentile(99), 1.2, limit()));
         }
         let no_op = (api.no_op.first_poll.median(), "the no-op's");
-        let what = format!("{}, cold start to the first poll", api::API);
+        let what = format!("first poll of {}", api::API);
         bars.push(Bar::times(what, way.starts.first_poll.median(), 3.0, no_op));
         bars
     };
