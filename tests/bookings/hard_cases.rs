@@ -1,7 +1,5 @@
 //! The hard cases of other systems, each by its number. Those of Kafka's own, 9 and 10, are kept by the tests of that trigger.
 
-use std::time::Duration;
-
 use futures_util::{StreamExt, stream};
 use local_stack::{
     ended::Ended,
@@ -212,9 +210,7 @@ async fn case_6_a_connection_that_died_in_a_frozen_environment_costs_one_try() {
     wire.set_silent(true);
     let (ended, ()) = tokio::join!(house.book([booking_with("b3", json!({"roomId": "103"}))]), async {
         // The old one is given up for a new one.
-        while wire.connections() < 3 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        eventually("a third connection", async || wire.connections() >= 3).await;
         wire.set_silent(false);
     });
     // What the old connection still brings to the server may be first.

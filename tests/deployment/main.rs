@@ -59,6 +59,7 @@ async fn some_two_hundred_events_end_as_they_must_and_a_deleted_stack_leaves_its
     let sent = put_on_the_bus(&account, STACK, cases.iter().flat_map(|case| &case.entries)).await;
     assert!((180..=220).contains(&sent), "{sent} events");
 
+    tokio::time::sleep(Duration::from_secs(4)).await;
     until("the inventory is missed", async || outcomes(&account).await.contains_key("retried")).await;
     let listener = later_inventory.listen(128).unwrap();
     tokio::spawn(inventory.clone().serve(listener));

@@ -6,14 +6,14 @@ use local_stack::{
     aws::Injected,
     inventory::SeatState,
     payments::{Course, Order, Scripted},
-    stack::RESERVATIONS,
+    stack::{RESERVATIONS, Stack},
     tripwire::{Point, Side, Tripwire},
 };
 use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    harness::eventually,
+    harness::{eventually, tripped},
     reservation_api::{Api, Ask, ask, create},
 };
 
@@ -36,7 +36,11 @@ fn confirm(id: &str, payment: &str) -> Ask {
 
 /// A reservation on hold whose one seat costs 38 euros.
 async fn held() -> (Api, String) {
-    let api = Api::start().await;
+    held_on(Stack::start().await.unwrap()).await
+}
+
+async fn held_on(stack: Stack) -> (Api, String) {
+    let api = Api::start_on(stack, 2);
     api.stack.inventory.price("evt_1", 3_800, "EUR");
     let id = api.created(create(&["A-1"])).await;
     (api, id)
@@ -153,8 +157,9 @@ async fn a_payment_for_a_reservation_that_has_ended_is_a_conflict_and_nobody_is_
 #[tokio::test]
 async fn of_a_confirm_and_the_end_of_its_hold_at_once_one_wins_and_the_other_is_told() {
     for confirm_is_first in [true, false] {
-        let (api, id) = held().await;
-        // Two environments, so that neither has to start while the other waits.
+        // The payment service is waited for as long as the other request takes, for which there are two environments.
+        let stack = Stack::start().await.unwrap().with_variable("PAYMENT_TIMEOUT_MS", "5000");
+        let (api, id) = held_on(stack).await;
         tokio::join!(api.is_on_hold(&id), api.is_on_hold(&id));
         let payment = api.stack.payments.pay(order(&id));
         api.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(61)).await.unwrap();
@@ -177,7 +182,7 @@ async fn of_a_confirm_and_the_end_of_its_hold_at_once_one_wins_and_the_other_is_
             wire.arm(Some(Point { request: 1, side: Side::Before }));
             api.stack.payments.set_tripwire(wire.clone());
             let later = async {
-                wire.tripped().await; // The confirm has read the reservation.
+                tripped(&wire).await; // The confirm has read the reservation.
                 let expired = expire().await;
                 wire.release();
                 expired

@@ -16,9 +16,11 @@ use local_stack::{
     reservations::Status,
     scenario::Given,
     stack::Stack,
+    tripwire::Tripwire,
 };
 use serde_json::{Value, json};
 use shared::{name::Named, settlement::event::EventType};
+use tokio::time::timeout;
 
 /// The reservation that most tests are about.
 pub(crate) const RESERVATION: &str = "rsv_8f3k2m9q1x";
@@ -221,6 +223,11 @@ pub(crate) fn event_with(detail_type: &str, changes: Value) -> Value {
     let event_type = event_type.unwrap_or(EventType::ReservationExpired);
     let detail = event::detail(event_type, RESERVATION, EVENT, &["A-12", "A-13"].map(str::to_owned));
     event::envelope(detail_type, &event::changed(detail, &changes))
+}
+
+/// Waits until a request is held; a test fails when none is within a minute.
+pub(crate) async fn tripped(wire: &Tripwire) {
+    timeout(Duration::from_secs(60), wire.tripped()).await.expect("a request is held");
 }
 
 /// Waits until something holds; a test fails when it does not within ten seconds.

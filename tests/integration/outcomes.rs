@@ -13,7 +13,7 @@ use local_stack::{
 };
 use serde_json::{Value, json};
 
-use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually, log_lines};
+use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually, log_lines, tripped};
 
 /// A payment that is on hold and ready to be settled.
 async fn ready() -> World {
@@ -431,7 +431,8 @@ async fn two_environments_that_get_the_same_event_settle_it_once() {
     wire.arm(Some(Point { request: 1, side: Side::Before }));
     first.stack.reservations.set_tripwire(wire.clone());
     let meanwhile = async {
-        wire.tripped().await;
+        // The first has claimed the event by then.
+        tripped(&wire).await;
         let ended = second.deliver_one(event("payment.approved")).await;
         wire.release();
         ended

@@ -14,7 +14,7 @@ use local_stack::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::binaries,
+    harness::{binaries, tripped},
     reservation_api::{Api, create},
 };
 
@@ -164,7 +164,7 @@ async fn what_changes_while_its_past_is_told_is_told_as_well() {
     let relayed = async { world.stream.deliver_once().await.unwrap().unwrap() };
     let changed = async {
         // After the relay has been handed the hold, and before it clears it.
-        wire.tripped().await;
+        tripped(&wire).await;
         world.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(1)).await.unwrap();
         let version = json!({
             "TableName": RESERVATIONS,

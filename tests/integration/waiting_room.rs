@@ -29,9 +29,8 @@ use shared::{
         table::{Join, Replaced, Table, Written},
     },
 };
-use tokio::time::timeout;
 
-use crate::harness::{binaries, log_lines};
+use crate::harness::{binaries, log_lines, tripped};
 
 pub(crate) const SHOW: &str = "evt_1";
 pub(crate) const JOINED: &str = waiting_room_joined::NAME;
@@ -194,7 +193,7 @@ impl Room {
         wire.arm(Some(Point { request, side: Side::Before }));
         self.stack.aws.set_tripwire(wire.clone());
         let other = async {
-            timeout(Duration::from_secs(60), wire.tripped()).await.expect("a tick makes as many requests");
+            tripped(&wire).await;
             meanwhile().await;
             wire.release();
         };

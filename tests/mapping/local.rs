@@ -28,13 +28,18 @@ pub(crate) struct Local {
 impl Local {
     /// `name` tells the folder of one test from others; `environments` is the function's reserved concurrency.
     pub(crate) async fn start(name: &str, environments: usize) -> Self {
+        Self::limited(name, environments, Duration::from_secs(TIMEOUT_SECONDS)).await
+    }
+
+    /// The same, with so much time for each invocation.
+    pub(crate) async fn limited(name: &str, environments: usize, timeout: Duration) -> Self {
         let folder = crate::folder(name);
         let aws = AwsEndpoint::start().await.unwrap();
         let function = Function::start(FunctionOptions {
             name: "obedient".to_owned(),
             binary: function::program(&folder),
             environment: [("AWS_ENDPOINT_URL".to_owned(), aws.url().to_owned())].into(),
-            timeout: Duration::from_secs(TIMEOUT_SECONDS),
+            timeout,
             environments,
             memory_mb: 128,
             core: None,

@@ -175,11 +175,11 @@ fn refusal_fault(name: &str, expected: Option<&str>, refusal: Option<String>) ->
 /// One environment is busy for longer than a message is hidden, so Lambda throttles until it lets go of the message.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_throttled_message_is_dropped_back_and_dies_unseen() {
-    let local = Local::start("local-throttled", 1).await;
+    let local = Local::limited("local-throttled", 1, Duration::from_secs(20)).await;
     let journal = local.journal("journal");
     let (first, second) =
         (local.queue("first", Duration::from_secs(30), 5), local.queue("second", Duration::from_millis(200), 1));
-    send(&first, "busy", &[Reply::Works(1_000)], &journal);
+    send(&first, "busy", &[Reply::Works(3_000)], &journal);
     let busy = tokio::spawn({
         let mapping = local.map(&first, MappingOptions::default());
         async move { mapping.deliver_once().await.unwrap() }
@@ -201,7 +201,7 @@ async fn a_throttled_message_is_dropped_back_and_dies_unseen() {
 async fn a_message_that_ministack_throttles_dies_unseen() {
     let Some(account) = Account::start("ministack-throttled").await else { return };
     account.reserve(1).await;
-    // Its mapping of a queue may take a second to begin.
+    // One invocation lasts longer than the second that a mapping of MiniStack may take to begin.
     account.limit(20).await;
     let journal = account.journal("journal");
     account.queue("first", 30, 5).await;

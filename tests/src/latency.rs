@@ -103,7 +103,7 @@ impl Clock {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets nothing go out before the moment, unless answers are held back that are due before. Whether it does.
+    /// Lets nothing go out before the moment, unless answers are held back that are not due together with it. Whether it does.
     fn holds_back_until(&self, moment: Instant) -> bool {
         self.with(|times| {
             let (first, last) = times.held.unwrap_or((moment, moment));

@@ -1587,7 +1587,7 @@ ON CONFLICT (booking_id) DO NOTHING"#,
         text: " && due >= soonest) round();",
         instead: ") round();",
         test: Test::of("contract", "waiting_room::the_page_asks_as_often_as_it_is_told_however_often_it_is_looked_at"),
-        says: "in some 8 to 12 s",
+        says: "where one in two seconds is due",
     },
     Removal {
         guard: "waiting-page",

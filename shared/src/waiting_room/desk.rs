@@ -214,8 +214,8 @@ impl Desk {
         Ok(Turns { plan, people })
     }
 
-    /// Tells what was written. Who was passed may not be read; then nothing is told of him, but of all others. The answer is who
-    /// stands at the places that are overdue.
+    /// Tells what was written. Where it can't be read who was passed, nothing is told of him, but of all others; where only his
+    /// record can't be, he is told of without a user_id. The answer is who stands at the places that are overdue.
     async fn tell(
         &self,
         line: &Line,
