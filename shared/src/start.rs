@@ -69,8 +69,8 @@ pub trait Function {
     /// each implementation.
     fn invoke(&self, payload: &RawValue, deadline: Deadline) -> impl Future<Output = Result<Self::Response, String>>;
 
-    /// Tells what is left to tell of the invocation, now that its answer is with Lambda, or could not be sent. Whoever waited for
-    /// the answer has it; the environment neither freezes nor takes other work before this ends.
+    /// Tells what is left to tell of the invocation, now that its answer is with Lambda, or could not be sent. Whoever waited
+    /// for the answer has it; the environment neither freezes nor takes other work before this ends.
     fn answered(&self, _deadline: Deadline) -> impl Future<Output = ()> {
         ready(())
     }
