@@ -7,13 +7,12 @@ use local_stack::{
     inventory::SeatState,
     payments::{Course, Order, Scripted},
     stack::{RESERVATIONS, Stack},
-    tripwire::{Point, Side, Tripwire},
 };
 use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
-    harness::{eventually, tripped},
+    harness::{eventually, while_held, wire_before},
     reservation_api::{Api, Ask, ask, create},
 };
 
@@ -178,16 +177,10 @@ async fn of_a_confirm_and_the_end_of_its_hold_at_once_one_wins_and_the_other_is_
             let (expired, confirmed) = tokio::join!(expire(), later);
             (confirmed, expired)
         } else {
-            let wire = Tripwire::default();
-            wire.arm(Some(Point { request: 1, side: Side::Before }));
+            let wire = wire_before(1);
             api.stack.payments.set_tripwire(wire.clone());
-            let later = async {
-                tripped(&wire).await; // The confirm has read the reservation.
-                let expired = expire().await;
-                wire.release();
-                expired
-            };
-            tokio::join!(confirm(), later)
+            // The confirm has read the reservation by then.
+            tokio::join!(confirm(), while_held(&wire, expire()))
         };
         let end = if confirm_is_first {
             assert_eq!((confirmed.status, &confirmed.body["status"]), (200, &json!("CONFIRMED")), "{confirmed:#?}");

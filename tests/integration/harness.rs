@@ -16,7 +16,7 @@ use local_stack::{
     reservations::Status,
     scenario::Given,
     stack::Stack,
-    tripwire::Tripwire,
+    tripwire::{Point, Side, Tripwire},
 };
 use serde_json::{Value, json};
 use shared::{name::Named, settlement::event::EventType};
@@ -225,9 +225,19 @@ pub(crate) fn event_with(detail_type: &str, changes: Value) -> Value {
     event::envelope(detail_type, &event::changed(detail, &changes))
 }
 
-/// Waits until a request is held; a test fails when none is within a minute.
-pub(crate) async fn tripped(wire: &Tripwire) {
+/// A wire that holds the request of this number before its effect.
+pub(crate) fn wire_before(request: usize) -> Tripwire {
+    let wire = Tripwire::default();
+    wire.arm(Some(Point { request, side: Side::Before }));
+    wire
+}
+
+/// Does something while the wire holds its request, and then lets that go on. A test fails when none is held within a minute.
+pub(crate) async fn while_held<T>(wire: &Tripwire, meanwhile: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(60), wire.tripped()).await.expect("a request is held");
+    let done = meanwhile.await;
+    wire.release();
+    done
 }
 
 /// Waits until something holds; a test fails when it does not within ten seconds.

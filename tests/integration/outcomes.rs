@@ -9,11 +9,12 @@ use local_stack::{
     queue::{Message, MessageAttribute},
     reservations::{Scripted, Status},
     stack::{MAX_RECEIVES, TABLE},
-    tripwire::{Point, Side, Tripwire},
 };
 use serde_json::{Value, json};
 
-use crate::harness::{PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually, log_lines, tripped};
+use crate::harness::{
+    PAYMENT, RESERVATION, Sent, World, attribute, event, event_with, eventually, log_lines, while_held, wire_before,
+};
 
 /// A payment that is on hold and ready to be settled.
 async fn ready() -> World {
@@ -427,16 +428,10 @@ async fn two_environments_that_get_the_same_event_settle_it_once() {
     // A cold start would ask the services too, and take its time.
     first.warm_up().await;
     second.warm_up().await;
-    let wire = Tripwire::default();
-    wire.arm(Some(Point { request: 1, side: Side::Before }));
+    let wire = wire_before(1);
     first.stack.reservations.set_tripwire(wire.clone());
-    let meanwhile = async {
-        // The first has claimed the event by then.
-        tripped(&wire).await;
-        let ended = second.deliver_one(event("payment.approved")).await;
-        wire.release();
-        ended
-    };
+    // The first has claimed the event by then.
+    let meanwhile = while_held(&wire, second.deliver_one(event("payment.approved")));
     let (one, two) = tokio::join!(first.deliver_one(event("payment.approved")), meanwhile);
     one.is("success");
     two.is("retried");

@@ -9,12 +9,11 @@ use local_stack::{
     stack::{BUS, RESERVATIONS, Stack},
     stream::{StreamMapping, StreamOptions},
     template::Template,
-    tripwire::{Point, Side, Tripwire},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{binaries, tripped},
+    harness::{binaries, while_held, wire_before},
     reservation_api::{Api, create},
 };
 
@@ -158,13 +157,11 @@ async fn what_was_published_and_not_cleared_is_published_again_under_the_same_ke
 async fn what_changes_while_its_past_is_told_is_told_as_well() {
     let mut world = Relayed::start().await;
     let id = world.api.created(create(&["A-1"])).await;
-    let wire = Tripwire::default();
-    wire.arm(Some(Point { request: 1, side: Side::Before }));
+    let wire = wire_before(1);
     world.stack.aws.set_tripwire(wire.clone());
     let relayed = async { world.stream.deliver_once().await.unwrap().unwrap() };
-    let changed = async {
-        // After the relay has been handed the hold, and before it clears it.
-        tripped(&wire).await;
+    // After the relay has been handed the hold, and before it clears it.
+    let changed = while_held(&wire, async {
         world.stack.aws.age_reservation(RESERVATIONS, &id, Duration::from_secs(1)).await.unwrap();
         let version = json!({
             "TableName": RESERVATIONS,
@@ -173,8 +170,7 @@ async fn what_changes_while_its_past_is_told_is_told_as_well() {
             "ExpressionAttributeValues": {":three": {"N": "3"}},
         });
         world.stack.aws.dynamodb("UpdateItem", &version).await.unwrap();
-        wire.release();
-    };
+    });
     let (delivery, ()) = tokio::join!(relayed, changed);
     assert_eq!(delivery.done, delivery.batch.len(), "{delivery:#?}");
     assert!(world.marked(&id).await, "it is marked until its last change is told");

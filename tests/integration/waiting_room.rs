@@ -14,7 +14,7 @@ use local_stack::{
     sale,
     stack::{RESERVATIONS, Stack, WAITING_ROOM, WAITING_ROOM_KEYS},
     template::Template,
-    tripwire::{Point, Side, Tripwire},
+    tripwire::Tripwire,
 };
 use serde_json::{Value, json};
 use shared::{
@@ -30,7 +30,7 @@ use shared::{
     },
 };
 
-use crate::harness::{binaries, log_lines, tripped};
+use crate::harness::{binaries, log_lines, while_held, wire_before};
 
 pub(crate) const SHOW: &str = "evt_1";
 pub(crate) const JOINED: &str = waiting_room_joined::NAME;
@@ -189,15 +189,9 @@ impl Room {
 
     /// A tick whose request of this number is held until something else is done.
     async fn tick_that_is_held_at(&self, request: usize, meanwhile: impl AsyncFn()) -> Ended {
-        let wire = Tripwire::default();
-        wire.arm(Some(Point { request, side: Side::Before }));
+        let wire = wire_before(request);
         self.stack.aws.set_tripwire(wire.clone());
-        let other = async {
-            tripped(&wire).await;
-            meanwhile().await;
-            wire.release();
-        };
-        tokio::join!(self.tick(), other).0
+        tokio::join!(self.tick(), while_held(&wire, meanwhile())).0
     }
 
     pub(crate) async fn entry(&self, position: u64) -> Entry {
